@@ -27,6 +27,7 @@ import msgspec
 from prometheus_client.core import Metric
 
 from dnstrail import errors
+from dnstrail.events import SPECIFICATIONS
 from dnstrail.image import Image
 from dnstrail.metrics.server import closed_by_force
 from dnstrail.process.clock import SystemClock
@@ -312,6 +313,25 @@ def log() -> Iterator[str]:
     yield table(("event", "worker", "meaning"), *rows)
 
 
+def events() -> Iterator[str]:
+    """Yield the page of the events."""
+    rows = ((f"`{one.name}`", one.id, one.emitter, one.words) for one in SPECIFICATIONS)
+    yield "# Events\n\n" + table(("event", "id", "source", "meaning"), *rows) + _EVENTS
+    for event in SPECIFICATIONS:
+        fields = (
+            (f"`{one.name}`", f"`{one.type}`", f"{one.meaning} ({one.unit})" if one.unit else one.meaning)
+            for one in event.fields
+        )
+        yield f"\n## {event.name}\n\n"
+        yield table(("argument", "type", "meaning"), *fields) if event.fields else "It has no arguments.\n"
+
+
+_EVENTS = """
+Ids are tracee's. Events that tracee lacks have ids from 7000 up, and [findings](detections.md) from 6000 up. A derived
+event exists only where `--events` or a signature selects it. `timestamp` is nanoseconds of wall time.
+"""
+
+
 def operations() -> Iterator[str]:
     """Yield the page of the operations on the wire."""
     yield _OPERATIONS
@@ -417,6 +437,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "bounds": bounds,
     "counters": counters,
     "metrics": metrics,
+    "events": events,
     "log": log,
     "lookups": operations,
     "errors": failures,

@@ -27,7 +27,7 @@ from live.workers import asker
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
-BY_HAND = [page for page in PAGES if page.parent.name != "reference" or page.name in ("api.md", "events.md")]
+BY_HAND = [page for page in PAGES if page.parent != DOCS / "reference" or page.name == "api.md"]
 PRODUCT = ("services", "shared", "deploy", "Makefile", "docker-compose.yml", ".ci")
 DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
 TIMEOUT = 30

@@ -7,32 +7,6 @@ from typing import Any
 
 import msgspec
 
-NET_PACKET_DNS = "net_packet_dns"
-SCHED_PROCESS_EXEC = "sched_process_exec"
-SCHED_PROCESS_EXIT = "sched_process_exit"
-SCHED_PROCESS_FORK = "sched_process_fork"
-NET_TCP_CONNECT = "net_tcp_connect"
-NET_UDP_CONNECT = "net_udp_connect"  # the first datagram of a connected UDP socket: QUIC, and much else
-NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # the outcome of a TCP connect
-NET_TCP_CLOSE = "net_tcp_close"  # the end of a TCP connection
-NET_UDP_CLOSE = "net_udp_close"  # the end of a connected UDP socket
-NET_SERVER_NAME = "net_server_name"  # the TLS server name or HTTP host that a client sent
-DNS_SOCKET_CLOSE = "dns_socket_close"  # a process closed a UDP socket by which it asked names
-DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # emitted by the cache: a second answer to one query, with other targets
-PUBLISHED = (  # the names that are topics of the bus
-    NET_PACKET_DNS,
-    SCHED_PROCESS_EXEC,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
-    NET_TCP_CONNECT,
-    NET_UDP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_TCP_CLOSE,
-    NET_UDP_CLOSE,
-    NET_SERVER_NAME,
-    DNS_SOCKET_CLOSE,
-    DNS_ANSWER_CONFLICT,
-)
 GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo() returned: the call's result code
 ASKER_SEEN = "asker_seen"  # an argument of a net_packet_dns: true if it was also captured nearer to its asker
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DnstrailError
-from dnstrail.events import NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.events import DST_DNS, SPECIFICATIONS, Event
 from dnstrail.protocol.lookups import ConnectionTo
 
-DST_DNS = "dst_dns"
-_CONNECTS = (NET_TCP_CONNECT, NET_UDP_CONNECT)
+_CONNECTS = tuple(one.name for one in SPECIFICATIONS if any(field.name == DST_DNS for field in one.fields))
 _AT_ONCE = 64  # connections in one lookup: the cache ranks each lookup with bounded work, and serves others in between
 _REST = 5.0  # seconds without lookups after one that failed: the stream of events must not wait
 

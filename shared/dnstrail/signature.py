@@ -22,7 +22,8 @@ class SignatureMetadata:
     """The description of a signature. Its findings appear as events named `event_name`.
 
     `id` identifies the signature in logs and counters. tracee's built-in signatures use the properties "Severity"
-    (0 to 3), "Category", "Technique", "MITRE ATT&CK", "id" and "external_id".
+    (0 to 3), "Category", "Technique", "MITRE ATT&CK", "id" and "external_id". `event_id` is the id of the events;
+    without one the worker numbers them from 6100 up. Ids below 6100 are those of signatures that ship with dnstrail.
     """
 
     id: str
@@ -32,6 +33,7 @@ class SignatureMetadata:
     description: str = ""
     tags: tuple[str, ...] = ()
     properties: dict[str, Any] = field(default_factory=dict)
+    event_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

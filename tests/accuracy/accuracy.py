@@ -21,9 +21,9 @@ from dnstrail.connection import Connection
 from dnstrail.dns import decode
 from dnstrail.dns.names import lookup_key
 from dnstrail.dns.rdata import AAAA, A
-from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
+from dnstrail.events import EFFECTS, NET_PACKET_DNS, NET_SERVER_NAME
 from dnstrail.image import Bounds, Image
-from dnstrail.image.apply import TOPICS, apply_event
+from dnstrail.image.apply import apply_event
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 
 GRACE = 86400.0
@@ -75,7 +75,7 @@ def read_events(path: Path) -> Events:
     source = CaptureFileSource(str(path), CaptureOptions(server_names=True))
     events: Events = []
     while (captures := source.read(1.0)) is not None:
-        events += [capture for capture in captures if capture[0] in TOPICS]
+        events += [capture for capture in captures if capture[0] in EFFECTS]
     source.close()
     return events
 
@@ -105,7 +105,7 @@ def measure(events: Events, rows: list[Row], *, server_names: bool) -> Figures:
             topic, event = waiting.pop()
             if topic == NET_SERVER_NAME and not server_names:
                 continue
-            apply_event(image, topic, event, live=False)
+            apply_event(image, EFFECTS.get(topic, ""), event, live=False)
             if topic == NET_PACKET_DNS:
                 naive.feed(event)
         _ask(image, naive, row, found)

@@ -11,9 +11,9 @@ from pathlib import Path
 from figures import Figure
 from live_events import of_capture
 
-from dnstrail.captured import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Captured
+from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
-from dnstrail.events import Event
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import FakeDns
 from dnstrail_signatures.builtin.watched_name import WatchedName, read_watch_list

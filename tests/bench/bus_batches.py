@@ -9,8 +9,9 @@ from figures import Figure
 from live_events import of_capture
 
 from dnstrail.bus import ZmqBus
-from dnstrail.captured import NET_PACKET_DNS, Captured, Flow, Process
+from dnstrail.captured import Captured, Flow, Process
 from dnstrail.dns import is_response
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.findings.delivery import Delivery

@@ -9,7 +9,8 @@ import dns.flags
 import dns.message
 import dns.rrset
 
-from dnstrail.captured import CLIENT, NET_PACKET_DNS, Captured, Flow, Process
+from dnstrail.captured import CLIENT, Captured, Flow, Process
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import Batch, Turn, encode
 from dnstrail_probe.registry import open_source
 

@@ -10,8 +10,8 @@ from figures import Figure, spread
 from live_events import is_answered, of_capture
 from stopwatch import times
 
-from dnstrail.captured import NET_PACKET_DNS
 from dnstrail.dns.names import address_text
+from dnstrail.events import EFFECTS, NET_PACKET_DNS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import apply_event
 
@@ -22,7 +22,7 @@ def measure(capture: str) -> Iterator[Figure]:
     """Measure each kind of lookup on all keys that the image holds."""
     events, image = of_capture(capture), Image(Bounds())
     for event in events:
-        apply_event(image, NET_PACKET_DNS, event, live=True)
+        apply_event(image, EFFECTS[NET_PACKET_DNS], event, live=True)
     keys = [*{*image.store.graph.out, *image.store.graph.into}]
     addresses = [key for key in keys if address_text(key) == key]
     names = [key for key in keys if address_text(key) is None]

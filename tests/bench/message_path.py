@@ -11,7 +11,8 @@ from figures import Figure, spread
 from live_events import BATCH, bodies, fresh, is_answered, of_capture, turn_end
 from stopwatch import cost_of
 
-from dnstrail.captured import NET_PACKET_DNS, Captured
+from dnstrail.captured import Captured
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.apply import Stamps, apply_messages

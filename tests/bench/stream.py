@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
-from dnstrail.captured import NET_PACKET_DNS
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, encode
 
 SECONDS = 8  # after which the stream ends

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from builders.talk import OWN, answer, back, query
-from dnstrail.captured import NET_PACKET_DNS, Captured, Process
+from dnstrail.captured import Captured, Process
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
 from dnstrail.image.answer import CGROUP, CLIENT
 from dnstrail.image.bounds import SECOND

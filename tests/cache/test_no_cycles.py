@@ -6,7 +6,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dnstrail.captured import NET_TCP_CONNECT, Captured, Flow, Process
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.events import NET_TCP_CONNECT
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import encode_request

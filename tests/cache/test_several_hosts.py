@@ -9,8 +9,9 @@ from builders.dns_builders import t
 from builders.talk import OWN, back
 from builders.talk import answer as response
 from builders.talk import query as question
-from dnstrail.captured import NET_TCP_CONNECT, Captured, Process
+from dnstrail.captured import Captured, Process
 from dnstrail.connection import Connection
+from dnstrail.events import EFFECTS, NET_TCP_CONNECT
 from dnstrail.image import Circumstances, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.image.record import MAX_SIGHTINGS
@@ -124,7 +125,7 @@ def test_connections_are_limited_to_a_host(two):
     """`connections` of a host are the ones of its probe; the page states how many hosts the cache follows."""
     for host, address in (("alpha", "192.0.2.7"), ("beta", "192.0.2.8")):
         event = Captured(t(3), b"", back(OWN), APP, {"dst": address, "dst_port": 443})
-        apply_event(two.image, NET_TCP_CONNECT, event, live=True, host=host)
+        apply_event(two.image, EFFECTS[NET_TCP_CONNECT], event, live=True, host=host)
     assert [one["host"] for one in fields(Connections(), two)["connections"]] == ["alpha", "beta"]
     page = fields(Connections(host="beta"), two)
     assert ([one["address"] for one in page["connections"]], page["hosts"]) == (["192.0.2.8"], 2)

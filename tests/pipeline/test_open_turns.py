@@ -11,7 +11,7 @@ import pytest
 import dnstrail_cache.worker
 import dnstrail_probe.worker
 from dnstrail.bus.ipc import events_address, lookups_address
-from dnstrail.captured import NET_PACKET_DNS
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
 from dnstrail.pipeline.view import EventView
 from dnstrail.probes import PROBES

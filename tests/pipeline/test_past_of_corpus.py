@@ -13,6 +13,7 @@ from builders.corpus import CAPTURES, CORPUS, WHOLE_CORPUS, needs_corpus
 from dnstrail.captured import Captured
 from dnstrail.dns import decode
 from dnstrail.errors import BadMessage
+from dnstrail.events import EFFECTS
 from dnstrail.image import Bounds, Image, LookupResult
 from dnstrail.image.apply import apply_event
 from dnstrail_probe.registry import open_source
@@ -31,7 +32,7 @@ def played(path: Path, every: int, at_once: int) -> tuple[Image, list[Asked]]:
     image, chance, asked = Image(WHOLE), Random(1), list[Asked]()
     keys: list[str] = []
     for number, (topic, event) in enumerate(events_of(path), 1):
-        apply_event(image, topic, event, live=False)
+        apply_event(image, EFFECTS.get(topic, ""), event, live=False)
         keys = [*keys[-3 * at_once :], *touched_by(event)] if at_once > 1 else touched_by(event) or keys
         if number % every == 0 and keys:
             asked += [(key, image.now, image.get(key)) for key in chance.sample(keys, min(at_once, len(keys)))]

@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from dnstrail.captured import SCHED_PROCESS_EXIT, Captured
+from dnstrail.captured import Captured
+from dnstrail.events import SCHED_PROCESS_EXIT
 from live.groups import SIGNATURE, events, group, numbers
 from live.processes import run_dir, wait_until
 from live.workers import probe

@@ -14,11 +14,12 @@ import pytest
 
 from dnstrail.bus import ipc
 from dnstrail.bus.ipc import lookups_address, socket_path
-from dnstrail.captured import NET_TCP_CONNECT, Captured, Flow, Process
+from dnstrail.captured import Captured, Flow, Process
 from dnstrail.client import DnsDataSource, LookupClient, lookups_after
 from dnstrail.connection import Connection
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataNotFound, DataSourceError, KeyNotSupported, LookupRefused, SettingsError, Unavailable
+from dnstrail.events import NET_TCP_CONNECT
 from dnstrail.protocol.lookups import ConnectionTo
 from live.workers import (
     BOUND,

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from dnstrail.captured import SCHED_PROCESS_EXIT, Process
+from dnstrail.captured import Process
 from dnstrail.errors import DataNotFound, KeyNotSupported
+from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import SignatureRun, dns_response, event
 

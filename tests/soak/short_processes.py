@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from memory import MINUTES, SECOND, START, answer, is_flat, new_image, resident
 
-from dnstrail.captured import (
-    CLIENT,
+from dnstrail.captured import CLIENT, Captured, Flow, Process
+from dnstrail.events import (
+    EFFECTS,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
@@ -19,9 +20,6 @@ from dnstrail.captured import (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    Captured,
-    Flow,
-    Process,
 )
 from dnstrail.image.apply import apply_event
 
@@ -44,7 +42,7 @@ def main() -> int:
     for minute in range(MINUTES):
         for number in range(minute * 60 * RATE, (minute + 1) * 60 * RATE):
             for topic, event in life(number):
-                apply_event(image, topic, event, live=True)
+                apply_event(image, EFFECTS.get(topic, ""), event, live=True)
                 if topic == NET_TCP_CONNECT:
                     newest = next(iter(image.binder.bindings.to(event.args["dst"])))
                     unnamed += newest.name != f"www.n{number}.example.com"

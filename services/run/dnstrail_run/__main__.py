@@ -89,6 +89,7 @@ def command(
     from dnstrail_run.session import run_session  # noqa: PLC0415 - imports what help does without
     from dnstrail_run.settings import Settings  # noqa: PLC0415
 
+    learn, domains = learned_file(allow_learn)
     settings = Settings(
         command=command,
         reports=reports,
@@ -96,8 +97,8 @@ def command(
         enforce=enforce,
         allow_afterwards=on_crash == "allow",
         allow_new_privileges=allow_new_privileges,
-        learn=None if allow_learn is None else Path(allow_learn.removeprefix(_DOMAINS)),
-        learn_domains=allow_learn_domains or (allow_learn or "").startswith(_DOMAINS),
+        learn=learn,
+        learn_domains=allow_learn_domains or domains,
         fail_on=fail_on,
         follow_containers=follow_containers,
         wait_for_all=wait_for_all,
@@ -107,6 +108,13 @@ def command(
         options=options,
     )
     ctx.exit(run_session(settings))
+
+
+def learned_file(value: str | None) -> tuple[Path | None, bool]:
+    """Return the file that `--allow-learn` names, and whether it gets whole domains in place of their names."""
+    if value is None:
+        return None, False
+    return Path(value.removeprefix(_DOMAINS)), value.startswith(_DOMAINS)
 
 
 def main() -> None:

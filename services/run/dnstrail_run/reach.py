@@ -7,8 +7,9 @@ from ipaddress import ip_address
 from types import MappingProxyType
 
 from dnstrail.captured import CLIENT, FORWARDER, Flow, Process
-from dnstrail.connection_names import DST_DNS, connection_to
+from dnstrail.connection_names import connection_to
 from dnstrail.events import (
+    DST_DNS,
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,

@@ -18,7 +18,22 @@ MAX_RECORDS = 512
 #: reads of labels and fields of one message for `event.dns` -> `event.dns` is None, and `event.dns_error` names the
 #: reason
 MAX_READS = 6_000  # dnspython takes up to 9 us for each of them
+#: bytes of RDATA of one message in presentation form -> further records have the generic form (RFC 3597)
+MAX_TEXT = 1_536  # a byte of an NSEC record makes eight words
 _MAX_PAIRS = 4_096  # pairs of class and type that dnspython holds
+
+
+class TextBudget:
+    """The bytes of RDATA of one message that can still be written in presentation form."""
+
+    def __init__(self) -> None:
+        self.left = MAX_TEXT
+
+    def take(self, size: int) -> bool:
+        """Take a number of bytes from the budget, and return whether it had as many."""
+        enough = size <= self.left
+        self.left -= size if enough else 0
+        return enough
 
 
 class MeteredMessage(bytes):

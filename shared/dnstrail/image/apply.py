@@ -1,28 +1,11 @@
-"""Applies one event to the image, by the name of the event."""
+"""Applies one event to the image, by its effect: the specification of an event names it (`events/`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from dnstrail.captured import (
-    DNS_SOCKET_CLOSE,
-    GETADDRINFO,
-    LAST_TIME,
-    NET_PACKET_DNS,
-    NET_SERVER_NAME,
-    NET_TCP_CLOSE,
-    NET_TCP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_UDP_CLOSE,
-    NET_UDP_CONNECT,
-    SCHED_PROCESS_EXEC,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
-    Captured,
-    Flow,
-    Process,
-)
+from dnstrail.captured import GETADDRINFO, LAST_TIME, Captured, Flow, Process
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.binding.binder import connection_of
@@ -30,6 +13,7 @@ from dnstrail.image.binding.bindings import Opening, SocketKey
 from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.trails.server_names import ServerNameSighting
 
+_MESSAGE: Final = "message"
 _NO_OUTCOME = FeedOutcome()
 _UNKNOWN = Flow(b"", 0, b"", 0, "tcp")
 _AHEAD: Final = 1_000_000  # ns by which a stamp may be later than its arrival without being counted
@@ -62,19 +46,19 @@ class Stamps:
 
 
 def apply_event(
-    image: Image, topic: str, event: Captured, *, live: bool, stamp: int | None = None, host: str = ""
+    image: Image, effect: str, event: Captured, *, live: bool, stamp: int | None = None, host: str = ""
 ) -> FeedOutcome:
-    """Apply an event of one of TOPICS to the image, and return the outcome of a DNS message.
+    """Apply an event with one of EFFECTS to the image, and return the outcome of a DNS message.
 
     `stamp` is the time of the event on the clock of the stream (ns), by default its own time stamp. `host` is the host
-    on which the event was captured. Other events of TOPICS return an empty outcome. Any other event changes nothing.
+    on which the event was captured. Other effects return an empty outcome, and an unknown one changes nothing.
     Connections and processes are applied in the order of their stamps, after the messages with earlier stamps.
     """
     stamp = event.timestamp if stamp is None else stamp
-    if topic == NET_PACKET_DNS:
+    if effect == _MESSAGE:
         circumstances = Circumstances(event.flow, event.process, live, host=host)
         return _apply_message(image, stamp, event, circumstances)
-    apply = _APPLY.get(topic)
+    apply = _APPLY.get(effect)
     if apply is not None:
         apply(image, stamp, event, host)
     return _NO_OUTCOME
@@ -188,15 +172,13 @@ def _client(event: Captured) -> str:
 
 
 _APPLY: Final[dict[str, Callable[[Image, int, Captured, str], None]]] = {
-    NET_TCP_CONNECT: _apply_connection,
-    NET_TCP_CONNECT_RESULT: _apply_outcome,
-    NET_TCP_CLOSE: _apply_close,
-    NET_UDP_CONNECT: _apply_connection,
-    NET_UDP_CLOSE: _apply_close,
-    DNS_SOCKET_CLOSE: _apply_dns_close,
-    NET_SERVER_NAME: _apply_server_name,
-    SCHED_PROCESS_FORK: _apply_fork,
-    SCHED_PROCESS_EXEC: _apply_exec,
-    SCHED_PROCESS_EXIT: _apply_exit,
+    "connect": _apply_connection,
+    "conclude": _apply_outcome,
+    "close": _apply_close,
+    "end_lookups": _apply_dns_close,
+    "server_name": _apply_server_name,
+    "fork": _apply_fork,
+    "exec": _apply_exec,
+    "exit": _apply_exit,
 }
-TOPICS = (NET_PACKET_DNS, *_APPLY)
+EFFECTS = (_MESSAGE, *_APPLY)

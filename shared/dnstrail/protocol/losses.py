@@ -19,7 +19,7 @@ from dnstrail.log_pause import LogPause
 MOST_WORKERS = 1024  #: workers that report losses -> the oldest report of the user with the most is added to a total
 #: workers of one user, or of one key, that report losses -> its oldest report is added to a total
 MOST_WORKERS_OF_USER = 64
-MOST_USERS = 1024
+MOST_USERS = 1024  # users and keys; beyond it the reports of the one that reported longest ago are added to a total
 MOST_EVENTS = (1 << 53) - 1  # the greatest count that the wire carries
 
 Reporter = int | str | None  # the user of a connection, or the name of its key

@@ -9,7 +9,7 @@ import msgspec
 
 from dnstrail.protocol.batches import TURN, Batch, Count, Mark, Turn
 
-_REMEMBERED_GAPS = 4096
+_REMEMBERED_GAPS = 4096  # broken turns of one start; older ones count as broken
 #: turns of a mark ahead of those received -> `complete` is false at once
 _FAR_AHEAD = 10_000  # no subscriber that is so far behind catches up while a lookup waits
 

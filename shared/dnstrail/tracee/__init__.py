@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dnstrail.tracee.derived import derived_events
-from dnstrail.tracee.event_ids import signature_ids
-from dnstrail.tracee.event_shape import event_map, finding_map
+from dnstrail.tracee.event_shape import event_map, finding_map, signature_ids
 
 __all__ = ["derived_events", "event_map", "finding_map", "signature_ids"]

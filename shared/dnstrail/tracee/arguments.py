@@ -1,60 +1,20 @@
-"""The arguments of an event: those of tracee in its order and with its types, then ours; no name twice."""
+"""The arguments of an event in the order and with the types of its specification; no name twice."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dnstrail.captured import Flow
-from dnstrail.events import (
-    DERIVED,
-    DNS_ANSWER_CONFLICT,
-    DNS_SOCKET_CLOSE,
-    NET_PACKET_DNS,
-    NET_TCP_CLOSE,
-    NET_TCP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_UDP_CLOSE,
-    NET_UDP_CONNECT,
-    Event,
-)
+from dnstrail.events import DERIVED, EVENTS, SPECIFICATIONS, Event
 from dnstrail.tracee.proto_dns import proto_dns
 
 Argument = dict[str, Any]  # name, type, value
 _INGRESS, _EGRESS = 1, 2  # trace.PacketDirection
 _DIRECTIONS = {_INGRESS: "ingress", _EGRESS: "egress"}
-_PACKET = ("src", "dst", "src_port", "dst_port", "metadata", "proto_dns")
-_CONNECT = ("dst", "dst_port", "dst_dns")
-_ORDERS = {
-    NET_PACKET_DNS: _PACKET,
-    DNS_ANSWER_CONFLICT: _PACKET,
-    NET_TCP_CONNECT: _CONNECT,
-    NET_UDP_CONNECT: _CONNECT,
-    NET_TCP_CONNECT_RESULT: _CONNECT,
-    NET_TCP_CLOSE: _CONNECT,
-    NET_UDP_CLOSE: _CONNECT,
-    DNS_SOCKET_CLOSE: _CONNECT,
-}
+_OF_VALUES = ("bool", "int", "const char*")  # the types that follow from values
+# Types by name, for an event without a specification: a finding has the arguments of the event that led to it.
 _TYPES = {
-    "src_port": "u16",
-    "dst_port": "u16",
-    "original_dst_port": "u16",
-    "dst_dns": "const char **",
-    "bytes_sent": "u64",
-    "bytes_received": "u64",
-    "exit_code": "long",
-    "metadata": "trace.PacketMetadata",
-    "proto_dns": "trace.ProtoDNS",
-    "dns_questions": "[]trace.DnsQueryData",
-    "dns_response": "[]trace.DnsResponseData",
-}
-_TYPES_OF_EVENTS = {
-    (NET_TCP_CONNECT, "dst_port"): "int",
-    (NET_UDP_CONNECT, "dst_port"): "int",
-    (NET_TCP_CONNECT_RESULT, "dst_port"): "int",
-    (NET_TCP_CLOSE, "dst_port"): "int",
-    (NET_UDP_CLOSE, "dst_port"): "int",
-    (DNS_SOCKET_CLOSE, "dst_port"): "int",
-    **{(name, "metadata"): "trace.PktMeta" for name in DERIVED},
+    field.name: field.type for one in reversed(SPECIFICATIONS) for field in one.fields if field.type not in _OF_VALUES
 }
 
 
@@ -64,12 +24,16 @@ def event_args(event: Event, *, parse_arguments: bool) -> list[Argument]:
     `parse_arguments` gives the direction of a packet as a word instead of tracee's number. It changes nothing else:
     tracee writes the codes of a DNS message as strings in any case.
     """
-    name = event.event_name
-    values = event.args if name in DERIVED else _values(event, parse_arguments=parse_arguments)
-    ordered = {argument: values[argument] for argument in _ORDERS.get(name, ()) if argument in values} | values
-    return [
-        {"name": argument, "type": _type_of(name, argument, value), "value": value}
-        for argument, value in ordered.items()
+    known = EVENTS.get(event.event_name)
+    derived = event.event_name in DERIVED
+    values = dict(event.args) if derived else _values(event, parse_arguments=parse_arguments)
+    specified = [
+        {"name": field.name, "type": field.type, "value": values.pop(field.name)}
+        for field in (known.fields if known else ())
+        if field.name in values
+    ]
+    return specified + [
+        {"name": name, "type": _TYPES.get(name) or _type_of(value), "value": value} for name, value in values.items()
     ]
 
 
@@ -109,11 +73,8 @@ def _flow_values(flow: Flow, *, parse_arguments: bool) -> dict[str, Any]:
     return values
 
 
-def _type_of(event: str, argument: str, value: object) -> str:
-    """Return the type of an argument as tracee's definition of the event has it; of ours by its value."""
-    known = _TYPES_OF_EVENTS.get((event, argument)) or _TYPES.get(argument)
-    if known is not None:
-        return known
+def _type_of(value: object) -> str:
+    """Return the type of an argument that the specification of the event does not have, by its value."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dnstrail.captured import Process
-from dnstrail.events import Event
-from dnstrail.signature import Finding
+from dnstrail.events import EVENTS, Event
+from dnstrail.signature import Finding, SignatureMetadata
 from dnstrail.tracee.arguments import Argument, event_args, finding_args
-from dnstrail.tracee.event_ids import BUILTIN_IDS, event_id
+
+_FIRST_ID = 6100  # of the signatures that state none
 
 
 def event_map(event: Event, *, parse_arguments: bool = False) -> dict[str, Any]:
     """Return an event as tracee's map. `parse_arguments`: see `event_args`."""
     args = event_args(event, parse_arguments=parse_arguments)
-    return _map(event, event.event_name, event_id(event.event_name, BUILTIN_IDS), args)
+    return _map(event, event.event_name, _event_id(event.event_name, {}), args)
 
 
-def finding_map(
-    finding: Finding, signatures: Mapping[str, int] = BUILTIN_IDS, since: int | None = None
-) -> dict[str, Any]:
+def signature_ids(signatures: Iterable[SignatureMetadata]) -> Mapping[str, int]:
+    """Return the event ids of signatures by the names of their events.
+
+    Those that state no id are numbered in the order of their event names. Two workers that load the same signatures
+    therefore agree, whatever the order of loading. Two signatures that report the same event share its id.
+    """
+    # of two with one event, the greater: the id that one of them states
+    stated = {one.event_name: one.event_id for one in sorted(signatures, key=lambda one: one.event_id)}
+    others = sorted(name for name, number in stated.items() if not number)
+    return MappingProxyType({**stated, **{name: number for number, name in enumerate(others, _FIRST_ID)}})
+
+
+def finding_map(finding: Finding, signatures: Mapping[str, int], since: int | None = None) -> dict[str, Any]:
     """Return a finding as the event that it becomes.
 
     Its data are the arguments. `triggeredBy` is the event that led to it. `coverage` is the part of the events of the
@@ -32,13 +44,13 @@ def finding_map(
     args = finding_args(finding.data)
     if cause_args := event_args(cause, parse_arguments=True):
         triggered_by = {
-            "id": event_id(cause.event_name, signatures),
+            "id": _event_id(cause.event_name, signatures),
             "name": cause.event_name,
             "args": cause_args,
             "returnValue": 0,
         }
         args.append({"name": "triggeredBy", "type": "unknown", "value": triggered_by})
-    shaped = _map(cause, metadata.event_name, event_id(metadata.event_name, signatures), args)
+    shaped = _map(cause, metadata.event_name, _event_id(metadata.event_name, signatures), args)
     own = {
         "networkNamespace": shaped.pop("networkNamespace"),
         "coverage": cause.coverage,
@@ -61,6 +73,12 @@ def _mark(event: Event) -> dict[str, Any] | None:
         return None
     start, turn = event.mark
     return {"start": start, "turn": turn, "time": event.captured.timestamp}
+
+
+def _event_id(name: str, signatures: Mapping[str, int]) -> int:
+    """Return the id of an event, or 0 if it is neither specified nor an event of these signatures."""
+    known = EVENTS.get(name)
+    return known.id if known else signatures.get(name, 0)
 
 
 def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str, Any]:

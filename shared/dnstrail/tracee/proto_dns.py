@@ -7,10 +7,10 @@ from typing import Any
 
 import dns.exception
 
-from dnstrail.dns.whole_message import MAX_RECORDS, MeteredMessage
+from dnstrail.dns.whole_message import MAX_RECORDS, MeteredMessage, TextBudget
 from dnstrail.errors import BadMessage
 from dnstrail.tracee.codes import OPCODES, RESPONSE_CODES, TYPES, UNKNOWN
-from dnstrail.tracee.resource_record import OPT, Fields, TextBudget, read_name, resource_record, type_and_class
+from dnstrail.tracee.resource_record import OPT, Fields, read_name, resource_record, type_and_class
 
 _HEADER = struct.Struct("!6H")
 _QUESTION = struct.Struct("!2H")  # behind its name

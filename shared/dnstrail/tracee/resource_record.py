@@ -13,29 +13,15 @@ import dns.rdataclass
 import dns.rdatatype
 
 from dnstrail.dns.names import packed_address_text
+from dnstrail.dns.whole_message import TextBudget
 from dnstrail.tracee.codes import CLASSES, OPTIONS, TYPES, UNKNOWN
 
 Fields = dict[str, Any]
 _Reader = Callable[[bytes, int, int], Fields]  # of the RDATA between two offsets
-#: bytes of RDATA of one message in presentation form -> further records have the generic form (RFC 3597)
-MAX_TEXT = 1_536  # a byte of an NSEC record makes eight words
 IN = 1
 OPT = 41
 _ADDRESS_LENGTHS = {1: 4, 28: 16}  # A and AAAA
 _SOA_NUMBERS = ("serial", "refresh", "retry", "expire", "minimum")
-
-
-class TextBudget:
-    """The bytes of RDATA of one message that can still be written in presentation form."""
-
-    def __init__(self) -> None:
-        self.left = MAX_TEXT
-
-    def take(self, size: int) -> bool:
-        """Take a number of bytes from the budget, and return whether it had as many."""
-        enough = size <= self.left
-        self.left -= size if enough else 0
-        return enough
 
 
 def read_name(wire: bytes, at: int) -> tuple[str, int]:

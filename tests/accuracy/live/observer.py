@@ -14,9 +14,9 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.captured import Flow
 from dnstrail.client import DnsDataSource
-from dnstrail.connection_names import DST_DNS, ConnectionEnricher
+from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import DataNotFound, Unavailable
-from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, Event
+from dnstrail.events import DST_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, Event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.turn_follower import TurnFollower

@@ -9,7 +9,8 @@ import os
 
 import pytest
 
-from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.captured import Captured, Process
+from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.lookups import Join, RefusedError
 from dnstrail.protocol.members import EXPIRY, Progress, Work
 from dnstrail_cache.groups.group_stats import group_stats

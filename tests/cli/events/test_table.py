@@ -18,8 +18,8 @@ from rich.console import Console
 
 from builders.costly import COSTLY, calls_in
 from dnstrail.captured import Captured, Flow, Process
-from dnstrail.connection_names import DST_DNS
 from dnstrail.events import (
+    DST_DNS,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
     NET_TCP_CLOSE,

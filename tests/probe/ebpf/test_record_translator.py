@@ -16,6 +16,7 @@ from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
 from dnstrail.events import (
     DNS_SOCKET_CLOSE,
+    EVENTS,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
     NET_TCP_CLOSE,
@@ -81,9 +82,10 @@ def packet(payload: bytes, **changes: object) -> bytes:
 
 
 def only(events: list[tuple[str, Captured]]) -> tuple[str, Captured]:
-    """Return the only event."""
-    [event] = events
-    return event
+    """Return the only event; its specification has all of its arguments."""
+    [(name, event)] = events
+    assert event.args.keys() <= {field.name for field in EVENTS[name].fields}
+    return name, event
 
 
 def test_packets_of_one_thread_share_their_process_until_it_changes(translator):

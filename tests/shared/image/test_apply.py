@@ -13,9 +13,9 @@ from builders.traffic import KEYS, NAMES, message
 from builders.trail_helpers import CLIENT, packed, to_client, to_server
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.connection import Connection
-from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
+from dnstrail.events import EFFECTS, NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
 from dnstrail.image import Bounds, FeedOutcome, Image
-from dnstrail.image.apply import TOPICS, apply_event
+from dnstrail.image.apply import apply_event
 
 ADDRESS = "1.1.1.1"
 APP = Process(70, "app", container_id="c1")
@@ -31,7 +31,7 @@ def event(after: float, payload: bytes = b"", flow: Flow | None = None, process:
 def image():
     """Return an image with one address that a process asked for."""
     image = Image(unmatched="accept")
-    apply_event(image, NET_PACKET_DNS, event(0, ANSWER, to_client(socket=7), APP, foreign=True), live=True)
+    apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, ANSWER, to_client(socket=7), APP, foreign=True), live=True)
     return image
 
 
@@ -50,15 +50,15 @@ def test_a_message_is_stored_with_its_circumstances(image):
 def test_a_foreign_of_a_wrong_type_is_unknown():
     """An argument `foreign` that is no bool is stored as unknown."""
     image = Image(unmatched="accept")
-    apply_event(image, NET_PACKET_DNS, event(0, ANSWER, to_client(socket=7), APP, foreign=7), live=True)
+    apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, ANSWER, to_client(socket=7), APP, foreign=7), live=True)
     assert image.store.places.roots["a"].latest.youngest.evidence.foreign is None
 
 
 def test_a_getaddrinfo_answer_has_its_process():
     """An answer from getaddrinfo is admitted under `reject`, too, and stored with its process."""
     image = Image(unmatched="reject")
-    assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP), live=True) == FeedOutcome()
-    applied = apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP, getaddrinfo="success"), live=True)
+    assert apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, ANSWER, None, APP), live=True) == FeedOutcome()
+    applied = apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, ANSWER, None, APP, getaddrinfo="success"), live=True)
     assert applied == FeedOutcome(admitted=True)
     (one,) = first(image, process=70).asked
     assert (one.process_id, one.container_id, one.client, one.server, one.matched) == (70, "c1", "", "", True)
@@ -68,10 +68,13 @@ def test_a_getaddrinfo_answer_has_its_process():
 def test_the_outcome_of_a_message_is_returned():
     """An answer is admitted; a query and an event of another kind are not."""
     image = Image()
-    assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER), live=False) == FeedOutcome(admitted=True)
-    assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER[:2] + b"\1" + ANSWER[3:]), live=False) == FeedOutcome()
+    assert apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, ANSWER), live=False) == FeedOutcome(admitted=True)
+    assert (
+        apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, ANSWER[:2] + b"\1" + ANSWER[3:]), live=False)
+        == FeedOutcome()
+    )
     for topic in (NET_TCP_CONNECT, NET_SERVER_NAME, SCHED_PROCESS_EXIT):
-        assert apply_event(image, topic, event(0), live=False) == FeedOutcome()
+        assert apply_event(image, EFFECTS.get(topic, ""), event(0), live=False) == FeedOutcome()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_the_outcome_of_a_message_is_returned():
 )
 def test_a_connection_counts_for_all_known_actors(image, flow, process, connection):
     """A connection counts for its process, its container and its client address, as far as they are known."""
-    apply_event(image, NET_TCP_CONNECT, event(0.1, b"", flow, process, dst=ADDRESS, dst_port=443), live=True)
+    apply_event(image, EFFECTS[NET_TCP_CONNECT], event(0.1, b"", flow, process, dst=ADDRESS, dst_port=443), live=True)
     assert "1 answers led to 1 connections to port 443" in first(image, **connection, port=443).reasons
 
 
@@ -96,13 +99,13 @@ def test_a_connection_counts_for_all_known_actors(image, flow, process, connecti
 )  # fmt: skip
 def test_a_connection_without_destination_changes_nothing(image, args):
     """A connection without an address or a port changes nothing."""
-    apply_event(image, NET_TCP_CONNECT, event(0.1, b"", TO_SITE, APP, **args), live=True)
+    apply_event(image, EFFECTS[NET_TCP_CONNECT], event(0.1, b"", TO_SITE, APP, **args), live=True)
     assert not any("connections" in reason for reason in first(image, process=70, port=443).reasons)
 
 
 def test_a_server_name_is_stored(image):
     """A server name is stored with its client and port."""
-    apply_event(image, NET_SERVER_NAME, event(1, b"", TO_SITE, server_name="a", evidence="sni"), live=True)
+    apply_event(image, EFFECTS[NET_SERVER_NAME], event(1, b"", TO_SITE, server_name="a", evidence="sni"), live=True)
     found = image.trails(ADDRESS, Connection(client=CLIENT, port=443), now=t(10))
     assert found is not None
     assert [(one.name, one.evidence) for one in found.server_names] == [("a", "sni")]
@@ -112,7 +115,7 @@ def test_a_server_name_is_stored(image):
 @pytest.mark.parametrize("flow", [None, Flow(b"", 0, b"", 443), Flow(b"", 0, bytes(4), 443), Flow(b"x", 0, b"xyz", 1)])
 def test_a_server_name_without_server_changes_nothing(image, flow):
     """A server name without the address of a server changes nothing."""
-    apply_event(image, NET_SERVER_NAME, event(1, b"", flow, server_name="a", evidence="sni"), live=True)
+    apply_event(image, EFFECTS[NET_SERVER_NAME], event(1, b"", flow, server_name="a", evidence="sni"), live=True)
     assert len(image.server_names) == 0
 
 
@@ -128,7 +131,7 @@ values = st.none() | st.booleans() | st.integers() | st.sampled_from([*KEYS, "sn
 args = st.dictionaries(st.sampled_from(["dst", "dst_port", "server_name", "evidence", "foreign"]), values)
 payloads = st.integers(0, 10**6).map(lambda seed: message(Random(seed))) | st.sampled_from([ANSWER, ANSWER[:20], b""])
 events = st.tuples(
-    st.sampled_from([*TOPICS, NET_PACKET_DNS, SCHED_PROCESS_EXIT]),
+    st.sampled_from([*EFFECTS, NET_PACKET_DNS, SCHED_PROCESS_EXIT]),
     st.builds(Captured, st.integers(0, 2 * 10**18), payloads, flows, processes, args),
 )
 connections = st.builds(
@@ -145,7 +148,7 @@ def test_nothing_raises_and_everything_ends(taken, connection, at, live):
     """After any messages, connections and names in any order, every lookup terminates without an exception."""
     image = Image(Bounds(size=4, owned=4, relations=8))
     for topic, captured in taken:
-        apply_event(image, topic, captured, live=live)
+        apply_event(image, EFFECTS.get(topic, ""), captured, live=live)
     assert len(image) <= 4
     for key in (*KEYS, *NAMES, "0.0.0.0"):
         found = image.trails(key, connection, at=at)
@@ -160,7 +163,10 @@ def test_a_query_reaches_admission():
     """A captured query makes its answer matched."""
     image = Image()
     apply_event(
-        image, NET_PACKET_DNS, event(0, ANSWER[:2] + b"\1\0\0\1" + bytes(6) + ANSWER[12:19], to_server()), live=True
+        image,
+        EFFECTS[NET_PACKET_DNS],
+        event(0, ANSWER[:2] + b"\1\0\0\1" + bytes(6) + ANSWER[12:19], to_server()),
+        live=True,
     )
-    apply_event(image, NET_PACKET_DNS, event(0.1, ANSWER, to_client()), live=True)
+    apply_event(image, EFFECTS[NET_PACKET_DNS], event(0.1, ANSWER, to_client()), live=True)
     assert [one.matched for one in first(image).asked] == [True]

@@ -26,9 +26,9 @@ from dnstrail.events import (
 )
 from dnstrail.signature import Finding, SignatureMetadata
 from dnstrail.tracee import event_map, finding_map, signature_ids
-from dnstrail.tracee.event_ids import BUILTIN_IDS, EVENT_IDS, FIRST_OTHER
 from dnstrail_signatures.loading.load import find, load
 
+FIRST_OTHER = 6100  # the first id of the signatures that state none
 STAMP = 1_700_000_000_123_456_789
 FLOW = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000)
 FLOW_ARGS = [
@@ -185,12 +185,12 @@ def test_times_are_shown_as_wall_time() -> None:
 
 def test_arguments_have_tracees_types() -> None:
     """An argument has the type of tracee's definition, and otherwise one that fits its value."""
-    args = {"exit_code": 0, "process_group_exit": True, "signal_code": 9, "prev_comm": "sh", "argv": ["-c"], "x": None}
+    args = {"exit_code": 0, "signal_code": 9, "process_group_exit": True, "prev_comm": "sh", "argv": ["-c"], "x": None}
     shaped = event_map(Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=PING, args=args)))
     assert [(arg["name"], arg["type"], arg["value"]) for arg in shaped["args"]] == [
         ("exit_code", "long", 0),
-        ("process_group_exit", "bool", True),
         ("signal_code", "int", 9),
+        ("process_group_exit", "bool", True),
         ("prev_comm", "const char*", "sh"),
         ("argv", "const char**", ["-c"]),
         ("x", "unknown", None),
@@ -296,29 +296,38 @@ def test_every_event_has_an_id_of_its_own() -> None:
     assert {name: ids[name] for name in known} == known
     assert len({*ids.values()}) == len(NAMES)
     assert not {*ids.values()}.intersection(range(6000, 7000))
-    assert {*EVENT_IDS} == {*NAMES}
 
 
 def test_signatures_that_ship_have_fixed_ids() -> None:
-    """Every signature that ships with dnstrail has an id of its own in the table."""
-    shipped = {cls.metadata.event_name for cls in load(find()) if cls.__module__.startswith("dnstrail_signatures.")}
-    assert shipped == {*BUILTIN_IDS}
-    assert len({*BUILTIN_IDS.values()}) == len(BUILTIN_IDS)
-    assert all(6000 <= number < FIRST_OTHER for number in BUILTIN_IDS.values())
+    """Every signature that ships with dnstrail states an id of its own, below those that are given to others."""
+    shipped = [cls.metadata for cls in load(find()) if cls.__module__.startswith("dnstrail_signatures.")]
+    stated = {one.event_id for one in shipped}
+    assert len(stated) == len(shipped)
+    assert all(6000 <= number < FIRST_OTHER for number in stated)
+
+
+def named(*names: str, number: int = 0) -> list[SignatureMetadata]:
+    """Return the metadata of signatures that report these events."""
+    return [SignatureMetadata(id=name, version="1", name=name, event_name=name, event_id=number) for name in names]
 
 
 def test_other_signatures_are_numbered_by_their_event_names() -> None:
     """The ids of further signatures depend on their event names alone, not on the order of loading."""
-    names = ["ZETA", "WATCHED_NAME", "ALPHA", "ZETA"]
-    ids = signature_ids(names)
-    assert ids == signature_ids(reversed(names))
-    assert (ids["ALPHA"], ids["ZETA"], ids["WATCHED_NAME"]) == (FIRST_OTHER, FIRST_OTHER + 1, 6001)
+    signatures = named("ZETA", "ALPHA", "ZETA")
+    assert signature_ids(signatures) == signature_ids(reversed(signatures))
+    assert signature_ids(signatures) == {"ALPHA": FIRST_OTHER, "ZETA": FIRST_OTHER + 1}
+
+
+def test_a_stated_id_belongs_to_all_signatures_with_the_event() -> None:
+    """Two signatures that report one event share the id that one of them states."""
+    signatures = [*named("ZETA", "ALPHA"), *named("ZETA", number=6001)]
+    assert signature_ids(signatures) == signature_ids(reversed(signatures)) == {"ALPHA": FIRST_OTHER, "ZETA": 6001}
 
 
 def test_a_finding_is_an_event_with_its_cause() -> None:
     """A finding has its data as arguments, then what triggered it, the signature's metadata, and ours last."""
     cause = event(RESPONSE)
-    ids = signature_ids(["watched_name"])
+    ids = signature_ids([METADATA])
     shaped = finding_map(Finding({"name": "a.com", "count": 2, "names": ["x"], "part": 0.5}, cause, METADATA), ids)
     assert (shaped["eventName"], shaped["eventId"], shaped["timestamp"]) == ("watched_name", str(FIRST_OTHER), STAMP)
     assert shaped["args"][:4] == [
@@ -347,20 +356,28 @@ def test_a_finding_is_an_event_with_its_cause() -> None:
 
 def test_a_finding_that_a_finding_led_to_names_its_id() -> None:
     """The cause of a finding may be a finding of another signature, with that signature's id."""
-    ids = signature_ids(["first", "watched_name"])
+    ids = signature_ids([*named("first"), METADATA])
     cause = Event("first", Captured(STAMP), args={"depth": 1})
     shaped = finding_map(Finding({}, cause, METADATA), ids)
     assert shaped["args"][0]["value"]["id"] == ids["first"]
 
 
+def test_a_finding_that_led_to_a_finding_keeps_the_types_of_its_event() -> None:
+    """The arguments that a finding has from its event have the types that they have there; its data those of values."""
+    cause = Event("first", Captured(STAMP, b"", FLOW, args={"bytes_sent": 1}), args={"depth": 1})
+    args = finding_map(Finding({}, cause, METADATA), {})["args"][0]["value"]["args"]
+    types = {arg["name"]: arg["type"] for arg in args}
+    assert (types["src_port"], types["bytes_sent"], types["depth"]) == ("u16", "u64", "int")
+
+
 def test_a_finding_without_data_or_cause_has_no_arguments() -> None:
     """A finding without data, of an event without arguments, has no arguments."""
-    shaped = finding_map(Finding({}, Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=PING)), METADATA))
+    shaped = finding_map(Finding({}, Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=PING)), METADATA), {})
     assert (shaped["args"], shaped["argsNum"], shaped["processName"]) == ([], 0, "ping")
 
 
 def test_events_and_findings_are_json() -> None:
     """An event and a finding about it are JSON, and are read back as they were."""
-    for shaped in (event_map(event(RESPONSE)), finding_map(Finding({"n": 1}, event(RESPONSE), METADATA))):
+    for shaped in (event_map(event(RESPONSE)), finding_map(Finding({"n": 1}, event(RESPONSE), METADATA), {})):
         assert json.loads(json.dumps(shaped)) == shaped
         assert msgspec.json.decode(msgspec.json.encode(shaped)) == shaped

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from builders.costly import COSTLY, NSEC, calls_in
 from builders.dns_builders import A, asked, by_hand, record, response_to, wire
 from builders.hostile import ONE, QUESTION, P
-from dnstrail.dns.whole_message import MAX_RECORDS
+from dnstrail.dns.whole_message import MAX_RECORDS, MAX_TEXT
 from dnstrail.tracee.proto_dns import MAX_READS, proto_dns
-from dnstrail.tracee.resource_record import MAX_TEXT
 
 NO_SOA = {"MName": "", "RName": "", "serial": 0, "refresh": 0, "retry": 0, "expire": 0, "minimum": 0}
 EMPTY = {

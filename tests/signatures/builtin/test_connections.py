@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from builders.detection_events import CURL, OTHER, answered, connected, findings, missing, started
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataSourceMissing
-from dnstrail.events import MOST_ADDRESSES
+from dnstrail.events.event import MOST_ADDRESSES
 from dnstrail.signature import SignatureContext
 from dnstrail.testing import SignatureRun, dns_query, event
 from dnstrail_signatures.builtin.connection_without_dns import ConnectionWithoutDns

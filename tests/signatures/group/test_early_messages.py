@@ -7,7 +7,8 @@ from collections import deque
 
 import pytest
 
-from dnstrail.captured import NET_PACKET_DNS, Captured
+from dnstrail.captured import Captured
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.members import Work
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.captured import Captured, Process
+from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.findings.delivery import Delivery

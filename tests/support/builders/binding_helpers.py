@@ -9,8 +9,11 @@ from msgspec.structs import replace
 
 from builders.dns_builders import AAAA, A, by_hand, record, t
 from builders.talk import back, packed, query, there
-from dnstrail.captured import (
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.connection import Connection
+from dnstrail.events import (
     DNS_SOCKET_CLOSE,
+    EFFECTS,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
@@ -19,11 +22,7 @@ from dnstrail.captured import (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    Captured,
-    Flow,
-    Process,
 )
-from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.image.binding.bindings import Binding
@@ -48,11 +47,11 @@ class Host:
 
     def apply(self, topic: str, after: float, flow: Flow | None = None, process: Process | None = None, **args: Any):
         """Apply one event."""
-        apply_event(self.image, topic, Captured(t(after), b"", flow, process, args), live=True)
+        apply_event(self.image, EFFECTS.get(topic, ""), Captured(t(after), b"", flow, process, args), live=True)
 
     def dns(self, after: float, payload: bytes, flow: Flow, process: Process) -> None:
         """Apply one DNS message."""
-        apply_event(self.image, NET_PACKET_DNS, Captured(t(after), payload, flow, process), live=True)
+        apply_event(self.image, EFFECTS[NET_PACKET_DNS], Captured(t(after), payload, flow, process), live=True)
 
     def asks(
         self, after: float, name: str, *addresses: str, by: Process = APP, answered: float = 0.001, ttl: int = 60

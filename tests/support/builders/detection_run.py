@@ -9,10 +9,9 @@ from typing import Any
 
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
-from dnstrail.connection_names import DST_DNS
 from dnstrail.datasource import DataSources, DnsIdentity
 from dnstrail.errors import DataNotFound
-from dnstrail.events import NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.events import DST_DNS, EFFECTS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.signature import Finding, Signature
@@ -74,7 +73,7 @@ def detect(events: Iterable[tuple[str, Captured]], classes: Iterable[type[Signat
         at = captured.timestamp
         run.seconds += min(max(at - last, 0), _PAUSE) / _SECOND if last is not None else 0.0
         last = source.now = at
-        apply_event(source.image, topic, captured, live=False)
+        apply_event(source.image, EFFECTS.get(topic, ""), captured, live=False)
         event = Event(topic, captured, ("file", 0), coverage=1.0, place=(place,))
         engine.on_event(_named(event, source) if topic in _CONNECTS else event)
     engine.close()

@@ -72,7 +72,7 @@ def connection(process: Process = CURL) -> Event:
 def body_of(cause: Event | None = None, id_: str = "f1", metadata: SignatureMetadata = METADATA, **data: Any) -> bytes:
     """Return a finding as it travels over the bus."""
     report = Report(data or {"relay": "relay.example"}, cause or cause_of(dns_answer()), metadata, id_)
-    packed: bytes = msgpack.packb(finding_map(report, since=STAMP - 10**9))
+    packed: bytes = msgpack.packb(finding_map(report, {}, since=STAMP - 10**9))
     return packed
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.captured import Captured, Process
 from dnstrail.errors import LookupRefused, Unavailable
+from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
 from dnstrail.protocol.members import Work

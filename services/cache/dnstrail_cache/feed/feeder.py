@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import structlog
 
 from dnstrail.bus import Subscriber
-from dnstrail.captured import NET_PACKET_DNS, Captured
+from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
+from dnstrail.events import EFFECTS, NET_PACKET_DNS
 from dnstrail.image import FeedOutcome
-from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
@@ -24,7 +24,7 @@ from dnstrail_cache.feed.losses import SKIPPED
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import TurnTimes
 
-TOPICS = (*EVENT_TOPICS, TURN)
+TOPICS = (*EFFECTS, TURN)
 _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
@@ -108,7 +108,7 @@ class Feeder:
             turn = decode(body, Turn)
             if state.starts.follow(turn, self._looked):
                 self._applying = self._end_turn(turn)
-        elif topic in EVENT_TOPICS:
+        elif topic in EFFECTS:
             batch, rows = decode_whole(body)
             if not state.starts.follow(batch, self._looked):
                 return
@@ -183,7 +183,14 @@ class Feeder:
             self._apply_held(early)
 
     def _apply_held(self, held: HeldEvent) -> None:
-        apply_event(self._state.image, *held[1:3], live=self._state.live, stamp=held.stamp, host=held.host)
+        apply_event(
+            self._state.image,
+            EFFECTS[held.topic],
+            held.event,
+            live=self._state.live,
+            stamp=held.stamp,
+            host=held.host,
+        )
 
     def _end_turn(self, turn: Turn) -> Iterator[bool]:
         """Apply the events that were held until the turn ends, and pause after each few of them; then note the end."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from dnstrail.events import REFUSED_EVENTS
+from dnstrail.events import EFFECTS, REFUSED_EVENTS
 from dnstrail.image import Image
-from dnstrail.image.apply import TOPICS
 from dnstrail.image.bounds import SECOND
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
@@ -49,7 +48,7 @@ class CacheState:
     stream: CacheClock = field(init=False)
     groups: Groups = field(init=False)
     starts: FollowedStarts = field(init=False)
-    follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
+    follower: TurnFollower = field(default_factory=lambda: TurnFollower(tuple(EFFECTS)))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     published: Published = field(default_factory=Published)
     counters: Counter[str] = field(default_factory=Counter)

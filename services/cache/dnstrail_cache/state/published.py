@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from dnstrail.captured import PUBLISHED
-from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS
+from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, PUBLISHED
 from dnstrail.protocol.batches import TURN, Turn
 
 #: losses of one reason (`signature_errors`, `findings_lost`, ...) that a worker reports for each published event, and

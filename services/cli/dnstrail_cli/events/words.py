@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import dns.flags
-import dns.message
-import dns.opcode
-import dns.rcode
-import dns.rdata
-import dns.rdatatype
 from rich.cells import cell_len, set_cell_size
-from rich.filesize import decimal
 
-from dnstrail.connection_names import DST_DNS
 from dnstrail.dns import is_response
-from dnstrail.events import (
-    DNS_SOCKET_CLOSE,
-    NET_PACKET_DNS,
-    NET_SERVER_NAME,
-    NET_TCP_CLOSE,
-    NET_TCP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_UDP_CLOSE,
-    NET_UDP_CONNECT,
-    SCHED_PROCESS_EXEC,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
-    Event,
-)
+from dnstrail.events import EVENTS, Event
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail.tracee.resource_record import TextBudget
 from dnstrail_cli.events.addresses import ends_of_addresses, has_address
 
-QUERY, ANSWER, PROBLEM, CONNECTION, PROCESS, FINDING = "dim", "green", "yellow", "blue", "magenta", "bold red"
+_STYLES = {"query": "dim", "answer": "green", "problem": "yellow", "connection": "blue", "process": "magenta"}
+_FINDING = "bold red"
 _MORE = "\u2026"
 _SEARCHED = 16  # items of one line among which the first address is found
 _TRIGGER = "triggeredBy"  # the argument of a finding with the event that led to it
-_RCODES = {
-    dns.rcode.NXDOMAIN: "no such name (NXDOMAIN)",
-    dns.rcode.SERVFAIL: "the server failed (SERVFAIL)",
-    dns.rcode.REFUSED: "the server refused (REFUSED)",
-    dns.rcode.FORMERR: "the server could not read the query (FORMERR)",
-    dns.rcode.NOTIMP: "the server cannot do this (NOTIMP)",
-}
 
 
 class Words(NamedTuple):
@@ -98,9 +69,12 @@ def cut(text: str, room: int) -> str:
 
 
 def event_words(event: Event) -> Words:
-    """Return an event in words; an event without words of its own shows its arguments."""
-    words = _WORDS.get(event.event_name)
-    return words(event) if words else _arguments(event.event_name, {**event.captured.args, **event.args}, "")
+    """Return an event in words; an event without a line of its own shows its arguments."""
+    known = EVENTS.get(event.event_name)
+    if known is None or known.line is None:
+        return _arguments(event.event_name, {**event.captured.args, **event.args}, "")
+    line = known.line(event)
+    return Words(escape_unprintable(line.text), tuple(map(escape_unprintable, line.items)), _STYLES[line.kind])
 
 
 def client_of(event: Event) -> str:
@@ -127,7 +101,7 @@ def client_of_finding(finding: dict[str, Any]) -> str:
 def finding_words(finding: dict[str, Any]) -> Words:
     """Return a finding, a map in tracee's shape, in words: its name and its data."""
     data = {name: value for name, value in _values(finding).items() if name != _TRIGGER}
-    return _arguments(str(finding["eventName"]), data, FINDING)
+    return _arguments(str(finding["eventName"]), data, _FINDING)
 
 
 def _values(shaped: dict[str, Any]) -> dict[str, Any]:
@@ -147,104 +121,3 @@ def _value(value: Any) -> str:
         return str(value)
     questions = value.get("questions")  # a DNS message, as tracee writes it
     return " ".join(f"{one.get('name')}/{one.get('type')}" for one in questions) if questions else f"{{{_MORE}}}"
-
-
-def _message(event: Event) -> Words:
-    message = event.dns
-    if message is None:
-        return Words(f"a DNS message that cannot be read ({len(event.captured.payload)} bytes)", style=PROBLEM)
-    opcode = "" if message.opcode() == dns.opcode.QUERY else f"{dns.opcode.to_text(message.opcode())} "
-    asked = escape_unprintable(opcode + (_question(message) or "no question"))
-    if not message.flags & dns.flags.QR:
-        return Words(f"{asked} ?", style=QUERY)
-    if message.rcode() != dns.rcode.NOERROR:
-        return Words(f"{asked} -> {_RCODES.get(message.rcode(), dns.rcode.to_text(message.rcode()))}", style=PROBLEM)
-    targets = [escape_unprintable(target) for target in _targets(message)]
-    if not targets:
-        return Words(f"{asked} -> {'truncated' if message.flags & dns.flags.TC else 'no data'}", style=PROBLEM)
-    return Words(f"{asked} -> ", tuple(targets), ANSWER)
-
-
-def _question(message: dns.message.Message) -> str:
-    return ", ".join(
-        f"{dns.rdatatype.to_text(rrset.rdtype)} {rrset.name.to_text(omit_final_dot=True)}" for rrset in message.question
-    )
-
-
-def _targets(message: dns.message.Message) -> Iterator[str]:
-    """Yield the answers as text, up to the bound of a message."""
-    budget = TextBudget()
-    for rdata in (rdata for rrset in message.answer for rdata in rrset):
-        if not budget.take(len(rdata.to_wire() or b"")):
-            yield _MORE
-            return
-        yield _target(rdata)
-
-
-def _target(rdata: dns.rdata.Rdata) -> str:
-    """Return an answer as text: the address, the name without its final dot, or the presentation form."""
-    return rdata.to_text().removesuffix(".") or "."
-
-
-def _connection(event: Event) -> Words:
-    names = event.arg(DST_DNS)
-    shown = map(str, names) if isinstance(names, list) else ()
-    text = _endpoint(event) + (" " if names else "")
-    return Words(text, tuple(map(escape_unprintable, shown)), CONNECTION)
-
-
-def _result(event: Event) -> Words:
-    if event.arg("connected"):
-        return Words(f"{_endpoint(event)} connected", style=CONNECTION)
-    error = event.arg("error")
-    failed = f"failed ({error})" if error else "given up"
-    return Words(f"{_endpoint(event)} {escape_unprintable(failed)}", style=PROBLEM)
-
-
-def _close(event: Event) -> Words:
-    sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
-    counted = ""
-    if isinstance(sent, int) and isinstance(received, int):
-        counted = f" ({decimal(sent)} sent, {decimal(received)} received)"
-    return Words(f"{_endpoint(event)} closed{counted}", style=CONNECTION)
-
-
-def _server_name(event: Event) -> Words:
-    called = f"{_endpoint(event)} called {event.arg('server_name')} ({event.arg('evidence')})"
-    return Words(escape_unprintable(called), style=CONNECTION)
-
-
-def _endpoint(event: Event) -> str:
-    address, port = str(event.arg("dst") or "?"), event.arg("dst_port")
-    udp = "/udp" if event.event_name in (NET_UDP_CONNECT, NET_UDP_CLOSE) else ""
-    return escape_unprintable(f"-> [{address}]:{port}{udp}" if ":" in address else f"-> {address}:{port}{udp}")
-
-
-def _exec(event: Event) -> Words:
-    return Words(f"exec {escape_unprintable(event.executable.path or event.process_name)}", style=PROCESS)
-
-
-def _exit(event: Event) -> Words:
-    signal, code = event.arg("signal_code"), event.arg("exit_code")
-    how = f" by signal {signal}" if signal else f" with code {code}" if code else ""
-    return Words(f"exit{how}", style=PROCESS)
-
-
-def _fork(event: Event) -> Words:
-    child = event.arg("child_pid")
-    return Words("fork" if child is None else f"fork {child}", style=PROCESS)
-
-
-_WORDS: dict[str, Callable[[Event], Words]] = {
-    NET_PACKET_DNS: _message,
-    NET_TCP_CONNECT: _connection,
-    NET_UDP_CONNECT: _connection,
-    NET_TCP_CONNECT_RESULT: _result,
-    NET_TCP_CLOSE: _close,
-    NET_UDP_CLOSE: _close,
-    DNS_SOCKET_CLOSE: _close,
-    NET_SERVER_NAME: _server_name,
-    SCHED_PROCESS_EXEC: _exec,
-    SCHED_PROCESS_EXIT: _exit,
-    SCHED_PROCESS_FORK: _fork,
-}

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from dnstrail.capture_options import CaptureOptions
-from dnstrail.captured import NET_PACKET_DNS, Captured
+from dnstrail.captured import Captured
 from dnstrail.connection import Connection
+from dnstrail.events import EFFECTS, NET_PACKET_DNS
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import apply_event
 from dnstrail.image.bounds import SECOND
@@ -66,7 +67,7 @@ class CaptureLookup:
         read, self._read = self._read, []
         for topic, event in chain(read, self._events):
             if event.timestamp <= due:
-                apply_event(self._image, topic, event, live=False)
+                apply_event(self._image, EFFECTS.get(topic, ""), event, live=False)
             elif topic == NET_PACKET_DNS:
                 self._read = [(topic, event)]
                 return

@@ -20,10 +20,10 @@ class Sizes:
     ring_pages: int = 8192
     #: open sockets with a known process (eBPF) -> an owner that has as many as are free gets no more: `owners_refused`
     owners: int = 65536
-    losing_cgroups: int = 4096
-    cgroups: int = 65536
-    shares: int = 4096
-    relays: int = 4096
+    losing_cgroups: int = 4096  # whose losses are counted; further losses count for other cgroups
+    cgroups: int = 65536  # with a known owner, the least recently used evicted
+    shares: int = 4096  # owners, the least recently used evicted
+    relays: int = 4096  # ports at loopback addresses to which NAT can lead a question, the least recently used evicted
 
 
 SIZES = Sizes()

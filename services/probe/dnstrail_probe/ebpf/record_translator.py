@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.captured import (
-    ASKER_SEEN,
-    CLIENT,
+from dnstrail.captured import ASKER_SEEN, CLIENT, GETADDRINFO, Captured, Flow, Process
+from dnstrail.dns.names import V4_MAPPED
+from dnstrail.events import (
     DNS_SOCKET_CLOSE,
-    GETADDRINFO,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
@@ -23,11 +22,7 @@ from dnstrail.captured import (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    Captured,
-    Flow,
-    Process,
 )
-from dnstrail.dns.names import V4_MAPPED
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
@@ -109,14 +104,14 @@ class RecordTranslator:
             return self._first_bytes(packet, payload, header, process)
         client = self._is_client(packet, payload)
         flow = _flow(packet, note_role(entry, client=client))
-        args = self._args(packet, flow, process)
-        captured = Captured(packet.ts + self._epoch, payload, flow, process, args, packet.processor)
+        stamp, args = packet.ts + self._epoch, self._args(packet, flow, process)
+        if header is None and not packet.datagram_size:  # the usual packet is one message
+            if self._note_message(packet, flow, process, payload, stamp, client):
+                args[ASKER_SEEN] = True
+            return [(NET_PACKET_DNS, Captured(stamp, payload, flow, process, args, packet.processor))]
+        captured = Captured(stamp, payload, flow, process, args, packet.processor)
         found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
-        if self._getaddrinfo and client and not packet.egress:
-            self._getaddrinfo.note_answers(packet, found)
-        if packet.relay:
-            self._note_relay(packet, found)
-        return self._mark_nearer(found, client=client)
+        return [(name, self._noted(packet, message, client)) for name, message in found]
 
     def _first_bytes(
         self, packet: records.PacketRecord, payload: bytes, header: TcpHeader | None, process: Process | None
@@ -130,23 +125,31 @@ class RecordTranslator:
             event for _, datagram in _datagrams(packet, captured) for event in self._assembly.first_datagram(datagram)
         ]
 
-    def _note_relay(self, packet: records.PacketRecord, found: Captures) -> None:
-        """Note the process that receives the queries of a client by NAT: it is a server, too."""
-        entry = self._attribution.processes.at(packet.relay, packet.ts)
-        if entry is not None:
-            entry.answers = True
-        for name, event in found:
-            if name == NET_PACKET_DNS:
-                self._askers.relayed(packet.relay, event.payload, event.timestamp)
+    def _noted(self, packet: records.PacketRecord, message: Captured, client: bool) -> Captured:
+        """Note one of the messages that a packet completes; return it, with `asker_seen` if its asker was seen."""
+        flow, process, payload = message.flow, message.process, message.payload
+        if flow and self._note_message(packet, flow, process, payload, message.timestamp, client):
+            return msgspec.structs.replace(message, args={**message.args, ASKER_SEEN: True})
+        return message
 
-    def _mark_nearer(self, found: Captures, *, client: bool) -> Captures:
-        """Return events; give `asker_seen` to the messages that were also captured nearer to their asker."""
-        for place, (name, event) in enumerate(found):
-            if name == NET_PACKET_DNS and event.flow is not None:
-                process = event.process.pid if event.process else 0
-                if self._askers.seen(event.flow, process, event.payload, event.timestamp, client=client):
-                    found[place] = name, msgspec.structs.replace(event, args={**event.args, ASKER_SEEN: True})
-        return found
+    def _note_message(
+        self,
+        packet: records.PacketRecord,
+        flow: Flow,
+        process: Process | None,
+        payload: bytes,
+        stamp: int,
+        client: bool,
+    ) -> bool:
+        """Note who asked or answered by a message; return whether it was also captured nearer to its asker."""
+        if self._getaddrinfo and client and not packet.egress:
+            self._getaddrinfo.note_answer(packet, payload)
+        if packet.relay:  # NAT passes the queries of a client to this process: it is a server, too
+            entry = self._attribution.processes.at(packet.relay, packet.ts)
+            if entry is not None:
+                entry.answers = True
+            self._askers.relayed(packet.relay, payload, stamp)
+        return self._askers.seen(flow, process.pid if process else 0, payload, stamp, client=client)
 
     def _on_dns_port(self, packet: records.PacketRecord) -> bool:
         return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports
@@ -234,7 +237,7 @@ class RecordTranslator:
 
 
 def _datagrams(packet: records.PacketRecord, captured: Captured) -> Captures:
-    if not packet.datagram_size:  # the usual packet is one datagram
+    if not packet.datagram_size:
         return [(NET_PACKET_DNS, captured)]
     payloads = records.datagrams(packet.datagram_size, captured.payload)
     return [(NET_PACKET_DNS, msgspec.structs.replace(captured, payload=payload)) for payload in payloads]

@@ -19,7 +19,7 @@ DOCKER = "/var/run/docker.sock"  # the default
 #: variable: socket of Docker, for names and images of containers (default: unix:///var/run/docker.sock)
 _DOCKER_HOST = "DOCKER_HOST"
 _SCHEME = "unix://"
-MAX_KNOWN = 4096
+MAX_KNOWN = 4096  # names; beyond it the oldest is evicted, and queried again
 _TIMEOUT = 2.0  # seconds for each step of a request
 _LARGEST = 1 << 20  # bytes of a reply that are read
 _WAITING = 256  # containers whose request may wait

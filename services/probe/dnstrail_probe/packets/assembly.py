@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dnstrail.capture_options import CaptureOptions
-from dnstrail.captured import NET_PACKET_DNS, NET_SERVER_NAME, Captured, Flow
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
 from dnstrail_probe.packets.dns_over_tcp import DnsMessages
 from dnstrail_probe.packets.fragments import Fragments
 from dnstrail_probe.packets.packet import Datagram, IpPacket, Segment, ip_packet, transport

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from dnstrail.captured import NET_TCP_CONNECT, Captured, Flow
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_TCP_CONNECT
 from dnstrail_probe.packets.connection_args import connection_args
 from dnstrail_probe.packets.packet import IpPacket
 from dnstrail_probe.source import Captures

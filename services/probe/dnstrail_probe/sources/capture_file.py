@@ -6,8 +6,9 @@ from collections import Counter
 from types import MappingProxyType
 
 from dnstrail.capture_options import CaptureOptions
-from dnstrail.captured import LAST_TIME, NET_PACKET_DNS
+from dnstrail.captured import LAST_TIME
 from dnstrail.errors import CaptureError
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.formats.capture_reader import CaptureReader
 from dnstrail_probe.formats.dnstap import read_dnstap
 from dnstrail_probe.formats.packet import DNSTAP

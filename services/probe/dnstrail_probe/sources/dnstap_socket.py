@@ -15,8 +15,9 @@ from types import MappingProxyType
 import msgspec
 
 from dnstrail.bus.ipc import default_run_dir, sole_server
-from dnstrail.captured import NET_PACKET_DNS, Captured
+from dnstrail.captured import Captured
 from dnstrail.errors import SourceUnavailable
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.check import Check, Host
 from dnstrail_probe.formats.dnstap import read_dnstap

@@ -45,6 +45,7 @@ class ConnectionWithoutDns(ReportsOnce):
         version="1",
         name="Connection without DNS",
         event_name="CONNECTION_WITHOUT_DNS",
+        event_id=6014,
         description="A program connected to a public address that no answer gave.",
         tags=("dns",),
         properties={

@@ -44,6 +44,7 @@ class DnsChunks(ReportsOnce):
         version="1",
         name="Numbered chunks in names",
         event_name="DNS_CHUNKS",
+        event_id=6008,
         description="A program asked many numbered payloads below one registered domain.",
         tags=("dns",),
         properties={

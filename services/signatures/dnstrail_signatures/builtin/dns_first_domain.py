@@ -51,6 +51,7 @@ class DnsFirstDomain(StatefulSignature):
         version="1",
         name="First domain of a program",
         event_name="DNS_FIRST_DOMAIN",
+        event_id=6013,
         description="A program asked below a registered domain for the first time.",
         tags=("dns",),
         properties={

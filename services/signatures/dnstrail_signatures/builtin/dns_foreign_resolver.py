@@ -37,6 +37,7 @@ class DnsForeignResolver(ReportsOnce):
         version="1",
         name="Foreign resolver",
         event_name="DNS_FOREIGN_RESOLVER",
+        event_id=6010,
         description="A program was answered by a server that it is not configured to ask.",
         tags=("dns",),
         properties={

@@ -55,6 +55,7 @@ class DnsGeneratedName(StatefulSignature):
         version="1",
         name="Generated domain found",
         event_name="DNS_GENERATED_NAME",
+        event_id=6007,
         description="After many domains that do not exist, a program connected to a like one that does.",
         tags=("dns",),
         properties={

@@ -59,6 +59,7 @@ class DnsNewAnswer(StatefulSignature):
         version="1",
         name="New answer for an old name",
         event_name="DNS_NEW_ANSWER",
+        event_id=6016,
         description="A name leads to another network or alias after a long time without a change.",
         tags=("dns",),
         properties={

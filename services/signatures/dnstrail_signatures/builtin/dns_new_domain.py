@@ -41,6 +41,7 @@ class DnsNewDomain(StatefulSignature):
         version="1",
         name="Newly observed domain",
         event_name="DNS_NEW_DOMAIN",
+        event_id=6012,
         description="A registered domain was answered for the first time.",
         tags=("dns",),
         properties={

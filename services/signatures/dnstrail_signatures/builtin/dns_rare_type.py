@@ -39,6 +39,7 @@ class DnsRareType(ReportsOnce):
         version="1",
         name="Query of a rare type",
         event_name="DNS_RARE_TYPE",
+        event_id=6003,
         description="A program asked for a record type that tunnels use and ordinary programs do not.",
         tags=("dns",),
         properties={

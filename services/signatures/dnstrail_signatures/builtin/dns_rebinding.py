@@ -57,6 +57,7 @@ class DnsRebinding(StatefulSignature):
         version="1",
         name="DNS rebinding",
         event_name="DNS_REBINDING",
+        event_id=6006,
         description="A name changed from a public to an inner address, and the program connected there.",
         tags=("dns",),
         properties={

@@ -41,6 +41,7 @@ class DnsReverseSweep(ReportsOnce):
         version="1",
         name="Sweep by reverse names",
         event_name="DNS_REVERSE_SWEEP",
+        event_id=6009,
         description="A program asked for the names of many addresses in a short time.",
         tags=("dns",),
         properties={

@@ -53,6 +53,7 @@ class DnsTunnel(ReportsOnce):
         version="1",
         name="DNS tunnel by long names",
         event_name="DNS_TUNNEL",
+        event_id=6002,
         description="A program asked many long, distinct names below one registered domain.",
         tags=("dns",),
         properties={

@@ -44,6 +44,7 @@ class DnsTunnelTool(ReportsOnce):
         version="1",
         name="Mark of a tunnel tool",
         event_name="DNS_TUNNEL_TOOL",
+        event_id=6005,
         description="A program asked a name that a known tunnel tool or implant makes.",
         tags=("dns",),
         properties={

@@ -64,6 +64,7 @@ class DnsTxtCode(ReportsOnce):
         version="1",
         name="Code in TXT records",
         event_name="DNS_TXT_CODE",
+        event_id=6004,
         description="TXT answers carry a command, or several random-looking texts of one domain.",
         tags=("dns",),
         properties={

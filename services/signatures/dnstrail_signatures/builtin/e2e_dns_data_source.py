@@ -36,6 +36,7 @@ class E2eDnsDataSource(Signature):
         version="1",
         name="DNS Data Source Test",
         event_name="DNS_DATA_SOURCE",
+        event_id=6000,
         description="Instrumentation events E2E Tests: DNS Data Source Test",
         tags=("e2e", "instrumentation"),
     )

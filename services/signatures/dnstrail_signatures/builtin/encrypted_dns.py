@@ -76,6 +76,7 @@ class EncryptedDns(ReportsOnce):
         version="1",
         name="Encrypted DNS",
         event_name="ENCRYPTED_DNS",
+        event_id=6011,
         description="A program connected to a resolver for encrypted DNS, whose questions dnstrail cannot see.",
         tags=("dns",),
         properties={

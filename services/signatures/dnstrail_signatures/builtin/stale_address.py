@@ -48,6 +48,7 @@ class StaleAddress(ReportsOnce):
         version="1",
         name="Stale address",
         event_name="STALE_ADDRESS",
+        event_id=6015,
         description="A program connected to an address that its name has left.",
         tags=("dns",),
         properties={

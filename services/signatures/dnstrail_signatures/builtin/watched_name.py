@@ -60,6 +60,7 @@ class WatchedName(StatefulSignature):
         version="1",
         name="Watched name asked",
         event_name="WATCHED_NAME",
+        event_id=6001,
         description="A name on the watch list was asked for, or an answer led to it through an alias.",
         tags=("dns",),
         properties={

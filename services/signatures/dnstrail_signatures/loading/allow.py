@@ -8,9 +8,8 @@ from typing import Annotated
 import msgspec
 
 from dnstrail.captured import Process
-from dnstrail.connection_names import DST_DNS
 from dnstrail.dns.names import lookup_key, packed_address_text
-from dnstrail.events import Event
+from dnstrail.events import DST_DNS, Event
 
 Entry = Annotated[str, msgspec.Meta(min_length=1)]
 _LEAST_ID = 12  # characters of a container id that identify it, as Docker prints it

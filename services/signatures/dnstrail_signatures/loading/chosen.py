@@ -28,7 +28,7 @@ class Chosen(NamedTuple):
     @classmethod
     def of(cls, *classes: type[Signature]) -> Chosen:
         """Return these signatures with their default settings."""
-        return cls(classes, signature_ids(one.metadata.event_name for one in classes), {})
+        return cls(classes, signature_ids(one.metadata for one in classes), {})
 
 
 class Choice:
@@ -76,7 +76,7 @@ class Choice:
         self._loaded = loaded
         asked = {cls for file in found.files for cls in loaded[file]}
         asked |= {cls for cls in classes if cls.metadata.event_name in self._names or sets(config, cls)}
-        ids = signature_ids(cls.metadata.event_name for cls in classes)
+        ids = signature_ids(cls.metadata for cls in classes)
         return Chosen(tuple(chosen), ids, settings, frozenset(asked))
 
 

@@ -11,8 +11,6 @@ import msgspec
 import pytest
 
 from builders.dns_builders import response_to
-from dnstrail.captured import Captured
-from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.getaddrinfo import calls as getaddrinfo
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
@@ -102,7 +100,7 @@ def test_a_call_becomes_responses(calls):
 def test_an_answer_in_a_packet_suppresses_the_call(calls, stamp, pid, requested, reported):
     """A call is suppressed and counted if its process received an answer for its name in a packet meanwhile."""
     answer = response_to(requested, f"{requested} A 192.0.2.1")
-    calls.note_answers(packet(stamp, pid), [(NET_PACKET_DNS, Captured(0, answer))])
+    calls.note_answer(packet(stamp, pid), answer)
     _, _, responses = calls.responses(record(b"A.test.", "192.0.2.1"))
     assert bool(responses) is reported
     assert calls.counted["getaddrinfo_suppressed"] == (not reported)
@@ -110,7 +108,7 @@ def test_an_answer_in_a_packet_suppresses_the_call(calls, stamp, pid, requested,
 
 def test_a_name_that_was_found_elsewhere_is_reported(calls):
     """A call that found addresses is reported although packets had none; a failed call is suppressed."""
-    calls.note_answers(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, response_to("a.test")))])
+    calls.note_answer(packet(BEGAN + 1), response_to("a.test"))
     assert calls.responses(record(b"a.test", "192.0.2.1"))[2]
     assert not calls.responses(record(b"a.test", error=-2))[2]
 
@@ -120,7 +118,8 @@ def test_only_responses_suppress_a_call(calls):
     query = bytearray(response_to("a.test", "a.test A 192.0.2.1"))
     query[2] &= 0x7F
     payloads = (bytes(query), b"", b"\xff" * 20)
-    calls.note_answers(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, wire)) for wire in payloads])
+    for wire in payloads:
+        calls.note_answer(packet(BEGAN + 1), wire)
     assert calls.responses(record(b"a.test", "192.0.2.1"))[2]
 
 
@@ -129,7 +128,7 @@ def test_noted_answers_are_bounded(calls, monkeypatch):
     monkeypatch.setattr(getaddrinfo, "_MOST_ANSWERS", 5)
     for number in range(10):
         answer = response_to(f"n{number}.test", f"n{number}.test A 192.0.2.1")
-        calls.note_answers(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, answer))])
+        calls.note_answer(packet(BEGAN + 1), answer)
     assert len(calls._answers) == 5
     assert calls.responses(record(b"n0.test", "192.0.2.1"))[2]
     assert not calls.responses(record(b"n9.test", "192.0.2.1"))[2]

@@ -10,8 +10,9 @@ import pytest
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
 from builders.dns_builders import AAAA, A, by_hand, record, t
 from builders.talk import back, packed, query
-from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CLOSE, Captured, Process
+from dnstrail.captured import Captured, Process
 from dnstrail.connection import Connection
+from dnstrail.events import EFFECTS, NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CLOSE
 from dnstrail.image.apply import apply_event
 from dnstrail.image.result import LookupResult
 
@@ -388,7 +389,7 @@ def test_hosts_have_processes_of_their_own():
     """A process of another host with the same pid and start is another process."""
     host = Host()
     host.asks(0, "one").asks(0.1, "two")
-    apply_event(host.image, NET_TCP_CONNECT, connection(host, 1), live=True, host="elsewhere")
+    apply_event(host.image, EFFECTS[NET_TCP_CONNECT], connection(host, 1), live=True, host="elsewhere")
     binding = host.image.binder.bindings.of_socket(("elsewhere", 9))
     assert (binding.name, binding.by) == ("two", "last")
 

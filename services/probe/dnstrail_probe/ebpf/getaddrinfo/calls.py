@@ -12,7 +12,6 @@ from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.getaddrinfo import messages
 from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import Watch
-from dnstrail_probe.source import Captures
 
 _MOST_ANSWERS = 4096
 _ANSWER_COUNT, _NONE = slice(6, 8), b"\0\0"  # in the header of a message
@@ -41,20 +40,19 @@ class GetaddrinfoCalls:
         """Watch the library of a container that starts in a cgroup, given by its folder."""
         self._libraries.container_starting(cgroup)
 
-    def note_answers(self, packet: records.PacketRecord, captures: Captures) -> None:
-        """Note the answers that a process received in a packet, so that its call that returns them is suppressed."""
-        for _, message in captures:
-            if not is_response(message.payload):
-                continue
-            try:
-                name, *_ = read_question(message.payload, {})
-            except BadMessage:
-                continue
-            key = packet.pid, name, message.payload[_ANSWER_COUNT] != _NONE
-            self._answers[key] = packet.ts
-            self._answers.move_to_end(key)
-            if len(self._answers) > _MOST_ANSWERS:
-                self._answers.popitem(last=False)
+    def note_answer(self, packet: records.PacketRecord, payload: bytes) -> None:
+        """Note an answer that a process received in a packet, so that its call that returns it is suppressed."""
+        if not is_response(payload):
+            return
+        try:
+            name, *_ = read_question(payload, {})
+        except BadMessage:
+            return
+        key = packet.pid, name, payload[_ANSWER_COUNT] != _NONE
+        self._answers[key] = packet.ts
+        self._answers.move_to_end(key)
+        if len(self._answers) > _MOST_ANSWERS:
+            self._answers.popitem(last=False)
 
     def responses(self, record: bytes) -> tuple[records.GetaddrinfoRecord, str, list[bytes]]:
         """Return a call, the name of its outcome, and its result as DNS responses.

@@ -1,8 +1,8 @@
-"""Events: their names, and what a signature reads from one."""
+"""An event as signatures and outputs read it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -11,96 +11,17 @@ from typing import Any
 import msgspec
 from dns.message import Message as WholeMessage
 
-from dnstrail.captured import (
-    ASKER_SEEN,
-    DNS_ANSWER_CONFLICT,
-    DNS_SOCKET_CLOSE,
-    GETADDRINFO,
-    NET_PACKET_DNS,
-    NET_SERVER_NAME,
-    NET_TCP_CLOSE,
-    NET_TCP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_UDP_CLOSE,
-    NET_UDP_CONNECT,
-    PUBLISHED,
-    SCHED_PROCESS_EXEC,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
-    Captured,
-    Process,
-)
+from dnstrail.captured import ASKER_SEEN, Captured, Process
 from dnstrail.dns import Message, Record, decode, is_response
 from dnstrail.dns.message import read_question
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.dns.whole_message import read_whole_message
 from dnstrail.errors import BadMessage
 
-__all__ = [
-    "DERIVED",
-    "DNS_ANSWER_CONFLICT",
-    "DNS_SOCKET_CLOSE",
-    "FINDINGS_LOST",
-    "GETADDRINFO",
-    "LOSS_REASONS",
-    "NAMES",
-    "NAMES_UNAVAILABLE",
-    "NET_PACKET_DNS",
-    "NET_PACKET_DNS_REQUEST",
-    "NET_PACKET_DNS_RESPONSE",
-    "NET_SERVER_NAME",
-    "NET_TCP_CLOSE",
-    "NET_TCP_CONNECT",
-    "NET_TCP_CONNECT_RESULT",
-    "NET_UDP_CLOSE",
-    "NET_UDP_CONNECT",
-    "ORIGINS",
-    "PUBLISHED",
-    "REFUSED_EVENTS",
-    "SCHED_PROCESS_EXEC",
-    "SCHED_PROCESS_EXIT",
-    "SCHED_PROCESS_FORK",
-    "SIGNATURE_ERRORS",
-    "SIGNATURE_MUTED",
-    "SIGNATURE_UNAVAILABLE",
-    "SOURCE",
-    "Event",
-    "Executable",
-    "Question",
-    "topics_of",
-]
-
-HOST, CONTAINER = ORIGINS = ("host", "container")  # of an event, as event selectors name it
 SOURCE = "tracee"  # of every event and finding, as event selectors name it
-NET_PACKET_DNS_REQUEST = "net_packet_dns_request"
-NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
-DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_packet_dns where they are wanted
-NAMES = (*PUBLISHED, *DERIVED)
-SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
-FINDINGS_LOST = "findings_lost"  # findings that no receiver or no output took, among the losses of a worker
-SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
-SIGNATURE_UNAVAILABLE = "signature_unavailable"  # events that a signature gave up for want of a lookup, among them
-NAMES_UNAVAILABLE = "names_unavailable"  # connection events whose names no cache reported in time, among them
-REFUSED_EVENTS = "refused_events"  # events of probes that a worker does not follow, among them
-LOSS_REASONS = (
-    SIGNATURE_ERRORS,
-    FINDINGS_LOST,
-    SIGNATURE_MUTED,
-    SIGNATURE_UNAVAILABLE,
-    NAMES_UNAVAILABLE,
-    REFUSED_EVENTS,
-)
-
+ORIGINS = HOST, CONTAINER = ("host", "container")  # of an event, as event selectors name them
 #: addresses of one answer in `event.addresses` -> further ones do not count
 MOST_ADDRESSES = 128  # so that one answer costs a signature little time, and evicts little
-
-
-def topics_of(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the topics that carry these events on the bus: a derived event travels as its packet."""
-    wanted = {*names}
-    if wanted.intersection(DERIVED):
-        wanted.add(NET_PACKET_DNS)
-    return tuple(name for name in PUBLISHED if name in wanted)
 
 
 @dataclass(frozen=True, slots=True)

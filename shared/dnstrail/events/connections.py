@@ -1,0 +1,149 @@
+"""The family of connections: their attempts, outcomes, ends, and the names that clients send by them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.filesize import decimal
+
+from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line
+
+if TYPE_CHECKING:
+    from dnstrail.events.event import Event
+
+NET_TCP_CONNECT: Final = "net_tcp_connect"
+NET_UDP_CONNECT: Final = "net_udp_connect"
+NET_TCP_CONNECT_RESULT: Final = "net_tcp_connect_result"
+NET_TCP_CLOSE: Final = "net_tcp_close"
+NET_UDP_CLOSE: Final = "net_udp_close"
+NET_SERVER_NAME: Final = "net_server_name"
+DNS_SOCKET_CLOSE: Final = "dns_socket_close"
+DST_DNS: Final = "dst_dns"  # the field that lists the names of the receiver
+_FAMILY = "connections"
+
+
+def _connection(event: Event) -> Line:
+    names = event.arg(DST_DNS)
+    shown = tuple(map(str, names)) if isinstance(names, list) else ()
+    return Line(_end(event) + (" " if names else ""), shown)
+
+
+def _result(event: Event) -> Line:
+    if event.arg("connected"):
+        return Line(f"{_end(event)} connected")
+    error = event.arg("error")
+    return Line(f"{_end(event)} {f'failed ({error})' if error else 'given up'}", kind="problem")
+
+
+def _close(event: Event) -> Line:
+    sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
+    counted = ""
+    if isinstance(sent, int) and isinstance(received, int):
+        counted = f" ({decimal(sent)} sent, {decimal(received)} received)"
+    return Line(f"{_end(event)} closed{counted}")
+
+
+def _server_name(event: Event) -> Line:
+    return Line(f"{_end(event)} called {event.arg('server_name')} ({event.arg('evidence')})")
+
+
+def _end(event: Event) -> str:
+    address, port = str(event.arg("dst") or "?"), event.arg("dst_port")
+    udp = "/udp" if event.event_name in (NET_UDP_CONNECT, NET_UDP_CLOSE) else ""
+    return f"-> [{address}]:{port}{udp}" if ":" in address else f"-> {address}:{port}{udp}"
+
+
+_SOCKET = Field("socket", "int", "the cookie of the socket, which all its events share")
+_SRC, _DST, _SRC_PORT, _DST_PORT = FLOW
+_TO = (_DST, _DST_PORT._replace(type="int"))  # as tracee has it here
+_FROM = (_SRC, _SRC_PORT, DIRECTION, *ORIGINAL)
+_JOIN = (_SOCKET, Field("community_id", "const char*", "the Community ID of the connection (version 1, seed 0)"))
+_NAMES = Field(DST_DNS, "const char **", "the names of the receiver at the time of the event, the likeliest first")
+_ATTEMPT, _AFTER = (*_TO, _NAMES, *_FROM, *_JOIN), (*_TO, *_FROM, *_JOIN)
+
+CONNECTIONS: Final = (
+    EventSpecification(
+        NET_TCP_CONNECT,
+        2016,
+        _FAMILY,
+        "eBPF, pcap, pcapng",
+        "a TCP connection attempt",
+        _ATTEMPT,
+        effect="connect",
+        line=_connection,
+    ),
+    EventSpecification(
+        NET_UDP_CONNECT,
+        7000,
+        _FAMILY,
+        "eBPF",
+        "the first datagram of a connected UDP socket",
+        _ATTEMPT,
+        effect="connect",
+        line=_connection,
+    ),
+    EventSpecification(
+        NET_TCP_CONNECT_RESULT,
+        7001,
+        _FAMILY,
+        "eBPF with BTF",
+        "the outcome of an attempt",
+        (
+            *_AFTER,
+            Field("connected", "bool", "the connection was established"),
+            Field("error", "const char*", 'the name of the errno; "" on success, or if the process gave up'),
+        ),
+        effect="conclude",
+        line=_result,
+    ),
+    EventSpecification(
+        NET_TCP_CLOSE,
+        7004,
+        _FAMILY,
+        "eBPF with BTF",
+        "the end of a connection whose attempt was seen",
+        (
+            *_AFTER,
+            Field("bytes_sent", "u64", "what the process sent, without headers and retransmissions", "bytes"),
+            Field("bytes_received", "u64", "what the process received, without headers and retransmissions", "bytes"),
+        ),
+        effect="close",
+        line=_close,
+    ),
+    EventSpecification(
+        NET_UDP_CLOSE,
+        7006,
+        _FAMILY,
+        "eBPF",
+        "the end of a connected UDP socket",
+        _AFTER,
+        effect="close",
+        line=_close,
+    ),
+    EventSpecification(
+        NET_SERVER_NAME,
+        7002,
+        _FAMILY,
+        "`--evidence sni`",
+        "a server name of a client",
+        (
+            *FLOW,
+            DIRECTION,
+            *ORIGINAL,
+            Field("server_name", "const char*", "the name with which the client addresses the server"),
+            Field("evidence", "const char*", "where the name stands: in the TLS ClientHello, or in the HTTP request"),
+        ),
+        effect="server_name",
+        line=_server_name,
+    ),
+    EventSpecification(
+        DNS_SOCKET_CLOSE,
+        7005,
+        _FAMILY,
+        "eBPF",
+        "a client closed a UDP socket by which it asked names; servers and forwarders are left out",
+        (*_TO, *_FROM, _SOCKET),
+        effect="end_lookups",
+        line=_close,
+    ),
+)

@@ -1,0 +1,72 @@
+"""The family of DNS messages: packets, what tracee derives from them, and answers that conflict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dnstrail.captured import ASKER_SEEN, GETADDRINFO
+from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line
+
+if TYPE_CHECKING:
+    from dnstrail.events.event import Event
+
+NET_PACKET_DNS: Final = "net_packet_dns"
+NET_PACKET_DNS_REQUEST: Final = "net_packet_dns_request"
+NET_PACKET_DNS_RESPONSE: Final = "net_packet_dns_response"
+DNS_ANSWER_CONFLICT: Final = "dns_answer_conflict"
+_FAMILY = "DNS messages"
+
+
+def _message(event: Event) -> Line:
+    from dnstrail.events.message_line import message_line  # noqa: PLC0415 - dnspython, which a probe does without
+
+    return message_line(event)
+
+
+_MESSAGE = (
+    *FLOW,
+    DIRECTION,
+    Field("proto_dns", "trace.ProtoDNS", "the DNS message"),
+    Field("role", "const char*", "the role of the process: client, server, or forwarder for both"),
+    *ORIGINAL,
+    Field("foreign", "bool", "the server of this answer is none of the client's configured resolvers"),
+    Field(ASKER_SEEN, "bool", "the message was also captured nearer to its asker"),
+    Field(GETADDRINFO, "const char*", "the result code of the call of getaddrinfo() that returned this answer"),
+    Field("dnstap", "const char*", "the type of the dnstap message"),
+    Field("transport", "const char*", "the transport of the dnstap message, if it is neither UDP nor TCP"),
+    Field("identity", "const char*", "the identity of the server that sent the dnstap message"),
+    Field("proto_dns_error", "const char*", "the reason why the message cannot be read whole"),
+)
+_DERIVED_METADATA = Field("metadata", "trace.PktMeta", "addresses, ports, protocol and length of the packet", "bytes")
+
+PACKETS: Final = (
+    EventSpecification(
+        NET_PACKET_DNS, 2006, _FAMILY, "all", "a DNS message", _MESSAGE, effect="message", line=_message
+    ),
+    EventSpecification(
+        NET_PACKET_DNS_REQUEST,
+        2007,
+        _FAMILY,
+        "all",
+        "derived from a query with one question",
+        (_DERIVED_METADATA, Field("dns_questions", "[]trace.DnsQueryData", "the question")),
+        published=False,
+    ),
+    EventSpecification(
+        NET_PACKET_DNS_RESPONSE,
+        2008,
+        _FAMILY,
+        "all",
+        "derived from a response with one question",
+        (_DERIVED_METADATA, Field("dns_response", "[]trace.DnsResponseData", "the question and its answers")),
+        published=False,
+    ),
+    EventSpecification(
+        DNS_ANSWER_CONFLICT,
+        7003,
+        _FAMILY,
+        "the cache",
+        "a second answer to one query that shares no target with the first",
+        _MESSAGE,
+    ),
+)
