@@ -306,6 +306,19 @@ def _texts(*names: str) -> str:
     return "\n".join(file.read_text(errors="ignore") for file in written)
 
 
+@pytest.mark.parametrize("page", [page for page in BY_HAND if page.name != "CHANGELOG.md"], ids=NAME)
+def test_every_identifier_of_a_page_is_real(page: Path) -> None:
+    """Every counter, field and event in lower case that a page names occurs in the product, or in a block of the page."""
+    named = {span for span in spans(page) if re.fullmatch(r"[a-z]+(?:_[a-z]+)+", span)}
+    known = {*_words(), *(word for block in blocks(page) for word in re.findall(r"\w+", block.text))}
+    assert sorted(named - known) == []
+
+
+@cache
+def _words() -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", _texts("services", "shared", "tests", "deploy", "docker-compose.yml")))
+
+
 def test_every_event_is_documented() -> None:
     """docs/reference/events.md lists every event, and detections.md every built-in signature."""
     assert sorted(codes(cells[0])[0] for cells in rows(DOCS / "reference/events.md", "Events")) == sorted(NAMES)
