@@ -308,7 +308,7 @@ def _texts(*names: str) -> str:
 
 @pytest.mark.parametrize("page", [page for page in BY_HAND if page.name != "CHANGELOG.md"], ids=NAME)
 def test_every_identifier_of_a_page_is_real(page: Path) -> None:
-    """Every counter, field and event in lower case that a page names occurs in the product, or in a block of the page."""
+    """Every counter, field and event in lower case that a page names occurs in the product, or in its blocks."""
     named = {span for span in spans(page) if re.fullmatch(r"[a-z]+(?:_[a-z]+)+", span)}
     known = {*_words(), *(word for block in blocks(page) for word in re.findall(r"\w+", block.text))}
     assert sorted(named - known) == []
