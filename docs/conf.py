@@ -10,7 +10,6 @@ from sphinx.application import Sphinx
 from dnstrail import __version__
 
 project = "dnstrail"
-author = "the dnstrail authors"
 release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 nitpicky = True
@@ -22,6 +21,7 @@ html_theme = "furo"
 html_title = f"dnstrail {release}"
 html_theme_options = {"navigation_with_keys": True}
 html_show_sphinx = False
+html_show_copyright = False
 smartquotes = False  # `--` stays an option
 default_role = "code"  # a word between backticks in a docstring
 _DOCS = Path(__file__).parent
