@@ -36,8 +36,7 @@ from dnstrail.process.log_events import LOG_EVENTS
 from dnstrail.protocol import lookups
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.metrics import cache_metrics
-from dnstrail_cache.resolvers import Resolvers
+from dnstrail_cache.metrics import Resolvers, cache_metrics
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import STATUSES
 from dnstrail_cli.__main__ import main_command
@@ -47,9 +46,9 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
-from dnstrail_signatures.loading.signature_settings import CommonSettings
+from dnstrail_signatures.loading.scope import CommonSettings
 from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
 
@@ -58,7 +57,7 @@ _NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run it a
 _TOPICS = {  # the headings of the bounds, and the modules below each; the first that fits
     "Lookups": r"dnstrail\.protocol\.lookups|dnstrail\.bus\.(served|unread)|.*(answers|pending_lookups|held_events)",
     "State": r"dnstrail_cache\..*(snapshots|state_file|dumps)|dnstrail_cli\.lookups\.dump",
-    "Metrics": r"dnstrail\.metrics|.*\.resolvers",
+    "Metrics": r"dnstrail\.metrics|dnstrail_cache\.metrics",
     "Signatures": r"dnstrail_signatures|dnstrail\.(tracee|events|dns\.whole)|.*\.(members|trusted_file)",
     "Admission": r"dnstrail\.image\.(queries|parties|work_shares)|dnstrail_cache\..*feeder",
     "The image": r"dnstrail\.(image|dns)\.|dnstrail_cache\..*(open_connections|cache_clock)",
@@ -335,7 +334,7 @@ event exists only where `--events` or a signature selects it. `timestamp` is nan
 def operations() -> Iterator[str]:
     """Yield the page of the operations on the wire."""
     yield _OPERATIONS
-    for struct in (lookups.Request, _parent(lookups.Rank), _parent(lookups.Get)):
+    for struct in (lookups.Request, _parent(lookups.RankRequest), _parent(lookups.GetRequest)):
         users = ", ".join(
             f"`{name}`" for name, operation in lookups.OPERATIONS.items() if issubclass(operation, struct)
         )
@@ -347,7 +346,7 @@ def operations() -> Iterator[str]:
         own = [row for row in _fields(operation) if row[-1]]
         if own:
             yield "\n" + table(("field", "type", "default", "meaning"), *own)
-        if operation is lookups.Rank:
+        if operation is lookups.RankRequest:
             yield "\nEach connection is a map:\n\n"
             yield table(("field", "type", "default", "meaning"), *_fields(lookups.ConnectionTo))
     yield "\n## Errors\n\n" + table(("`error`", "meaning"), *_constants("error"))

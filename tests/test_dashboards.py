@@ -17,11 +17,10 @@ from builders.talk import there
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
 from dnstrail.process.clock import SystemClock
-from dnstrail.protocol.lookups import Get
+from dnstrail.protocol.lookups import GetRequest
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_cache.metrics import cache_metrics
-from dnstrail_cache.resolvers import Resolvers
+from dnstrail_cache.metrics import Resolvers, cache_metrics
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import STATUSES
 from dnstrail_findings.explainer import Explainer
@@ -30,7 +29,7 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
@@ -52,7 +51,7 @@ class Quiet(Signature):
 def families():
     """Return all families of all workers."""
     state = CacheState(Image(), SystemClock())
-    state.note_answered(Get(key="x"), 0.1)
+    state.note_answered(GetRequest(key="x"), 0.1)
     resolvers = Resolvers()
     resolvers.note(there(), 0, 1)
     source = SimpleNamespace(losses={}, counters=Counter(packets=1))

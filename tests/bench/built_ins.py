@@ -18,7 +18,7 @@ from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import FakeDns
 from dnstrail_signatures.builtin.watched_name import WatchedName, read_watch_list
 from dnstrail_signatures.engine.engine import Engine
-from dnstrail_signatures.engine.processor_clock import ProcessorClock
+from dnstrail_signatures.engine.time_budget import ProcessorClock
 from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.loading.signature_settings import is_on
 

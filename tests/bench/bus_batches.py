@@ -14,7 +14,7 @@ from dnstrail.dns import is_response
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 

@@ -12,12 +12,12 @@ from dnstrail.image.answer import CGROUP, CLIENT
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.work_shares import WORK
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Get
+from dnstrail.protocol.lookups import GetRequest
 from dnstrail_cache.feed.feeder import Feeder
-from dnstrail_cache.feed.losses import worst_owners
 from dnstrail_cache.lookups.pending_lookups import is_complete
+from dnstrail_cache.losses.hops import worst_owners
+from dnstrail_cache.losses.skipped_turns import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns
 from dnstrail_cache.state.cache_state import CacheState
-from dnstrail_cache.state.skipped_turns import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns
 from live.workers import FakeClock, Messages
 
 NOW = 5000.0  # seconds: the clock of probe and cache at the first turn
@@ -138,7 +138,7 @@ def test_a_lookup_lacks_the_skipped_answers_of_its_owner(stream):
     stream.drain()
 
     def complete(*marks, owner=None):
-        return is_complete(Get(key="x", after=marks, owner=owner), stream.state.follower, stream.state.skipped)
+        return is_complete(GetRequest(key="x", after=marks, owner=owner), stream.state.follower, stream.state.skipped)
 
     assert complete(mark) is complete(after, mark) is complete(mark, owner=(HOST, FLOODER)) is False
     assert complete(mark, owner=(HOST, OTHER)) is complete(after) is complete(after, owner=(HOST, FLOODER)) is True
@@ -149,9 +149,9 @@ def test_further_owners_of_a_turn_count_as_all():
     """Beyond 64 owners in one turn, the answers of every owner count as skipped."""
     skipped = SkippedTurns()
     for owner in range(MOST_OWNERS + 1):
-        assert not skipped.concern(Get(key="x", after=(("s", 1),), owner=("", 4711)))
+        assert not skipped.concern(GetRequest(key="x", after=(("s", 1),), owner=("", 4711)))
         skipped.note(("s", 1), ("", CGROUP, owner))
-    assert skipped.concern(Get(key="x", after=(("s", 1),), owner=("", 4711)))
+    assert skipped.concern(GetRequest(key="x", after=(("s", 1),), owner=("", 4711)))
 
 
 def test_skipped_answers_are_counted_by_owner():
@@ -174,5 +174,5 @@ def test_the_oldest_turn_is_forgotten():
     skipped = SkippedTurns()
     for turn in range(MOST_TURNS + 1):
         skipped.note(("s", turn), ("", CGROUP, 1))
-    lacking = [skipped.concern(Get(key="x", after=(("s", turn),))) for turn in (0, 1, MOST_TURNS)]
+    lacking = [skipped.concern(GetRequest(key="x", after=(("s", turn),))) for turn in (0, 1, MOST_TURNS)]
     assert lacking == [False, True, True]

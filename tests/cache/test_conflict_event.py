@@ -13,9 +13,8 @@ from dnstrail.captured import Captured, Flow
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.batches import Batch, Turn
-from dnstrail_cache.feed.conflicts import Conflicts
 from dnstrail_cache.state.cache_state import CacheState
-from dnstrail_cache.worker import TOPICS, run
+from dnstrail_cache.worker import TOPICS, Conflicts, run
 from live.workers import BOUND, open_bus, probe, response, running, short_folder
 
 CLIENT, SERVER = (bytes([192, 0, 2, 100]), 40000), (bytes([192, 0, 2, 53]), 53)

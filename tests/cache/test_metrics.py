@@ -11,10 +11,9 @@ from dnstrail.image import Bounds, Image
 from dnstrail.image.parties import MAX_OF_OWNER
 from dnstrail.image.queries import SHARE
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Get
+from dnstrail.protocol.lookups import GetRequest
 from dnstrail_cache.feed.feeder import Feeder
-from dnstrail_cache.metrics import cache_metrics, unready
-from dnstrail_cache.resolvers import Resolvers
+from dnstrail_cache.metrics import Resolvers, cache_metrics, unready
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, Messages, response, seen
 
@@ -92,7 +91,7 @@ def test_evicted_queries_and_doubts_are_counted(clock):
 
 def test_lookups_are_timed_by_operation(state):
     """The time of a request counts for its operation."""
-    state.note_answered(Get(key="a.com"), 0.002)
+    state.note_answered(GetRequest(key="a.com"), 0.002)
     found = values(state)
     assert found["dnstrail_lookup_duration_seconds_count", "get"] == 1
     assert found["dnstrail_lookup_duration_seconds_bucket", "get", "0.001"] == 0

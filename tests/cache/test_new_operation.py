@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.protocol import lookups
-from dnstrail.protocol.lookups import BAD_REQUEST, Get, RefusedError, Request, encode_request
+from dnstrail.protocol.lookups import BAD_REQUEST, GetRequest, RefusedRequestError, Request, encode_request
 from dnstrail_cache.lookups.answers import answer
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder
@@ -21,7 +21,7 @@ class CountNames(Request, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.suffix:
-            raise RefusedError(BAD_REQUEST, "count_names without a suffix")
+            raise RefusedRequestError(BAD_REQUEST, "count_names without a suffix")
 
 
 @answer.register
@@ -83,4 +83,4 @@ def test_an_operation_without_its_function_is_refused(client):
 
 def test_unknown_fields_are_ignored():
     """A field that a later version of an operation adds does not disturb this one."""
-    assert lookups.decode_request(encode_request("get", key="a.com", suffix=1)) == Get(key="a.com")
+    assert lookups.decode_request(encode_request("get", key="a.com", suffix=1)) == GetRequest(key="a.com")

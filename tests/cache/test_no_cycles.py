@@ -12,8 +12,7 @@ from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_cache.feed.feeder import Feeder
-from dnstrail_cache.metrics import cache_metrics
-from dnstrail_cache.resolvers import Resolvers
+from dnstrail_cache.metrics import Resolvers, cache_metrics
 from dnstrail_cache.state.cache_clock import SECOND
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import EVERY, Snapshots

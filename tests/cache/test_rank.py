@@ -15,7 +15,7 @@ from dnstrail.image.binding.bindings import SEARCHED
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails import names
 from dnstrail.image.trails.path import find_paths
-from dnstrail.protocol.lookups import ConnectionTo, GetMany, Rank
+from dnstrail.protocol.lookups import ConnectionTo, GetManyRequest, RankRequest
 from dnstrail_cache.lookups import answers
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, response
@@ -35,7 +35,7 @@ def state():
 def rank(state, *connections):
     """Return the names of connections, each given as the last number of its address and its process."""
     asked = tuple(ConnectionTo(address=f"192.0.2.{last}", process=process) for last, process in connections)
-    return answers.answer(Rank(connections=asked), state)
+    return answers.answer(RankRequest(connections=asked), state)
 
 
 FOUR = ["n3.com", "n2.com", "n1.com", "n0.com"]
@@ -63,7 +63,7 @@ def test_repeated_connections_share_the_bound(state, monkeypatch):
 def test_repeated_keys_share_the_bound(state, monkeypatch):
     """The results of a key that `get_many` repeats are cut beyond the bound, and marked as truncated."""
     monkeypatch.setattr(answers, "_MAX_NODES", 12)
-    found = answers.answer(GetMany(keys=("192.0.2.1",) * 4), state)
+    found = answers.answer(GetManyRequest(keys=("192.0.2.1",) * 4), state)
     assert [len(data.dns_queries) for data in found] == [4, 4, 1, 1]
     assert [data.truncated for data in found] == [False, False, True, True]
     assert [data.dns_root for data in found] == ["n3.com"] * 4
@@ -72,7 +72,7 @@ def test_repeated_keys_share_the_bound(state, monkeypatch):
 def test_the_spellings_of_a_key_are_one_lookup(state):
     """A key that `get_many` repeats in 1,000 spellings is one lookup, and counts as 1,000 hits."""
     spellings = [" " * number + "192.0.2.1" for number in range(998)]
-    found = answers.answer(GetMany(keys=(*spellings, "::ffff:192.0.2.1", "1.2.0.192.in-addr.arpa")), state)
+    found = answers.answer(GetManyRequest(keys=(*spellings, "::ffff:192.0.2.1", "1.2.0.192.in-addr.arpa")), state)
     assert [data.dns_root for data in found] == ["n3.com"] * 1000
     assert all(data == found[0] for data in found)
     assert state.counters == {"hits": 1000}
@@ -125,7 +125,7 @@ def test_a_sinkhole_is_never_shared(state, monkeypatch, sinkhole):
     asked_by(state.image, 7, "ads.test", sinkhole.removeprefix("::ffff:"))
     monkeypatch.setattr(answers, "_MAX_WORK", 1)
     asked = tuple(ConnectionTo(address=sinkhole, process=process) for process in (7, 8))
-    assert answers.answer(Rank(connections=asked), state) == [["ads.test"], []]
+    assert answers.answer(RankRequest(connections=asked), state) == [["ads.test"], []]
 
 
 def test_connections_to_one_address_share_its_walks(state, monkeypatch):
@@ -155,7 +155,7 @@ def test_a_bound_connection_is_ranked_as_of_its_time(state):
     bound = ConnectionTo(address=f"::ffff:{SHARED}", socket=host.socket, event=event)
     unknown = ConnectionTo(address=SHARED, socket=99, event=event)
     now = ConnectionTo(address=SHARED)
-    found = answers.answer(Rank(connections=(bound, unknown, now)), state)
+    found = answers.answer(RankRequest(connections=(bound, unknown, now)), state)
     assert found == [["one", "two"], ["two", "one"], ["z.com", "two", "one"]]
 
 
@@ -166,7 +166,7 @@ def test_a_connection_beyond_the_work_has_its_bound_name(state, monkeypatch):
     state.image = host.image
     monkeypatch.setattr(answers, "_MAX_WORK", 1)
     asked = [ConnectionTo(address=SHARED, process=number, socket=host.socket) for number in range(3)]
-    assert answers.answer(Rank(connections=tuple(asked)), state) == [["one", "two"]] * 3
+    assert answers.answer(RankRequest(connections=tuple(asked)), state) == [["one", "two"]] * 3
     assert state.counters == {"rank_cut_short": 2}
 
 
@@ -177,7 +177,7 @@ def test_the_connections_that_are_searched_are_work(state):
         host.opens(1 + number / 10_000, by=Process(80, thread_id=80))
     state.image = host.image
     asked = [ConnectionTo(address=SHARED, process=number, port=443) for number in range(100, 200)]
-    answers.answer(Rank(connections=tuple(asked)), state)
+    answers.answer(RankRequest(connections=tuple(asked)), state)
     most = answers._MAX_WORK // (SEARCHED // 8)
     assert most - 2 <= 100 - state.counters["rank_cut_short"] <= most
 

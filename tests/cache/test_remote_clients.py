@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from dnstrail.protocol.lookups import Dump, Get, Join, Lost, RefusedError
+from dnstrail.protocol.lookups import DumpRequest, GetRequest, JoinRequest, LostRequest, RefusedRequestError
 from dnstrail.users import UNUSED_IDS
 from dnstrail_cache.worker import _of_client
 
@@ -23,13 +23,15 @@ class Served:
 
 def test_a_dump_is_answered_on_this_host_alone():
     """A client of another host is refused a dump, and no other request."""
-    with pytest.raises(RefusedError, match="on the host of the cache alone"):
-        _of_client(Served(remote="central"), Dump())
-    for remote, request in (("", Dump()), ("central", Get(key="a.example"))):
+    with pytest.raises(RefusedRequestError, match="on the host of the cache alone"):
+        _of_client(Served(remote="central"), DumpRequest())
+    for remote, request in (("", DumpRequest()), ("central", GetRequest(key="a.example"))):
         assert _of_client(Served(remote=remote), request) is request
 
 
-@pytest.mark.parametrize("request_of", [partial(Join, group="default"), partial(Lost, lost={})], ids=["join", "lost"])
+@pytest.mark.parametrize(
+    "request_of", [partial(JoinRequest, group="default"), partial(LostRequest, lost={})], ids=["join", "lost"]
+)
 def test_a_worker_belongs_to_a_user_or_to_a_key(request_of):
     """A worker has the user of its connection, whatever its request says; one of another host belongs to its key."""
     request, own = request_of(worker="w", user=UNUSED_IDS[0]), os.geteuid()
@@ -40,11 +42,11 @@ def test_a_worker_belongs_to_a_user_or_to_a_key(request_of):
 @pytest.mark.parametrize("user", [4321, None])
 def test_a_stranger_joins_no_group(user):
     """A user who runs no worker, or whom the bus does not know, takes no actors from the workers."""
-    with pytest.raises(RefusedError, match="only root and the users of dnstrail may join"):
-        _of_client(Served(user=user), Join(group="default", worker="w"))
+    with pytest.raises(RefusedRequestError, match="only root and the users of dnstrail may join"):
+        _of_client(Served(user=user), JoinRequest(group="default", worker="w"))
 
 
 def test_users_of_the_units_join():
     """Root, and the ids that only root can take on, belong to the service."""
     for user in (0, UNUSED_IDS[0]):
-        assert _of_client(Served(user=user), Join(group="default", worker="w")).user == user
+        assert _of_client(Served(user=user), JoinRequest(group="default", worker="w")).user == user

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builders.talk import OWN, SERVERS, Talk, answer, back, packed, query, there
 from dnstrail.captured import Flow
-from dnstrail_cache.resolvers import MOST_RESOLVERS, OTHER, Resolvers
+from dnstrail_cache.metrics import MOST_RESOLVERS, OTHER, Resolvers
 
 MILLISECOND = 1_000_000  # ns
 

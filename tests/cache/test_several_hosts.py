@@ -15,7 +15,15 @@ from dnstrail.events import EFFECTS, NET_TCP_CONNECT
 from dnstrail.image import Circumstances, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.image.record import MAX_SIGHTINGS
-from dnstrail.protocol.lookups import Connections, Get, GetMany, RefusedError, Trail, decode_request, encode_request
+from dnstrail.protocol.lookups import (
+    ConnectionsRequest,
+    GetManyRequest,
+    GetRequest,
+    RefusedRequestError,
+    TrailRequest,
+    decode_request,
+    encode_request,
+)
 from dnstrail_cache.lookups.answers import answer
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock
@@ -45,8 +53,8 @@ def fields(request, state: CacheState):
 
 
 def asked_in_vain(state: CacheState, **more: str):
-    with pytest.raises(RefusedError) as refused:
-        answer(Get(key="gone.example", **more), state)
+    with pytest.raises(RefusedRequestError) as refused:
+        answer(GetRequest(key="gone.example", **more), state)
     return refused.value.asked
 
 
@@ -62,15 +70,18 @@ def two() -> CacheState:
 def test_a_lookup_names_the_hosts_that_asked(two):
     """The result of a lookup contains the hosts that asked for its root, the last one first; without a root none."""
     asks(two, "beta", 2, "of-alpha.example")
-    found = fields(Get(key="of-alpha.example"), two)
+    found = fields(GetRequest(key="of-alpha.example"), two)
     assert found["hosts"] == ["beta", "alpha"]
-    assert [one and one["hosts"] for one in fields(GetMany(keys=("of-beta.example", "none")), two)] == [["beta"], None]
+    assert [one and one["hosts"] for one in fields(GetManyRequest(keys=("of-beta.example", "none")), two)] == [
+        ["beta"],
+        None,
+    ]
 
 
 def test_a_trail_names_the_host_of_each_asker(two):
     """The same client and process of two hosts are two askers."""
     asks(two, "beta", 2, "of-alpha.example")
-    [trail, _] = fields(Trail(key=SHARED), two)["trails"]
+    [trail, _] = fields(TrailRequest(key=SHARED), two)["trails"]
     assert [(one["host"], one["process_id"], one["count"]) for one in trail["asked"]] == [
         ("beta", 70, 1),
         ("alpha", 70, 1),
@@ -94,20 +105,20 @@ def test_a_name_that_is_not_found_names_the_host_that_asked(two):
 
 def test_a_lookup_for_a_host_uses_its_answers_alone(two):
     """With `host`, names that only others asked are not found, and an address has the names of this host."""
-    assert fields(Get(key=SHARED), two)["dns_root"] == "of-beta.example"
-    assert fields(Get(key=SHARED, host="alpha"), two)["dns_queries"] == ["of-alpha.example"]
-    assert fields(Get(key=SHARED, host="beta"), two)["dns_queries"] == ["of-beta.example"]
-    with pytest.raises(RefusedError, match="not found"):
-        answer(Get(key="of-beta.example", host="alpha"), two)
+    assert fields(GetRequest(key=SHARED), two)["dns_root"] == "of-beta.example"
+    assert fields(GetRequest(key=SHARED, host="alpha"), two)["dns_queries"] == ["of-alpha.example"]
+    assert fields(GetRequest(key=SHARED, host="beta"), two)["dns_queries"] == ["of-beta.example"]
+    with pytest.raises(RefusedRequestError, match="not found"):
+        answer(GetRequest(key="of-beta.example", host="alpha"), two)
 
 
 def test_a_trail_for_a_host_uses_its_answers_alone(two):
     """With `host`, a trail has the paths, askers, counts and times of the answers of this host."""
     asks(two, "beta", 2, "of-alpha.example")
-    [trail] = fields(Trail(key=SHARED, host="alpha"), two)["trails"]
+    [trail] = fields(TrailRequest(key=SHARED, host="alpha"), two)["trails"]
     assert (trail["dns_root"], [one["host"] for one in trail["asked"]]) == ("of-alpha.example", ["alpha"])
     assert (trail["last_seen"], trail["steps"][0]["count"]) == (t(0) / 1e9, 1)
-    assert len(fields(Trail(key=SHARED, host="beta"), two)["trails"]) == 2
+    assert len(fields(TrailRequest(key=SHARED, host="beta"), two)["trails"]) == 2
 
 
 def test_a_lookup_for_a_host_admits_that_a_sum_may_hide_its_answers(two):
@@ -116,9 +127,9 @@ def test_a_lookup_for_a_host_admits_that_a_sum_may_hide_its_answers(two):
         asks(two, "beta", 2 + number / 5, "of-alpha.example")
     assert two.image.get(SHARED, connection=Connection(host="alpha")) is None, "the answer to alpha is in the sum"
     asks(two, "alpha", 8, "third.example")
-    assert fields(Get(key=SHARED, host="alpha"), two)["history"] is False
-    assert fields(Get(key=SHARED, host="beta"), two)["history"] is True
-    assert fields(Trail(key=SHARED, host="alpha"), two)["history"] is False
+    assert fields(GetRequest(key=SHARED, host="alpha"), two)["history"] is False
+    assert fields(GetRequest(key=SHARED, host="beta"), two)["history"] is True
+    assert fields(TrailRequest(key=SHARED, host="alpha"), two)["history"] is False
 
 
 def test_connections_are_limited_to_a_host(two):
@@ -126,8 +137,8 @@ def test_connections_are_limited_to_a_host(two):
     for host, address in (("alpha", "192.0.2.7"), ("beta", "192.0.2.8")):
         event = Captured(t(3), b"", back(OWN), APP, {"dst": address, "dst_port": 443})
         apply_event(two.image, EFFECTS[NET_TCP_CONNECT], event, live=True, host=host)
-    assert [one["host"] for one in fields(Connections(), two)["connections"]] == ["alpha", "beta"]
-    page = fields(Connections(host="beta"), two)
+    assert [one["host"] for one in fields(ConnectionsRequest(), two)["connections"]] == ["alpha", "beta"]
+    page = fields(ConnectionsRequest(host="beta"), two)
     assert ([one["address"] for one in page["connections"]], page["hosts"]) == (["192.0.2.8"], 2)
 
 
@@ -144,18 +155,18 @@ def test_a_cache_of_one_host_names_none():
     asks(state, "alpha", 0, "one.example")
     gone = response("", name="gone.example")
     asks(state, "alpha", 1, "gone.example", gone[:2] + NXDOMAIN + gone[4:])
-    assert "hosts" not in fields(Get(key=SHARED), state)
-    assert "hosts" not in fields(GetMany(keys=(SHARED,)), state)[0]
-    assert "host" not in fields(Trail(key=SHARED), state)["trails"][0]["asked"][0]
+    assert "hosts" not in fields(GetRequest(key=SHARED), state)
+    assert "hosts" not in fields(GetManyRequest(keys=(SHARED,)), state)[0]
+    assert "host" not in fields(TrailRequest(key=SHARED), state)["trails"][0]["asked"][0]
     assert "host" not in asked_in_vain(state)
-    assert fields(Connections(), state)["hosts"] == 1
+    assert fields(ConnectionsRequest(), state)["hosts"] == 1
 
 
 def test_the_hosts_of_a_crowded_question_are_those_of_its_newest_answers(two):
     """A question of very many hosts names those of the newest held answers: the list is bounded."""
     for number in range(MAX_SIGHTINGS + 4):
         asks(two, f"host{number}", 3 + number / 5, "of-alpha.example")
-    hosts = fields(Get(key="of-alpha.example"), two)["hosts"]
+    hosts = fields(GetRequest(key="of-alpha.example"), two)["hosts"]
     assert hosts == [f"host{number}" for number in reversed(range(4, MAX_SIGHTINGS + 4))]
 
 
@@ -165,7 +176,7 @@ def test_the_hosts_are_found_among_the_newest_records(two):
         record = number // MAX_SIGHTINGS
         payload = response(f"192.0.2.{100 + record}", name="of-alpha.example")
         asks(two, f"host{record}", 3 + number / 5, "of-alpha.example", payload)
-    hosts = fields(Get(key="of-alpha.example"), two)["hosts"]
+    hosts = fields(GetRequest(key="of-alpha.example"), two)["hosts"]
     assert hosts == ["host6", "host5", "host4", "host3"]
 
 
@@ -180,5 +191,5 @@ def test_a_cache_holds_a_bounded_number_of_host_names():
 def test_the_host_of_a_request_is_checked():
     """A host that is no text, or too long, is a bad request."""
     for host in (7, "h" * 300):
-        with pytest.raises(RefusedError, match="host"):
+        with pytest.raises(RefusedRequestError, match="host"):
             decode_request(encode_request("trail", key="a.example", host=host))

@@ -6,7 +6,7 @@ import os
 import pytest
 from rich.console import Console
 
-from dnstrail_cli.progress import PATIENCE, Progress, position_in
+from dnstrail_cli.progress import PATIENCE, ReadProgress, position_in
 from live.workers import FakeClock
 
 
@@ -26,7 +26,7 @@ def capture(tmp_path):
 def test_a_bar_appears_after_a_second(console, capture):
     """A file that takes longer than a second gets a bar with the part that was read; before, nothing is shown."""
     clock, position = FakeClock(), 0
-    progress = Progress(capture, clock, lambda: position, console)
+    progress = ReadProgress(capture, clock, lambda: position, console)
     progress.tick()
     clock.monotonic_time += PATIENCE - 0.01
     progress.tick()
@@ -51,7 +51,7 @@ def test_a_bar_appears_after_a_second(console, capture):
 def test_no_bar_without_a_terminal(capture, monkeypatch, capsys):
     """Where stderr is no terminal, nothing is ever shown."""
     clock = FakeClock()
-    progress = Progress(capture, clock, lambda: pytest.fail("nobody looks"))
+    progress = ReadProgress(capture, clock, lambda: pytest.fail("nobody looks"))
     clock.monotonic_time += 100
     progress.tick()
     progress.close()
@@ -61,7 +61,7 @@ def test_no_bar_without_a_terminal(capture, monkeypatch, capsys):
 def test_an_unknown_position_has_a_bar_without_a_part(console):
     """A pipe has a bar, too, although its size and position are unknown."""
     clock = FakeClock()
-    progress = Progress("/dev/stdin", clock, lambda: None, console)
+    progress = ReadProgress("/dev/stdin", clock, lambda: None, console)
     clock.monotonic_time += PATIENCE
     progress.tick()
     progress.close()

@@ -16,8 +16,8 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT
 from dnstrail.signature import SignatureMetadata
 from dnstrail_findings.finding import LONG, read_finding
 from dnstrail_findings.output import Encode, Output
-from dnstrail_findings.seen_ids import MOST, SeenIds
 from dnstrail_findings.targets import FORMATS
+from dnstrail_findings.worker import MOST, SeenIds
 
 
 def test_a_finding_has_the_values_of_its_cause() -> None:

@@ -22,10 +22,9 @@ import pytest
 from builders.findings import CURL, METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
-from dnstrail_findings.finding import Finding, read_finding
+from dnstrail_findings.finding import ReceivedFinding, read_finding
 from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
-from dnstrail_findings.formats.attack import TACTICS
-from dnstrail_findings.formats.related import MOST_ANSWERS
+from dnstrail_findings.formats.ecs import MOST_ANSWERS, TACTICS
 from dnstrail_findings.targets import FORMATS
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -53,7 +52,7 @@ SYSLOG = re.compile(
 )
 
 
-def hostile() -> Finding:
+def hostile() -> ReceivedFinding:
     """Return a finding whose names, paths and data are hostile bytes."""
     name = dns.name.Name((HOSTILE, b"example", b""))
     message = dns.message.make_response(dns.message.make_query(name, "A"))
@@ -65,13 +64,13 @@ def hostile() -> Finding:
     return found
 
 
-def explained() -> Finding:
+def explained() -> ReceivedFinding:
     found = finding_of()
     found.explained.update(trail=TRAIL, next=["dnstrail trail 198.51.100.66"])
     return found
 
 
-def bare() -> Finding:
+def bare() -> ReceivedFinding:
     """Return the least that is a finding."""
     found = read_finding(msgpack.packb({"timestamp": STAMP, "eventName": "x"}))
     assert found is not None
@@ -89,7 +88,7 @@ FINDINGS = {
 
 
 @pytest.fixture(params=FINDINGS)
-def finding(request) -> Finding:
+def finding(request) -> ReceivedFinding:
     return FINDINGS[request.param]()
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from builders.findings import finding_of
 from builders.writers import Numbered, Script
-from dnstrail_findings import line_queue, output
-from dnstrail_findings.line_queue import LineQueue
+from dnstrail_findings import backlog, output
+from dnstrail_findings.backlog import LineQueue
 from dnstrail_findings.output import Output
 from dnstrail_findings.writer import EndedError, RefusedError
 from live.workers import wait_until
@@ -71,7 +71,7 @@ def test_a_refused_batch_is_lost_alone(script, started) -> None:
 
 def test_a_writer_that_hangs_delays_nobody(script, started, monkeypatch) -> None:
     """While a writer hangs, findings beyond the queue are counted as lost, and `add` returns at once."""
-    monkeypatch.setattr(line_queue, "MOST_LINES", 10)
+    monkeypatch.setattr(backlog, "MOST_LINES", 10)
     script.goes_on.clear()
     add(started, 1)
     wait_until(lambda: script.tries == 1, "the writer to hang")
@@ -81,7 +81,7 @@ def test_a_writer_that_hangs_delays_nobody(script, started, monkeypatch) -> None
 
 def test_a_queue_is_bounded_in_bytes(monkeypatch) -> None:
     """A line that exceeds the bytes of the queue is refused, and a shorter one is not."""
-    monkeypatch.setattr(line_queue, "MOST_BYTES", 10)
+    monkeypatch.setattr(backlog, "MOST_BYTES", 10)
     queue = LineQueue()
     assert [queue.add(b"x" * size) for size in (8, 3, 2)] == [True, False, True]
     assert queue.take(5, 100, 0) == [b"x" * 8, b"xx"]

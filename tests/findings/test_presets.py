@@ -12,7 +12,7 @@ import pytest
 
 from builders.findings import cause_of, dns_answer, finding_of
 from dnstrail.errors import SettingsError
-from dnstrail_findings.finding import Finding
+from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.output import Output
 from dnstrail_findings.presets import PRESETS
 from dnstrail_findings.targets import make_outputs, parse_target
@@ -26,7 +26,7 @@ BULK_OK = {"took": 1, "errors": False}
 Check = Callable[[str, dict[str, str], bytes], None]
 
 
-def findings(count: int = 2) -> list[Finding]:
+def findings(count: int = 2) -> list[ReceivedFinding]:
     return [finding_of(cause_of(dns_answer()), f"f{number}", data=EVIL) for number in range(count)]
 
 
@@ -35,7 +35,9 @@ def answered(status: int, fields: dict | None = None) -> bytes:
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
 
-def sent(preset: str, some: list[Finding], answer: bytes = OK, token: Path | None = None) -> tuple[Output, list[bytes]]:
+def sent(
+    preset: str, some: list[ReceivedFinding], answer: bytes = OK, token: Path | None = None
+) -> tuple[Output, list[bytes]]:
     """Send findings by an output with a preset to a server on this host; return the output and the requests."""
     with serving(answer) as server:
         option = "" if token is None else f",token={token}"

@@ -17,7 +17,6 @@ import pytest
 from dnstrail.errors import SettingsError
 from dnstrail_findings.presets import LINES as LINES_OF_TEXT
 from dnstrail_findings.writer import RefusedError
-from dnstrail_findings.writers import webhook
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 from live.certificate import make_certificate
 from live.namespaces import skip
@@ -103,10 +102,9 @@ def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
 
     def drip(connection: socket.socket) -> None:
         with suppress(OSError):
-            for byte in b"HTTP/1.1 2":
+            for byte in b"HTTP/1.1 204 No Content\r\nX: " + b"x" * 200:
                 connection.sendall(bytes([byte]))
                 closed.wait(0.05)
-        until_closed(connection)
 
     with serving(drip) as server, pytest.raises(TimeoutError):
         Webhook(server.url, patience=0.2).write(LINES)
@@ -133,8 +131,11 @@ def test_a_server_that_delays_each_step_is_given_up(certificates, monkeypatch) -
 def test_each_address_of_a_server_has_a_part_of_the_time(monkeypatch) -> None:
     """An address that does not answer leaves time for the next one of the same server."""
     with serving(OK) as server, full_listener("127.0.0.2", server.port):
-        places = [(socket.AF_INET, 0, 0, "", (address, server.port)) for address in ("127.0.0.2", "127.0.0.1")]
-        monkeypatch.setattr(webhook, "getaddrinfo", lambda *_, **__: places)
+        places = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, server.port))
+            for address in ("127.0.0.2", "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
         Webhook(server.url, patience=1.0).write(LINES)
         assert len(server.requests) == 1
 
@@ -247,6 +248,51 @@ def test_another_certificate_is_refused(certificates) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             Webhook(parse_url(f"https://127.0.0.1:{server.port}/")).write(LINES)
         assert server.requests == []
+
+
+def test_a_proxy_of_the_environment_is_used(certificates, monkeypatch) -> None:
+    """A request goes through the proxy of `https_proxy`, which receives its own password and none of the findings."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "certificate.pem"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    asked: list[bytes] = []
+
+    def forward(connection: socket.socket) -> None:
+        head = connection.recv(1 << 16)
+        asked.append(head)
+        host, port = head.split()[1].decode().rsplit(":", 1)
+        with socket.create_connection((host, int(port)), BOUND) as onward:
+            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=pump, args=(onward, connection))
+            back.start()
+            pump(connection, onward)
+            back.join(BOUND)
+
+    with serving(OK, over_tls(certificates)) as server, serving(forward) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:s3cret@127.0.0.1:{proxy.port}")
+        url = parse_url(f"https://localhost:{server.port}/in")
+        Webhook(url).write(LINES)
+        assert asked[0].startswith(b"CONNECT localhost:%d HTTP/1." % server.port)
+        assert b"Basic bWU6czNjcmV0" in asked[0]
+        assert b"s3cret" not in server.requests[0]
+        monkeypatch.setenv("no_proxy", "localhost")
+        Webhook(url).write(LINES)
+        assert (len(asked), len(server.requests)) == (1, 2)
+
+
+def test_a_proxy_that_is_no_url_is_refused(monkeypatch) -> None:
+    """A proxy of another kind than http and https ends the worker at its start."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
+    with pytest.raises(SettingsError, match="https_proxy"):
+        Webhook(parse_url("https://siem.example/"))
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Send what a socket receives over another one, until it is closed."""
+    with suppress(OSError):
+        while received := source.recv(1 << 16):
+            target.sendall(received)
+        target.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.parametrize(

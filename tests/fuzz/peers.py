@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -216,7 +217,7 @@ def kept(
                 yield f"{name}: process {pid} ended"
                 continue
             with suppress(AssertionError):
-                wait_until(lambda: publish() or measured(pid)[1] <= descriptors, "closed connections")  # noqa: B023
+                wait_until(partial(_has_closed, publish, pid, descriptors), "closed connections")
             grown, now = measured(pid)[0] - size, measured(pid)[1]
             if grown > GROWTH:
                 yield f"{name}: process {pid} grew by {grown >> 20} MiB"
@@ -228,6 +229,11 @@ def family(pid: int) -> list[int]:
     """Return a process and its children."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     return [pid, *map(int, children)]
+
+
+def _has_closed(publish: Callable[[], None], pid: int, descriptors: int) -> bool:
+    publish()
+    return measured(pid)[1] <= descriptors
 
 
 def measured(pid: int) -> tuple[int, int]:

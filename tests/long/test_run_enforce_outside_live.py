@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dnstrail_run.domain import has_domains
+from dnstrail_run.command_process import has_domains
 from dnstrail_run.session import _NO_DOMAIN
 from live import attempts, outside
 from live.namespaces import SENDER, Hosts, hosts, live_or_skip

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from dnstrail_run.enforce.refusal import BIND, REACH, SOCKET, Attempt, Limits, transport_of
-from dnstrail_run.enforce.refused import refusals, with_names, without_refused
+from dnstrail_run.enforce.refusals import (
+    BIND,
+    REACH,
+    SOCKET,
+    Attempt,
+    Limits,
+    refusals,
+    transport_of,
+    with_names,
+    without_refused,
+)
 from dnstrail_run.report import Program, ReachedAddress
 from dnstrail_run.verdict import attempt_of
 

@@ -19,7 +19,6 @@ from dnstrail.events import (
     Event,
 )
 from dnstrail.protocol.batches import Turn
-from dnstrail_run import containers
 from dnstrail_run import followed as module
 from dnstrail_run.followed import Followed
 
@@ -177,8 +176,8 @@ def test_the_resolver_of_docker_in_a_container_is_no_other_server(followed):
 
 def test_containers_are_bounded(followed, monkeypatch):
     """Beyond the bounds, events of further containers and of a busy one are counted, and do not touch the command."""
-    monkeypatch.setattr(containers, "MOST", 2)
-    monkeypatch.setattr(containers, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(module, "MOST", 2)
+    monkeypatch.setattr(module, "MOST_OF_ONE", 2)
     for number in range(4):
         take(followed, event(SCHED_PROCESS_EXEC, container(f"c{number}")))
     assert (len(followed.containers.reports()), followed.containers.left_out) == (2, 2)

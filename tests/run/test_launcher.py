@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -72,11 +73,16 @@ def test_a_signal_after_the_order_reaches_the_command():
     assert launched([0, signal.SIGTERM], "sleep", "60")[0] == [True, True, 143, 0]
 
 
+def ignore(numbers):
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def test_the_command_has_the_signals_of_its_starter():
     """Signals are as without dnstrail: also those that Python ignores, and those that the starter ignored."""
     caught = "grep -E '^Sig(Ign|Cgt|Blk)' /proc/self/status"
     for ignored in (set(), {signal.SIGHUP, signal.SIGINT}):
-        starter = lambda ignored=ignored: [signal.signal(number, signal.SIG_IGN) for number in ignored]  # noqa: E731
+        starter = partial(ignore, ignored)
         plain = subprocess.run(
             ["sh", "-c", caught], capture_output=True, text=True, check=True, preexec_fn=starter, restore_signals=True
         )

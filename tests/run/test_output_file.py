@@ -11,7 +11,7 @@ import pytest
 
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
-from dnstrail_run.output_file import OutputFile
+from dnstrail_run.files import OutputFile
 from live.processes import PATIENCE, dnstrail, run_dir
 
 STRANGER = User(54321, 54321)

@@ -6,15 +6,15 @@ import msgspec
 import pytest
 
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.enforce.refusal import BIND, REACH, SOCKET
-from dnstrail_run.reasons import reason_of
-from dnstrail_run.report import Conflict, Coverage, DnsServer, Program, Refusal, Report
+from dnstrail_run.enforce.refusals import BIND, REACH, SOCKET
+from dnstrail_run.report import Conflict, Coverage, DnsServer, Program, Refusal, RunReport
+from dnstrail_run.verdict import reason_of
 
 APP = Program(7, "app", "/usr/bin/app")
 NAME, ADDRESS, SERVER = "a.example", "192.0.2.1", "192.0.2.53"
 LISTED = parse_allow_list(f"{NAME}:80,443\n198.51.100.0/24:22\n")
 REFUSAL = Refusal(REACH, "", ADDRESS, 80, "tcp", APP, 1)
-NOTHING = Report([], 0, [], [], [], [], [], Coverage(True, [], ""))
+NOTHING = RunReport([], 0, [], [], [], [], [], Coverage(True, [], ""))
 NO_ANSWER = f"{NAME} is in the list, but no answer of a resolver led to this address"
 
 

@@ -14,22 +14,21 @@ from rich.console import Console
 
 from dnstrail.protocol.batches import CgroupLoss, Turn
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.coverage import BLIND, coverage_of
-from dnstrail_run.encrypted_dns import is_encrypted_dns
-from dnstrail_run.files import FORMATS
+from dnstrail_run.forms import FORMATS, show_report
 from dnstrail_run.report import (
+    BLIND,
     AskedName,
     Conflict,
     Coverage,
     DnsServer,
     Program,
     ReachedAddress,
-    Report,
+    RunReport,
     StartedContainer,
+    coverage_of,
 )
 from dnstrail_run.sections import sections, summary
-from dnstrail_run.table import show_report
-from dnstrail_run.verdict import failures, is_unnamed, judged_part, learned, not_allowed
+from dnstrail_run.verdict import failures, is_encrypted_dns, is_unnamed, judged_part, learned, not_allowed
 
 APP = Program(70, "app", "/bin/app")
 HOSTILE = "<script>alert(1)</script>`|\x1b[31m\u202e\n[link](http://evil)&#60;"
@@ -45,7 +44,7 @@ def report(**fields):
         "command": ["make"], "exit_code": 0, "started": 1.0, "seconds": 2.0, "left": 0, "names": [], "connections": [],
         "unnamed": [], "encrypted": [], "foreign_dns": [], "coverage": Coverage(True, [], BLIND),
     }  # fmt: skip
-    return Report(**{**nothing, **fields})
+    return RunReport(**{**nothing, **fields})
 
 
 def full():
@@ -204,7 +203,7 @@ def test_bytes_are_shown_for_people(fields, cell, line):
 def test_json_contains_the_whole_report():
     """The JSON form can be read back."""
     text = FORMATS[".json"](full())
-    assert msgspec.json.decode(text, type=Report) == full()
+    assert msgspec.json.decode(text, type=RunReport) == full()
     assert json.loads(text)["connections"][0]["results"] == {"connected": 2, "ETIMEDOUT": 1}
 
 

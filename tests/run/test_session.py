@@ -11,18 +11,27 @@ import msgspec
 import pytest
 
 from dnstrail.capture_options import CaptureOptions
-from dnstrail_run import domain, session
-from dnstrail_run.files import FORMATS
+from dnstrail_run import command_process, session
 from dnstrail_run.followed import Followed
+from dnstrail_run.forms import FORMATS
 from dnstrail_run.launcher import Launcher
-from dnstrail_run.report import Coverage, Report
+from dnstrail_run.report import RunReport
 from dnstrail_run.sections import sections
 from dnstrail_run.settings import Settings
 
 
-def report_of(*command: str, code: int = 0) -> Report:
+def settings_of(*command: str) -> Settings:
+    """Return the settings of a command without any option."""
+    nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "run_dir"])
+    flags = ["allow_afterwards", "allow_new_privileges", "learn_domains", "follow_containers", "wait_for_all"]
+    flags += ["enforce", "getaddrinfo", "quiet"]
+    return Settings(command=command, options=CaptureOptions(), **nothing, **dict.fromkeys(flags, False))
+
+
+def report_of(*command: str) -> RunReport:
     """Return the report about a command that did nothing."""
-    return session._report_of(command, code, Followed(0, frozenset()), [], Coverage(True, [], ""))
+    run = session.Run(Followed(0, frozenset()), [], 0.0, 0.0, None, None, 0, "")
+    return session._report_of(settings_of(*command), Launcher(0, 0, 0), run, is_root=False)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -42,10 +51,6 @@ def test_hidden_services_are_listed():
 
 def test_a_kernel_without_domains(monkeypatch):
     """Where the kernel has no domain for the command, the report states what this allows."""
-    monkeypatch.setattr(domain, "_SCOPES", 1_000)
-    nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "run_dir"])
-    flags = ["allow_afterwards", "allow_new_privileges", "learn_domains", "follow_containers", "wait_for_all"]
-    flags += ["enforce", "getaddrinfo", "quiet"]
-    settings = Settings(command=("true",), options=CaptureOptions(), **nothing, **dict.fromkeys(flags, False))
+    monkeypatch.setattr(command_process, "_SCOPES", 1_000)
     followed = Followed(0, frozenset())
-    assert session._rights_of(settings, Launcher(0, 0, 0), followed, is_root=False) == [session._NO_DOMAIN]
+    assert session._rights_of(settings_of("true"), Launcher(0, 0, 0), followed, is_root=False) == [session._NO_DOMAIN]

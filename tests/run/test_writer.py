@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_run.output_file import OutputFile
-from dnstrail_run.writer import Writer
+from dnstrail_run.files import OutputFile, WriterHandle
 
 NOBODY = 54321
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
+def writer(tmp_path: Path) -> Iterator[WriterHandle]:
     """Yield a writer of two files."""
-    made = Writer([OutputFile("--report", tmp_path / name, None) for name in ("a", "b")])
+    made = WriterHandle([OutputFile("--report", tmp_path / name, None) for name in ("a", "b")])
     yield made
     made.close()
 
@@ -50,7 +49,7 @@ def test_a_writer_that_was_ended_wrote_nothing(writer, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_command_cannot_signal_the_writer(tmp_path, number):
     """A process of the caller cannot signal the writer, which uses files with the rights of this caller."""
-    writer = Writer([OutputFile("--report", tmp_path / "a", None)])
+    writer = WriterHandle([OutputFile("--report", tmp_path / "a", None)])
     kill = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
     done = subprocess.run(
         [*kill, "kill", f"-{number:d}", str(writer._process)], capture_output=True, text=True, check=False

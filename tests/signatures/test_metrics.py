@@ -9,7 +9,7 @@ from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.listener import SILENCE
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.metrics import signature_metrics, unready
 from dnstrail_signatures.worker import SignatureWorker

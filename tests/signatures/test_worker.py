@@ -14,10 +14,12 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
+from dnstrail import events
 from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import LAST_TIME, Captured, Process
 from dnstrail.client import DnsDataSource
+from dnstrail.dns import decode
 from dnstrail.events import (
     DNS_ANSWER_CONFLICT,
     FINDINGS_LOST,
@@ -39,10 +41,11 @@ from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import origins_of, topics_of
-from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.findings import Delivery, offer_to, push_to
 from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, run
 from live.workers import (
     BOUND,
@@ -214,6 +217,16 @@ def test_a_signature_receives_derived_events(folder, findings):
         (NET_PACKET_DNS_REQUEST, 2007),
         (NET_PACKET_DNS_RESPONSE, 2008),
     ]
+
+
+def test_a_message_is_decoded_once_for_all_signatures(monkeypatch, findings):
+    """The built-in signatures read question, answers and addresses of one response from one decoding of its bytes."""
+    decoded = []
+    monkeypatch.setattr(events, "decode", lambda payload: decoded.append(payload) or decode(payload))
+    worker = SignatureWorker(Messages(), Chosen.of(*load(find())), Delivery(findings.append))
+    worker.on_message(NET_PACKET_DNS, encode(Batch("start", 1, 0, [seen(GOOGLE)])), 0.0)
+    assert worker.engine.counters["events"] == 1
+    assert decoded == [GOOGLE]
 
 
 def test_a_wildcard_selects_no_derived_events(folder, findings):

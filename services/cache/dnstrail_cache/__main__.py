@@ -141,7 +141,7 @@ def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, CacheState]
     """Return how the metrics of the worker are observed. This is imported before the change of user."""
     if metrics is None:
         return lambda _observe, _state: None
-    from dnstrail_cache.metrics import observe_cache  # noqa: PLC0415 - imports prometheus_client, for metrics alone
+    from dnstrail_cache.metrics import observe_cache
 
     return observe_cache
 

@@ -6,36 +6,40 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgpack
 import structlog
 from msgspec.structs import replace
 
 from dnstrail.bus import Bus, Publisher, Pusher, Requester, ServedRequest, Server, Subscriber
+from dnstrail.captured import Captured
+from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.batches import Batch, Turn, encode
 from dnstrail.protocol.catch_up import CatchUp, may_be_missed
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
-    Dump,
-    Join,
-    Lost,
-    RefusedError,
+    DumpRequest,
+    JoinRequest,
+    LostRequest,
+    RefusedRequestError,
     Request,
     decode_request,
     encode_data,
     encode_error,
 )
 from dnstrail.protocol.turn_requests import TurnRequests
+from dnstrail.tracee import event_map
 from dnstrail.users import service_ids
-from dnstrail_cache.feed.conflicts import Conflicts
 from dnstrail_cache.feed.feeder import TOPICS, Feeder
 from dnstrail_cache.lookups.answers import IncompleteHistory, answer
 from dnstrail_cache.lookups.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import Snapshots, begin_live
 
+PUBLISHED = "conflicts_published"  # the counter that numbers the batches, so that a subscriber detects a loss
 PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is false: `incomplete`
 _POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
@@ -43,8 +47,37 @@ _GATHER = 0.01  # seconds between two steps that no request needs: to wake up fo
 _REQUESTS_AT_ONCE = 256
 _AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
 _EVENTS = 0.0001, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
-
 __all__ = ["TOPICS", "run"]
+
+
+class Conflicts:
+    """Reports each conflict at once, as a batch of its own with the mark of its answer."""
+
+    def __init__(self, state: CacheState, publisher: Publisher | None, pusher: Pusher | None) -> None:
+        self._state = state
+        self._publisher = publisher
+        self._pusher = pusher
+
+    def report(self, captured: Captured, batch: Batch) -> None:
+        """Report an answer that conflicts with another, and arrived in this batch."""
+        counters = self._state.counters
+        if self._publisher is not None and self._publisher.subscribers(DNS_ANSWER_CONFLICT):
+            alone = Batch(batch.start, batch.turn, counters[PUBLISHED], [captured], host=batch.host)
+            counters[PUBLISHED] += 1
+            self._publisher.publish(DNS_ANSWER_CONFLICT, encode(alone))
+        if self._pusher is not None:
+            self._push(self._pusher, captured, batch)
+
+    def _push(self, pusher: Pusher, captured: Captured, batch: Batch) -> None:
+        difference = self._state.follower.difference(batch.start)
+        event = Event(DNS_ANSWER_CONFLICT, captured, host_name=batch.host, difference=difference)
+        try:
+            body = msgpack.packb(event_map(event, parse_arguments=True))
+        except (TypeError, ValueError, OverflowError):  # an address, a time or an argument that no probe of ours sends
+            self._state.counters["bad_bus_message"] += 1
+            return
+        if not pusher.push(body):
+            structlog.get_logger().warning("conflict_not_delivered")
 
 
 def run(
@@ -186,7 +219,7 @@ class _Worker:
             if complete is None:
                 self._park(served, request, began)
                 return
-        except RefusedError as refused:
+        except RefusedRequestError as refused:
             self._refuse(served, refused)
             return
         self._answer(served, request, began, complete=complete)
@@ -210,16 +243,16 @@ class _Worker:
             self._state.counters["incomplete"] += 1
         try:
             data = answer(request, self._state)
-        except RefusedError as refused:
+        except RefusedRequestError as refused:
             self._refuse(served, refused, complete=complete)
             return
         history = not isinstance(data, IncompleteHistory)
         reply = encode_data(data if history else data.data, complete=complete, history=history)
         if not served.reply(reply):
-            unread = RefusedError(OVERLOADED, "earlier replies to this client wait to be read")
+            unread = RefusedRequestError(OVERLOADED, "earlier replies to this client wait to be read")
             self._refuse(served, unread, complete=complete)
 
-    def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
+    def _refuse(self, served: ServedRequest, refused: RefusedRequestError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
         served.reply(encode_error(refused, complete=complete))
 
@@ -230,15 +263,15 @@ def _of_client(served: ServedRequest, request: Request) -> Request:
     Raises:
         RefusedError: this host alone may ask for a dump, and on this host the users of the service alone may join.
     """
-    if isinstance(request, Join) and not served.remote and served.user not in service_ids():
-        raise RefusedError(BAD_REQUEST, "join: on this host only root and the users of dnstrail may join")
-    if isinstance(request, Join | Lost):
+    if isinstance(request, JoinRequest) and not served.remote and served.user not in service_ids():
+        raise RefusedRequestError(BAD_REQUEST, "join: on this host only root and the users of dnstrail may join")
+    if isinstance(request, JoinRequest | LostRequest):
         return replace(request, user=served.remote or served.user)
-    if isinstance(request, Dump) and served.remote:
-        raise RefusedError(BAD_REQUEST, "dump: it is answered on the host of the cache alone")
+    if isinstance(request, DumpRequest) and served.remote:
+        raise RefusedRequestError(BAD_REQUEST, "dump: it is answered on the host of the cache alone")
     return request
 
 
 def _check(served: ServedRequest) -> None:
     if served.fault:
-        raise RefusedError(BAD_REQUEST, served.fault)
+        raise RefusedRequestError(BAD_REQUEST, served.fault)

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from dnstrail import __version__
 from dnstrail.build_form import build_form
 from dnstrail.process.command import HELP, default_run_dir, examples, optional_run_dir_option, run_command
 from dnstrail.process.config_file import ConfigFile, config_option
-from dnstrail_cli.lazy_group import LazyCommand, LazyGroup
-from dnstrail_cli.pipeline.options import Run, run_options
+from dnstrail_cli.pipeline.options import PipelineRun, run_options
 from dnstrail_probe.registry import capture_option
+
+
+class LazyCommand(NamedTuple):
+    """Where a command is defined, and its line in the list of commands."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+class LazyGroup(click.Group):
+    """A group that lists and completes its commands from a table, without an import of their modules."""
+
+    def __init__(self, *args: Any, table: Mapping[str, LazyCommand], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the commands, in the order of the table."""
+        return list(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Import and return a command, or None if there is none of this name."""
+        if cmd_name not in self._table:
+            return None
+        module, attribute, _ = self._table[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """Write the list of commands for `--help`."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in self._table.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command, or an option of the group itself."""
+        names = [
+            CompletionItem(name, help=command.summary)
+            for name, command in self._table.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
 def _worker(name: str, summary: str) -> LazyCommand:
@@ -22,7 +66,11 @@ def _worker(name: str, summary: str) -> LazyCommand:
 
 
 _LOOKUP, _COUNTERS = "dnstrail_cli.lookups.lookup", "dnstrail_cli.lookups.counters"
+
+
 _DUMP = "dnstrail_cli.lookups.dump"
+
+
 _COMMANDS = {
     "get": LazyCommand(_LOOKUP, "get", "Look up names and addresses."),
     "trail": LazyCommand(_LOOKUP, "trail", "Show how a name or an address was reached, with evidence."),
@@ -31,7 +79,7 @@ _COMMANDS = {
         "connections",
         "Show the open connections with their processes and names.",
     ),
-    "run": _worker("run", "Run a command, and report which names it reached."),
+    "run": _worker("run", "PipelineRun a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
     "health": LazyCommand(
@@ -42,9 +90,11 @@ _COMMANDS = {
     "keys": LazyCommand("dnstrail_cli.keys", "keys", "Make, list and allow the keys of workers on several hosts."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
-    "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
+    "signatures": _worker("signatures", "PipelineRun signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
 }
+
+
 _EXAMPLES = examples(
     "sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns",
     "sudo dnstrail --events net_packet_dns,net_tcp_connect",
@@ -64,7 +114,7 @@ class _Dnstrail(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Answer `--dnscache help` before any other argument is read."""
         if ("--dnscache", "help") in pairwise(args) or "--dnscache=help" in args:
-            from dnstrail.settings import DNSCACHE_HELP  # noqa: PLC0415 - imports the image, which no help needs
+            from dnstrail.settings import DNSCACHE_HELP
 
             click.echo(DNSCACHE_HELP)
             ctx.exit()
@@ -85,7 +135,7 @@ def main_command(
     config: ConfigFile,
     capture: str,
     stay: bool,
-    make_run: Callable[..., Run],
+    make_run: Callable[..., PipelineRun],
     run_dir: Path | None,
 ) -> None:
     """Watch DNS, keep an image of names and addresses, and run signatures.
@@ -94,7 +144,7 @@ def main_command(
     not healthy, 2 wrong usage or no capture file, 3 no cache answers, 4 cannot capture or serve.
     """
     if ctx.invoked_subcommand is None:
-        from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - a command of its own does without the pipeline
+        from dnstrail_cli.pipeline.run import play
 
         play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay, config=config.argument))
 

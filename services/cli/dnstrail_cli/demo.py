@@ -21,8 +21,7 @@ from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail_cli.events.table import EventTable
 from dnstrail_cli.lookups.found_text import found_text
-from dnstrail_cli.lookups.tables import show
-from dnstrail_cli.lookups.trail_tree import trail_trees
+from dnstrail_cli.lookups.tables import show, trail_trees
 from dnstrail_signatures.builtin.watched_name import WatchedName
 
 _ADDRESS = "192.0.2.10"

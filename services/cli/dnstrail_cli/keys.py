@@ -27,7 +27,7 @@ def keys() -> None:
 @keys.command()
 def new() -> None:
     """Make the own pair of keys, and print its public key. The secret key never leaves its file."""
-    from dnstrail.bus.keys import new_pair  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail.bus.keys import new_pair
 
     click.echo(new_pair(_folder()))
 
@@ -35,7 +35,7 @@ def new() -> None:
 @keys.command("list")
 def list_keys() -> None:
     """Print the public keys: the own one, those of the allowed clients, and those of servers with their hosts."""
-    from dnstrail.bus.keys import CLIENTS, public_key, public_keys, server_keys  # noqa: PLC0415 - as above
+    from dnstrail.bus.keys import CLIENTS, public_key, public_keys, server_keys
 
     folder = _folder()
     own = public_key(folder)
@@ -56,8 +56,8 @@ def allow(name: str, key: str, server: bool, host: str) -> None:
 
     To remove a client, remove its file from the folder `clients`; a connection that is open stays open.
     """
-    from dnstrail.bus.keys import CLIENTS, SERVERS  # noqa: PLC0415 - as above
-    from dnstrail.bus.keys import allow as allow_key  # noqa: PLC0415 - as above
+    from dnstrail.bus.keys import CLIENTS, SERVERS
+    from dnstrail.bus.keys import allow as allow_key
 
     if host and not server:
         raise click.UsageError("--host is the name of the host of a server: use it with --server")
@@ -65,6 +65,6 @@ def allow(name: str, key: str, server: bool, host: str) -> None:
 
 
 def _folder() -> Path:
-    from dnstrail.bus.keys import default_keys  # noqa: PLC0415 - as above
+    from dnstrail.bus.keys import default_keys
 
     return default_keys()

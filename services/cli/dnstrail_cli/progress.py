@@ -22,7 +22,7 @@ PATIENCE = 1.0  # seconds of reading before a bar appears
 _EVERY = 0.1  # seconds between two updates
 
 
-class Progress:
+class ReadProgress:
     """A bar for one file, on a terminal alone. It disappears when it is closed.
 
     `position` returns how many bytes were read, or None if that is unknown. The reader calls `tick` after each step.
@@ -66,7 +66,7 @@ class Progress:
 def load_bar() -> None:
     """Import all that a bar needs, for a process that becomes a user who may not be able to read the modules."""
     if sys.stderr.isatty():
-        from rich.console import Console  # noqa: PLC0415 - most runs have no bar
+        from rich.console import Console
 
         # rich imports parts of itself only now, and the widths of such a character.
         bar = _start_bar("\u3042", Console(file=StringIO(), force_terminal=True))
@@ -91,8 +91,8 @@ def _offset(fdinfo: str) -> int:
 
 
 def _start_bar(path: str, console: Console | None) -> Bar:
-    from rich.console import Console  # noqa: PLC0415 - most files are read before a bar is needed
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - as above
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     bar = Progress(
         TextColumn("reading {task.description}", markup=False),

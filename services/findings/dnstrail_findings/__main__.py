@@ -97,7 +97,7 @@ def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, FindingsWor
     """Return how the metrics of the worker are observed. This is imported before the change of user."""
     if metrics is None:
         return lambda _observe, _worker: None
-    from dnstrail_findings.metrics import observe_findings  # noqa: PLC0415 - imports prometheus_client, for metrics alone
+    from dnstrail_findings.metrics import observe_findings
 
     return observe_findings
 

@@ -1,9 +1,14 @@
-"""The lines that an output has taken and not yet written: one batch in memory."""
+"""The lines of an output: those that wait for its thread, and one batch in memory that it has not yet written."""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
+
+MOST_LINES = 10_000  #: findings that wait in the queue of an output -> the finding is lost: `queue_full`
+MOST_BYTES = 16 << 20  #: bytes in the queue of an output -> the finding is lost: `queue_full`
 
 
 class Backlog(Protocol):
@@ -73,3 +78,46 @@ class MemoryBacklog:
 
     def close(self) -> None:
         """Do nothing: memory needs no end."""
+
+
+class LineQueue:
+    """Lines in order, bounded by number and bytes. A line that finds no room is refused: nobody waits for room."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, line: bytes) -> bool:
+        """Add a line; return False if there is no room."""
+        with self._changed:
+            if len(self._lines) >= MOST_LINES or self._bytes + len(line) > MOST_BYTES:
+                return False
+            self._lines.append(line)
+            self._bytes += len(line)
+            self._changed.notify()
+            return True
+
+    def take(self, lines: int, size: int, wait: float | None) -> list[bytes]:
+        """Return up to a number of lines and bytes, but at least one line if there is any.
+
+        Wait for the first for `wait` seconds (None: without an end), or until the queue is closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._closed, wait)
+            taken: list[bytes] = []
+            while self._lines and len(taken) < lines and (not taken or size >= len(self._lines[0])):
+                taken.append(self._lines.popleft())
+                size -= len(taken[-1])
+                self._bytes -= len(taken[-1])
+            return taken
+
+    def close(self) -> None:
+        """Let `take` wait no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

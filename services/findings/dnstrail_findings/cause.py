@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dnstrail_findings.dns_message import DnsMessage, Question
+from dnstrail_findings.dns_message import DnsMessage, PrintedQuestion
 
 
-class End(NamedTuple):
+class ExchangeEnd(NamedTuple):
     """One end of an exchange; "" and 0 if it is unknown."""
 
     address: str = ""
@@ -39,17 +39,17 @@ class Cause:
             return None
 
     @property
-    def question(self) -> Question | None:
+    def question(self) -> PrintedQuestion | None:
         """The first question of the DNS message."""
         return self.message.questions[0] if self.message and self.message.questions else None
 
     @property
-    def client(self) -> End:
+    def client(self) -> ExchangeEnd:
         """The end that asked, or that opened the connection."""
         return self._end("dst" if self._is_response else "src")
 
     @property
-    def server(self) -> End:
+    def server(self) -> ExchangeEnd:
         """The end that was asked, or to which the connection was opened."""
         return self._end("src" if self._is_response else "dst")
 
@@ -63,9 +63,9 @@ class Cause:
     def _is_response(self) -> bool:
         return self.message is not None and self.message.qr == 1
 
-    def _end(self, side: str) -> End:
+    def _end(self, side: str) -> ExchangeEnd:
         port = self.args.get(f"{side}_port")
-        return End(self.text(side), port if isinstance(port, int) else 0)
+        return ExchangeEnd(self.text(side), port if isinstance(port, int) else 0)
 
 
 def values_of(args: Any) -> dict[str, Any]:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import dns.rcode
 import msgspec
 
+from dnstrail.tracee.codes import RESPONSE_CODES
 
-class Question(msgspec.Struct, frozen=True):
+_RCODES = {words: dns.rcode.to_text(dns.rcode.Rcode.make(code)) for code, words in RESPONSE_CODES.items()}
+_FLAGS = ("aa", "tc", "rd", "ra")
+_PRINTABLE = range(0x21, 0x7F)
+_QUOTED = b'\\"'
+
+
+class PrintedQuestion(msgspec.Struct, frozen=True):
     """A question as tracee prints it."""
 
     name: str
@@ -17,7 +25,7 @@ class _Named(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class PrintedAnswer(msgspec.Struct, frozen=True):
     """A resource record as tracee prints it."""
 
     name: str
@@ -51,5 +59,26 @@ class DnsMessage(msgspec.Struct, frozen=True):
     rd: int = msgspec.field(default=0, name="RD")
     ra: int = msgspec.field(default=0, name="RA")
     response_code: str = msgspec.field(default="", name="responseCode")
-    questions: list[Question] = []
-    answers: list[Answer] = []
+    questions: list[PrintedQuestion] = []
+    answers: list[PrintedAnswer] = []
+
+
+def escaped(name: str) -> str:
+    """Return a name as tracee prints it with each byte escaped that is not plain (RFC 1035, section 5.1)."""
+    return "".join(map(_escaped, name.encode(errors="replace")))
+
+
+def _escaped(byte: int) -> str:
+    if byte in _QUOTED:
+        return f"\\{byte:c}"
+    return chr(byte) if byte in _PRINTABLE else f"\\{byte:03d}"
+
+
+def response_code(message: DnsMessage) -> str:
+    """Return the mnemonic of a response code, "" for one that tracee does not name."""
+    return _RCODES.get(message.response_code, "")
+
+
+def flags(message: DnsMessage) -> list[str]:
+    """Return the names of the flags that are set."""
+    return [name.upper() for name in _FLAGS if getattr(message, name)]

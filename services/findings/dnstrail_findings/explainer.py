@@ -13,9 +13,8 @@ import msgspec
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
 from dnstrail_findings.cause import Cause
-from dnstrail_findings.finding import Finding, Mark
-from dnstrail_findings.formats.dns_text import escaped
-from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.dns_message import escaped
+from dnstrail_findings.finding import Mark, ReceivedFinding, timestamp
 
 MOST_PATHS = 4  #: paths of a trail in a finding -> the likeliest are kept
 REST = 10.0  #: seconds without a lookup after one that no cache answered -> findings have no trail: `unexplained`
@@ -65,13 +64,13 @@ class Explainer:
         self._monotonic = monotonic
         self._quiet_until = float("-inf")
 
-    def explain(self, finding: Finding) -> None:
+    def explain(self, finding: ReceivedFinding) -> None:
         """Add `trail` and `next` to what explains a finding."""
         key = _key(finding.cause)
         finding.explained["trail"] = self._trail(finding, key) if key else None
         finding.explained["next"] = _next(finding, key)
 
-    def _trail(self, finding: Finding, key: str) -> dict[str, Any] | None:
+    def _trail(self, finding: ReceivedFinding, key: str) -> dict[str, Any] | None:
         mark = finding.shape.mark
         if self._lookups is None or mark is None:
             return None
@@ -95,7 +94,7 @@ class Explainer:
             self._quiet_until = ended + max(rest, took if took > SLOW else 0.0)
 
 
-def _ask(lookups: Lookups, finding: Finding, key: str, mark: Mark) -> Any:
+def _ask(lookups: Lookups, finding: ReceivedFinding, key: str, mark: Mark) -> Any:
     return lookups.ask(
         "trail",
         after=[(mark.start, mark.turn)],
@@ -115,7 +114,7 @@ def _key(cause: Cause) -> str:
     return found or (escaped(cause.question.name) if cause.question else "")
 
 
-def _connection(finding: Finding) -> dict[str, Any]:
+def _connection(finding: ReceivedFinding) -> dict[str, Any]:
     shape, client = finding.shape, finding.cause.client
     port = 0 if finding.cause.message else finding.cause.server.port
     known = {
@@ -142,7 +141,7 @@ def _likeliest(key: str, found: _Trails) -> dict[str, Any]:
     }
 
 
-def _next(finding: Finding, key: str) -> list[str]:
+def _next(finding: ReceivedFinding, key: str) -> list[str]:
     """Return commands that show more about a finding."""
     shape, question = finding.shape, finding.cause.question
     at = f"--at {timestamp(shape.timestamp)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -73,7 +74,7 @@ class Shape(msgspec.Struct, frozen=True, rename="camel"):
 
 
 @dataclass(frozen=True)
-class Finding:
+class ReceivedFinding:
     """A finding: `map` is what arrived, `shape` its typed values, and `explained` what the worker adds."""
 
     map: dict[str, Any]
@@ -125,7 +126,7 @@ class Finding:
         return Cause(self.shape.event_name, self.data)
 
 
-def read_finding(body: bytes) -> Finding | None:
+def read_finding(body: bytes) -> ReceivedFinding | None:
     """Return a finding, or None for a signal, which is none.
 
     Raises:
@@ -137,7 +138,7 @@ def read_finding(body: bytes) -> Finding | None:
             return None
         if len(body) > LONG:
             _shorten(found)
-        return Finding(found, msgspec.convert(found, Shape))
+        return ReceivedFinding(found, msgspec.convert(found, Shape))
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"no finding: {error}") from error
 
@@ -160,3 +161,9 @@ def _shorten(found: dict[str, Any]) -> None:
 
 def _first(questions: Any) -> list[Any]:
     return questions[:1] if isinstance(questions, list) else []
+
+
+def timestamp(nanoseconds: int) -> str:
+    """Return a time since the epoch as RFC 3339 in UTC, with microseconds."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import structlog
 
-from dnstrail_findings.backlog import Backlog, MemoryBacklog
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.line_queue import LineQueue
+from dnstrail_findings.backlog import Backlog, LineQueue, MemoryBacklog
+from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.writer import EndedError, RefusedError, Writer
 
 FIRST_REST = 1.0  # seconds without a try after a failure, doubling up to the longest
@@ -21,7 +20,7 @@ MAX_LINE = 1 << 20  #: bytes of a line of an output -> the finding is lost: `too
 #: seconds to write what waits when the worker ends -> the finding is lost: `unsent`
 PATIENCE = 6.0  # a writer needs less for one batch
 LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
-Encode = Callable[[Finding], bytes]
+Encode = Callable[[ReceivedFinding], bytes]
 
 
 class Output:
@@ -72,7 +71,7 @@ class Output:
         """Start the thread."""
         self._thread.start()
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: ReceivedFinding) -> None:
         """Take a finding, or count it as lost."""
         if self.ended:
             self.counters["refused"] += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dnstrail.process.terminal import json_line
-from dnstrail_findings.finding import Finding
+from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.writer import RefusedError
 
 _NANOSECONDS = 1_000_000_000
@@ -18,10 +18,10 @@ _ALL_WELL = re.compile(rb'"errors" ?: ?false')
 _STATUS = re.compile(rb'"status" ?: ?(\d{3})')
 _CREATED, _EXISTS, _BUSY, _FAULT = range(200, 300), 409, 429, 500
 
-Wrap = Callable[[Finding, bytes], bytes]
+Wrap = Callable[[ReceivedFinding, bytes], bytes]
 
 
-def _as_it_is(_finding: Finding, line: bytes) -> bytes:
+def _as_it_is(_finding: ReceivedFinding, line: bytes) -> bytes:
     return line
 
 
@@ -59,7 +59,7 @@ def _lines(lines: Sequence[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def _slack_line(_finding: Finding, line: bytes) -> bytes:
+def _slack_line(_finding: ReceivedFinding, line: bytes) -> bytes:
     """Escape the characters that begin links and mentions."""
     return line.replace(b"&", b"&amp;").replace(b"<", b"&lt;").replace(b">", b"&gt;")
 
@@ -70,7 +70,7 @@ def _slack(lines: Sequence[bytes]) -> bytes:
     return json_line({"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}).encode()
 
 
-def _elastic_line(finding: Finding, line: bytes) -> bytes:
+def _elastic_line(finding: ReceivedFinding, line: bytes) -> bytes:
     """Put the action before a document; its id makes a second delivery of the finding a conflict."""
     return json_line({"create": {"_id": finding.id} if finding.id else {}}).encode() + _BETWEEN + line
 
@@ -98,7 +98,7 @@ def _check_elastic(answer: bytes, lines: int) -> None:
         raise RefusedError(f"{len(failed)} of {lines} documents: status {failed[0]}", len(failed))
 
 
-def _splunk_line(finding: Finding, line: bytes) -> bytes:
+def _splunk_line(finding: ReceivedFinding, line: bytes) -> bytes:
     """Return an event of the HTTP Event Collector; a line that is no JSON is a text."""
     shape = finding.shape
     event = line if line.startswith(b"{") else json_line(line.decode()).encode()
@@ -111,7 +111,7 @@ def _splunk_line(finding: Finding, line: bytes) -> bytes:
     return json_line(about).encode()[:-1] + b', "event": ' + event + b"}"
 
 
-def _loki_line(finding: Finding, line: bytes) -> bytes:
+def _loki_line(finding: ReceivedFinding, line: bytes) -> bytes:
     """Return a stream with one entry; the labels have few values."""
     shape = finding.shape
     labels = {"job": "dnstrail", "event": shape.event_name, **({"host": shape.host_name} if shape.host_name else {})}

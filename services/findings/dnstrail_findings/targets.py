@@ -13,7 +13,7 @@ from pathlib import Path
 from dnstrail.bus.ipc import check_address
 from dnstrail.errors import BusError, SettingsError
 from dnstrail.regular_file import read_regular
-from dnstrail_findings.finding import Finding
+from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
 from dnstrail_findings.output import Encode, Output
 from dnstrail_findings.presets import ARRAY, LINES, PRESETS, Preset
@@ -162,7 +162,7 @@ def _webhook(target: Target) -> Webhook:
     return Webhook(url, token=token, preset=preset)
 
 
-def _wrapped(encode: Encode, preset: Preset, finding: Finding) -> bytes:
+def _wrapped(encode: Encode, preset: Preset, finding: ReceivedFinding) -> bytes:
     return preset.wrap(finding, encode(finding))
 
 
@@ -175,7 +175,7 @@ def _preset(target: Target) -> Preset:
     return PRESETS[name]
 
 
-def _syslog(encode: Encode, longest: int | None, finding: Finding) -> bytes:
+def _syslog(encode: Encode, longest: int | None, finding: ReceivedFinding) -> bytes:
     """Return a message; one that is too long for a datagram has the line for people."""
     message = syslog_message.message(finding, encode(finding))
     return message if longest is None or len(message) <= longest else _syslog(text.encode, None, finding)

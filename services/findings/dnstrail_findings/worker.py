@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -16,12 +16,30 @@ from dnstrail.protocol.losses import LossReporter
 from dnstrail_findings.explainer import Explainer, Lookups
 from dnstrail_findings.finding import read_finding
 from dnstrail_findings.output import PATIENCE, Output
-from dnstrail_findings.seen_ids import SeenIds
 
+MOST = 65_536  #: ids of findings that are known -> the oldest is forgotten: its second report is written
 _POLL = 0.1  # seconds between two checks of the stop signal
 #: seconds for which `dnstrail findings` waits after its stop for findings on their way -> later ones are lost
 LAST = 1.0
 _AT_ONCE = 4000  # messages between two checks: as many as wait at the bus
+
+
+class SeenIds:
+    """The ids that were seen last. Beyond MOST the oldest is forgotten."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, finding: str) -> bool:
+        """Note an id; return False if it was seen before. An empty id is always new."""
+        if not finding:
+            return True
+        if finding in self._ids:
+            return False
+        self._ids[finding] = None
+        if len(self._ids) > MOST:
+            self._ids.popitem(last=False)
+        return True
 
 
 def run(

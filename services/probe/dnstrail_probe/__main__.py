@@ -99,7 +99,7 @@ def command(
     of Docker and the layers of images belong to root.
     """
     if check:
-        from dnstrail_probe.check_report import show_report  # noqa: PLC0415 - imports rich, for the table alone
+        from dnstrail_probe.check_report import show_report
 
         report = check_host(options, run_dir)
         show_report(report, as_json=as_json)
@@ -142,7 +142,7 @@ def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, Source, Bat
     """Return how the metrics of the worker are observed. This is imported before the change of user."""
     if metrics is None:
         return lambda _observe, _source, _batches: None
-    from dnstrail_probe.metrics import observe_probe  # noqa: PLC0415 - imports prometheus_client, for metrics alone
+    from dnstrail_probe.metrics import observe_probe
 
     return observe_probe
 

@@ -9,7 +9,7 @@ import msgspec
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
 from dnstrail.protocol.batches import TURN, CgroupLoss, Turn, WireBatch, encode
-from dnstrail.protocol.event_table import EventTable
+from dnstrail.protocol.event_table import BatchTable
 from dnstrail.protocol.replays import Messages
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.replay_window import ReplayWindow
@@ -41,8 +41,8 @@ class BatchPublisher:
         self._identity = identity
         self._since = 0
         self.refused = 0
-        self._open: dict[str, EventTable] = {}  # by topic: the last of its tables
-        self._tables: list[tuple[str, EventTable]] = []  # of the open turn
+        self._open: dict[str, BatchTable] = {}  # by topic: the last of its tables
+        self._tables: list[tuple[str, BatchTable]] = []  # of the open turn
         self._last: dict[str, int] = {}
         self.published: Counter[str] = Counter()
         self._outbox: Messages = []
@@ -56,7 +56,7 @@ class BatchPublisher:
         table = self._open.get(topic)
         if table is not None and len(table.events) < MOST_EVENTS and table.add(event, _MOST_OF_EVENTS):
             return
-        table = self._open[topic] = EventTable()
+        table = self._open[topic] = BatchTable()
         self._tables.append((topic, table))
         if not table.add(event, _MOST_OF_EVENTS):
             self.refused += 1
@@ -120,7 +120,7 @@ class BatchPublisher:
         """Publish the message that ended the last turn again: a subscriber may have had no room for it."""
         self._publisher.publish(TURN, self._last_end)
 
-    def _batch(self, topic: str, events: EventTable) -> WireBatch[msgspec.Raw]:
+    def _batch(self, topic: str, events: BatchTable) -> WireBatch[msgspec.Raw]:
         sequence = self._last[topic] = self._last.get(topic, -1) + 1
         return WireBatch(
             start=self.start,

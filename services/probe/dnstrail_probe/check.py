@@ -70,7 +70,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-class Report(msgspec.Struct, frozen=True):
+class CheckReport(msgspec.Struct, frozen=True):
     """The results of all checks, the source that `--capture auto` would open, and whether that source is live."""
 
     auto: str
@@ -78,7 +78,7 @@ class Report(msgspec.Struct, frozen=True):
     checks: list[CheckResult]
 
 
-def check_host(options: CaptureOptions, run_dir: Path) -> Report:
+def check_host(options: CaptureOptions, run_dir: Path) -> CheckReport:
     """Run all checks. Programs are loaded and sockets opened for a moment, and everything is released again."""
     host = Host(options, run_dir)
     results: list[CheckResult] = []
@@ -89,7 +89,7 @@ def check_host(options: CaptureOptions, run_dir: Path) -> Report:
         if entry.automatic and all(result.able for check, result in rows if check.decisive):
             openable.append(entry)
     auto = openable[0]
-    return Report(auto.name, auto.live, results)
+    return CheckReport(auto.name, auto.live, results)
 
 
 def run_check(check: Check, host: Host) -> CheckResult:

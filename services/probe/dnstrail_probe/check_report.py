@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail_probe.check import Report
+from dnstrail_probe.check import CheckReport
 
 _WIDTH = 120  # columns where the output is no terminal
 
 
-def show_report(report: Report, *, as_json: bool) -> None:
+def show_report(report: CheckReport, *, as_json: bool) -> None:
     """Print a report to stdout."""
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report)))

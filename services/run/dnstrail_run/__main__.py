@@ -86,8 +86,8 @@ def command(
     runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
     commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
-    from dnstrail_run.session import run_session  # noqa: PLC0415 - imports what help does without
-    from dnstrail_run.settings import Settings  # noqa: PLC0415
+    from dnstrail_run.session import run_session
+    from dnstrail_run.settings import Settings
 
     learn, domains = learned_file(allow_learn)
     settings = Settings(

@@ -15,7 +15,7 @@ _PROCESSES = "cgroup.procs"
 MOST_NAMED = 8  #: processes that outlive a command, named in its report -> the others are counted
 
 
-class Cgroup:
+class CommandCgroup:
     """A cgroup for one command, below the cgroup of this process, whose limits hold for the command as well."""
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ def names_of(processes: list[int]) -> list[str]:
     return found
 
 
-def make_cgroup(*, guarded: bool = False) -> Cgroup:
+def make_cgroup(*, guarded: bool = False) -> CommandCgroup:
     """Make a cgroup for a command of this process; a `guarded` one only where root alone can move processes.
 
     Raises:
@@ -74,7 +74,7 @@ def make_cgroup(*, guarded: bool = False) -> Cgroup:
         path.mkdir()
     except OSError as error:
         raise SourceUnavailable("run", f"cannot make the cgroup {path}: {error.strerror}", "run it as root") from error
-    return Cgroup(path)
+    return CommandCgroup(path)
 
 
 def cgroups_below(path: Path) -> set[int]:
@@ -92,7 +92,7 @@ def _remove_abandoned(above: Path) -> None:
     """Remove the empty cgroups of runs that have ended: a run that was killed leaves its own."""
     for folder in above.glob(f"{_PREFIX}*"):
         if not Path("/proc", folder.name.removeprefix(_PREFIX)).exists():
-            Cgroup(folder).remove()
+            CommandCgroup(folder).remove()
 
 
 def _own_cgroup(root: Path) -> Path:

@@ -14,7 +14,7 @@ AT_ONCE = 64  # connections in one lookup
 CONNECTED = "connected"
 
 
-class Target(NamedTuple):
+class ReachedTarget(NamedTuple):
     """The end of a connection: its names, the likeliest first, and the process behind it."""
 
     names: tuple[str, ...]
@@ -29,7 +29,7 @@ class _Row:
 
     __slots__ = ("received", "request", "results", "sent", "target", "unknown")
 
-    def __init__(self, target: Target, request: ConnectionTo | None = None) -> None:
+    def __init__(self, target: ReachedTarget, request: ConnectionTo | None = None) -> None:
         self.target = target
         self.request = request
         self.results: Counter[str] = Counter()
@@ -52,14 +52,14 @@ class Connections:
     def __init__(self, most: int) -> None:
         self.left_out = 0
         self._most = most
-        self._rows: dict[Target, _Row] = {}
+        self._rows: dict[ReachedTarget, _Row] = {}
         self._sockets: dict[int, _Row] = {}  # those that wait for a result or an end
 
     def __contains__(self, socket: int) -> bool:
         """Return whether a socket waits for its result or its end."""
         return socket in self._sockets
 
-    def attempt(self, target: Target, request: ConnectionTo | None, socket: int = 0) -> None:
+    def attempt(self, target: ReachedTarget, request: ConnectionTo | None, socket: int = 0) -> None:
         """Note an attempt. Its result follows for the socket; without one it remains unknown."""
         row = self._rows.get(target)
         if row is None:
@@ -95,7 +95,7 @@ class Connections:
 
     def reached(self, asked: Collection[str]) -> list[ReachedAddress]:
         """Return the connections, in the order of the first one, each under the likeliest name that was `asked`."""
-        found: dict[Target, _Row] = {}
+        found: dict[ReachedTarget, _Row] = {}
         for row in self._rows.values():
             name = next((one for one in row.target.names if one in asked), "")
             key = row.target._replace(names=(name,))
@@ -117,7 +117,7 @@ class Connections:
         return len(table) < self._most
 
 
-def _reached(key: Target, row: _Row) -> ReachedAddress:
+def _reached(key: ReachedTarget, row: _Row) -> ReachedAddress:
     counted = row.unknown < row.results.total()
     return ReachedAddress(
         name=key.names[0],

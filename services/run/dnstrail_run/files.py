@@ -1,40 +1,26 @@
-"""The files of a run: the forms of a report, the rights to use files, and the allow list."""
+"""The files of a run: opened with the rights of the caller before the command starts, written when it has ended."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import secrets
+import signal
+import socket
+import stat
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
 from dnstrail_run.command_process import groups_of
-from dnstrail_run.html_page import html_of
-from dnstrail_run.markdown import markdown_of
-from dnstrail_run.report import Report
+from dnstrail_run.launcher import OF_TERMINAL, PASSED
 
+_TRIES = 3  # to put a file at its path
+_PERMISSIONS = 0o666  # of a new file, without those that the umask takes away
 MOST_BYTES = 4 << 20  #: bytes of an allow list -> exit code 2
-
-
-def _json_of(report: Report) -> str:
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
-
-
-FORMATS: dict[str, Callable[[Report], str]] = {".json": _json_of, ".md": markdown_of, ".html": html_of}
-
-
-def format_of(path: Path) -> Callable[[Report], str]:
-    """Return the function that makes the text of a report for a file.
-
-    Raises:
-        SettingsError: the name of the file has another ending.
-    """
-    if path.suffix not in FORMATS:
-        raise SettingsError(f"--report {path}: the name ends with {', '.join(FORMATS)}")
-    return FORMATS[path.suffix]
 
 
 @contextmanager
@@ -69,3 +55,172 @@ def read_list(path: Path, user: User | None) -> str:
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--allow {path}: {getattr(error, 'strerror', None) or 'no UTF-8'}") from error
+
+
+class OutputFile:
+    """A file with the rights of the caller. The command, which has the same rights, may put another one at its path.
+
+    `name` is the option and the path. While the path leads to the file that was opened, this file is written: so links
+    and devices stay. Otherwise a new file takes its place. Until `write` the content of an earlier file stays.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+
+    def __init__(self, option: str, path: Path, user: User | None) -> None:
+        self.name = f"{option} {path}"
+        self._user = user
+        try:
+            with as_user(user):
+                self._path = path.absolute()  # the command may move the working directory
+                self._is_new = not path.exists()
+                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PERMISSIONS)
+                self._opened = os.fstat(self._file)
+        except OSError as error:
+            raise SettingsError(f"{self.name}: {error.strerror}") from error
+
+    def change(self) -> str:
+        """Return a sentence about what happened to the file since it was opened, "" if nothing did."""
+        with as_user(self._user):
+            found = self._found()
+        opened = os.fstat(self._file)
+        if found is None or not os.path.samestat(found, opened):
+            return f"{self.name} was removed or replaced while the command ran: it is written anew."
+        changed = stat.S_ISREG(opened.st_mode) and _version(opened) != _version(self._opened)
+        return f"{self.name} was changed while the command ran: it is overwritten." if changed else ""
+
+    def write(self, text: str) -> str:
+        """Write and close the file; return why it cannot be written, "" if it was."""
+        try:
+            with as_user(self._user):
+                return self._write(text.encode(errors="backslashreplace"))
+        except OSError as error:
+            return f"{self.name}: {error.strerror}"
+        finally:
+            os.close(self._file)
+
+    def close(self) -> None:
+        """Close the file in this process."""
+        os.close(self._file)
+
+    def discard(self) -> None:
+        """Close a file that is not written: remove it if it was made for this run, and is empty still."""
+        with as_user(self._user), suppress(OSError):
+            if self._is_new and self._is_in_place() and not os.fstat(self._file).st_size:
+                self._path.resolve().unlink()
+        os.close(self._file)
+
+    def _write(self, data: bytes) -> str:
+        written = self._is_in_place()
+        if written:
+            _overwrite(self._file, data)
+        for _ in range(_TRIES):
+            if written and self._is_in_place():
+                return ""
+            self._replace(data)
+            written = True
+        return "" if self._is_in_place() else f"{self.name}: something replaces it again and again"
+
+    def _found(self) -> os.stat_result | None:
+        """Return what is at the path, None if nothing is found there."""
+        with suppress(OSError):
+            return self._path.stat()
+        return None
+
+    def _is_in_place(self) -> bool:
+        return (found := self._found()) is not None and os.path.samestat(found, os.fstat(self._file))
+
+    def _replace(self, data: bytes) -> None:
+        """Put a new file at the path, with the permissions of the one that was opened."""
+        new = self._path.with_name(f".dnstrail-{secrets.token_hex(8)}")
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _overwrite(file, data)
+            os.fchmod(file, stat.S_IMODE(os.fstat(self._file).st_mode))
+            new.rename(self._path)
+        except OSError:
+            os.close(file)
+            new.unlink(missing_ok=True)
+            raise
+        os.dup2(file, self._file, inheritable=False)
+        os.close(file)
+
+
+def _version(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
+
+
+def _overwrite(file: int, data: bytes) -> None:
+    """Write data as the whole content of a file; a device and a FIFO have no content to replace."""
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+class WriterHandle:
+    """The handle of a process that keeps the rights to write the files, which the rest of dnstrail drops.
+
+    It is forked before the launcher, and no other thread may run yet. The command cannot signal it: its real user is
+    that of dnstrail.
+    """
+
+    def __init__(self, files: Sequence[OutputFile]) -> None:
+        self._names = [file.name for file in files]
+        self._socket, theirs = socket.socketpair()
+        self._process = os.fork()
+        if self._process == 0:
+            code = 1
+            try:
+                self._socket.close()
+                _serve(files, theirs)
+                code = 0
+            except BaseException:  # noqa: BLE001 - nothing of this process may go on as its parent
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        theirs.close()
+        for file in files:
+            file.close()
+        self._replies = self._socket.makefile("rb")
+
+    def changes(self) -> list[str]:
+        """Return a sentence for each file that was changed or replaced since it was opened."""
+        return self._ask(None)
+
+    def write(self, texts: Sequence[str]) -> list[str]:
+        """Write each file; return why some cannot be written."""
+        return self._ask(texts)
+
+    def close(self) -> None:
+        """End the writer. It discards its files, unless it wrote them."""
+        self._replies.close()
+        self._socket.close()
+        os.waitpid(self._process, 0)
+
+    def _ask(self, texts: Sequence[str] | None) -> list[str]:
+        with suppress(OSError, ValueError):
+            self._socket.sendall(json.dumps(texts).encode() + b"\n")
+            sentences: list[str] = json.loads(self._replies.readline())
+            return [sentence for sentence in sentences if sentence]
+        return [f"{name}: the process that writes it was ended" for name in self._names]
+
+
+def _serve(files: Sequence[OutputFile], asked: socket.socket) -> None:
+    """Answer the other end until it is closed."""
+    for number in (*PASSED, *OF_TERMINAL):  # they are for the command
+        signal.signal(number, signal.SIG_IGN)
+    written = False
+    with asked.makefile("rb") as lines:
+        for line in lines:
+            texts: list[str] | None = json.loads(line)
+            if texts is None:
+                sentences = [file.change() for file in files]
+            else:
+                written = True
+                sentences = [file.write(text) for file, text in zip(files, texts, strict=True)]
+            asked.sendall(json.dumps(sentences).encode() + b"\n")
+    for file in () if written else files:
+        file.discard()

@@ -14,23 +14,24 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
-from dnstrail_run.cgroup import Cgroup, make_cgroup, names_of
-from dnstrail_run.command_process import exec_command, ignored_signals
-from dnstrail_run.domain import has_domains
+from dnstrail_run.cgroup import CommandCgroup, make_cgroup, names_of
+from dnstrail_run.command_process import exec_command, has_domains, ignored_signals
 from dnstrail_run.enforce.hooks import Enforcement
-from dnstrail_run.enforce.refusal import Outcome
+from dnstrail_run.enforce.refusals import Outcome
 from dnstrail_run.enforce.routes import Routes
 from dnstrail_run.enforce.rules import Rules
 from dnstrail_run.enforce.services import hide_services
-from dnstrail_run.namespaces import Namespace
+from dnstrail_run.namespaces import NetworkNamespace
 
 GO = b"\0"
+_TERMINAL = Path("/dev/tty")
 _MOUNTS = Path("/proc/self/ns/mnt")
 _KILLED = 128  #: exit: and more: a signal ended the command of `dnstrail run`; the signal is added
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
@@ -46,7 +47,7 @@ class Enforce(NamedTuple):
     """
 
     rules: Rules
-    namespaces: Sequence[Namespace]
+    namespaces: Sequence[NetworkNamespace]
     allow_afterwards: bool
     allow_new_privileges: bool
     sockets: list[str]
@@ -136,6 +137,26 @@ class Launcher:
             setattr(self, name, value)
 
 
+def pass_on_signals(launcher: Launcher) -> None:
+    """Pass signals on to the command, but not those that a terminal sends to the command itself while it runs."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if number not in OF_TERMINAL or not launcher.is_running or not _is_in_foreground():
+            launcher.order(bytes([number]))
+
+    for number in (*PASSED, *OF_TERMINAL):
+        signal.signal(number, forward)
+
+
+def _is_in_foreground() -> bool:
+    """Return whether a terminal sends its signals to the process group of this process and of the command."""
+    try:
+        with _TERMINAL.open("rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def launch(
     command: Sequence[str], user: User | None, *, wait_for_all: bool, enforce: Enforce | None = None
 ) -> Launcher:
@@ -203,7 +224,7 @@ class _Launched:
                 self._leave(cgroup)
         return 0
 
-    def _hook(self, cgroup: Cgroup) -> None:
+    def _hook(self, cgroup: CommandCgroup) -> None:
         if self._enforce is not None:
             rules, afterwards = self._enforce.rules, self._enforce.allow_afterwards
             hidden = hide_services(self._user.uid if self._user else os.geteuid(), self._enforce.sockets)
@@ -216,7 +237,7 @@ class _Launched:
                 with suppress(SourceUnavailable):  # removed meanwhile
                     self._routes.append(Routes(cgroup, self._user, named, guide))
 
-    def _leave(self, cgroup: Cgroup) -> None:
+    def _leave(self, cgroup: CommandCgroup) -> None:
         """Remove the cgroup. With rules, the processes that are left stay in it."""
         if self._enforcement is None:
             cgroup.release()
@@ -228,7 +249,7 @@ class _Launched:
             routes.close()
         cgroup.remove()
 
-    def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:
+    def _run_command(self, cgroup: CommandCgroup, ignored: set[signal.Signals]) -> None:
         blocked = signal.pthread_sigmask(
             signal.SIG_BLOCK, (*PASSED, *OF_TERMINAL)
         )  # until the command can receive them

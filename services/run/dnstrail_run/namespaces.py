@@ -29,7 +29,7 @@ _RESOLV_CONF = Path("/etc/resolv.conf")
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 
 
-class Namespace(msgspec.Struct, frozen=True):
+class NetworkNamespace(msgspec.Struct, frozen=True):
     """A network namespace: the path that opens it, its cookie (0: unknown), and its resolvers.
 
     `resolvers` has the packed address of each resolver, with its text and zone.
@@ -40,12 +40,12 @@ class Namespace(msgspec.Struct, frozen=True):
     resolvers: dict[bytes, str]
 
 
-def own_namespace() -> Namespace:
+def own_namespace() -> NetworkNamespace:
     """Return the namespace of this process."""
-    return Namespace(str(_OWN), _cookie_of(_OWN), _resolvers_in(_RESOLV_CONF))
+    return NetworkNamespace(str(_OWN), _cookie_of(_OWN), _resolvers_in(_RESOLV_CONF))
 
 
-def named_namespaces() -> Iterator[Namespace]:
+def named_namespaces() -> Iterator[NetworkNamespace]:
     """Yield the other namespaces that have a name; those with a resolv.conf of their own come first.
 
     The others have the resolvers of this process. A process that lacks the rights to enter them finds none.
@@ -56,10 +56,10 @@ def named_namespaces() -> Iterator[Namespace]:
             configured = _resolv_conf_of(path)
             with suppress(OSError):  # removed meanwhile, or no namespace
                 if not path.samefile(_OWN) and (cookie := _cookie_of(path)):
-                    yield Namespace(str(path), cookie, _resolvers_in(configured if configured.exists() else own))
+                    yield NetworkNamespace(str(path), cookie, _resolvers_in(configured if configured.exists() else own))
 
 
-def namespaces_of(listed: Mapping[bytes, str]) -> list[Namespace]:
+def namespaces_of(listed: Mapping[bytes, str]) -> list[NetworkNamespace]:
     """Return the own namespace and the first named ones, with the `listed` resolvers, which serve them all.
 
     Raises:

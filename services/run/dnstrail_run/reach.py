@@ -20,7 +20,7 @@ from dnstrail.events import (
     Question,
 )
 from dnstrail.protocol.lookups import ConnectionTo
-from dnstrail_run.connections import CONNECTED, Connections, Target
+from dnstrail_run.connections import CONNECTED, Connections, ReachedTarget
 from dnstrail_run.report import (
     ANSWERED,
     FAILED,
@@ -162,7 +162,7 @@ class Reach:
         if self._is_dns(flow):
             return
         names = tuple((event.arg(DST_DNS) or [])[:_CANDIDATES])
-        target = Target(names, address, port, flow.transport, _program(event.process))
+        target = ReachedTarget(names, address, port, flow.transport, _program(event.process))
         socket = flow.socket if event.event_name == NET_TCP_CONNECT else 0
         self._connections.attempt(target, connection_to(event), socket)
 

@@ -6,26 +6,65 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
+from rich.filesize import decimal
 
-from dnstrail_run.byte_counts import cell_of, total_of
 from dnstrail_run.report import (
+    UNKNOWN,
     AskedName,
     Conflict,
     DnsServer,
     Program,
     ReachedAddress,
     Refusal,
-    Report,
+    RunReport,
     StartedContainer,
 )
 from dnstrail_run.verdict import OBJECTION, attempt_of, bracketed, objects
 
+_KILO = 1000
 NO_NAME = "(no name)"
 _CONNECTED = ("name", "address", "result", "sent / received", "process")
 _CONFLICT = ("name", "believed at first", "by further answers", "more")
 _ASKED = ("name", "outcome", "questions", "asked by")
 _SERVER = ("server", "questions", "process")
 _SHORT = 12  # characters of the id of a container
+
+
+class _Sum(NamedTuple):
+    sent: str
+    received: str
+    unknown: int  # connections whose bytes are not in the sum
+
+
+def total_of(connections: Iterable[ReachedAddress]) -> str:
+    """Return the bytes of connections in words."""
+    found = _sum(connections)
+    if found is None:
+        return f"bytes {UNKNOWN}"
+    return f"{'at least ' if found.unknown else ''}{found.sent} sent, {found.received} received"
+
+
+def cell_of(connections: Iterable[ReachedAddress]) -> str:
+    """Return the bytes of connections for a cell of a table: sent / received."""
+    found = _sum(connections)
+    if found is None:
+        return UNKNOWN
+    return f"{found.sent} / {found.received}" + (f" + {found.unknown} {UNKNOWN}" if found.unknown else "")
+
+
+def _sum(connections: Iterable[ReachedAddress]) -> _Sum | None:
+    """Add up the known bytes; None if those of all connections are unknown."""
+    some = [*connections]
+    unknown = sum(one.bytes_unknown for one in some)
+    counted = [one for one in some if one.bytes_sent is not None]
+    if unknown and not counted:
+        return None
+    sent, received = sum(one.bytes_sent or 0 for one in counted), sum(one.bytes_received or 0 for one in counted)
+    return _Sum(_text(sent), _text(received), unknown)
+
+
+def _text(count: int) -> str:
+    return f"{count} B" if count < _KILO else decimal(count)
 
 
 class Section(NamedTuple):
@@ -36,7 +75,7 @@ class Section(NamedTuple):
     rows: list[Sequence[str]]
 
 
-def summary(report: Report) -> str:
+def summary(report: RunReport) -> str:
     """Return one line about the whole report."""
     connections = sum(sum(one.results.values()) for one in report.connections)
     addresses = len({one.address for one in report.connections})
@@ -57,7 +96,7 @@ def _number(count: int, one: str, several: str = "") -> str:
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 
-def sections(report: Report) -> list[Section]:
+def sections(report: RunReport) -> list[Section]:
     """Return the tables of a report that have rows, the verdict first."""
     found = [
         Section("Not allowed", ("",), [(text,) for text in report.not_allowed]),
@@ -75,7 +114,7 @@ def sections(report: Report) -> list[Section]:
     return [section for section in found if section.rows]
 
 
-def _of_containers(report: Report) -> list[Section]:
+def _of_containers(report: RunReport) -> list[Section]:
     """Return the tables of the containers that started meanwhile."""
     all_of = report.containers
     judged = "judged like the command" if report.followed else "related by time alone"
@@ -130,7 +169,7 @@ def _order(one: ReachedAddress) -> tuple[bool, str, str, int]:
     return not one.name, one.name, one.address, one.port
 
 
-def _coverage(report: Report) -> list[str]:
+def _coverage(report: RunReport) -> list[str]:
     beyond = report.containers_left_out
     containers = [f"{beyond} events of containers exceeded the bounds."] if beyond else []
     left = [_left(report)] if report.left else []
@@ -149,7 +188,7 @@ def _coverage(report: Report) -> list[str]:
     ]
 
 
-def _left(report: Report) -> str:
+def _left(report: RunReport) -> str:
     """Return a sentence about the processes that outlived the command."""
     more = report.left - len(report.left_names)
     names = ", ".join([*report.left_names, *([f"{more} more"] if more else [])])

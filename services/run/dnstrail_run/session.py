@@ -1,59 +1,58 @@
-"""One run of a command: launcher, pipeline, collector, report, exit code."""
+"""One run of a command: its settings become a run, the run a report, the report an exit code."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from types import FrameType
+from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
 
-from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import default_run_dir
-from dnstrail.capture_options import options_of
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.kernel.cgroups import find_cgroup2, running_containers
-from dnstrail.pipeline.pipeline import Plan, run_folder, running
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.command import CANNOT_SERVE, full_stderr_ignored
 from dnstrail.process.log import configure
-from dnstrail.process.privileges import may_change_user
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.batches import Turn
-from dnstrail.users import User, caller_of_sudo, service_user
+from dnstrail.users import User, caller_of_sudo
 from dnstrail_run.allow_list import AllowList, parse_allow_list
 from dnstrail_run.cgroup import cgroups_below
-from dnstrail_run.coverage import coverage_of
-from dnstrail_run.domain import has_domains
-from dnstrail_run.encrypted_dns import is_encrypted_dns
-from dnstrail_run.enforce.refused import refusals, with_names, without_refused
+from dnstrail_run.command_process import has_domains, refuse_inherited_sockets
+from dnstrail_run.enforce.refusals import refusals, with_names, without_refused
 from dnstrail_run.enforce.rules import rules_of
-from dnstrail_run.files import FORMATS, format_of, read_list
-from dnstrail_run.followed import TOPICS, Followed
-from dnstrail_run.inherited_sockets import refuse_inherited_sockets
-from dnstrail_run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
+from dnstrail_run.files import OutputFile, WriterHandle, read_list
+from dnstrail_run.followed import Followed
+from dnstrail_run.forms import FORMATS, format_of, show_report
+from dnstrail_run.launcher import Enforce, Launcher, launch, pass_on_signals
 from dnstrail_run.namespaces import namespaces_of
-from dnstrail_run.output_file import OutputFile
 from dnstrail_run.privileged_program import first_privileged
-from dnstrail_run.report import Coverage, ReachedAddress, Refusal, Report
+from dnstrail_run.report import Coverage, Refusal, RunReport, coverage_of
 from dnstrail_run.settings import Settings
-from dnstrail_run.table import show_report
-from dnstrail_run.verdict import OBJECTION, failures, is_unnamed, judged_part, learned, not_allowed, objects
-from dnstrail_run.watch import Watch, joined, serves_live
-from dnstrail_run.writer import Writer
+from dnstrail_run.verdict import (
+    OBJECTION,
+    failures,
+    is_encrypted_dns,
+    is_unnamed,
+    judged_part,
+    learned,
+    not_allowed,
+    objects,
+)
+from dnstrail_run.watch import Watch, is_heard, watching
 
 _CATCHING_UP = 15.0  #: seconds for the events up to the end of the command -> the capture is incomplete
 _TURNS = 2  # after the event of that end
 #: seconds to wait for the ends of connections after the end of a command -> their bytes are unknown
 _CLOSING = 1.0  # a peer acknowledges each
+_UNSEEN = "The end of the command was not seen: the probe captures no processes, or is behind."
 _LEFT = "Processes of the command left its cgroup: nothing was refused to them."
 _IS_ROOT = "The command ran as root: it can leave its cgroup, and nothing is refused to it there."
 _WEAKENED = (
@@ -65,16 +64,32 @@ _STRENGTHENED = (
     "its cgroup, and nothing is refused to it there."
 )
 _NO_DOMAIN = "This kernel lacks Landlock of Linux 6.12: the command can take sockets of other processes of its user."
-_TERMINAL = Path("/dev/tty")
 _MOUNTS = Path("/proc/self/ns/mnt")
+
+
+class Run(NamedTuple):
+    """A run of a command that has ended: what was followed and refused, its time (epoch) and its seconds.
+
+    `first` and `last` are the turns of the probe before its start and after its end, None without one. `lost` counts
+    the events that the bus lost in between. `fault` states why the capture ended early, or "".
+    """
+
+    followed: Followed
+    refused: list[Refusal]
+    started: float
+    seconds: float
+    first: Turn | None
+    last: Turn | None
+    lost: int
+    fault: str
 
 
 class _Files(msgspec.Struct, frozen=True):
     """The files of a run, read and opened before it begins."""
 
     allowed: AllowList | None
-    forms: list[Callable[[Report], str]]
-    writer: Writer
+    forms: list[Callable[[RunReport], str]]
+    writer: WriterHandle
 
 
 def run_session(settings: Settings) -> int:
@@ -84,24 +99,22 @@ def run_session(settings: Settings) -> int:
         DnstrailError: the command was not started.
     """
     configure("dnstrail", "warning")
-    clock = SystemClock()
-    user = caller_of_sudo() if os.geteuid() == 0 else None
+    is_root = os.geteuid() == 0
+    user = caller_of_sudo() if is_root else None
     with _open_files(settings, user) as files:
         _load_forms()
         find_cgroup2()  # a mount of its own is one of the launcher, too
         launcher = launch(
             settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
         )
-        _pass_on_signals(launcher)
+        pass_on_signals(launcher)
         try:
             launcher.wait_for_cgroup()
-            report = _watched(settings, launcher, clock, is_root=user is None and os.geteuid() == 0)
+            run = _run(settings, launcher, SystemClock())
+            report = _report_of(settings, launcher, run, is_root=is_root and user is None)
         finally:
             launcher.close()
-        report = _judged(report, settings, files.allowed)
-        report = msgspec.structs.replace(report, files=files.writer.changes())
-        written = _write(report, settings, files)
-    return _exit_code(report, settings, written=written)
+        return _decide(report, settings, files)
 
 
 def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
@@ -133,7 +146,7 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
         for file in files:
             file.discard()
         raise
-    writer = Writer(files)
+    writer = WriterHandle(files)
     try:
         yield _Files(allowed, forms, writer)
     finally:
@@ -142,81 +155,74 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
 
 def _load_forms() -> None:
     """Make an empty report in each form: it loads what another user may be unable to read."""
-    nothing = _report_of(["\x1b\u3042"], 0, Followed(0, frozenset()), [], Coverage(True, [], ""))
+    nothing = RunReport(["\x1b\u3042"], 0, [], [], [], [], [], Coverage(True, [], ""))
     for form in FORMATS.values():
         form(nothing)
     show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
 
 
-def _pass_on_signals(launcher: Launcher) -> None:
-    """Pass signals on to the command, but not those that a terminal sends to the command itself while it runs."""
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        if number not in OF_TERMINAL or not launcher.is_running or not _is_in_foreground():
-            launcher.order(bytes([number]))
-
-    for number in (*PASSED, *OF_TERMINAL):
-        signal.signal(number, forward)
-
-
-def _is_in_foreground() -> bool:
-    """Return whether a terminal sends its signals to the process group of this process and of the command."""
-    try:
-        with _TERMINAL.open("rb", buffering=0) as terminal:
-            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except OSError:
-        return False
-
-
-def _watched(settings: Settings, launcher: Launcher, clock: Clock, *, is_root: bool) -> Report:
+def _run(settings: Settings, launcher: Launcher, clock: Clock) -> Run:
     """Run the command under a pipeline; return what it reached."""
     own, *others = namespaces_of({})
     named = {one.cookie: frozenset(one.resolvers) for one in others}
-    below = partial(cgroups_below, Path(launcher.path))
-    followed = Followed(launcher.cgroup, frozenset(own.resolvers), below, named)
-    fault, lost, refused = "", 0, list[Refusal]()
-    with ExitStack() as stack:
-        watch = stack.enter_context(_watch(settings, followed, clock))
+    followed = Followed(launcher.cgroup, frozenset(own.resolvers), partial(cgroups_below, Path(launcher.path)), named)
+    with watching(settings, followed.take, clock) as watch:
         never = threading.Event()
-        watch.work(never, lambda: _is_heard(watch) or _has_ended(launcher, followed))
-        first, lost = watch.view.last, watch.view.lost
-        started, began = clock.wall(), clock.monotonic()
+        watch.work(never, lambda: is_heard(watch) or _has_ended(launcher, followed))
+        first, lost, started, began = watch.view.last, watch.view.lost, clock.wall(), clock.monotonic()
         followed.containers.begin(running_containers(find_cgroup2() or ""), started)
         launcher.go()
         try:
             watch.work(never, lambda: _has_ended(launcher, followed, watch.view.last))
             seconds = clock.monotonic() - began
-            if launcher.pid and not _catch_up(watch, launcher, followed, clock):
-                fault = "The end of the command was not seen: the probe captures no processes, or is behind."
+            fault = _UNSEEN if launcher.pid and not _catch_up(watch, launcher, followed, clock) else ""
             followed.complete_names(watch.view.names_of)
-            refused = refusals(launcher.outcome.attempts, followed.command.connections)
-            refused = with_names(refused, watch.view.names_of, (one.name for one in followed.command.names))
+            asked = (one.name for one in followed.command.names)
+            refused = with_names(_refused(launcher, followed), watch.view.names_of, asked)
         except DnstrailError as error:
             fault = f"The capture failed: {error}"
             seconds = _wait_alone(launcher, clock) - began
             followed.apply()
-            refused = refusals(launcher.outcome.attempts, followed.command.connections)
-        last, lost = watch.view.last, watch.view.lost - lost
-    everything = settings.follow_containers
-    left_out = followed.command.left_out + followed.containers.left_out * everything
-    cgroups = None if everything else followed.cgroups
-    coverage = coverage_of(first, last, cgroups, bus=lost, left_out=left_out, fault=fault)
-    connections = without_refused(launcher.outcome.attempts, followed.command.connections)
-    code = CANNOT_SERVE if launcher.code is None else launcher.code
-    report = _report_of(settings.command, code, followed, connections, coverage)
-    return msgspec.structs.replace(
-        report,
-        started=started,
-        seconds=seconds,
+            refused = _refused(launcher, followed)
+        return Run(followed, refused, started, seconds, first, watch.view.last, watch.view.lost - lost, fault)
+
+
+def _refused(launcher: Launcher, followed: Followed) -> list[Refusal]:
+    return refusals(launcher.outcome.attempts, followed.command.connections)
+
+
+def _report_of(settings: Settings, launcher: Launcher, run: Run, *, is_root: bool) -> RunReport:
+    followed, outcome = run.followed, launcher.outcome
+    connections = without_refused(outcome.attempts, followed.command.connections)
+    return RunReport(
+        command=[os.fsencode(argument).decode(errors="backslashreplace") for argument in settings.command],
+        exit_code=CANNOT_SERVE if launcher.code is None else launcher.code,
+        names=followed.command.names,
+        connections=connections,
+        unnamed=[one for one in connections if is_unnamed(one)],
+        encrypted=[one for one in connections if is_encrypted_dns(one)],
+        foreign_dns=followed.command.foreign_dns,
+        coverage=_coverage_of(settings, run),
+        started=run.started,
+        seconds=run.seconds,
         left=launcher.left,
         left_names=launcher.left_names,
-        refused=refused,
-        conflicts=launcher.outcome.conflicts,
-        enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
+        refused=run.refused,
+        conflicts=outcome.conflicts,
+        enforcement=[*outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
         rights=_rights_of(settings, launcher, followed, is_root=is_root) if settings.enforce else [],
         hidden=launcher.hidden,
-        followed=everything,
+        containers=followed.containers.reports(),
+        containers_left_out=followed.containers.left_out,
+        followed=settings.follow_containers,
     )
+
+
+def _coverage_of(settings: Settings, run: Run) -> Coverage:
+    command, containers = run.followed.command.left_out, run.followed.containers.left_out
+    if settings.follow_containers:
+        return coverage_of(run.first, run.last, None, bus=run.lost, left_out=command + containers, fault=run.fault)
+    return coverage_of(run.first, run.last, run.followed.cgroups, bus=run.lost, left_out=command, fault=run.fault)
 
 
 def _rights_of(settings: Settings, launcher: Launcher, followed: Followed, *, is_root: bool) -> list[str]:
@@ -229,49 +235,6 @@ def _rights_of(settings: Settings, launcher: Launcher, followed: Followed, *, is
         notes.append(_WEAKENED.format(program))
         _say(f"dnstrail: {escape_unprintable(notes[-1])}\n")
     return notes
-
-
-def _report_of(
-    command: Sequence[str], code: int, followed: Followed, connections: list[ReachedAddress], coverage: Coverage
-) -> Report:
-    return Report(
-        command=[os.fsencode(argument).decode(errors="backslashreplace") for argument in command],
-        exit_code=code,
-        names=followed.command.names,
-        connections=connections,
-        unnamed=[one for one in connections if is_unnamed(one)],
-        encrypted=[one for one in connections if is_encrypted_dns(one)],
-        foreign_dns=followed.command.foreign_dns,
-        coverage=coverage,
-        containers=followed.containers.reports(),
-        containers_left_out=followed.containers.left_out,
-    )
-
-
-@contextmanager
-def _watch(settings: Settings, followed: Followed, clock: Clock) -> Iterator[Watch]:
-    """Use the pipeline that runs in the run-dir, else start one."""
-    given = settings.run_dir or default_run_dir()
-    bus = ZmqBus()
-    try:
-        if serves_live(given):
-            with joined(given, TOPICS, bus, followed.take, clock) as watch:
-                yield watch
-            return
-        user = service_user() if may_change_user() else None
-        with run_folder(settings.run_dir, user) as folder:
-            capture = "ebpf:getaddrinfo" if settings.getaddrinfo else "ebpf"
-            plan = Plan(folder, capture, events=TOPICS, options=options_of(settings.options), user=user)
-            with running(plan, bus, followed.take, clock) as pipeline:
-                yield pipeline
-    finally:
-        bus.close()
-
-
-def _is_heard(watch: Watch) -> bool:
-    if watch.view.last is None:
-        watch.view.ask_for_turn()
-    return watch.view.last is not None
 
 
 def _has_ended(launcher: Launcher, followed: Followed, last: Turn | None = None) -> bool:
@@ -308,16 +271,19 @@ def _wait_alone(launcher: Launcher, clock: Clock) -> float:
     return clock.monotonic()
 
 
-def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Report:
+def _decide(report: RunReport, settings: Settings, files: _Files) -> int:
+    """Judge and write a report; return the exit code."""
     part = judged_part(report)
-    return msgspec.structs.replace(
+    report = msgspec.structs.replace(
         report,
-        not_allowed=[] if allowed is None else not_allowed(part, allowed),
+        not_allowed=[] if files.allowed is None else not_allowed(part, files.allowed),
         failed=failures(part, settings.fail_on),
+        files=files.writer.changes(),
     )
+    return _exit_code(report, settings, written=_write(report, settings, files))
 
 
-def _write(report: Report, settings: Settings, files: _Files) -> bool:
+def _write(report: RunReport, settings: Settings, files: _Files) -> bool:
     """Write the files and the table; return whether all files were written. Each that was not is named on stderr."""
     texts = [form(report) for form in files.forms]
     if settings.learn is not None:
@@ -341,7 +307,7 @@ def _say(text: str) -> None:
         sys.stderr.flush()
 
 
-def _exit_code(report: Report, settings: Settings, *, written: bool) -> int:
+def _exit_code(report: RunReport, settings: Settings, *, written: bool) -> int:
     """Return the exit code of the command, unless the report objects, or must object and is not complete.
 
     A file that was not written makes it another one than 0.

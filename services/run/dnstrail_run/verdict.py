@@ -8,21 +8,32 @@ from ipaddress import ip_address
 import msgspec
 
 from dnstrail.registered_domain import registered_domain
-from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList
-from dnstrail_run.reasons import reason_of
-from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, Report
+from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList, Ports
+from dnstrail_run.enforce.refusals import BIND, REACH
+from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, RunReport
 
+_DNS_OVER_TLS, _HTTPS = 853, 443  # RFC 7858 and RFC 9250; RFC 8484
+_RESOLVERS = frozenset(
+    {
+        "cloudflare-dns.com", "dns.adguard-dns.com", "dns.google", "dns.mullvad.net", "dns.nextdns.io",
+        "dns.quad9.net", "dns0.eu", "doh.cleanbrowsing.org", "doh.opendns.com", "dot.libredns.gr",
+        "mozilla.cloudflare-dns.com", "one.one.one.one",
+        "1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220",
+        "94.140.14.14", "94.140.15.15", "2606:4700:4700::1111", "2606:4700:4700::1001", "2001:4860:4860::8888",
+        "2001:4860:4860::8844", "2620:fe::fe", "2620:fe::9",
+    }
+)  # fmt: skip
 OBJECTION = 10  #: exit: `--allow` or `--fail-on` object; the report names the reason
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
 
 
-def objects(report: Report) -> bool:
+def objects(report: RunReport) -> bool:
     """Return whether a report objects to the command."""
     return bool(report.not_allowed or report.failed)
 
 
-def judged_part(report: Report) -> Report:
+def judged_part(report: RunReport) -> RunReport:
     """Return a report with the containers as parts of the command, if they are followed."""
     if not report.followed:
         return report
@@ -36,7 +47,7 @@ def judged_part(report: Report) -> Report:
     )
 
 
-def not_allowed(report: Report, allowed: AllowList) -> list[str]:
+def not_allowed(report: RunReport, allowed: AllowList) -> list[str]:
     """Return what a command asked or reached that a list does not contain, each once, in order."""
     found = [f"asked {one.name}" for one in report.names if not allowed.allows_name(one.name)]
     found += [
@@ -52,7 +63,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def failures(report: Report, reasons: Collection[str]) -> list[str]:
+def failures(report: RunReport, reasons: Collection[str]) -> list[str]:
     """Return what a command did of that which `--fail-on` names."""
     found = []
     if UNNAMED in reasons:
@@ -65,7 +76,7 @@ def failures(report: Report, reasons: Collection[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def learned(report: Report, *, domains: bool = False) -> Iterator[str]:
+def learned(report: RunReport, *, domains: bool = False) -> Iterator[str]:
     """Yield the lines of an allow list that contains what a command asked and reached.
 
     It contains nothing else, or (`domains`) all names below the same registered domains.
@@ -127,3 +138,51 @@ def bracketed(address: str) -> str:
 
 def _end(address: str, port: int) -> str:
     return f"{bracketed(address)}:{port}"
+
+
+def is_encrypted_dns(reached: ReachedAddress) -> bool:
+    """Return whether a connection carries encrypted DNS, as far as its ends show it."""
+    if reached.port == _DNS_OVER_TLS:
+        return True
+    return reached.port == _HTTPS and not _RESOLVERS.isdisjoint((reached.name, reached.address))
+
+
+def reason_of(refused: Refusal, allowed: AllowList, report: RunReport) -> str:
+    """Return the rule that refused an attempt."""
+    if refused.action == BIND:
+        return "port 53 is refused as the own one, since the command could answer itself"
+    if refused.action != REACH:
+        return "only sockets of TCP and UDP are allowed"
+    by_name = [*allowed.ports_of(refused.name)] if refused.name else []
+    if _have(by_name, refused.port):
+        return _without_answer(refused, report)
+    address = ip_address(refused.address)
+    ports = sorted(set().union(*by_name, *(ports for network, ports in allowed.networks if address in network)))
+    subject = refused.name if by_name else refused.address
+    if ports:
+        return f"the list has {subject} on {_numbers(ports)}, and not on {refused.port}"
+    if refused.port == DNS:
+        return f"{refused.address} is no configured resolver, and the list has no entry `{RESOLVER} {refused.address}`"
+    return (
+        f"the list has neither {refused.name} nor {refused.address}" if refused.name else f"the list has no {subject}"
+    )
+
+
+def _without_answer(refused: Refusal, report: RunReport) -> str:
+    """Return why a name that the list has led nowhere."""
+    if any(conflict.name == refused.name for conflict in report.conflicts):
+        return f"the answers for {refused.name} conflict"
+    text = f"{refused.name} is in the list, but no answer of a resolver led to this address"
+    servers = sorted({one.address for one in report.foreign_dns if one.port == DNS})
+    if not servers:
+        return text
+    entries = " or ".join(f"`{RESOLVER} {server}`" for server in servers)
+    return f"{text}. The command asked {', '.join(servers)}: the entry {entries} makes its answers count"
+
+
+def _have(entries: list[Ports], port: int) -> bool:
+    return any(not ports or port in ports for ports in entries)
+
+
+def _numbers(ports: list[int]) -> str:
+    return f"{'port' if len(ports) == 1 else 'ports'} {','.join(map(str, ports))}"

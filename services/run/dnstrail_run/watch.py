@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from dnstrail.bus import Bus
-from dnstrail.bus.ipc import lookups_address
+from dnstrail.bus import Bus, ZmqBus
+from dnstrail.bus.ipc import default_run_dir, lookups_address
+from dnstrail.capture_options import options_of
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
+from dnstrail.pipeline.pipeline import Plan, run_folder, running
 from dnstrail.pipeline.view import Emit, EventView
 from dnstrail.process.clock import Clock
 from dnstrail.process.privileges import drop_privileges, may_change_user
-from dnstrail.users import user_of
+from dnstrail.users import service_user, user_of
+from dnstrail_run.followed import TOPICS
+from dnstrail_run.settings import Settings
 
 _POLL = 0.05  # seconds
 _PATIENCE = 3.0  # seconds for an answer of a running cache
@@ -85,3 +89,30 @@ def joined(run_dir: Path, topics: tuple[str, ...], bus: Bus, emit: Emit, clock: 
         yield Joined(view, clock)
     finally:
         view.close()
+
+
+@contextmanager
+def watching(settings: Settings, emit: Emit, clock: Clock) -> Iterator[Watch]:
+    """Use the pipeline that runs in the run-dir, else start one."""
+    given = settings.run_dir or default_run_dir()
+    bus = ZmqBus()
+    try:
+        if serves_live(given):
+            with joined(given, TOPICS, bus, emit, clock) as watch:
+                yield watch
+            return
+        user = service_user() if may_change_user() else None
+        with run_folder(settings.run_dir, user) as folder:
+            capture = "ebpf:getaddrinfo" if settings.getaddrinfo else "ebpf"
+            plan = Plan(folder, capture, events=TOPICS, options=options_of(settings.options), user=user)
+            with running(plan, bus, emit, clock) as pipeline:
+                yield pipeline
+    finally:
+        bus.close()
+
+
+def is_heard(watch: Watch) -> bool:
+    """Return whether the probe was heard; ask an idle one for a turn."""
+    if watch.view.last is None:
+        watch.view.ask_for_turn()
+    return watch.view.last is not None

@@ -18,7 +18,7 @@ from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS
+from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS, Event
 from dnstrail.probes import PROBES
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
@@ -31,19 +31,16 @@ from dnstrail.protocol.members import Work, failed, faults
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal
 from dnstrail.tracee import derived_events, finding_map
-from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.engine.engine import Engine, all_losses
 from dnstrail_signatures.engine.time_budget import TimeBudget
-from dnstrail_signatures.events.batch_events import events_of
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
-from dnstrail_signatures.events.coverage import Coverage
-from dnstrail_signatures.events.probe_clocks import ProbeClocks
+from dnstrail_signatures.events.coverage import ProbeCoverage
+from dnstrail_signatures.events.probe_times import ProbeClocks, StreamTimes
 from dnstrail_signatures.events.selected_events import origins_of, selected_names, subscribe_instead, topics_of
-from dnstrail_signatures.events.stream_times import StreamTimes
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
-from dnstrail_signatures.worker_losses import all_losses
 
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
@@ -136,7 +133,7 @@ class SignatureWorker:
         self._listener = Listener(self._subscriber)
         self._starts = FollowedStarts(probes, self._forget, self.engine.counters)
         self.turns = TurnFollower(_followed(chosen))
-        self.coverage = Coverage()
+        self.coverage = ProbeCoverage()
         self.received: Counter[str] = Counter()
         self._next: tuple[str, bytes] | None = None  # was received, and has to wait for the cache
         self._early = 0  # messages that were received while the first one waits
@@ -293,8 +290,12 @@ class SignatureWorker:
         if not wanted:
             return 0
         self._counters["handled"] += len(wanted)
-        mark, coverage = (batch.start, batch.turn), self.coverage.of(batch.start)
-        events = events_of(topic, batch, wanted, coverage, self.turns.difference(batch.start))
+        mark, batch_place = (batch.start, batch.turn), (topic, batch.sequence)
+        coverage, difference = self.coverage.of(batch.start), self.turns.difference(batch.start)
+        events = [
+            Event(topic, one, mark, batch.host, coverage=coverage, difference=difference, place=(*batch_place, place))
+            for place, one in wanted
+        ]
         with lookups_after(mark) as answer_as_of:
             for event, (place, _) in zip(self._names.fill(events), wanted, strict=True):
                 self.beat()

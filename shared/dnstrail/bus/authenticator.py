@@ -1,4 +1,7 @@
-"""The authentication of clients of other hosts: a thread that admits those whose keys are allowed (RFC 27/ZAP)."""
+"""The authentication of clients of other hosts: a thread that admits those whose keys are allowed (RFC 27/ZAP).
+
+It is our own, since strangers reach it: the authenticator of pyzmq logs each refusal, and reads the keys once.
+"""
 
 from __future__ import annotations
 

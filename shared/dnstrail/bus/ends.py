@@ -12,7 +12,7 @@ import zmq
 
 from dnstrail.bus.remote_host import RemoteHost
 from dnstrail.bus.sent_messages import SentMessages
-from dnstrail.bus.served_request import Frames, ServedRequest
+from dnstrail.bus.served_request import Frames, RoutedRequest
 from dnstrail.bus.subscriptions import Subscriptions
 from dnstrail.bus.unread_replies import LONG, UnreadReplies
 
@@ -139,11 +139,11 @@ class ServerEnd(End):
         super().__init__(socket, bound)
         self._unread = UnreadReplies()
 
-    def receive(self) -> ServedRequest | None:
+    def receive(self) -> RoutedRequest | None:
         if not int(self.socket.getsockopt(_EVENTS)) & _READABLE:  # costs less than an exception
             return None
         client = self.socket.recv(zmq.NOBLOCK, copy=False)
-        return ServedRequest(self._send, client, self.socket.recv_multipart(), self._bound.relay)
+        return RoutedRequest(self._send, client, self.socket.recv_multipart(), self._bound.relay)
 
     def _send(self, client: bytes, frames: Frames) -> bool:
         size = len(frames[-1])

@@ -36,6 +36,7 @@ _MOST_BYTES = 4096  # of a file
 _OWN, _SECRET, _PUBLIC = "own", ".key_secret", ".key"
 _KEY = re.compile(r'^\s*(public|secret)-key\s*=\s*"([^"\s]{40})"\s*$', re.MULTILINE)
 _HOST = re.compile(r'^\s*(host)\s*=\s*"([^"\s]*)"\s*$', re.MULTILINE)
+_CHARACTERS = 40  # of a key (RFC 32/Z85)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _REMEDY = "make keys with `dnstrail keys new`, and allow them on the other host with `dnstrail keys allow`"
 
@@ -211,7 +212,7 @@ def _name_of(kind: str, name: str) -> str:
 
 def _is_key(text: str) -> bool:
     with suppress(ValueError):
-        return zmq.curve_public(text.encode()) is not None and len(text) == len(text.encode()) == 40  # noqa: PLR2004
+        return zmq.curve_public(text.encode()) is not None and len(text) == len(text.encode()) == _CHARACTERS
     return False
 
 

@@ -17,7 +17,7 @@ REMOTE = "User-Id"  # the property of a connection from another host: the name o
 Frames = list[bytes]
 
 
-class ServedRequest:
+class RoutedRequest:
     """A request that awaits its one reply. `send` delivers the frames of the reply to a client.
 
     `relay` is the process id of the relay, 0 without it.

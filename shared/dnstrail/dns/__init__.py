@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail.dns.message import Message, Record, decode, is_response
+from dnstrail.dns.message import Message, ResourceRecord, decode, is_response
 from dnstrail.dns.service_binding import ServiceBinding
 
-__all__ = ["Message", "Record", "ServiceBinding", "decode", "is_response"]
+__all__ = ["Message", "ResourceRecord", "ServiceBinding", "decode", "is_response"]

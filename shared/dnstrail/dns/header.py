@@ -15,7 +15,7 @@ QR: Final = 0x8000
 _QUESTIONS: Final = 8192  # that are remembered, in one half of the table
 
 
-class Question:
+class HeaderQuestion:
     """A question: its bytes to compare, with the name in lower case; its type, its class, and the offset behind it.
 
     `name` is the name as text if it is ordinary: it needs no escapes, and has no pointers. Else it is "". `owner` owns
@@ -33,8 +33,8 @@ class Question:
         self.owner = name if is_node(name) else reverse_address(name) or ""
 
 
-_NO_QUESTION: Final = Question(b"", 0, 0, HEADER)
-_known: Final = Recent[bytes, Question](_QUESTIONS)  # ordinary questions by their bytes
+_NO_QUESTION: Final = HeaderQuestion(b"", 0, 0, HEADER)
+_known: Final = Recent[bytes, HeaderQuestion](_QUESTIONS)  # ordinary questions by their bytes
 
 
 class Header:
@@ -47,7 +47,7 @@ class Header:
     flags: int = 0
     answer_count: int = 0
     question: bytes = b""
-    asked: Question = _NO_QUESTION
+    asked: HeaderQuestion = _NO_QUESTION
 
 
 def read_header(wire: bytes) -> Header:
@@ -76,7 +76,7 @@ def read_header(wire: bytes) -> Header:
     return header
 
 
-def _read_question(wire: bytes) -> Question:
+def _read_question(wire: bytes) -> HeaderQuestion:
     end, text = ordinary_labels(wire, HEADER, len(wire))
     ordinary = HEADER < end < len(wire) and wire[end] == 0 and end - HEADER < MAX_NAME
     if ordinary:
@@ -91,7 +91,16 @@ def _read_question(wire: bytes) -> Question:
         raise BadMessage("the question is cut short")
     rdtype, cls = wire[end] << 8 | wire[end + 1], wire[end + 2] << 8 | wire[end + 3]
     raw, key = wire[HEADER : end + 4], name + wire[end : end + 4]
-    asked = Question(raw if key == raw else key, rdtype, cls, end + 4, text)
+    asked = HeaderQuestion(raw if key == raw else key, rdtype, cls, end + 4, text)
     if ordinary:
         _known.add(raw, asked)
     return asked
+
+
+_NO_DATA, _FAILED, _NXDOMAIN, _REFUSED = 0, 2, 3, 5
+_OUTCOMES: Final = {_NO_DATA: "no data", _FAILED: "failed", _NXDOMAIN: "NXDOMAIN", _REFUSED: "refused"}
+
+
+def outcome_of_rcode(rcode: int) -> str:
+    """Return "no data", "failed", "NXDOMAIN", "refused", or "rcode N"."""
+    return _OUTCOMES.get(rcode, f"rcode {rcode}")

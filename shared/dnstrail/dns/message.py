@@ -22,7 +22,7 @@ _record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDA
 _usual_record = struct.Struct("!HHHIH").unpack_from  # the same, with a pointer as its owner
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class ResourceRecord(msgspec.Struct, frozen=True, gc=False):
     """One resource record: owner and target in canonical form, type, and TTL in seconds as sent."""
 
     owner: str
@@ -46,14 +46,14 @@ class Message(msgspec.Struct, frozen=True):
     name: str = ""
     type: int = 0
     cls: int = 0
-    answers: list[Record] = []
+    answers: list[ResourceRecord] = []
     skipped: int = 0
     damaged: bool = False
 
 
 def is_response(wire: bytes) -> bool:
     """Return whether the flag QR of a message is set; nothing else is read."""
-    return len(wire) >= HEADER and wire[2] >= 0x80  # noqa: PLR2004 - QR is the first bit of the flags
+    return len(wire) >= HEADER and wire[2] >= 0x80
 
 
 def decode(wire: bytes) -> Message:
@@ -87,7 +87,7 @@ def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
     return name.text, rdtype, cls, at
 
 
-def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[Record], int, bool]:
+def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[ResourceRecord], int, bool]:
     """Return the records that can make relations, the number of skipped records, and whether the framing is broken.
 
     Example, the answer to "a.com A": at offset 23, behind header and question, the bytes
@@ -98,7 +98,7 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
     One `_usual_record` reads all but the address, and `known` already holds the name at offset 12. Any other record
     takes the slower path: `read_name` for its owner, `_record` for the fixed fields, `read_rdata` for its target.
     """
-    records: list[Record] = []
+    records: list[ResourceRecord] = []
     skipped, bindings, size = 0, 0, len(wire)
     for _ in range(count):
         try:
@@ -117,13 +117,13 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
             return records, skipped, True
         if cls != IN:
             continue
-        if rdtype == A and length == 4:  # noqa: PLR2004 - IPv4
-            records.append(Record(owner.text, A, ttl, v4_text(wire[start:at])))
+        if rdtype == A and length == 4:
+            records.append(ResourceRecord(owner.text, A, ttl, v4_text(wire[start:at])))
         elif rdtype in TYPES:
             bindings += rdtype >= SVCB
             target = read_rdata(wire, rdtype, start, at, known) if bindings <= MAX_BINDINGS else None
             if target is None:
                 skipped += 1
             else:
-                records.append(Record(owner.text, rdtype, ttl, target))
+                records.append(ResourceRecord(owner.text, rdtype, ttl, target))
     return records, skipped, False

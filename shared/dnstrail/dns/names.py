@@ -38,7 +38,7 @@ def label_text(label: bytes) -> str:
 @lru_cache(maxsize=2048)
 def packed_address_text(packed: bytes) -> str:
     """Return the canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is written as IPv4."""
-    if len(packed) == 4:  # noqa: PLR2004 - IPv4
+    if len(packed) == 4:
         return v4_text(packed)
     if packed.startswith(V4_MAPPED):
         return v4_text(packed[len(V4_MAPPED) :])
@@ -84,7 +84,7 @@ def reverse_address(name: str) -> str | None:
         return None
     if name.endswith(_V6_SUFFIX):
         labels = name[: -len(_V6_SUFFIX)].split(".")
-        if len(labels) == 32 and _NIBBLES.issuperset(labels):  # noqa: PLR2004 - nibbles
+        if len(labels) == 32 and _NIBBLES.issuperset(labels):
             return packed_address_text(bytes.fromhex("".join(reversed(labels))))
     return None
 
@@ -129,7 +129,7 @@ def name_text(key: str) -> str | None:
 
 def _are_octets(labels: list[str]) -> bool:
     """Return whether labels are the four numbers of an IPv4 address."""
-    return len(labels) == 4 and _OCTETS.issuperset(labels)  # noqa: PLR2004 - IPv4
+    return len(labels) == 4 and _OCTETS.issuperset(labels)
 
 
 @lru_cache(maxsize=16384)

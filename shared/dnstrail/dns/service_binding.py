@@ -55,10 +55,7 @@ def read_service_binding(wire: bytes, at: int, end: int, known: Known) -> Servic
     if parameters is None or not _agree(parameters):
         return None
     packed = _packed_hints(parameters)
-    hints = [
-        v4_text(one) if len(one) == 4 else packed_address_text(one)  # noqa: PLR2004 - IPv4
-        for one in islice(packed, MAX_HINTS)
-    ]
+    hints = [v4_text(one) if len(one) == 4 else packed_address_text(one) for one in islice(packed, MAX_HINTS)]
     return ServiceBinding(target.text, service_mode, tuple(hints), len(packed) - len(hints))
 
 
@@ -118,14 +115,14 @@ def _are_strings(value: bytes) -> bool:
 
 def _is_ech(value: bytes) -> bool:
     """Return whether a value is a length and as many bytes, at least 4 (RFC 9849, section 4)."""
-    return len(value) >= 6 and value[0] << 8 | value[1] == len(value) - 2  # noqa: PLR2004 - 2 + 4
+    return len(value) >= 6 and value[0] << 8 | value[1] == len(value) - 2
 
 
 _VALID: Final[dict[int, Callable[[bytes], bool]]] = {  # other parameters may have any value
     MANDATORY: _is_mandatory,
     ALPN: lambda value: bool(value) and _are_strings(value),
     NO_DEFAULT_ALPN: lambda value: not value,
-    PORT: lambda value: len(value) == 2,  # noqa: PLR2004 - 16 bits
+    PORT: lambda value: len(value) == 2,
     IPV4HINT: lambda value: bool(value) and len(value) % 4 == 0,
     ECH: _is_ech,
     IPV6HINT: lambda value: bool(value) and len(value) % 16 == 0,

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from dnstrail.dns.header import HEADER, IN, Question
+from dnstrail.dns.header import HEADER, IN, HeaderQuestion
 from dnstrail.dns.name import MAX_NAME, POINTER, POINTER_BYTE, ordinary_labels
 from dnstrail.dns.names import is_node, packed_address_text
 from dnstrail.dns.recent import Recent
@@ -30,7 +30,7 @@ _Names = list[tuple[int, int, str]]  # the names that were read: the offset and 
 _targets: Final = Recent[tuple[bytes, str], str](_TARGETS)
 
 
-def read_usual_answer(wire: bytes, asked: Question, count: int) -> UsualAnswer | None:
+def read_usual_answer(wire: bytes, asked: HeaderQuestion, count: int) -> UsualAnswer | None:
     """Return the relations (owner, type, target) in the `count` records behind a question, and their TTLs as sent.
 
     In a usual answer every owner is a pointer to the question or to an earlier target, and every record is of class IN
@@ -65,7 +65,7 @@ def read_usual_answer(wire: bytes, asked: Question, count: int) -> UsualAnswer |
             owner, before = "" if reverse else _read_before(names, pointer - POINTER), pointer
             if not owner:
                 return None
-        if not reverse and ((kind == _A and length == 4) or (kind == _AAAA and length == 16)):  # noqa: PLR2004
+        if not reverse and ((kind == _A and length == 4) or (kind == _AAAA and length == 16)):
             target = packed_address_text(wire[start:at])
         else:
             if not names:

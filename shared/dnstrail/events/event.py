@@ -12,7 +12,7 @@ import msgspec
 from dns.message import Message as WholeMessage
 
 from dnstrail.captured import ASKER_SEEN, Captured, Process
-from dnstrail.dns import Message, Record, decode, is_response
+from dnstrail.dns import Message, ResourceRecord, decode, is_response
 from dnstrail.dns.message import read_question
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.dns.whole_message import read_whole_message
@@ -156,7 +156,7 @@ class Event:
         return Question(name, kind, cls)
 
     @cached_property
-    def answers(self) -> tuple[Record, ...]:
+    def answers(self) -> tuple[ResourceRecord, ...]:
         """The answers of a DNS response with one question: those of class IN and of a type that makes relations.
 
         The work is linear in the size of the message. A damaged message has the answers before the damage.

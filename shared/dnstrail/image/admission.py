@@ -1,20 +1,96 @@
-"""Admission: matches responses with captured queries, and decides which unmatched ones count (docs/inside/image.md)."""
+"""Admission: which messages count, which responses match a captured query, and who asked (docs/use/capture.md)."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from dnstrail.captured import Flow, Process
-from dnstrail.dns.header import Header
+from dnstrail.dns.header import IN, QR, Header
+from dnstrail.dns.recent import Recent
 from dnstrail.errors import SettingsError
-from dnstrail.image.answer import CGROUP, Circumstances, Edge
+from dnstrail.image.answer import CGROUP, CLIENT, Circumstances, Edge, PartyKey, ShareKey
 from dnstrail.image.bounds import Bounds
-from dnstrail.image.copies import Copies, Packet, conflicts
 from dnstrail.image.counts import Counts
-from dnstrail.image.parties import Doubts, share_of
-from dnstrail.image.queries import ANY, MAX_EDGES, Address, Key, Queries, Query, address_of, servers_of
+from dnstrail.image.evidence import Evidence
+from dnstrail.image.parties import Doubts, owner_of, party_of, share_of
+from dnstrail.image.queries import ANY, COPY, MAX_EDGES, Address, Key, Queries, Query, address_of, servers_of
 
 POLICIES: Final = ("auto", "accept", "reject")
+_HELD: Final = 32768  # responses in one half of the table
+_OPCODE: Final = 0x7800
+_LLMNR: Final = 5355  # the port of a responder (RFC 4795, section 2)
+_GROUPS: Final = 224  # the least first byte of a multicast address
+
+
+def refusal(header: Header, flow: Flow | None) -> str:
+    """Return the counter of a message that changes nothing in the image, "" for a response that counts."""
+    flags = header.flags
+    if flow is not None:
+        port = flow.source_port if flags & QR else flow.destination_port
+        if port == _LLMNR or _is_multicast(flow.destination):
+            return "multicast"
+    if flags & _OPCODE:
+        return "opcode"
+    if not flags & QR:
+        return "query" if header.asked.cls == IN else "other_query"
+    if not header.question:
+        return "question_count"
+    return "" if header.asked.cls == IN else "class"
+
+
+def _is_multicast(packed: bytes) -> bool:
+    """Return whether a packed address is multicast: 224.0.0.0/4 (RFC 1112) or ff00::/8 (RFC 4291)."""
+    if not packed or packed[0] < _GROUPS:
+        return False
+    return packed[0] == 0xFF if len(packed) == 16 else packed[0] < _GROUPS + 16  # noqa: PLR2004 - IPv6
+
+
+class Packet:
+    """One response. Several copies of it may be captured.
+
+    `stamp` is the stamp of the first copy. `ended` contains the keys of the queries whose wait a copy ended, one for
+    each socket. `kept` states that a copy was admitted, and `edges` contains its relations.
+    """
+
+    __slots__ = ("edges", "ended", "kept", "stamp")
+
+    def __init__(self, stamp: int) -> None:
+        self.stamp = stamp
+        self.ended: tuple[Key, ...] = ()
+        self.kept = False
+        self.edges: tuple[Edge, ...] = ()
+
+
+class Copies:
+    """The responses of at least the last tenth of a second, by a hash of their bytes and their client.
+
+    The older half of them is replaced when the younger half is older than COPY, or has _HELD responses.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0
+        self._held = Recent[int, Packet](_HELD)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def find_or_add(self, digest: int, stamp: int) -> tuple[Packet, bool]:
+        """Return the response with a hash that was captured a moment ago at any socket, else a new one; True if new."""
+        packet = self._held.get(digest)
+        if packet is not None and abs(stamp - packet.stamp) <= COPY:
+            return packet, False
+        if stamp > self._until:
+            self._held.replace()
+            self._until = stamp + COPY
+        packet = Packet(stamp)
+        if self._held.add(digest, packet):
+            self._until = stamp + COPY
+        return packet, True
+
+
+def conflicts(first: tuple[Edge, ...], second: tuple[Edge, ...]) -> bool:
+    """Return whether two answers have targets, and none in common."""
+    return bool(first and second and {edge[2] for edge in first}.isdisjoint(edge[2] for edge in second))
 
 
 class Verdict:
@@ -174,3 +250,37 @@ def _keys(host: str, flow: Flow, client: Address, question: bytes, *, clients_ow
     if clients_own:
         return (host, socket, flow.namespace, question), by_client
     return (host, socket, flow.namespace, transport, client, question), by_client
+
+
+def asking_share(circumstances: Circumstances, verdict: Verdict) -> ShareKey:
+    """Return the party that asked: that of the asker, who need not own the socket at which the answer was captured."""
+    asker = verdict.asker
+    if asker is None or not asker.cgroup_id:
+        return share_of(circumstances, circumstances.flow)
+    return circumstances.host, CGROUP, asker.cgroup_id, asker.owner or asker.cgroup_id
+
+
+def sharing(circumstances: Circumstances, verdict: Verdict) -> tuple[PartyKey, PartyKey]:
+    """Return the owner and the party whose share the work of an answer is: those of the asker.
+
+    Where the asker is unknown, at the socket of a server or without a socket, they are the client by its address.
+    """
+    flow, asker = circumstances.flow, verdict.asker
+    if asker is not None and asker.cgroup_id:
+        circumstances, flow = Circumstances(process=asker, host=circumstances.host), None
+    elif flow is not None and (flow.egress if flow.socket else circumstances.process is None):
+        client = circumstances.host, CLIENT, int.from_bytes(flow.destination, "big")
+        return client, client
+    return owner_of(circumstances, flow), party_of(circumstances, flow)
+
+
+def evidence_of(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:
+    """Return the evidence of an answer. The asker sent the query, or received the response; it is never the server."""
+    flow, process = circumstances.flow, circumstances.process
+    reached = process if circumstances.asked or (flow is not None and not flow.egress) else None
+    client, server = b"", b""
+    if flow is not None:
+        client = flow.destination
+        server = flow.meant if flow.socket and not flow.egress and flow.meant else flow.source
+    asker, host = verdict.asker or reached, circumstances.host
+    return Evidence(rdtype, asker, client, server, verdict.matched, circumstances.foreign, host)

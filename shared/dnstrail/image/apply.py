@@ -9,7 +9,7 @@ from dnstrail.captured import GETADDRINFO, LAST_TIME, Captured, Flow, Process
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.binding.binder import connection_of
-from dnstrail.image.binding.bindings import Opening, SocketKey
+from dnstrail.image.binding.bindings import ConnectionOpening, SocketKey
 from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.trails.server_names import ServerNameSighting
 
@@ -111,7 +111,7 @@ def _apply_connection(image: Image, stamp: int, event: Captured, host: str) -> N
     if address is None or not isinstance(port, int):
         return
     flow = event.flow or _UNKNOWN
-    opening = Opening(
+    opening = ConnectionOpening(
         socket=socket_key(event, host),
         address=address,
         port=port,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from dnstrail.dns.outcome import outcome_of
+from dnstrail.dns.header import outcome_of_rcode
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
@@ -42,7 +42,7 @@ class Failure:
         return FailedQuestion(
             **asked_by(self.evidence),
             type=self.evidence.type,
-            outcome=outcome_of(self.rcode),
+            outcome=outcome_of_rcode(self.rcode),
             time=time,
         )
 

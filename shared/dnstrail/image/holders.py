@@ -40,7 +40,7 @@ class Uses(Ring[R]):
         self.listed = False
 
 
-class Host(Holder, Generic[R]):
+class HostPlaces(Holder, Generic[R]):
     """All roots of a host: those that have ended, those that no other host asked for, and the others (`shared`)."""
 
     __slots__ = ("ended", "name", "shared", "used")
@@ -92,7 +92,7 @@ class Owner(Holder, Generic[R]):
 
     __slots__ = ("host", "key", "parties")
 
-    def __init__(self, key: PartyKey, host: Host[R]) -> None:
+    def __init__(self, key: PartyKey, host: HostPlaces[R]) -> None:
         super().__init__()
         self.key = key
         self.host = host

@@ -12,9 +12,8 @@ from dnstrail.connection import Connection
 from dnstrail.dns.header import Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
-from dnstrail.image.admission import Admission, Verdict
+from dnstrail.image.admission import Admission, Verdict, asking_share, evidence_of, refusal, sharing
 from dnstrail.image.answer import Answer, Circumstances, PartyKey
-from dnstrail.image.attribution import asking_share, evidence_of, sharing
 from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
@@ -23,7 +22,6 @@ from dnstrail.image.evidence import Evidence
 from dnstrail.image.failures import Failure, Failures
 from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
 from dnstrail.image.record import Root, Sighting
-from dnstrail.image.refusal import refusal
 from dnstrail.image.relate import read_answer
 from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T", bound="Link")
 P = TypeVar("P", bound="PartyLink")
@@ -51,6 +51,10 @@ class Ring(Generic[T]):
         """Return the link at the oldest place, None if the ring is empty."""
         link: Any = self._end.newer  # all links but the end are a T
         return None if link is self._end else link
+
+    def first(self) -> T:
+        """Return the link at the oldest place of a ring that is not empty."""
+        return cast("T", self._end.newer)
 
     def close(self) -> None:
         """Give up an empty ring: its end is its own neighbour, and this cycle would hold it in memory."""

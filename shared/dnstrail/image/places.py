@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from dnstrail.image.answer import PartyKey, ShareKey
-from dnstrail.image.holders import ALONE, HOSTS, MAX_PARTIES, OWNERS, Host, Owner, Party, Uses
+from dnstrail.image.holders import ALONE, HOSTS, MAX_PARTIES, OWNERS, HostPlaces, Owner, Party, Uses
 from dnstrail.image.record import Root
 from dnstrail.image.shards import PARTS, Shards
 
@@ -36,12 +36,12 @@ class Places:
         self._quarter_relations = relations // 4
         self._uses = 0
         self._numbered = 0
-        self._hosts: dict[str, Host[Root]] = {}
+        self._hosts: dict[str, HostPlaces[Root]] = {}
         self._owners: dict[PartyKey, Owner[Root]] = {}
         self._oldest: list[tuple[int, int, Uses[Root]]] = []  # a heap: no root of the ring is older than the first
-        self._with_ended: dict[Host[Root], None] = {}  # all hosts with roots that have ended
+        self._with_ended: dict[HostPlaces[Root], None] = {}  # all hosts with roots that have ended
         # Those who held more than half (hosts) or a quarter (owners) since a check.
-        self._grown_hosts: dict[Host[Root], None] = {}
+        self._grown_hosts: dict[HostPlaces[Root], None] = {}
         self._grown_owners: dict[Owner[Root], None] = {}
 
     def __iter__(self) -> Iterator[Root]:
@@ -144,14 +144,14 @@ class Places:
             party = owner.parties[number] = Party((name, sort, number, owned), owner)
         return party
 
-    def _host(self, name: str) -> Host[Root]:
+    def _host(self, name: str) -> HostPlaces[Root]:
         host = self._hosts.get(name)
         if host is None:
             self._numbered += 1
-            host = self._hosts[name] = Host(name, self._numbered)
+            host = self._hosts[name] = HostPlaces(name, self._numbered)
         return host
 
-    def _remove_host(self, host: Host[Root]) -> None:
+    def _remove_host(self, host: HostPlaces[Root]) -> None:
         del self._hosts[host.name]
         self._with_ended.pop(host, None)
         self._grown_hosts.pop(host, None)
@@ -174,10 +174,10 @@ class Places:
         if host.places > self._half_places or host.relations > self._half_relations:
             self._grown_hosts[host] = None
 
-    def _greedy(self, answered: Root) -> list[Party[Root] | Host[Root]]:
+    def _greedy(self, answered: Root) -> list[Party[Root] | HostPlaces[Root]]:
         """Return who gives up own roots before anybody else does, the first one first."""
         hosts = self._busy_hosts() if len(self._hosts) > 1 else []
-        holders: list[Party[Root] | Host[Root]] = []
+        holders: list[Party[Root] | HostPlaces[Root]] = []
         for owner in list(self._grown_owners):
             places, relations = self._half_places, self._half_relations
             if owner.host in hosts:
@@ -191,7 +191,7 @@ class Places:
         holders += hosts
         return holders
 
-    def _busy_hosts(self) -> list[Host[Root]]:
+    def _busy_hosts(self) -> list[HostPlaces[Root]]:
         """Return the hosts that hold more than half of all places, or of all relations."""
         for host in list(self._grown_hosts):
             if host.places <= self._half_places and host.relations <= self._half_relations:

@@ -239,7 +239,8 @@ class Queries:
         while owner.size > share:
             self._evict(owner.largest(), stamp)
         while host.owners > part:
-            self._evict(host.sides.oldest(), stamp)
+            if (oldest := host.sides.first()).size:
+                self._evict(oldest, stamp)
             self._remove_emptied()
 
     def sender(self, stamp: int, client: Key) -> Process | None:
@@ -354,12 +355,11 @@ class Queries:
                 return
             self._drop_unanswered(oldest)
 
-    def _evict(self, side: Side | None, stamp: int) -> None:
+    def _evict(self, side: Side, stamp: int) -> None:
         """Evict the query of a side that waits longest, and note the loss."""
-        query = None if side is None else side.queries.oldest()
-        if side is not None and query is not None:  # always true: it is for mypy
-            self._note_evicted(query, stamp)
-            self._drop(query)
+        query = side.queries.first()
+        self._note_evicted(query, stamp)
+        self._drop(query)
 
     def _note_evicted(self, query: Query, stamp: int) -> None:
         self.counters["pending_full"] += 1

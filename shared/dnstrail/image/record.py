@@ -204,7 +204,7 @@ class Record(Link):
         """Return the places of the edges with this owner, perhaps among others: the caller compares the owner."""
         return _PLACES[len(self.edges)]
 
-    def leading_to(self, node: str) -> Sequence[int]:  # noqa: ARG002
+    def leading_to(self, node: str) -> Sequence[int]:  # noqa: ARG002 - as above
         """Return the places of the edges with this target, perhaps among others: the caller compares the target."""
         return _PLACES[len(self.edges)]
 

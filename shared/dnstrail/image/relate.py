@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from dnstrail.captured import FORWARDER, Flow
-from dnstrail.dns import Message, Record, ServiceBinding, decode
+from dnstrail.dns import Message, ResourceRecord, ServiceBinding, decode
 from dnstrail.dns.header import Header
 from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
 from dnstrail.dns.recent import Recent
@@ -112,7 +112,7 @@ def life(ttl: int) -> int:
     return MAX_TTL * SECOND if ttl < 1 << 31 else 0
 
 
-def _reached(message: Message) -> tuple[list[Record], set[str]]:
+def _reached(message: Message) -> tuple[list[ResourceRecord], set[str]]:
     """Return the records whose owner is the question's name, or is reached from it through other records.
 
     Return also the names that are reached, with those to which these records lead.
@@ -143,16 +143,18 @@ def _reached(message: Message) -> tuple[list[Record], set[str]]:
     return [record for record in message.answers if record.owner in names], names
 
 
-def _target(record: Record) -> str:
+def _target(record: ResourceRecord) -> str:
     return record.target if isinstance(record.target, str) else record.target.target
 
 
-def _leads(record: Record, name: str) -> bool:
+def _leads(record: ResourceRecord, name: str) -> bool:
     """Return whether a record leads to a name, its target."""
     return record.type not in _LEADLESS and is_node(name)
 
 
-def _service_edges(record: Record, service: ServiceBinding, names: set[str], counters: dict[str, int]) -> list[Edge]:
+def _service_edges(
+    record: ResourceRecord, service: ServiceBinding, names: set[str], counters: dict[str, int]
+) -> list[Edge]:
     """Return the relations of a service binding: to its target, and from that to the hints."""
     owner, rdtype, target = record.owner, record.type, service.target
     edges = [(owner, rdtype, target)] if target in names else []
@@ -166,7 +168,7 @@ def _service_edges(record: Record, service: ServiceBinding, names: set[str], cou
 
 def _pointers(message: Message, address: str, *, own_only: bool) -> tuple[list[Edge], list[int]]:
     """Return the PTR relations of an address, through CNAMEs too (RFC 2317); a life is the shortest of its chain."""
-    aliases: dict[str, list[Record]] = {}
+    aliases: dict[str, list[ResourceRecord]] = {}
     for record in () if own_only else message.answers:
         if record.type == CNAME:
             aliases.setdefault(record.owner, []).append(record)

@@ -36,7 +36,7 @@ def _convert(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         raise click.BadParameter(f"{host!r} is no address") from error
     if not port.isascii() or not port.isdigit() or int(port) >= _PORTS:
         raise click.BadParameter(f"{port!r} is no port")
-    import dnstrail.metrics.server  # noqa: F401, PLC0415 - not needed without the option, and not readable later
+    import dnstrail.metrics.server  # noqa: F401 - not needed without the option, and not readable later
 
     return address, int(port)
 
@@ -62,10 +62,10 @@ def serving_metrics(address: tuple[str, int] | None, beat: Beat) -> Iterator[Wat
     if address is None:
         yield Watched(beat, lambda _collect, _unready: None)
         return
-    import structlog  # noqa: PLC0415 - help does without
+    import structlog
 
-    from dnstrail.metrics.board import Board  # noqa: PLC0415 - imported above
-    from dnstrail.metrics.server import MetricsServer  # noqa: PLC0415 - imported above
+    from dnstrail.metrics.board import Board
+    from dnstrail.metrics.server import MetricsServer
 
     board = Board()
     server = MetricsServer(address, board)

@@ -1,4 +1,7 @@
-"""The server of metrics and health: a thread with a bounded number of connections."""
+"""The server of metrics and health: a thread with a bounded number of connections.
+
+It is our own, since strangers connect to it: the servers of libraries bound neither connections nor time.
+"""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class _Finding(msgspec.Struct):
 
     timestamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     eventName: str  # noqa: N815 - tracee's name, as all here
-    processName: str  # noqa: N815
-    processId: int  # noqa: N815
+    processName: str  # noqa: N815 - as above
+    processId: int  # noqa: N815 - as above
     args: list[_Argument]
 
 

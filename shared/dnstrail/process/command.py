@@ -63,7 +63,7 @@ def examples(*lines: str) -> str:
 
 def default_run_dir() -> Path:
     """Return the folder of the sockets where no option names it."""
-    from dnstrail.bus import ipc  # noqa: PLC0415 - imports ZeroMQ, which help does without
+    from dnstrail.bus import ipc
 
     return ipc.default_run_dir()
 
@@ -80,7 +80,7 @@ optional_run_dir_option = _run_dir()  # for a command that often does without th
 
 
 def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
-    from dnstrail.users import parse_user  # noqa: PLC0415 - help does without
+    from dnstrail.users import parse_user
 
     if value is None:
         return None
@@ -106,7 +106,7 @@ def check_dnscache(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     Raises:
         SettingsError: an option is unknown, or its value is not accepted.
     """
-    from dnstrail.settings import parse_dnscache  # noqa: PLC0415 - help does without
+    from dnstrail.settings import parse_dnscache
 
     parse_dnscache(values)
     return values
@@ -134,7 +134,7 @@ def check_local_address(_ctx: click.Context, _param: click.Parameter, value: str
 
 def _check_addresses(value: str | tuple[str, ...] | None, *, local: bool) -> None:
     for address in (value,) if isinstance(value, str) else value or ():
-        from dnstrail.bus import ipc  # noqa: PLC0415 - imports ZeroMQ, which help does without
+        from dnstrail.bus import ipc
 
         try:
             ipc.check_address(address, local=local)
@@ -306,7 +306,7 @@ def exit_code(error: DnstrailError) -> int:
     if isinstance(own, int):
         return own
     if isinstance(error, LookupRefused):
-        from dnstrail.protocol.lookups import BAD_REQUEST  # noqa: PLC0415 - loaded already if a cache refused
+        from dnstrail.protocol.lookups import BAD_REQUEST
 
         return USAGE if error.code == BAD_REQUEST else NO_CACHE
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), CANNOT_SERVE)

@@ -14,7 +14,7 @@ import msgspec
 
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.event_table import E, EventTable, ReceivedEvents, Row, WireEvent, WireEvents, refuse_extension
+from dnstrail.protocol.event_table import BatchTable, E, ReceivedEvents, Row, WireEvent, WireEvents, refuse_extension
 
 TURN = "turn"
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
@@ -101,7 +101,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 def encode(message: Batch | Turn | WireBatch[msgspec.Raw]) -> bytes:
     """Return a batch or a turn as the body of a bus message."""
     if isinstance(message, Batch):
-        events = EventTable(message.events).wire
+        events = BatchTable(message.events).wire
         message = WireBatch(message.start, message.turn, message.sequence, events, message.before, message.host)
     return _ENCODER.encode(message)
 

@@ -11,7 +11,14 @@ from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
 
 _NOBODY = -1  # the index of an event without a process
-_Known = tuple[Process | None, int, int]  # an object that was seen, its index in the table, and its thread
+
+
+class _Known(msgspec.Struct, frozen=True, gc=False):
+    """An object that was seen, its index in the table of processes, and its thread."""
+
+    process: Process | None
+    index: int
+    thread: int
 
 
 class WireProcess(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -95,7 +102,7 @@ _DECODE_STAMPED = msgspec.msgpack.Decoder(_Stamped).decode
 _DECODE_ADDRESSED = msgspec.msgpack.Decoder(_Addressed).decode
 
 
-class EventTable:
+class BatchTable:
     """Events in wire form (`events`), as a batch collects them. `size` counts their bytes, the tables included."""
 
     def __init__(self, events: Iterable[Captured] = ()) -> None:
@@ -117,7 +124,7 @@ class EventTable:
         try:
             known = self._known.get(id(process)) or self._note(process)
             encoded = _ENCODE(
-                (known[1], event.timestamp, event.payload, event.flow, event.args, event.processor, known[2])
+                (known.index, event.timestamp, event.payload, event.flow, event.args, event.processor, known.thread)
             )
         except (TypeError, ValueError, OverflowError):
             return False
@@ -136,11 +143,11 @@ class EventTable:
     def _note(self, process: Process | None) -> _Known:
         """Note the object of a process, and return its index and thread."""
         if process is None:
-            known: _Known = None, _NOBODY, 0
+            known = _Known(None, _NOBODY, 0)
         else:
             base = msgspec.structs.replace(process, thread_id=0) if process.thread_id else process
             index = self._processes.get(base)
-            known = process, self._add_process(base) if index is None else index, process.thread_id
+            known = _Known(process, self._add_process(base) if index is None else index, process.thread_id)
         self._known[id(process)] = known
         return known
 

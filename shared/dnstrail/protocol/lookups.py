@@ -54,7 +54,7 @@ Owner = tuple[_Short, Annotated[int, msgspec.Meta(ge=0)]]  # (host, cgroup): who
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TRAILS)]
 
 
-class RefusedError(DnstrailError):
+class RefusedRequestError(DnstrailError):
     """A request that the cache refuses; `code` is one of the error codes of this module.
 
     `history` is False if the cache no longer knows everything about the time of the request. `asked` is the last
@@ -71,8 +71,8 @@ class RefusedError(DnstrailError):
 
 
 def _name_of_operation(class_name: str) -> str:
-    """Return the name on the wire: `GetMany` is "get_many"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
+    """Return the name on the wire: `GetManyRequest` is "get_many"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name.removesuffix("Request")).lower()
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_name_of_operation):
@@ -97,7 +97,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
             RefusedError: a value is outside its limits; the text names it.
         """
         if len(self.after) > MAX_MARKS:
-            raise RefusedError(BAD_REQUEST, f"{len(self.after)} marks; {MAX_MARKS} at most")
+            raise RefusedRequestError(BAD_REQUEST, f"{len(self.after)} marks; {MAX_MARKS} at most")
 
 
 class _AtTime(Request, frozen=True, kw_only=True):
@@ -109,9 +109,9 @@ class _AtTime(Request, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.at is not None and not math.isfinite(self.at):
-            raise RefusedError(BAD_REQUEST, "at is no time: epoch seconds are expected")
+            raise RefusedRequestError(BAD_REQUEST, "at is no time: epoch seconds are expected")
         if self.at is not None and self.at_ns is not None:
-            raise RefusedError(BAD_REQUEST, "at and at_ns: one of them names the time")
+            raise RefusedRequestError(BAD_REQUEST, "at and at_ns: one of them names the time")
 
 
 class _AboutConnection(_AtTime, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ class _AboutConnection(_AtTime, frozen=True, kw_only=True):
         return replace(described, host=self.host) if self.host else described
 
 
-class Get(_AboutConnection, frozen=True, kw_only=True):
+class GetRequest(_AboutConnection, frozen=True, kw_only=True):
     """One key; `at`, `at_ns` or `event` selects the image of a past time. Replies with the related names and addresses.
 
     The name of the connection comes first.
@@ -155,7 +155,7 @@ class Get(_AboutConnection, frozen=True, kw_only=True):
         return connection if connection.fields else None
 
 
-class GetMany(_AtTime, frozen=True, kw_only=True):
+class GetManyRequest(_AtTime, frozen=True, kw_only=True):
     """Up to 1,024 keys. Replies with one result for each key, in their order; nil for a key without data."""
 
     keys: tuple[Any, ...]  #: names and addresses
@@ -168,7 +168,7 @@ class GetMany(_AtTime, frozen=True, kw_only=True):
             _check_key(key)
 
 
-class Trail(_AboutConnection, frozen=True, kw_only=True):
+class TrailRequest(_AboutConnection, frozen=True, kw_only=True):
     """One key, and the connection to explain. Replies with at most `limit` ranked paths from questions to the key."""
 
     key: Any  #: a name or an address as text
@@ -203,7 +203,7 @@ class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return _connection(self.process, self.container, self.client, self.port, self.source_port)
 
 
-class Rank(_AtTime, frozen=True, kw_only=True):
+class RankRequest(_AtTime, frozen=True, kw_only=True):
     """Up to 1,024 connections. Replies with the names of each one, the likeliest first; [] where none is known."""
 
     connections: tuple[ConnectionTo, ...]  #: what is known of each connection
@@ -213,7 +213,7 @@ class Rank(_AtTime, frozen=True, kw_only=True):
         _check_count("connections", len(self.connections))
 
 
-class Connections(Request, frozen=True, kw_only=True):
+class ConnectionsRequest(Request, frozen=True, kw_only=True):
     """The open connections, page by page, of one process, container or host if it is named.
 
     Replies with `connections`, with `next`, the cursor of the next page ("" at the end), and with `hosts`, the number
@@ -228,27 +228,27 @@ class Connections(Request, frozen=True, kw_only=True):
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR, pattern=r"^([0-9]{1,19} [0-9]{1,19})?\Z")] = ""
 
 
-class Schema(Request, frozen=True):
+class SchemaRequest(Request, frozen=True):
     """The shape of a result, as tracee's data source describes it."""
 
 
-class Keys(Request, frozen=True):
+class KeysRequest(Request, frozen=True):
     """The types of key that `get` accepts."""
 
 
-class Version(Request, frozen=True):
+class VersionRequest(Request, frozen=True):
     """The version of the schema."""
 
 
-class Stats(Request, frozen=True):
+class StatsRequest(Request, frozen=True):
     """The counters of every hop."""
 
 
-class Health(Request, frozen=True):
+class HealthRequest(Request, frozen=True):
     """The state of the cache and of the probes that feed it."""
 
 
-class Dump(Request, frozen=True, kw_only=True):
+class DumpRequest(Request, frozen=True, kw_only=True):
     """The records of the image, page by page.
 
     Replies with `records`, each with its question, party, owner, `edges` and answers, and with `next`, as for
@@ -259,7 +259,7 @@ class Dump(Request, frozen=True, kw_only=True):
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR)] = ""
 
 
-class Lost(Request, frozen=True, kw_only=True):
+class LostRequest(Request, frozen=True, kw_only=True):
     """A worker's report of what it has missed since its start, by event name or reason (`LOSS_REASONS`)."""
 
     worker: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""  #: name of the worker
@@ -269,12 +269,12 @@ class Lost(Request, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.worker:
-            raise RefusedError(BAD_REQUEST, "lost without the name of a worker")
+            raise RefusedRequestError(BAD_REQUEST, "lost without the name of a worker")
         if unknown := self.lost.keys() - {*NAMES, TURN, *LOSS_REASONS}:
-            raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
+            raise RefusedRequestError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
 
 
-class Join(Request, frozen=True, kw_only=True):
+class JoinRequest(Request, frozen=True, kw_only=True):
     """A worker's membership in a group, for three seconds. Replies with all members of the group.
 
     `epoch` is that of the last reply whose changes the worker has taken in. `progress` then includes the turns that it
@@ -316,7 +316,7 @@ def encode_data(data: object, *, complete: bool = True, history: bool = True) ->
     return _ENCODE(reply if history else {**reply, "history": False})
 
 
-def encode_error(refused: RefusedError, *, complete: bool = True) -> bytes:
+def encode_error(refused: RefusedRequestError, *, complete: bool = True) -> bytes:
     """Encode a refusal; it contains `complete` and `history` only where they are false."""
     refusal = {"v": VERSION, "ok": False, "error": refused.code, "message": str(refused)}
     flags = {"complete": complete, "history": refused.history}
@@ -333,28 +333,28 @@ def decode_request(body: bytes) -> Request:
     fields = _decode_map(body)
     operation = OPERATIONS.get(op) if isinstance(op := fields.get("op"), str) else None
     if operation is None:
-        raise RefusedError(BAD_REQUEST, f"unknown op {op!r:.40}; known: {', '.join(OPERATIONS)}")
+        raise RefusedRequestError(BAD_REQUEST, f"unknown op {op!r:.40}; known: {', '.join(OPERATIONS)}")
     try:
         return msgspec.convert(fields, operation)
     except msgspec.ValidationError as error:
-        raise RefusedError(BAD_REQUEST, str(error)) from error
+        raise RefusedRequestError(BAD_REQUEST, str(error)) from error
 
 
 def _decode_map(body: bytes) -> dict[str, Any]:
     """Return the fields of a request of this version, within the limits on size and nesting."""
     if len(body) > MAX_MESSAGE:
-        raise RefusedError(BAD_REQUEST, f"a message of {len(body)} bytes; {MAX_MESSAGE} at most")
+        raise RefusedRequestError(BAD_REQUEST, f"a message of {len(body)} bytes; {MAX_MESSAGE} at most")
     try:
         fields = unpack(body)
     except BadMessage as error:
-        raise RefusedError(BAD_REQUEST, str(error)) from error
+        raise RefusedRequestError(BAD_REQUEST, str(error)) from error
     if not isinstance(fields, dict):
-        raise RefusedError(BAD_REQUEST, "a request is a MessagePack map")
+        raise RefusedRequestError(BAD_REQUEST, "a request is a MessagePack map")
     if _nesting(fields) > MAX_NESTING:
-        raise RefusedError(BAD_REQUEST, f"nested deeper than {MAX_NESTING}")
+        raise RefusedRequestError(BAD_REQUEST, f"nested deeper than {MAX_NESTING}")
     version = fields.get("v")
     if version != VERSION or version is True:
-        raise RefusedError(UNSUPPORTED_VERSION, f"v is {version!r:.40}; this cache speaks {VERSION}")
+        raise RefusedRequestError(UNSUPPORTED_VERSION, f"v is {version!r:.40}; this cache speaks {VERSION}")
     return fields
 
 
@@ -366,19 +366,21 @@ def _connection(
 
 def _check_key(key: object) -> None:
     if not isinstance(key, str):
-        raise RefusedError(KEY_NOT_SUPPORTED, f"queried key is not supported: {type(key).__name__}, not a string")
+        raise RefusedRequestError(
+            KEY_NOT_SUPPORTED, f"queried key is not supported: {type(key).__name__}, not a string"
+        )
     if (size := len(key.encode())) > MAX_KEY:
-        raise RefusedError(BAD_REQUEST, f"a key of {size} bytes; {MAX_KEY} at most")
+        raise RefusedRequestError(BAD_REQUEST, f"a key of {size} bytes; {MAX_KEY} at most")
 
 
 def _check_count(name: str, count: int) -> None:
     if count > MAX_KEYS:
-        raise RefusedError(BAD_REQUEST, f"{count} {name}; {MAX_KEYS} at most")
+        raise RefusedRequestError(BAD_REQUEST, f"{count} {name}; {MAX_KEYS} at most")
 
 
 def _check_address(name: str, text: str | None) -> None:
     if text is not None and address_text(text) is None:
-        raise RefusedError(BAD_REQUEST, f"{name} is no address")
+        raise RefusedRequestError(BAD_REQUEST, f"{name} is no address")
 
 
 def _nesting(fields: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT
-from dnstrail.protocol.lookups import Join, RefusedError
+from dnstrail.protocol.lookups import JoinRequest, RefusedRequestError
 from dnstrail.protocol.members import EXPIRY, Progress, Work
 from dnstrail_cache.groups.group_stats import group_stats
 from dnstrail_cache.groups.groups import (
@@ -31,7 +31,7 @@ EXIT = SCHED_PROCESS_EXIT, Captured(1, process=Process(1))
 
 
 def join(groups, worker, now=BEGIN, *, group="g", user=1000, leave=False, progress=(), epoch=0):
-    request = Join(group=group, worker=worker, user=user, leave=leave, progress=progress, epoch=epoch)
+    request = JoinRequest(group=group, worker=worker, user=user, leave=leave, progress=progress, epoch=epoch)
     return groups.join(request, now)
 
 
@@ -218,7 +218,7 @@ def test_100_000_names_take_no_work_away(groups):
     for number in range(100_000):
         try:
             join(groups, f"name {number}")
-        except RefusedError:
+        except RefusedRequestError:
             refused += 1
     assert refused == groups.counters["join_refused"] == 100_000 - (MAX_MEMBERS - 1)
     assert "honest" in living(join(groups, "honest"))
@@ -230,7 +230,7 @@ def test_one_that_has_left_gives_way_to_a_new_member(groups):
     for number in range(MAX_MEMBERS):
         join(groups, f"name {number}")
     epoch = join(groups, "name 5", leave=True).epoch
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedRequestError):
         join(groups, "new")
     for number in {*range(MAX_MEMBERS)} - {5}:
         join(groups, f"name {number}", epoch=epoch)
@@ -262,7 +262,7 @@ def test_groups_are_bounded(groups, most, users):
     """A user has at most 8 groups, and all users have 64; a group without members makes room."""
     for number in range(most):
         join(groups, "a", group=f"g{number}", user=users[number % len(users)])
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedRequestError):
         join(groups, "a", group="more", user=users[0])
     assert groups.counters["join_refused"] == 1
     assert living(join(groups, "a", BEGIN + EXPIRY, group="more", user=users[0])) == {"a"}
@@ -326,7 +326,7 @@ def test_a_bad_join_is_refused(fields):
 def test_members_that_have_left_are_counted_apart(groups):
     """The shares are those of living members."""
     join(groups, "a")
-    groups.join(Join(group="g", worker="b", user=1, work=Work(handled=5)), BEGIN)
+    groups.join(JoinRequest(group="g", worker="b", user=1, work=Work(handled=5)), BEGIN)
     join(groups, "a", leave=True)
     stats = group_stats(groups.living(BEGIN), [])
     assert stats["g of user 1000"] == {"epoch": FIRST + 2, "left": 1, "members": {}}
@@ -338,15 +338,15 @@ def test_the_starts_that_members_report_are_bounded():
 
     def report(user, worker, count):
         progress = tuple(Progress(f"{number}", 0, 1) for number in range(count))
-        return groups.join(Join(group="g", worker=worker, progress=progress, user=user), 10.0)
+        return groups.join(JoinRequest(group="g", worker=worker, progress=progress, user=user), 10.0)
 
     for user in (1, 2):
         for number in range(MAX_STARTS_OF_USER // 4096):
             report(user, f"w{number}", 4096)
-        with pytest.raises(RefusedError, match="no room"):
+        with pytest.raises(RefusedRequestError, match="no room"):
             report(user, "further", 1)
         report(user, "w0", 4096)
-    with pytest.raises(RefusedError, match="no room"):
+    with pytest.raises(RefusedRequestError, match="no room"):
         report(3, "w", 1)
     report(3, "w", 0)
     assert groups.counters["join_refused"] == 3

@@ -7,7 +7,7 @@ import pytest
 from builders.binding_helpers import APP, OTHER, SHARED, Host
 from builders.dns_builders import t
 from dnstrail.captured import Process
-from dnstrail.protocol.lookups import Connections, RefusedError, decode_request, encode_request
+from dnstrail.protocol.lookups import ConnectionsRequest, RefusedRequestError, decode_request, encode_request
 from dnstrail_cache.lookups import open_connections
 from dnstrail_cache.lookups.answers import answer
 from dnstrail_cache.state.cache_state import CacheState
@@ -37,7 +37,7 @@ def state(host):
 
 
 def page(state, **fields):
-    return answer(Connections(**fields), state)
+    return answer(ConnectionsRequest(**fields), state)
 
 
 def listed(state, **fields):
@@ -140,5 +140,5 @@ def test_a_page_ends_in_time(host, state):
 @pytest.mark.parametrize("cursor", ["x", "1", "1 2 3", "-1 2", "1 2\n", "٣ ٣", "9" * 41])
 def test_a_wrong_cursor_is_refused(cursor):
     """A cursor that no page contained is refused."""
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedRequestError):
         decode_request(encode_request("connections", cursor=cursor))

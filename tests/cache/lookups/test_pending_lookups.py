@@ -8,10 +8,10 @@ import zmq
 
 from dnstrail.image import Bounds
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Get, RefusedError
+from dnstrail.protocol.lookups import GetRequest, RefusedRequestError
 from dnstrail.protocol.turn_follower import _FAR_AHEAD, TurnFollower
 from dnstrail_cache.lookups.pending_lookups import PendingLookup, PendingLookups, is_complete
-from dnstrail_cache.state.skipped_turns import SkippedTurns
+from dnstrail_cache.losses.skipped_turns import SkippedTurns
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until, wait_until_seen
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
@@ -223,9 +223,9 @@ def test_the_bytes_of_waiting_lookups_are_bounded(waiting, further, message):
     turns.turn(Turn("s", 0, {}, live=False, now=0))
     pending = PendingLookups()
     for client in waiting:
-        pending.add(PendingLookup(Served(client, BODY), Get(key="a", after=(("s", 1),)), 1.0))
-    refused = PendingLookup(Served(further[0], b"x"), Get(key="a", after=(("s", 1),)), 2.0)
-    with pytest.raises(RefusedError, match=message) as error:
+        pending.add(PendingLookup(Served(client, BODY), GetRequest(key="a", after=(("s", 1),)), 1.0))
+    refused = PendingLookup(Served(further[0], b"x"), GetRequest(key="a", after=(("s", 1),)), 2.0)
+    with pytest.raises(RefusedRequestError, match=message) as error:
         pending.add(refused)
     assert error.value.code == "overloaded"
     assert len(taken(pending, turns, 1.0)) == len(waiting)
@@ -240,7 +240,7 @@ def test_ready_lookups_leave_the_queue():
     pending = PendingLookups()
     waits = {"reached": (0, 10.0), "out of patience": (5, 1.0), "waits": (5, 10.0), "at its end": (5, 2.0)}
     for name, (turn, deadline) in waits.items():
-        pending.add(PendingLookup(Served(b"c"), Get(key=name, after=(("s", turn),)), deadline))
+        pending.add(PendingLookup(Served(b"c"), GetRequest(key=name, after=(("s", turn),)), deadline))
     ready = [(lookup.request.key, complete) for lookup, complete in taken(pending, turns, 2.0)]
     assert ready == [("reached", True), ("out of patience", False), ("at its end", False)]
     assert len(pending) == 1
@@ -273,4 +273,4 @@ def test_all_marks_have_to_be_reached(marks, complete):
     """A mark out of reach decides first, then one that is not reached yet."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
-    assert is_complete(Get(key="a", after=tuple(marks)), turns, SkippedTurns()) is complete
+    assert is_complete(GetRequest(key="a", after=tuple(marks)), turns, SkippedTurns()) is complete

@@ -7,7 +7,7 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Health, Stats
+from dnstrail.protocol.lookups import HealthRequest, StatsRequest
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.lookups.answers import answer
 from dnstrail_cache.state.cache_state import CacheState
@@ -86,7 +86,7 @@ def turn(state, clock):
 
 
 def health(state):
-    return answer(Health(), state)
+    return answer(HealthRequest(), state)
 
 
 def test_a_probe_that_is_killed_is_reported(state, clock, turn):
@@ -194,4 +194,4 @@ def test_a_probe_beyond_the_bound_harms_nobody(clock):
     assert (state.status, dict(state.image.admission.doubts._hosts)) == (before, doubts)
     assert (len(state.image), state.follower.lost, state.applied) == (0, {}, {})
     assert state.counters == {"probes_refused": 1, "refused_events": 1}
-    assert answer(Stats(), state)["lost"]["bus"] == {"refused_events": 1}
+    assert answer(StatsRequest(), state)["lost"]["bus"] == {"refused_events": 1}

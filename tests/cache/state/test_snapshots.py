@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from dnstrail.image import Bounds, Image
 from dnstrail.image.saved import saved_records
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Join
+from dnstrail.protocol.lookups import JoinRequest
 from dnstrail.protocol.members import Progress
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.state import snapshots
@@ -134,9 +134,11 @@ def test_a_restart_knows_how_far_the_signature_workers_were(path, clock):
     state = new_state(clock)
     hear(state, 0, "a.example")
     progress = (Progress("s", 0, 7),)
-    state.groups.join(Join(group="g", worker="worker", progress=progress), clock.monotonic())
+    state.groups.join(JoinRequest(group="g", worker="worker", progress=progress), clock.monotonic())
     saved(path, state)
-    [member, _] = restarted(path, clock).groups.join(Join(group="g", worker="another"), clock.monotonic()).members
+    [member, _] = (
+        restarted(path, clock).groups.join(JoinRequest(group="g", worker="another"), clock.monotonic()).members
+    )
     assert (member.worker, member.progress, member.left) == ("worker", progress, True)
 
 

@@ -15,10 +15,18 @@ from dnstrail.image import Circumstances, Image
 from dnstrail.image.saved import saved_records
 from dnstrail.protocol.turn_follower import Position
 from dnstrail_cache.state.snapshots import save
-from dnstrail_cache.state.state_file import MAGIC, MOST_BYTES, Header, StateRefused, StateWriter, blocks_of, read_state
+from dnstrail_cache.state.state_file import (
+    MAGIC,
+    MOST_BYTES,
+    StateHeader,
+    StateRefused,
+    StateWriter,
+    blocks_of,
+    read_state,
+)
 from live.workers import short_folder
 
-HEADER = Header(5, {"start": Position(3, {"net_packet_dns": 2}, {"net_packet_dns": 7})})
+HEADER = StateHeader(5, {"start": Position(3, {"net_packet_dns": 2}, {"net_packet_dns": 7})})
 
 
 @pytest.fixture

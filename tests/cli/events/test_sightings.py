@@ -8,10 +8,9 @@ import pytest
 
 from dnstrail.captured import CLIENT, SERVER, Captured, Flow, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Event
-from dnstrail_cli.events.output import Output, OutputSettings, parse_output
+from dnstrail_cli.events.output import WINDOW as HELD
+from dnstrail_cli.events.output import EventOutput, OutputSettings, SortWindow, parse_output
 from dnstrail_cli.events.sightings import MOST, WINDOW, ClientSightings
-from dnstrail_cli.events.sort_window import WINDOW as HELD
-from dnstrail_cli.events.sort_window import SortWindow
 from live.workers import FakeClock, response
 
 HERE, STUB = bytes([127, 0, 0, 1]), bytes([127, 0, 0, 53])
@@ -119,7 +118,7 @@ class Printed(list):
 def test_output_passes_events_through_its_stages():
     """An output shows each message once, sorts, and prints the rest at its end."""
     clock, printed = FakeClock(), Printed()
-    output = Output(printed, clock, once=True, sort=True)
+    output = EventOutput(printed, clock, once=True, sort=True)
     output.emit(query(6, APP, port=9))
     output.emit(answer(5, RESOLVER))
     output.emit(answer(5.01, APP))

@@ -11,7 +11,7 @@ from rich.console import Console
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.protocol.batches import unpack
 from dnstrail.protocol.lookups import encode_data
-from dnstrail_cli.lookups.connection_table import age_text, connection_table
+from dnstrail_cli.lookups.tables import age_text, connection_table
 from live.processes import PATIENCE, dnstrail, started
 from live.workers import answering, short_folder
 

@@ -13,7 +13,7 @@ from builders.capture_files import pcap
 from builders.dnstap_builders import START, STOP, WHOLE, framed, tap
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.settings import DnsCache
-from dnstrail_cli.lookups.capture_lookup import CaptureLookup
+from dnstrail_cli.lookups.capture_backend import CaptureLookup
 from dnstrail_probe.registry import open_source
 from live.processes import dnstrail, run_dir
 from live.workers import response

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail_cli.lookups.key_argument import check_keys
+from dnstrail_cli.lookups.lookup import check_keys
 from live.processes import dnstrail
 
 REFUSED = {

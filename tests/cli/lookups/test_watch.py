@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from rich.console import Console
 
-from dnstrail_cli.lookups.live_table import numbers, rate_table, rate_tables, show_live
+from dnstrail_cli.lookups.tables import numbers, rate_table, rate_tables, show_live
 from live.processes import PATIENCE, started
 from live.workers import FakeClock, cache, short_folder
 

@@ -10,7 +10,7 @@ import dnstrail_probe
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.process.clock import SystemClock
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.pipeline.options import MEMORY, Run
+from dnstrail_cli.pipeline.options import MEMORY, PipelineRun
 from dnstrail_cli.pipeline.run import make_plan
 
 FILE = str(Path(dnstrail_probe.__file__).parent / "sources/demo.pcap")
@@ -34,7 +34,7 @@ def test_the_settings_of_the_cache(tmp_path, capture, given, settings, size, gra
     config = tmp_path / "dnstrail.toml"
     config.write_text(f"[cache]\n{settings}\n")
     config.chmod(0o600)
-    run = Run(
+    run = PipelineRun(
         capture=capture,
         run_dir=None,
         dnscache=given,

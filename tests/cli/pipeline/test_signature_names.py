@@ -16,7 +16,7 @@ import pytest
 from dnstrail.errors import SettingsError
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.privileges import User
-from dnstrail_cli.pipeline.signature_names import PATIENCE, signature_names
+from dnstrail_cli.pipeline.selection import PATIENCE, signature_names
 from dnstrail_signatures.loading.load import find, load
 from live.processes import dnstrail, run_dir
 

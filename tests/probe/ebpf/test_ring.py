@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.ebpf.ring import Ring
+from dnstrail_probe.ebpf.ring import RingBuffer
 from live import ring_writer
 from live.processes import PATIENCE
 from live.workers import wait_until
@@ -34,11 +34,11 @@ def file() -> Iterator[int]:
 
 
 @contextmanager
-def opened(file: int, at: int = 0) -> Iterator[Ring]:
+def opened(file: int, at: int = 0) -> Iterator[RingBuffer]:
     """Open a ring that was read and written up to a position."""
     os.pwrite(file, struct.pack("Q", at), 0)
     os.pwrite(file, struct.pack("Q", at), PAGE)
-    ring = Ring(file, SIZE)
+    ring = RingBuffer(file, SIZE)
     yield ring
     ring.close()
 

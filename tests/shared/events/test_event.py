@@ -9,7 +9,7 @@ from builders.costly import COSTLY, calls_in
 from builders.dns_builders import A, asked, by_hand, record, response_to, wire
 from builders.hostile import ONE, QUESTION, P
 from dnstrail.captured import ASKER_SEEN, Captured, Flow
-from dnstrail.dns import Record
+from dnstrail.dns import ResourceRecord
 from dnstrail.dns.whole_message import MAX_READS, MAX_RECORDS
 from dnstrail.events import NET_PACKET_DNS, Event, Question
 
@@ -26,7 +26,7 @@ def test_an_event_has_the_question_and_the_answers_of_a_response() -> None:
     """Question and answers are in the form of lookups; types are numbers."""
     response = event(response_to("A.com", "A.com CNAME B.net", "B.net A 1.1.1.1 ttl=7", "B.net TXT x"))
     assert response.question == Question("a.com", 1, 1)
-    assert response.answers == (Record("a.com", 5, 300, "b.net"), Record("b.net", 1, 7, "1.1.1.1"))
+    assert response.answers == (ResourceRecord("a.com", 5, 300, "b.net"), ResourceRecord("b.net", 1, 7, "1.1.1.1"))
     assert response.dns is not None
     assert (len(response.dns.answer), response.dns_error) == (3, "")
 
@@ -51,7 +51,7 @@ def test_a_message_without_one_question_has_no_question(payload: bytes, question
 def test_a_damaged_response_has_the_answers_before_the_damage() -> None:
     """The answers before a damage are read."""
     whole = by_hand(QUESTION, record(P, A, ONE), record(P, A, ONE))
-    assert event(whole[:-1]).answers == (Record("q.example", 1, 300, "1.1.1.1"),)
+    assert event(whole[:-1]).answers == (ResourceRecord("q.example", 1, 300, "1.1.1.1"),)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.tracee import event_map
 from dnstrail_cache.feed.feeder import TOPICS
-from dnstrail_cli.events.selection import select
+from dnstrail_cli.pipeline.selection import select
 from dnstrail_cli.events.words import event_words
 from dnstrail_cli.pipeline.options import _complete_event_names
 from dnstrail_probe.ebpf import records

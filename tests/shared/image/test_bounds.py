@@ -16,9 +16,9 @@ from builders.trail_helpers import CLIENT
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
-from dnstrail.image.answer import Answer
+from dnstrail.image.admission import Copies
+from dnstrail.image.binding.arrivals import ReceivedAnswer
 from dnstrail.image.binding.namespaces import Namespaces
-from dnstrail.image.copies import Copies
 from dnstrail.image.parties import Doubts
 from dnstrail.image.queries import ANY, MAX_ALL_EDGES, Queries, Query
 from dnstrail.image.trails.server_names import ServerNameTable
@@ -302,8 +302,8 @@ def test_answers_that_wait_for_a_connection_count_by_their_relations() -> None:
     for number in range(30):
         host.asks(number / 10, f"n{number}", *addresses, by=Process(70 + number, thread_id=70 + number))
     part = next(iter(host.image.binder.waits._of.values()))
-    held = [arrival[0] for arrived in part.arrivals._of.values() for arrival in arrived]
-    assert len([one for one in held if isinstance(one, Answer)]) == 100 // (1 + 5)  # a query, and its answer
+    held = [arrival for arrived in part.arrivals._of.values() for arrival in arrived]
+    assert len([one for one in held if isinstance(one, ReceivedAnswer)]) == 100 // (1 + 5)  # a query, and its answer
     assert part.arrivals.held == host.image.binder.waits.held <= 100
     assert host.image.counters["evicted_questions"] > 0
     while part.arrivals.held:

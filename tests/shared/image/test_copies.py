@@ -6,7 +6,7 @@ import pytest
 
 from builders.talk import ADDRESSED, OWN, SERVERS, Talk, answer, back, there
 from dnstrail.image import FeedOutcome
-from dnstrail.image.copies import Copies
+from dnstrail.image.admission import Copies
 from dnstrail.image.queries import COPY
 
 PROXY = there(socket=11, namespace=2)

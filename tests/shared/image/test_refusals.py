@@ -11,7 +11,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import BusError, KeyNotSupported, LookupRefused
-from dnstrail.protocol.lookups import BAD_REQUEST, RefusedError, decode_request
+from dnstrail.protocol.lookups import BAD_REQUEST, RefusedRequestError, decode_request
 from live.workers import BOUND, answering, cache, open_bus, short_folder
 
 
@@ -28,7 +28,7 @@ def nested(depth):
 @pytest.mark.parametrize("depth", [4, 5, 500])
 def test_a_request_that_is_nested_too_deep_is_refused(depth):
     """A request with more than four nested maps and arrays is refused."""
-    with pytest.raises(RefusedError, match="nested deeper than 4") as caught:
+    with pytest.raises(RefusedRequestError, match="nested deeper than 4") as caught:
         decode_request(msgpack.packb({"v": 1, "op": "get", "key": "a", "more": nested(depth)}))
     assert caught.value.code == BAD_REQUEST
 

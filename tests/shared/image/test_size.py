@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders.dns_builders import response_to, t
 from dnstrail.image import Bounds, Circumstances, Image
-from dnstrail.image.wheel import Wheel
+from dnstrail.image.store import Wheel
 
 WEEK = 7 * 86400
 

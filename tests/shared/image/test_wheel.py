@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from builders.dns_builders import SECOND
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.holders import Host, Owner, Party
+from dnstrail.image.holders import HostPlaces, Owner, Party
 from dnstrail.image.record import Record, Root, Sighting
-from dnstrail.image.wheel import Wheel
+from dnstrail.image.store import Wheel
 
 NOW, LAG = 1_700_000_000 * SECOND + 1, 30 * SECOND
 
@@ -20,7 +20,7 @@ def record(due: int) -> Record:
     evidence = Evidence(1, None, b"", b"", matched=False, foreign=None)
     sighting = Sighting(0, due - LAG, 1, (0,), evidence)
     return Record(
-        Root("a", Party(("", "", 0, 0), Owner(("", "", 0), Host("", 0)))),
+        Root("a", Party(("", "", 0, 0), Owner(("", "", 0), HostPlaces("", 0)))),
         (("a", 1, "1.1.1.1"),),
         sighting,
         doubted=False,

@@ -10,7 +10,7 @@ from dnstrail.actor import actor_of_client
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import Batch, decode, encode
-from dnstrail.protocol.event_table import EventTable, ReceivedEvents
+from dnstrail.protocol.event_table import BatchTable, ReceivedEvents
 
 SHELL = Process(7, "sh", "/bin/sh", 1, 0, "c1", 70, 9, "web", "nginx", 3, 4, 5)
 OTHER = Process(8, "sh", "/bin/sh", container_id="c1", container_name="web", container_image="nginx")
@@ -114,7 +114,7 @@ def test_events_of_other_actors_are_skipped_without_being_decoded():
         Captured(4, query, Flow(server, 53, client, 4000)),
         Captured(5),
     ]
-    wire = EventTable(events).wire
+    wire = BatchTable(events).wire
     wire.events[0] = msgspec.Raw(msgspec.msgpack.encode((0, "no time")))
     found = ReceivedEvents(wire).select({"host", "container"}, OfBerta())
     assert found == [(place, events[place]) for place in (1, 2, 3)]

@@ -16,13 +16,13 @@ from dnstrail.protocol.lookups import (
     OPERATIONS,
     UNSUPPORTED_VERSION,
     ConnectionTo,
-    Get,
-    GetMany,
-    Lost,
-    Rank,
-    RefusedError,
+    GetManyRequest,
+    GetRequest,
+    LostRequest,
+    RankRequest,
+    RefusedRequestError,
     Request,
-    Trail,
+    TrailRequest,
     decode_request,
     encode_data,
     encode_error,
@@ -133,30 +133,30 @@ REFUSED = {
 
 MARK = ("start", 1)
 ACCEPTED = {
-    "get": (raw(), Get(key="a.com")),
-    "no name at all": (raw(key=""), Get(key="")),
-    "trail": (raw(op="trail"), Trail(key="a.com")),
-    "get_many": (raw(op="get_many", keys=["b", "a", "b"]), GetMany(keys=("b", "a", "b"))),
-    "no keys": (raw(op="get_many", keys=[]), GetMany(keys=())),
-    "all keys": (raw(op="get_many", keys=["a"] * 1024), GetMany(keys=("a",) * 1024)),
-    "the longest key": (raw(key="é" * 512), Get(key="é" * 512)),
-    "at": (raw(at=1.5), Get(key="a.com", at=1.5)),
-    "at a whole number": (raw(at=-3), Get(key="a.com", at=-3.0)),
-    "at_ns": (raw(at_ns=1_700_000_000_123_456_789), Get(key="a.com", at_ns=1_700_000_000_123_456_789)),
-    "at nil, at_ns": (raw(at=None, at_ns=-7), Get(key="a.com", at_ns=-7)),
-    "at nil": (raw(at=None), Get(key="a.com")),
-    "after": (raw(after=[MARK, ("b", 2)]), Get(key="a.com", after=(MARK, ("b", 2)))),
-    "owner": (raw(owner=["web1", 7]), Get(key="a.com", owner=("web1", 7))),
-    "all marks": (raw(after=[MARK] * 64), Get(key="a.com", after=(MARK,) * 64)),
-    "fields of later versions": (raw(new={"a": [[]]}), Get(key="a.com")),
+    "get": (raw(), GetRequest(key="a.com")),
+    "no name at all": (raw(key=""), GetRequest(key="")),
+    "trail": (raw(op="trail"), TrailRequest(key="a.com")),
+    "get_many": (raw(op="get_many", keys=["b", "a", "b"]), GetManyRequest(keys=("b", "a", "b"))),
+    "no keys": (raw(op="get_many", keys=[]), GetManyRequest(keys=())),
+    "all keys": (raw(op="get_many", keys=["a"] * 1024), GetManyRequest(keys=("a",) * 1024)),
+    "the longest key": (raw(key="é" * 512), GetRequest(key="é" * 512)),
+    "at": (raw(at=1.5), GetRequest(key="a.com", at=1.5)),
+    "at a whole number": (raw(at=-3), GetRequest(key="a.com", at=-3.0)),
+    "at_ns": (raw(at_ns=1_700_000_000_123_456_789), GetRequest(key="a.com", at_ns=1_700_000_000_123_456_789)),
+    "at nil, at_ns": (raw(at=None, at_ns=-7), GetRequest(key="a.com", at_ns=-7)),
+    "at nil": (raw(at=None), GetRequest(key="a.com")),
+    "after": (raw(after=[MARK, ("b", 2)]), GetRequest(key="a.com", after=(MARK, ("b", 2)))),
+    "owner": (raw(owner=["web1", 7]), GetRequest(key="a.com", owner=("web1", 7))),
+    "all marks": (raw(after=[MARK] * 64), GetRequest(key="a.com", after=(MARK,) * 64)),
+    "fields of later versions": (raw(new={"a": [[]]}), GetRequest(key="a.com")),
     "losses": (
         raw(op="lost", worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
-        Lost(worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
+        LostRequest(worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
     ),
-    "no connections": (rank([]), Rank(connections=())),
+    "no connections": (rank([]), RankRequest(connections=())),
     "connections": (
         rank([{"address": "::1", "process": 7, "port": 443, "later": 1}, {"address": "::2", "client": "::1"}], at=1),
-        Rank(
+        RankRequest(
             connections=(
                 ConnectionTo(address="::1", process=7, port=443),
                 ConnectionTo(address="::2", client="::1"),
@@ -166,9 +166,9 @@ ACCEPTED = {
     ),
     "all connections": (
         rank([{"address": "::1"}] * 1024),
-        Rank(connections=(ConnectionTo(address="::1"),) * 1024),
+        RankRequest(connections=(ConnectionTo(address="::1"),) * 1024),
     ),
-    "just nested enough": (raw(more=nested(3)), Get(key="a.com")),
+    "just nested enough": (raw(more=nested(3)), GetRequest(key="a.com")),
 }
 FIELDS = ("key", "keys", "at", "after", "connections", "client", "worker", "lost", "more")
 FREE = ("schema", "keys", "version", "stats", "health")
@@ -178,7 +178,7 @@ FREE = ("schema", "keys", "version", "stats", "health")
 def test_a_wrong_request_is_refused(case):
     """A wrong request is refused with its error code and a short text that names the fault."""
     body, code, text = REFUSED[case]
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RefusedRequestError) as caught:
         decode_request(body)
     assert caught.value.code == code
     assert text in str(caught.value)
@@ -206,7 +206,7 @@ def test_the_operations_of_this_version():
 def test_a_request_of_the_client_is_decoded():
     """A request that the client encodes is decoded to the same values."""
     body = encode_request("get_many", keys=["a", "b"], after=[MARK], at=2.5)
-    assert decode_request(body) == GetMany(keys=("a", "b"), at=2.5, after=(MARK,))
+    assert decode_request(body) == GetManyRequest(keys=("a", "b"), at=2.5, after=(MARK,))
 
 
 def test_replies_have_the_documented_form():
@@ -214,8 +214,8 @@ def test_replies_have_the_documented_form():
     assert msgpack.unpackb(encode_data([1])) == {"v": 1, "ok": True, "data": [1], "complete": True}
     assert msgpack.unpackb(encode_data(None, complete=False)) == {"v": 1, "ok": True, "data": None, "complete": False}
     refused = {"v": 1, "ok": False, "error": "overloaded", "message": "why"}
-    assert msgpack.unpackb(encode_error(RefusedError("overloaded", "why"))) == refused
-    assert msgpack.unpackb(encode_error(RefusedError("overloaded", "why"), complete=False)) == {
+    assert msgpack.unpackb(encode_error(RefusedRequestError("overloaded", "why"))) == refused
+    assert msgpack.unpackb(encode_error(RefusedRequestError("overloaded", "why"), complete=False)) == {
         **refused,
         "complete": False,
     }
@@ -225,7 +225,7 @@ def decodes_or_refuses(body):
     outcome: object
     try:
         outcome = isinstance(decode_request(body), Request)
-    except RefusedError as refused:
+    except RefusedRequestError as refused:
         outcome = refused.code
     assert outcome in {True, BAD_REQUEST, KEY_NOT_SUPPORTED, UNSUPPORTED_VERSION}
 
@@ -271,4 +271,4 @@ def test_any_fields_are_decoded_or_refused(fields):
 def test_every_reason_of_a_loss_is_accepted():
     """A report with one unknown reason would be refused whole: the cache knows the reasons of all workers."""
     lost = dict.fromkeys((NET_PACKET_DNS, TURN, *LOSS_REASONS), 1)
-    assert decode_request(raw(op="lost", worker="w", lost=lost)) == Lost(worker="w", lost=lost)
+    assert decode_request(raw(op="lost", worker="w", lost=lost)) == LostRequest(worker="w", lost=lost)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.first_seen import FirstSeen
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, FirstSeen, Once
 
 SECOND = 10**9
 
@@ -23,22 +20,26 @@ def test_the_entry_used_longest_ago_is_evicted():
 
 def test_a_gate_needs_enough_values_in_its_time():
     """The gate is reached with the last value that makes it complete; then the subject begins anew."""
-    bursts = Bursts(Gate(3, 2, 10.0), 8)
+    bursts = Bursts(BurstGate(3, 2, 10.0), 8)
     reached = [bursts.reached("s", value, at * SECOND) for at, value in enumerate(["a", "a", "b", "c", "d", "e"])]
     assert reached == [False, False, True, False, False, True]
 
 
 def test_a_gate_is_not_reached_by_slow_or_repeated_values():
     """Values outside of the time do not count, nor do repeated ones count as distinct."""
-    slow, same = Bursts(Gate(3, 3, 10.0), 8), Bursts(Gate(3, 2, 10.0), 8)
+    slow, same = Bursts(BurstGate(3, 3, 10.0), 8), Bursts(BurstGate(3, 2, 10.0), 8)
     assert not any(slow.reached("s", place, place * 6 * SECOND) for place in range(20))
     assert not any(same.reached("s", "a", place) for place in range(20))
-    assert [Bursts(Gate(1, distinct, 10.0), 8).reached("s", "a", 0) for distinct in (0, 1, 2)] == [True, True, False]
+    assert [Bursts(BurstGate(1, distinct, 10.0), 8).reached("s", "a", 0) for distinct in (0, 1, 2)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_repeated_values_do_not_hide_distinct_ones():
     """Values that come twice each reach the gate, if so many distinct ones come within the time."""
-    quick, slow = Bursts(Gate(3, 3, 10.0), 8), Bursts(Gate(3, 3, 10.0), 8)
+    quick, slow = Bursts(BurstGate(3, 3, 10.0), 8), Bursts(BurstGate(3, 3, 10.0), 8)
     values = ["a", "a", "b", "b", "c", "c"]
     reached = [quick.reached("s", value, at * SECOND) for at, value in enumerate(values)]
     assert reached == [False, False, False, False, True, False]
@@ -50,29 +51,29 @@ def test_a_distinct_value_counts_from_its_last_time():
     again = [("a", 0), ("b", 1), ("a", 20), ("b", 21), ("c", 22)]
     stale = [("a", 0), ("b", 1), ("c", 20), ("c", 21), ("c", 22)]
     for values, expected in ((again, [False] * 4 + [True]), (stale, [False] * 5)):
-        bursts = Bursts(Gate(3, 3, 10.0), 8)
+        bursts = Bursts(BurstGate(3, 3, 10.0), 8)
         assert [bursts.reached("s", value, at * SECOND) for value, at in values] == expected
 
 
 def test_the_times_of_a_gate_can_be_out_of_order():
     """Values count that are within the time before or after the last one; a clock that went back makes no burst."""
-    mixed = Bursts(Gate(3, 3, 10.0), 8)
+    mixed = Bursts(BurstGate(3, 3, 10.0), 8)
     assert [mixed.reached("s", at, at * SECOND) for at in (2, 0, 1)] == [False, False, True]
-    for gate, values in ((Gate(3, 1, 10.0), "aaa"), (Gate(1, 3, 10.0), "abc")):
+    for gate, values in ((BurstGate(3, 1, 10.0), "aaa"), (BurstGate(1, 3, 10.0), "abc")):
         back = Bursts(gate, 8)
         assert not any(back.reached("s", value, at * SECOND) for value, at in zip(values, (3600, 4000, 0), strict=True))
 
 
 def test_the_values_of_a_subject_are_bounded():
     """A subject has the times of the gate, and its distinct values, however many come."""
-    bursts = Bursts(Gate(4, 2, 1.0), 8)
+    bursts = Bursts(BurstGate(4, 2, 1.0), 8)
     assert not any(bursts.reached("s", at // 2, at * SECOND) for at in range(99))
     assert [len(each) for each in bursts.table.get("s")] == [4, 2]
 
 
 def test_subjects_do_not_share_a_gate():
     """Each subject has its own values, and the subjects are bounded."""
-    bursts = Bursts(Gate(2, 2, 10.0), 4)
+    bursts = Bursts(BurstGate(2, 2, 10.0), 4)
     assert not any(bursts.reached(subject, 1, 0) for subject in range(20))
     assert (len(bursts.table), bursts.table.evicted) == (4, 16)
 

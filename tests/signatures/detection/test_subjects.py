@@ -9,9 +9,7 @@ from dnstrail.captured import SERVER, Captured, Flow, Process
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
 from dnstrail.registered_domain import octets_below, registered_domain
 from dnstrail.testing import dns_query, dns_response
-from dnstrail_signatures.detection.covers import covered_by
-from dnstrail_signatures.detection.inner_address import is_inner, is_public
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.subjects import covered_by, is_inner, is_public, party_of
 
 CLIENT, SERVER_ADDRESS = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 53])
 THERE, BACK = Flow(CLIENT, 4000, SERVER_ADDRESS, 53), Flow(SERVER_ADDRESS, 53, CLIENT, 4000)

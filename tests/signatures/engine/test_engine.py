@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,9 +16,9 @@ from structlog.testing import capture_logs
 from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataSourceMissing, SettingsError
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
+from dnstrail.events import LOSS_REASONS, NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signal, Signature, SignatureMetadata
-from dnstrail_signatures.engine.engine import MAX_DEPTH, Engine
+from dnstrail_signatures.engine.engine import MAX_DEPTH, Engine, all_losses
 
 IN_CONTAINER = Process(1, "nginx", container_id="c0ffee")
 
@@ -317,3 +319,15 @@ def test_a_finding_on_a_finding_has_the_time_of_the_event(engine):
     second = made("SECOND", {"name": "FIRST"})
     engine(first, second).on_event(Event(NET_PACKET_DNS, Captured(7), difference=5))
     assert [event.timestamp for event in second.noted] == [12]
+
+
+def test_every_loss_of_a_worker_is_known_to_the_cache():
+    """Each reason that a worker reports is one that the cache accepts."""
+    engine = SimpleNamespace(
+        counters=Counter(errors=1, refused_events=6),
+        budget=SimpleNamespace(missed=Counter(a=2)),
+        unavailable=Counter(a=3),
+    )
+    lost = all_losses({NET_PACKET_DNS: 1}, engine, unnamed=4, undelivered=5)
+    assert lost.pop(NET_PACKET_DNS) == 1
+    assert set(lost) == {*LOSS_REASONS}

@@ -10,7 +10,7 @@ from dnstrail.protocol.batches import Batch, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import dns_response
 from dnstrail_signatures.events.conflict_feed import PATIENCE, ConflictFeed
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 from live.workers import FakeClock, Messages

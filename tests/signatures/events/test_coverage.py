@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.protocol.batches import Turn
-from dnstrail_signatures.events.coverage import WINDOW, Coverage
+from dnstrail_signatures.events.coverage import WINDOW, ProbeCoverage
 
 SECOND = 1_000_000_000
 
@@ -14,7 +14,7 @@ class FedCoverage:
     """A coverage that is fed by short words; the clock of each probe begins at 1000 s."""
 
     def __init__(self, said: str = "") -> None:
-        self.coverage = Coverage()
+        self.coverage = ProbeCoverage()
         self._now: dict[str, int] = {}
         self._turn: dict[str, int] = {}
         self._published: dict[str, int] = {}
@@ -128,7 +128,7 @@ def test_a_restarted_probe_begins_anew():
 
 def test_a_probe_without_totals():
     """A probe that does not count its events is taken to have published what arrived and what was lost on the way."""
-    coverage = Coverage()
+    coverage = ProbeCoverage()
     coverage.turn(Turn("s", 0, {}, True, 0), 0)
     coverage.batch("s", 6, 2)
     coverage.turn(Turn("s", 1, {}, True, 0, lost={"kernel": {"ring_full": 4}}), 2)
@@ -137,7 +137,7 @@ def test_a_probe_without_totals():
 
 def test_counters_that_decrease_do_not_count():
     """Counters that decrease add no loss, and no sum falls below zero."""
-    coverage = Coverage()
+    coverage = ProbeCoverage()
     coverage.turn(Turn("s", 0, {}, True, 0, lost={"kernel": {"ring_full": 9}}, published={"dns": 9}), 5)
     coverage.batch("s", 4, 0)
     coverage.turn(Turn("s", 1, {}, True, 0), 0)

@@ -12,7 +12,7 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.members import Work
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen

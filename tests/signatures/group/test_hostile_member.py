@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dnstrail.protocol.lookups import Join, RefusedError
+from dnstrail.protocol.lookups import JoinRequest, RefusedRequestError
 from dnstrail.protocol.members import EXPIRY, RENEWAL, Progress
 from dnstrail_signatures.group import share
 from model.group_world import TICK, World
@@ -28,8 +28,8 @@ class Hostile:
     def join(self, worker: str, first: int, last: int, **fields: Any) -> None:
         """Join, if there is room."""
         progress = (Progress(self.world.start, first, last),)
-        with suppress(RefusedError):
-            request = Join(group="group", user=1, worker=worker, progress=progress, **fields)
+        with suppress(RefusedRequestError):
+            request = JoinRequest(group="group", user=1, worker=worker, progress=progress, **fields)
             self.world.cache.join(request, self.world.now, self.world.reached)
 
 

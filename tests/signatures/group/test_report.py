@@ -8,7 +8,7 @@ import pytest
 from msgspec import convert, to_builtins
 from msgspec.msgpack import decode
 
-from dnstrail.protocol.lookups import MAX_MESSAGE, Join, decode_request, encode_data, encode_request
+from dnstrail.protocol.lookups import MAX_MESSAGE, JoinRequest, decode_request, encode_data, encode_request
 from dnstrail.protocol.members import Members, Progress
 from dnstrail_cache.groups.groups import MAX_MEMBERS, Groups
 from dnstrail_signatures.group.others import Others
@@ -33,7 +33,7 @@ class Worker:
         """Handle some starts up to a turn."""
         self.progress |= {start: Progress(start, first, last, max(last, 0) * 3, last * 10**9) for start in starts}
 
-    def request(self, *, leave: bool = False) -> Join:
+    def request(self, *, leave: bool = False) -> JoinRequest:
         """Return the next request, as the cache decodes it."""
         fields = to_builtins({"group": "g", "worker": self.name, **self.report.fields(self.progress)})
         body = encode_request("join", **fields, leave=leave)

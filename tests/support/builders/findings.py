@@ -15,7 +15,7 @@ from dnstrail.protocol.batches import Mark
 from dnstrail.signature import Finding as Report
 from dnstrail.signature import SignatureMetadata
 from dnstrail.tracee import finding_map
-from dnstrail_findings.finding import Finding, read_finding
+from dnstrail_findings.finding import ReceivedFinding, read_finding
 
 STAMP = 1_793_534_405_012_345_678  # 2026-11-01T12:00:05Z
 METADATA = SignatureMetadata(
@@ -76,7 +76,7 @@ def body_of(cause: Event | None = None, id_: str = "f1", metadata: SignatureMeta
     return packed
 
 
-def finding_of(cause: Event | None = None, id_: str = "f1", **data: Any) -> Finding:
+def finding_of(cause: Event | None = None, id_: str = "f1", **data: Any) -> ReceivedFinding:
     """Return a finding as the worker of findings reads it."""
     found = read_finding(body_of(cause, id_, **data))
     assert found is not None

@@ -147,7 +147,7 @@ def serve(address: str) -> None:
     datagrams.setsockopt(socket.SOL_SOCKET, _BUFFER, _LARGE)
     datagrams.bind((address, 53))
     with socket.create_server((address, 53), backlog=4096):
-        print("ready", flush=True)  # noqa: T201 - to the test
+        print("ready", flush=True)
         while True:
             asked, peer = datagrams.recvfrom(512)
             if asked and _is_blind(asked):
@@ -173,7 +173,7 @@ def ally(address: str) -> None:
     hearing.bind((ALLY, ALLY_PORT))
     forging.bind((address, 53))
     server = socket.create_server((address, 53))
-    print("ready", flush=True)  # noqa: T201 - to the test
+    print("ready", flush=True)
     while True:
         for ready in select.select([hearing, forging, server], [], [])[0]:
             if ready is server:
@@ -315,4 +315,4 @@ if __name__ == "__main__":
         ally(*arguments)
     else:
         address, what, count = arguments
-        print(json.dumps((exceed if role == "exceed" else command)(address, what, int(count))))  # noqa: T201 - to the test
+        print(json.dumps((exceed if role == "exceed" else command)(address, what, int(count))))

@@ -158,7 +158,7 @@ def serve(address: str) -> None:
     stranger.bind((stranger_of(address), 53))
     server = socket.create_server((address, 53))
     held: list[socket.socket] = []
-    print("ready", flush=True)  # noqa: T201 - to the test
+    print("ready", flush=True)
     while True:
         for ready in select.select([datagrams, server], [], [])[0]:
             if ready is datagrams:
@@ -257,7 +257,7 @@ def main(role: str, address: str) -> None:
         forger = ["unshare", "-Urn", sys.executable, "-m", "live.crafted_answers", "forger", address]
         subprocess.run(forger, check=True)
         forged = result(lambda: connect(4, address_of(_NAMES.index("a stream"))))
-        print(json.dumps({"forged": forged, **{name: ask(address, name) for name in CASES}}))  # noqa: T201 - to the test
+        print(json.dumps({"forged": forged, **{name: ask(address, name) for name in CASES}}))
 
 
 if __name__ == "__main__":

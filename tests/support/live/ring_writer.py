@@ -39,4 +39,4 @@ def write(ring: int, size: int, count: int) -> int:
 
 
 if __name__ == "__main__":
-    print(write(*map(int, sys.argv[1:])))  # noqa: T201 - its result
+    print(write(*map(int, sys.argv[1:])))

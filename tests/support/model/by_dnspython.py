@@ -14,7 +14,7 @@ import dns.rdatatype
 import msgspec
 from dns.rdtypes.svcbbase import ParamKey
 
-from dnstrail.dns import Message, Record, ServiceBinding, decode
+from dnstrail.dns import Message, ResourceRecord, ServiceBinding, decode
 from dnstrail.dns.names import address_text
 from dnstrail.dns.service_binding import MAX_HINTS
 from dnstrail.errors import BadMessage
@@ -45,10 +45,10 @@ def read_all(wire: bytes) -> dns.message.Message:
     return dns.message.from_wire(wire, one_rr_per_rrset=True, continue_on_error=True)
 
 
-def records_of(message: dns.message.Message) -> list[Record]:
+def records_of(message: dns.message.Message) -> list[ResourceRecord]:
     """Return the answers that can make relations."""
     return [
-        Record(text_of(rrset.name), int(rrset.rdtype), rrset.ttl, target_of(rrset[0]))
+        ResourceRecord(text_of(rrset.name), int(rrset.rdtype), rrset.ttl, target_of(rrset[0]))
         for rrset in message.answer
         if dns.rdatatype.to_text(rrset.rdtype) in READ and rrset.rdclass == dns.rdataclass.IN
     ]
@@ -111,5 +111,5 @@ def _differ(ours: Message | None, expected: Message) -> str:
     return ""
 
 
-def _with_ttls_of_dnspython(records: list[Record]) -> list[Record]:
+def _with_ttls_of_dnspython(records: list[ResourceRecord]) -> list[ResourceRecord]:
     return [record if record.ttl < 1 << 31 else msgspec.structs.replace(record, ttl=0) for record in records]

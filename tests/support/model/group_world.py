@@ -18,7 +18,7 @@ from dnstrail.captured import Captured, Process
 from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
+from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestError
 from dnstrail.protocol.members import Work
 from dnstrail_cache.groups.groups import Groups, SavedGroup
 from dnstrail_signatures.group.membership import Membership
@@ -44,7 +44,7 @@ class World:
         self.published: set[Event] = set()
         self.handled: Counter[Event] = Counter()
         self.cache_frozen = self.cache_full = False
-        self._requests: deque[tuple[Join, Callable[[dict[str, Any] | Exception], None]]] = deque()
+        self._requests: deque[tuple[JoinRequest, Callable[[dict[str, Any] | Exception], None]]] = deque()
         self._saved: list[SavedGroup] = []
         self._names = 0
 
@@ -95,7 +95,7 @@ class World:
                     msgspec.convert(msgspec.to_builtins(self._saved), list[SavedGroup]), self.now, self.now
                 )
 
-    def ask(self, request: Join, take: Callable[[dict[str, Any] | Exception], None]) -> bool:
+    def ask(self, request: JoinRequest, take: Callable[[dict[str, Any] | Exception], None]) -> bool:
         """Send a request to the cache, which answers at once unless it is frozen; return whether there is a cache."""
         if self.cache is not None:
             self._requests.append((request, take))
@@ -111,10 +111,10 @@ class World:
         """Return the last turn of a start, which the cache has received."""
         return self.turn if start == self.start else None
 
-    def _joined(self, cache: Groups, request: Join) -> dict[str, Any] | Exception:
+    def _joined(self, cache: Groups, request: JoinRequest) -> dict[str, Any] | Exception:
         try:
             return {"data": msgspec.to_builtins(cache.join(request, self.now, self.reached))}
-        except RefusedError as error:
+        except RefusedRequestError as error:
             return LookupRefused(error.code, str(error))
 
     def run(self, seconds: float) -> None:
@@ -223,7 +223,7 @@ class _Client:
         """Send a request; the reply to an earlier one is not read any more."""
         self._sent += 1
         self._reply = None
-        request = msgspec.convert({**fields, "op": op, "user": 1}, Join)
+        request = msgspec.convert({**fields, "op": op, "user": 1}, JoinRequest)
         return self._world.ask(request, partial(self._take, self._sent))
 
     def _take(self, number: int, reply: dict[str, Any] | Exception) -> None:

@@ -14,13 +14,11 @@ from dnstrail.image import FeedOutcome
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
-from dnstrail.protocol.catch_up import is_young
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.feed.doubt import EVERYBODY, Loser, losers
 from dnstrail_cache.feed.held_events import HeldEvent, HeldEvents
-from dnstrail_cache.feed.losses import SKIPPED
+from dnstrail_cache.losses.hops import EVERYBODY, SKIPPED, Loser, losers
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import TurnTimes
 
@@ -77,7 +75,7 @@ class Feeder:
             self._counted = began
             self._count_vanished()
         if state.live:
-            state.image.advance(state.now)
+            state.image.advance(state.stream.now())
         state.image.sweep(_SWEPT_AT_ONCE)
         return more
 
@@ -127,7 +125,7 @@ class Feeder:
         state = self._state
         if not state.live:
             return Stamps()
-        now, shift = state.now, state.stream.shift_of(start)
+        now, shift = state.stream.now(), state.stream.shift_of(start)
         if shift is None:
             newest = max((event.timestamp for event, _ in rows), default=now)
             shift = 0 if abs(now - newest) < SECOND else now - newest
@@ -168,7 +166,7 @@ class Feeder:
         turn = state.follower.last(start)
         if turn is None or not turn.live or now - self._emptied <= _BEHIND:
             return False
-        if state.now - stamp > _BEHIND * SECOND:
+        if state.stream.now() - stamp > _BEHIND * SECOND:
             self._late = now
         return now - self._late <= _BEHIND
 
@@ -183,14 +181,8 @@ class Feeder:
             self._apply_held(early)
 
     def _apply_held(self, held: HeldEvent) -> None:
-        apply_event(
-            self._state.image,
-            EFFECTS[held.topic],
-            held.event,
-            live=self._state.live,
-            stamp=held.stamp,
-            host=held.host,
-        )
+        state, effect = self._state, EFFECTS[held.topic]
+        apply_event(state.image, effect, held.event, live=state.live, stamp=held.stamp, host=held.host)
 
     def _end_turn(self, turn: Turn) -> Iterator[bool]:
         """Apply the events that were held until the turn ends, and pause after each few of them; then note the end."""
@@ -201,19 +193,10 @@ class Feeder:
         self._note_turn(turn)
 
     def _note_turn(self, turn: Turn) -> None:
-        state, was_live = self._state, self._state.live
-        state.heard(turn.host)
-        earlier = state.follower.last(turn.start)
-        state.follower.turn(turn, from_start=is_young(turn))
-        state.published.note(turn, earlier)
-        self._listener.turn(turn)
-        if turn.live:
-            state.stream.note_turn(turn)
-            if not was_live:
-                state.begin_live()
+        state = self._state
         now = state.clock.monotonic()
-        heard = state.turn_times.get(turn.start)
-        state.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
+        earlier = state.end_turn(turn, now)
+        self._listener.turn(turn)
         self._note_losses(turn, earlier)
         skipped = state.image.counters[SKIPPED]
         self._loss_reporter.note({**state.follower.lost, SKIPPED: skipped} if skipped else state.follower.lost, now)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dnstrail.probes import MOST_PROBES
-from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
+from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestError
 from dnstrail.protocol.members import EXPIRY, REMEMBERED, Members, Name, Progress
 from dnstrail_cache.groups.group import Group, Membership
 
@@ -50,7 +50,7 @@ class Groups:
         self._first_epoch = int(started * 1_000_000)  # greater than those of an earlier cache of this host
         self._groups: dict[GroupKey, Group] = {}
 
-    def join(self, request: Join, now: float, reached: Callable[[str], int | None] = lambda _: None) -> Members:
+    def join(self, request: JoinRequest, now: float, reached: Callable[[str], int | None] = lambda _: None) -> Members:
         """Begin, renew or end a membership, and return all members of its group.
 
         `reached` returns the last turn that the cache has received of a start: nobody has handled a later one. Where a
@@ -108,7 +108,7 @@ class Groups:
                     member = group.members[name] = Membership(now, left=epoch)
                     member.replace(progress, group.next_version())
 
-    def _holds(self, request: Join, now: float) -> bool:
+    def _holds(self, request: JoinRequest, now: float) -> bool:
         """Return whether this run holds what the worker reported before, so that it may report changes alone."""
         key = request.user, request.group
         self._expire(key, now)
@@ -116,7 +116,7 @@ class Groups:
         member = None if group is None else group.members.get(request.worker)
         return request.cache == self._name and member is not None and member.left is None
 
-    def _check_starts(self, request: Join) -> None:
+    def _check_starts(self, request: JoinRequest) -> None:
         """Refuse a report of further starts beyond the bounds.
 
         Raises:
@@ -132,7 +132,9 @@ class Groups:
             held[user == request.user] += sum(len(one.changed) for one in other.members.values())
         if held[True] + further > MAX_STARTS_OF_USER or held.total() + further > MAX_STARTS:
             self.counters["join_refused"] += 1
-            raise RefusedError(OVERLOADED, f"{held.total()} starts are reported; no room for {further} further ones")
+            raise RefusedRequestError(
+                OVERLOADED, f"{held.total()} starts are reported; no room for {further} further ones"
+            )
 
     def _is_settled(self, now: float) -> bool:
         return now - self._started >= EXPIRY
@@ -151,7 +153,9 @@ class Groups:
             self._drop_ended(user)
         if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
             self.counters["join_refused"] += 1
-            raise RefusedError(OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another")
+            raise RefusedRequestError(
+                OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another"
+            )
 
     def _drop_ended(self, user: int | str | None) -> None:
         """Drop groups without members until there is room for another group of a user: the oldest ones first."""
@@ -171,7 +175,7 @@ class Groups:
             dispensable = group.dispensable()
             if dispensable is None:
                 self.counters["join_refused"] += 1
-                raise RefusedError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
+                raise RefusedRequestError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
             del group.members[dispensable]
         group.epoch += 1
         member = group.members[name] = Membership(now)

@@ -17,28 +17,32 @@ from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
     SCHEMA,
-    Connections,
+    ConnectionsRequest,
     ConnectionTo,
-    Dump,
-    Get,
-    GetMany,
-    Health,
-    Join,
-    Keys,
-    Lost,
-    Rank,
-    RefusedError,
+    DumpRequest,
+    GetManyRequest,
+    GetRequest,
+    HealthRequest,
+    JoinRequest,
+    KeysRequest,
+    LostRequest,
+    RankRequest,
+    RefusedRequestError,
     Request,
-    Schema,
-    Stats,
-    Trail,
-    Version,
+    SchemaRequest,
+    StatsRequest,
+    TrailRequest,
+    VersionRequest,
 )
 from dnstrail.protocol.members import Members
-from dnstrail_cache.feed.losses import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
 from dnstrail_cache.groups.group_stats import failed_signatures, group_stats
-from dnstrail_cache.lookups.known_connection import KnownConnection, find_connection
-from dnstrail_cache.lookups.open_connections import ConnectionPage, page_of_connections
+from dnstrail_cache.lookups.open_connections import (
+    ConnectionPage,
+    KnownConnection,
+    find_connection,
+    page_of_connections,
+)
+from dnstrail_cache.losses.hops import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.dumps import Page
 
@@ -65,11 +69,11 @@ def answer(request: Request, _state: CacheState) -> Any:
     Raises:
         RefusedError: there are no data for the request.
     """
-    raise RefusedError(BAD_REQUEST, f"this cache has no answer to {type(request).__name__}")
+    raise RefusedRequestError(BAD_REQUEST, f"this cache has no answer to {type(request).__name__}")
 
 
 @answer.register
-def _get(request: Get, state: CacheState) -> LookupResult:
+def _get(request: GetRequest, state: CacheState) -> LookupResult:
     at = state.moment(request.at, request.at_ns, request.event)
     found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
@@ -79,7 +83,7 @@ def _get(request: Get, state: CacheState) -> LookupResult:
 
 
 @answer.register
-def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] | IncompleteHistory:
+def _get_many(request: GetManyRequest, state: CacheState) -> list[LookupResult | None] | IncompleteHistory:
     """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
     at = state.moment(request.at, request.at_ns, request.event)
     results = state.image.get_many(request.keys, now=state.now, at=at)
@@ -92,7 +96,7 @@ def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] 
 
 
 @answer.register
-def _trail(request: Trail, state: CacheState) -> Trails:
+def _trail(request: TrailRequest, state: CacheState) -> Trails:
     at = state.moment(request.at, request.at_ns, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
@@ -101,7 +105,7 @@ def _trail(request: Trail, state: CacheState) -> Trails:
 
 
 @answer.register
-def _rank(request: Rank, state: CacheState) -> list[list[str]]:
+def _rank(request: RankRequest, state: CacheState) -> list[list[str]]:
     """Rank the names of each different connection once, with bounded work; the reply has a bounded number of names.
 
     Beyond this work a connection gets the name to which it is bound, then the names of its address in the order of a
@@ -132,27 +136,27 @@ def _rank(request: Rank, state: CacheState) -> list[list[str]]:
 
 
 @answer.register
-def _connections(request: Connections, state: CacheState) -> ConnectionPage:
+def _connections(request: ConnectionsRequest, state: CacheState) -> ConnectionPage:
     return page_of_connections(request, state)
 
 
 @answer.register
-def _schema(_request: Schema, _state: CacheState) -> str:
+def _schema(_request: SchemaRequest, _state: CacheState) -> str:
     return SCHEMA
 
 
 @answer.register
-def _keys(_request: Keys, _state: CacheState) -> list[str]:
+def _keys(_request: KeysRequest, _state: CacheState) -> list[str]:
     return ["string"]
 
 
 @answer.register
-def _version(_request: Version, _state: CacheState) -> int:
+def _version(_request: VersionRequest, _state: CacheState) -> int:
     return 1
 
 
 @answer.register
-def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
+def _stats(_request: StatsRequest, state: CacheState) -> dict[str, Any]:
     workers, beyond = state.losses.counted(state.published.most_missed)
     return {
         "image": state.image_counters,
@@ -168,7 +172,7 @@ def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
 
 
 @answer.register
-def _health(_request: Health, state: CacheState) -> dict[str, Any]:
+def _health(_request: HealthRequest, state: CacheState) -> dict[str, Any]:
     """Report the status of probes and signatures, whether an event was applied (`fed`), and up to when (`now`)."""
     probes = state.probes
     return {
@@ -183,22 +187,24 @@ def _health(_request: Health, state: CacheState) -> dict[str, Any]:
 
 
 @answer.register
-def _dump(request: Dump, state: CacheState) -> Page:
+def _dump(request: DumpRequest, state: CacheState) -> Page:
     """Return one page. All addresses are unix sockets, so that a dump never leaves the host."""
     difference = state.stream.difference() if state.live else 0
     page = state.dumps.page(state.image, request.cursor, difference, state.clock.monotonic)
     if page is None:
-        raise RefusedError(BAD_REQUEST, "no dump has this cursor: it ended, or too many others began; begin again")
+        raise RefusedRequestError(
+            BAD_REQUEST, "no dump has this cursor: it ended, or too many others began; begin again"
+        )
     return page
 
 
 @answer.register
-def _lost(request: Lost, state: CacheState) -> None:
+def _lost(request: LostRequest, state: CacheState) -> None:
     state.losses.note(request.user, request.worker, request.lost)
 
 
 @answer.register
-def _join(request: Join, state: CacheState) -> Members:
+def _join(request: JoinRequest, state: CacheState) -> Members:
     return state.groups.join(request, state.clock.monotonic(), state.last_turn)
 
 
@@ -207,10 +213,10 @@ def _remembers(at: int | None, state: CacheState) -> bool:
     return at is None or state.image.remembers(at)
 
 
-def _not_found(key: str, at: int | None, state: CacheState, host: str | None) -> RefusedError:
+def _not_found(key: str, at: int | None, state: CacheState, host: str | None) -> RefusedRequestError:
     failure = state.image.failed(key, at, host)
     asked = None if failure is None else replace(failure.shown(state.wall(failure.stamp)), **_hidden(state))
-    return RefusedError(
+    return RefusedRequestError(
         DATA_NOT_FOUND,
         "requested data was not found",
         history=_remembers(at, state),

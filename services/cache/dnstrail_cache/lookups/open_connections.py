@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from dnstrail.captured import Process
+from dnstrail.connection import Connection
+from dnstrail.dns.names import address_text
 from dnstrail.image.binding.binder import connection_of
 from dnstrail.image.binding.bindings import Binding
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.result import EXPIRED
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.trail import state_of_answers
-from dnstrail.protocol.lookups import Connections
+from dnstrail.protocol.lookups import ConnectionsRequest, ConnectionTo
 from dnstrail_cache.state.cache_state import CacheState
 
+_LIGHT = 8  # connections that are searched in the time for one relation
 PAGE = 256  # connections of one page
 AT_ONCE = 0.005  # seconds for one page: events and other requests wait meanwhile
 RIVALS = 16  #: other names of one open connection -> the others are left out
 _NOBODY = Process()
+
+
+class KnownConnection(NamedTuple):
+    """A connection, the name to which it is bound ("" if none), and the time of its event (None: now).
+
+    `work` is the number of connections that were searched for it, divided by _LIGHT.
+    """
+
+    connection: Connection
+    bound: str
+    at: int | None
+    work: int = 0
+
+    def first(self, names: list[str]) -> list[str]:
+        """Return names with the bound one first."""
+        return list(dict.fromkeys([self.bound, *names])) if self.bound else names
+
+
+def find_connection(to: ConnectionTo, at: int | None, state: CacheState, *, search: bool) -> KnownConnection:
+    """Return a connection as the image knows it: as of the time at which it was bound, else as of its event.
+
+    A connection without a socket is searched among those to its address, if `search` says so.
+    """
+    moment = at if at is not None or to.event is None else state.moment(None, event=to.event)
+    bindings, address = state.image.binder.bindings, address_text(to.address) or ""
+    binding, work = None, 0
+    if to.socket:
+        binding = bindings.of_socket((_host_of(to, state), to.socket))
+    elif search:
+        binding = state.image.binder.find(address, to.connection, state.now if moment is None else moment)
+        work = bindings.searched(address) // _LIGHT
+    if binding is None or binding.opening.address != address:
+        return KnownConnection(to.connection, "", moment, work)
+    return KnownConnection(connection_of(binding.opening), binding.meant(binding.stamp).name, binding.stamp, work)
+
+
+def _host_of(to: ConnectionTo, state: CacheState) -> str:
+    """Return the name by which this cache knows the host of a connection; its client may know another one."""
+    turn = None if to.event is None else state.follower.last(to.event[0])
+    return to.host if turn is None else turn.host
 
 
 class OpenConnection(msgspec.Struct, frozen=True):
@@ -57,7 +102,7 @@ class ConnectionPage(msgspec.Struct, frozen=True):
     hosts: int
 
 
-def page_of_connections(request: Connections, state: CacheState) -> ConnectionPage:
+def page_of_connections(request: ConnectionsRequest, state: CacheState) -> ConnectionPage:
     """Return a page of the connections that were open at the first page, without those that ended meanwhile.
 
     The cursor contains the number of the last connection of the page before, and of the last one at the first page.
@@ -77,7 +122,7 @@ def page_of_connections(request: Connections, state: CacheState) -> ConnectionPa
     return ConnectionPage(found, "", hosts)
 
 
-def _is_asked_for(binding: Binding, request: Connections) -> bool:
+def _is_asked_for(binding: Binding, request: ConnectionsRequest) -> bool:
     process = binding.opening.process or _NOBODY
     return (
         request.host in (None, binding.opening.host)

@@ -6,9 +6,9 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from dnstrail.bus import ServedRequest
-from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request
+from dnstrail.protocol.lookups import OVERLOADED, RefusedRequestError, Request
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.state.skipped_turns import SkippedTurns
+from dnstrail_cache.losses.skipped_turns import SkippedTurns
 
 MAX_PENDING = 1024  #: waiting lookups -> `overloaded`
 MAX_PENDING_OF_CLIENT = 64  #: waiting lookups of one client -> `overloaded`
@@ -50,12 +50,14 @@ class PendingLookups:
         """
         client, size = lookup.served.client, len(lookup.served.body)
         if len(self) >= MAX_PENDING or self._bytes_of_client.total() + size > MAX_PENDING_BYTES:
-            raise RefusedError(OVERLOADED, f"{len(self)} lookups wait for their events already")
+            raise RefusedRequestError(OVERLOADED, f"{len(self)} lookups wait for their events already")
         if (
             self._of_client[client] >= MAX_PENDING_OF_CLIENT
             or self._bytes_of_client[client] + size > MAX_PENDING_BYTES_OF_CLIENT
         ):
-            raise RefusedError(OVERLOADED, f"{self._of_client[client]} lookups of this client wait for their events")
+            raise RefusedRequestError(
+                OVERLOADED, f"{self._of_client[client]} lookups of this client wait for their events"
+            )
         self._waiting.append(lookup)
         self._of_client[client] += 1
         self._bytes_of_client[client] += size

@@ -15,7 +15,7 @@ _WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two win
 _SLACK = SECOND // 500  # by which a shift through wall time may change: two clocks read one step
 
 
-class CacheClock:
+class CacheClock(StreamClock):
     """The clock of the cache, which never steps, in ns since the epoch.
 
     `shift_of` converts the times of one start of a probe: exactly through wall time if the probe states the boot id of
@@ -24,18 +24,14 @@ class CacheClock:
     """
 
     def __init__(self, clock: Clock, boot_id: str = "") -> None:
-        self._stream = StreamClock(clock)
+        super().__init__(clock)
         self._boot_id = boot_id
         self._differences: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # since, difference
         self._shifts: dict[str, _Shift] = {}
 
-    def now(self) -> int:
-        """Return the present time of the clock."""
-        return self._stream.now()
-
     def difference(self) -> int:
         """Return wall time minus the clock, and remember a step of wall time."""
-        difference = self._stream.difference()
+        difference = super().difference()
         if difference != self._differences[-1][1]:
             self._differences.append((self.now(), difference))
         return difference

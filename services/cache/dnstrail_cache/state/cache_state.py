@@ -13,17 +13,16 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.catch_up import SETTLED
+from dnstrail.protocol.catch_up import SETTLED, is_young
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
-from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import Position, TurnFollower
 from dnstrail_cache.groups.groups import Groups
+from dnstrail_cache.losses.skipped_turns import SkippedTurns
+from dnstrail_cache.losses.workers import Published, WorkerLosses
 from dnstrail_cache.state.cache_clock import CacheClock
 from dnstrail_cache.state.dumps import Dumps
 from dnstrail_cache.state.health import TurnTimes, silent_probes, status_of
-from dnstrail_cache.state.published import Published
-from dnstrail_cache.state.skipped_turns import SkippedTurns
 
 _ANSWERING = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
 
@@ -93,6 +92,20 @@ class CacheState:
     def live(self) -> bool:
         """True if one of the probes captures live traffic, or did so before a restart."""
         return self.begun or self.follower.live
+
+    def end_turn(self, turn: Turn, now: float) -> Turn | None:
+        """Note a turn that arrived to its end at a time (monotonic); return the turn before of its start, if any."""
+        was_live, earlier = self.live, self.follower.last(turn.start)
+        self.heard(turn.host)
+        self.follower.turn(turn, from_start=is_young(turn))
+        self.published.note(turn, earlier)
+        if turn.live:
+            self.stream.note_turn(turn)
+            if not was_live:
+                self.begin_live()
+        heard = self.turn_times.get(turn.start)
+        self.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
+        return earlier
 
     def begin_live(self) -> None:
         """Note that the stream is live from now on: the image knows nothing from before.

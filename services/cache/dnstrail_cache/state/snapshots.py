@@ -11,7 +11,7 @@ import structlog
 
 from dnstrail.image.saved import SavedRecord, restore, saved_records, without_later
 from dnstrail_cache.state.cache_state import CacheState
-from dnstrail_cache.state.state_file import Header, StateRefused, StateWriter, blocks_of, read_state
+from dnstrail_cache.state.state_file import StateHeader, StateRefused, StateWriter, blocks_of, read_state
 
 EVERY = 60.0  #: seconds between the beginnings of two snapshots -> a crash loses later answers, which the probes replay
 #: seconds between the beginnings of two snapshots if a probe has started since -> if probe and cache are killed before,
@@ -111,12 +111,12 @@ def pieces_of(state: CacheState) -> Iterator[bytes]:
     difference = state.stream.difference()
     forgotten = state.image.forgotten
     groups = state.groups.saved(state.clock.monotonic(), state.clock.wall())
-    header = Header(None if forgotten is None else forgotten + difference, state.positions, groups)
+    header = StateHeader(None if forgotten is None else forgotten + difference, state.positions, groups)
     records = _records(state, [*state.image.store.places.roots], difference, state.image.store.answers)
     return blocks_of(header, records)
 
 
-def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> int:
+def go_on(state: CacheState, header: StateHeader, records: Iterable[SavedRecord]) -> int:
     """Restore a saved state, and return how many records have expired.
 
     The cache counts as live from now on, since only live probes have a state. It knows nothing of the time for which it

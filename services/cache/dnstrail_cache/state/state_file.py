@@ -43,7 +43,7 @@ class StateRefused(DnstrailError):
         super().__init__(f"{path}: {reason}")
 
 
-class Header(msgspec.Struct, frozen=True):
+class StateHeader(msgspec.Struct, frozen=True):
     """The knowledge of a cache beside its records.
 
     `forgotten` is in wall time (ns). `positions` states how far each start of a probe was received, and `groups` how
@@ -55,20 +55,20 @@ class Header(msgspec.Struct, frozen=True):
     groups: Annotated[list[SavedGroup], msgspec.Meta(max_length=MAX_GROUPS)] = []
 
 
-class End(msgspec.Struct, frozen=True):
+class StateEnd(msgspec.Struct, frozen=True):
     """The end of a whole file: the number of its records."""
 
     records: Count
 
 
 _DECODERS: dict[int, Any] = {
-    _HEADER: msgspec.msgpack.Decoder(Header),
+    _HEADER: msgspec.msgpack.Decoder(StateHeader),
     _RECORDS: msgspec.msgpack.Decoder(list[SavedRecord]),
-    _END: msgspec.msgpack.Decoder(End),
+    _END: msgspec.msgpack.Decoder(StateEnd),
 }
 
 
-def blocks_of(header: Header, records: Iterable[SavedRecord]) -> Iterator[bytes]:
+def blocks_of(header: StateHeader, records: Iterable[SavedRecord]) -> Iterator[bytes]:
     """Yield the bytes of a file in pieces; b"" after each record that completes no block."""
     yield MAGIC + _block(_HEADER, _ENCODE(header))
     waiting: list[bytes] = []
@@ -81,10 +81,10 @@ def blocks_of(header: Header, records: Iterable[SavedRecord]) -> Iterator[bytes]
             waiting, size = [], 0
         else:
             yield b""
-    yield _records(waiting) + _block(_END, _ENCODE(End(count)))
+    yield _records(waiting) + _block(_END, _ENCODE(StateEnd(count)))
 
 
-def read_state(path: Path) -> tuple[Header, list[SavedRecord]] | None:
+def read_state(path: Path) -> tuple[StateHeader, list[SavedRecord]] | None:
     """Return the content of a file; None if there is none.
 
     Raises:
@@ -170,10 +170,10 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
         raise ValueError(f"it has {status.st_size} bytes; {MOST_BYTES} at most")
 
 
-def _read(file: BinaryIO) -> tuple[Header, list[SavedRecord]]:
+def _read(file: BinaryIO) -> tuple[StateHeader, list[SavedRecord]]:
     if file.read(len(MAGIC)) != MAGIC:
         raise ValueError("it is no state of this version of dnstrail")
-    header: Header | None = None
+    header: StateHeader | None = None
     records: list[SavedRecord] = []
     while True:
         kind, value = _read_block(file)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import count
 from typing import Any, Protocol
 
 import click
@@ -17,7 +19,10 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee import event_map
 from dnstrail_cli.events.sightings import MALFORMED, ClientSightings
-from dnstrail_cli.events.sort_window import SortWindow
+
+#: seconds for which `option:sort-events` waits for an earlier event -> an event that comes later is printed out of
+#: order
+WINDOW = 0.2  # so that an earlier event can overtake it
 
 
 class OutputSettings(msgspec.Struct, frozen=True):
@@ -87,7 +92,7 @@ class _Stage(Protocol):
     def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]: ...
 
 
-class Output:
+class EventOutput:
     """Takes events and findings through the stages that the settings name, and prints them.
 
     A caller that uses stages calls `release` regularly: time alone moves an item on.
@@ -122,14 +127,32 @@ class Output:
         self.shown += 1
 
 
-def open_output(settings: OutputSettings, clock: Clock) -> Output:
+def open_output(settings: OutputSettings, clock: Clock) -> EventOutput:
     """Return the output that the settings choose, on stdout."""
     if settings.format == "json" or (not settings.format and not sys.stdout.isatty()):
-        return Output(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
-    from rich.console import Console  # noqa: PLC0415 - JSON does without
+        return EventOutput(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
+    from rich.console import Console
 
-    from dnstrail_cli.events.table import EventTable  # noqa: PLC0415 - as above
+    from dnstrail_cli.events.table import EventTable
 
     console = Console(markup=False, highlight=False, emoji=False)
     table = EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())
-    return Output(table, clock, once=not settings.every_sighting, sort=settings.sort)
+    return EventOutput(table, clock, once=not settings.every_sighting, sort=settings.sort)
+
+
+class SortWindow:
+    """Holds each item back for WINDOW, and passes items on in the order of their stamps."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[int, int, float, Item]] = []
+        self._number = count()
+
+    def add(self, item: Item, now: float) -> None:
+        """Take an event or a finding; `now` is monotonic, in seconds."""
+        stamp = item.timestamp if isinstance(item, Event) else item["timestamp"]
+        heapq.heappush(self._held, (stamp, next(self._number), now + WINDOW, item))
+
+    def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]:
+        """Yield the items that were held back long enough."""
+        while self._held and (everything or self._held[0][2] <= now):
+            yield heapq.heappop(self._held)[3]

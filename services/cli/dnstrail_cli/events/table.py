@@ -13,9 +13,8 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import Event
 from dnstrail.pipeline.view import Item
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail_cli.events.addresses import has_address
 from dnstrail_cli.events.sightings import MALFORMED
-from dnstrail_cli.events.words import Words, client_of, client_of_finding, cut, event_words, finding_words
+from dnstrail_cli.events.words import Words, client_of, client_of_finding, cut, event_words, finding_words, has_address
 
 _TIME = len("14:00:00.123")
 _NARROWEST, _WIDEST = 12, 24  # cells for a process: a name in the kernel has 15, an id up to 7

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
 from dnstrail.dns import is_response
+from dnstrail.dns.names import address_text
 from dnstrail.events import EVENTS, Event
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail_cli.events.addresses import ends_of_addresses, has_address
 
+_LIKE = re.compile(r"\[?([0-9A-Fa-f.:]{2,})(?:\]:\d+)?")
 _STYLES = {"query": "dim", "answer": "green", "problem": "yellow", "connection": "blue", "process": "magenta"}
 _FINDING = "bold red"
 _MORE = "\u2026"
 _SEARCHED = 16  # items of one line among which the first address is found
 _TRIGGER = "triggeredBy"  # the argument of a finding with the event that led to it
+
+
+def ends_of_addresses(line: str) -> Iterator[tuple[int, int]]:
+    """Yield the place at which each address of a line begins, and at which it ends with its port."""
+    for like in _LIKE.finditer(line):
+        text = like[1].strip(".")
+        if address_text(text) or address_text(text.rpartition(":")[0]):
+            yield like.span()
+
+
+def has_address(text: str) -> bool:
+    """Return whether a text contains an address."""
+    return next(ends_of_addresses(text), None) is not None
 
 
 class Words(NamedTuple):

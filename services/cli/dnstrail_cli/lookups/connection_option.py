@@ -69,7 +69,7 @@ def _text(name: str, value: str) -> str:
 
 
 def _address(client: str) -> str:
-    from dnstrail.dns.names import address_text  # noqa: PLC0415 - imports the decoder, which help does without
+    from dnstrail.dns.names import address_text
 
     address = address_text(client)
     if address is None:

@@ -58,7 +58,7 @@ def connections(
     The cache knows the connections that were made since it runs. Exit codes: 0 ok, 1 nothing is open of the process,
     container or host that was named, 3 no cache answers.
     """
-    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
 
     with closing(CacheBackend(cache, run_dir)) as backend:
         look = partial(open_connections, backend, **connection.fields, rivals=rivals)
@@ -84,8 +84,11 @@ def open_connections(backend: CacheBackend, **asked: object) -> OpenConnections:
 
 def _watch(look: partial[OpenConnections], *, rivals: bool, as_json: bool) -> None:
     """Show the connections every second until the command is interrupted."""
-    from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
-    from dnstrail_cli.lookups.live_table import every_second, show_live  # noqa: PLC0415 - as above
+    from dnstrail_cli.lookups.tables import (
+        connection_table,
+        every_second,
+        show_live,
+    )
 
     looks: Iterator[OpenConnections] = every_second(look)
     if not as_json:
@@ -101,7 +104,6 @@ def _show(found: OpenConnections, *, rivals: bool, as_json: bool) -> None:
         for connection in found.connections:
             click.echo(json_line(connection))
         return
-    from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
-    from dnstrail_cli.lookups.tables import show  # noqa: PLC0415 - as above
+    from dnstrail_cli.lookups.tables import connection_table, show
 
     show(connection_table(found.connections, len(found.connections), rivals=rivals, hosts=found.several))

@@ -36,7 +36,7 @@ def stats(as_json: bool, watch: bool, cache: str | None, run_dir: Path) -> None:
 
 def _watch(request: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     """Show the counters every second until the command is interrupted."""
-    from dnstrail_cli.lookups.live_table import every_second, rate_tables, show_live  # noqa: PLC0415 - imports rich
+    from dnstrail_cli.lookups.tables import every_second, rate_tables, show_live
 
     counters = every_second(request)
     if not as_json:
@@ -84,7 +84,7 @@ def _request(op: str, cache: str | None, run_dir: Path) -> dict[str, Any]:
 @contextmanager
 def _requests(op: str, cache: str | None, run_dir: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     """Yield a function that sends a request to the cache, and returns the data of its reply."""
-    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
 
     with closing(CacheBackend(cache, run_dir)) as backend:
         yield partial(backend.request, op)
@@ -94,6 +94,6 @@ def _show(title: str, data: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json_line(data))
         return
-    from dnstrail_cli.lookups.tables import counters_table, show  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.lookups.tables import counters_table, show
 
     show(counters_table(title, data))

@@ -33,10 +33,10 @@ def dump(cof: bool, cache: str | None, run_dir: Path) -> None:
 
     A dump needs many requests. Records that change meanwhile are printed as they are then.
     """
-    import msgspec  # noqa: PLC0415 - help does without
+    import msgspec
 
-    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
-    from dnstrail_cli.lookups.cof import cof_lines  # noqa: PLC0415 - as above
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
+    from dnstrail_cli.lookups.cof import cof_lines
 
     with closing(CacheBackend(cache, run_dir)) as backend:
         for record in _records(backend):
@@ -59,11 +59,11 @@ def load(state: Path, file: BinaryIO) -> None:
     The cache reads the file when it starts with the same --state. No request changes a running cache, since each member
     of the group may send requests.
     """
-    from dnstrail_cache.state.snapshots import save  # noqa: PLC0415 - imports the cache, which help does without
-    from dnstrail_cache.state.state_file import Header, blocks_of  # noqa: PLC0415 - as above
+    from dnstrail_cache.state.snapshots import save
+    from dnstrail_cache.state.state_file import StateHeader, blocks_of
 
     records = [*_lines(file)]
-    fault = save(state, blocks_of(Header(), records))
+    fault = save(state, blocks_of(StateHeader(), records))
     if fault:
         raise SettingsError(f"--state {state}: {fault}")
     owner = state.absolute().parent.stat()
@@ -83,9 +83,9 @@ def _records(backend: CacheBackend) -> Iterator[dict[str, Any]]:
 
 
 def _lines(file: BinaryIO) -> Iterator[SavedRecord]:
-    import msgspec  # noqa: PLC0415 - help does without
+    import msgspec
 
-    from dnstrail.image.saved import SavedRecord  # noqa: PLC0415 - as above
+    from dnstrail.image.saved import SavedRecord
 
     decoder = msgspec.json.Decoder(SavedRecord)
     number = 0

@@ -37,7 +37,7 @@ def found_text(key: str, data: dict[str, Any] | DataNotFound) -> str:
 
 def _asked_text(asked: Mapping[str, Any]) -> str:
     """Return a question that brought no data as text, with its time in local time."""
-    import dns.rdatatype  # noqa: PLC0415 - what is found needs it not
+    import dns.rdatatype
 
     moment = local_time(asked["time"])
     kind = dns.rdatatype.to_text(dns.rdatatype.RdataType.make(asked["type"]))

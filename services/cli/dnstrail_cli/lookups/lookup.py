@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -14,12 +18,14 @@ from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.lookups.connection_option import FIELDS, connection_option
 from dnstrail_cli.lookups.found_text import found_text
-from dnstrail_cli.lookups.key_argument import check_keys
 from dnstrail_cli.lookups.options import at_option, backend_options, json_option
 
 if TYPE_CHECKING:
-    from dnstrail_cli.lookups.backend import Backend
+    from dnstrail_cli.lookups.options import Backend
 
+Keys = TypeVar("Keys", str, tuple[str, ...])
+_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+):\d{1,5}", re.ASCII)
+_LONGEST = 300  # characters of a key in an error
 _connection_option = connection_option(f"The connection to explain, as far as it is known: {', '.join(FIELDS)}.")
 _GET_EXAMPLES = examples(
     "dnstrail get example.com 192.0.2.1",
@@ -36,6 +42,18 @@ _TRAIL_EXAMPLES = examples(
     "dnstrail trail --capture traffic.pcap --connection client=10.0.0.2 192.0.2.1",
     "dnstrail trail --json --at 14:00 192.0.2.1 | jq '.trails[0].dns_root'",
 )
+
+
+def check_keys(_ctx: click.Context, _param: click.Parameter, value: Keys) -> Keys:
+    """Return the key of an argument, or its keys.
+
+    Raises:
+        SettingsError: one of them is no key; the text names the reason, and the key to write instead if there is one.
+    """
+    for key in (value,) if isinstance(value, str) else value:
+        if key != STDIN and (reason := _fault(key.strip())):
+            raise SettingsError(f"key {key!r:.{_LONGEST}} {reason}")
+    return value
 
 
 @click.command(epilog=_GET_EXAMPLES)
@@ -94,8 +112,7 @@ def trail(
     if as_json:
         click.echo(json_line(found))
         return
-    from dnstrail_cli.lookups.tables import show  # noqa: PLC0415 - imports rich, which JSON does without
-    from dnstrail_cli.lookups.trail_tree import trail_trees  # noqa: PLC0415 - as above
+    from dnstrail_cli.lookups.tables import show, trail_trees
 
     show(*trail_trees(found))
 
@@ -113,3 +130,40 @@ def _answer_stdin(keys: tuple[str, ...], backend: Backend) -> None:
     sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr] # stdin is a text stream here
     for answer in backend.answers(sys.stdin):
         click.echo(json_line(answer))
+
+
+def _fault(key: str) -> str:
+    """Return why a text is no key, or ""."""
+    if not key:
+        return "is empty: write a name or an address"
+    if "://" in key:
+        return f"is a URL: look up its host{_offer(_host_of(key))}"
+    if "/" in key and _is_network(key):
+        return "is a network: look up one address of it"
+    if key.startswith("*."):
+        return rf"is a pattern: look up one name (the label * itself is \042{key[1:]})"
+    if found := _PORT.fullmatch(key):
+        return f"has a port: look up its host{_offer(found[1].strip('[]'))}"
+    return "" if _is_key(key) else "is neither a name nor an address"
+
+
+def _offer(host: str) -> str:
+    return f", {host}" if host and _is_key(host) else ""
+
+
+def _host_of(url: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(url).hostname or ""
+    return ""
+
+
+def _is_network(key: str) -> bool:
+    with suppress(ValueError):
+        return bool(ip_network(key, strict=False))
+    return False
+
+
+def _is_key(key: str) -> bool:
+    from dnstrail.dns.names import address_text, name_text
+
+    return address_text(key) is not None or name_text(key) is not None

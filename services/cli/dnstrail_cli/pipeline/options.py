@@ -21,7 +21,7 @@ LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run of the whole pipeline as the command line states it, unchecked.
 
     Without `run_dir` the run makes a private folder for its sockets, and removes it at the end.
@@ -43,7 +43,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Add the options of a run to a command, which receives them as `make_run`: a `Run` that lacks only its source."""
+    """Add the options of a run to a command, which receives them as `make_run`: a `PipelineRun` without its source."""
 
     @click.option(
         "--dnscache",
@@ -101,7 +101,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         **others: Any,
     ) -> T:
         make_run = partial(
-            Run,
+            PipelineRun,
             dnscache=dnscache,
             events=events,
             output=output,
@@ -118,10 +118,10 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
 
 def _complete_event_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the last name of a comma-separated list of events and signatures."""
-    from dnstrail.events import NAMES  # noqa: PLC0415 - help does without these modules
-    from dnstrail.process.clock import SystemClock  # noqa: PLC0415
-    from dnstrail.process.privileges import calling_user  # noqa: PLC0415
-    from dnstrail_cli.pipeline.signature_names import signature_names  # noqa: PLC0415
+    from dnstrail.events import NAMES
+    from dnstrail.process.clock import SystemClock
+    from dnstrail.process.privileges import calling_user
+    from dnstrail_cli.pipeline.selection import signature_names
 
     before, comma, last = incomplete.rpartition(",")
     known = (*NAMES, *signature_names((), calling_user(), SystemClock()).names)

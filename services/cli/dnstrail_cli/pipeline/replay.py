@@ -9,7 +9,7 @@ import click
 
 from dnstrail.process.command import examples
 from dnstrail.process.config_file import ConfigFile, config_option
-from dnstrail_cli.pipeline.options import Run, run_options
+from dnstrail_cli.pipeline.options import PipelineRun, run_options
 from dnstrail_probe.registry import complete_capture, convert_capture_file
 
 _EXAMPLES = examples(
@@ -35,12 +35,12 @@ _EXAMPLES = examples(
     help="Folder of the sockets (default: a private one, removed at the end).",
 )
 def replay(
-    config: ConfigFile, file: str, speed: float | None, make_run: Callable[..., Run], run_dir: Path | None
+    config: ConfigFile, file: str, speed: float | None, make_run: Callable[..., PipelineRun], run_dir: Path | None
 ) -> None:
     """Play a capture file through the real pipeline.
 
     FILE is a pcap, pcapng or dnstap file, or - for stdin.
     """
-    from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - help does without the pipeline
+    from dnstrail_cli.pipeline.run import play
 
     play(make_run(capture=file, run_dir=run_dir, speed=speed, config=config.argument))

@@ -21,18 +21,17 @@ from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
-from dnstrail_cli.events.output import Output, open_output, parse_output
-from dnstrail_cli.events.selection import select
-from dnstrail_cli.pipeline.options import Run
-from dnstrail_cli.pipeline.signature_names import signature_names
-from dnstrail_cli.progress import Progress, load_bar, position_in
+from dnstrail_cli.events.output import EventOutput, open_output, parse_output
+from dnstrail_cli.pipeline.options import PipelineRun
+from dnstrail_cli.pipeline.selection import select, signature_names
+from dnstrail_cli.progress import ReadProgress, load_bar, position_in
 from dnstrail_probe.registry import is_file, open_source
 
 # The cache is ahead of the signatures, and must still hold what they look up.
 _SIZE_FOR_FILES = "size=100000,relations=400000"
 
 
-def play(run: Run) -> None:
+def play(run: PipelineRun) -> None:
     """Run the pipeline until its source ends (`stay`: then keep answering), or a signal stops it."""
     configure("dnstrail", "warning")
     clock = SystemClock()
@@ -55,7 +54,7 @@ def play(run: Run) -> None:
             bus.close()
 
 
-def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
+def make_plan(run: PipelineRun, run_dir: Path, user: User | None, clock: Clock) -> Plan:
     """Check the command line, and return the plan of its workers.
 
     Raises:
@@ -87,7 +86,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
     )
 
 
-def _dnscache_for_file(run: Run) -> tuple[str, ...]:
+def _dnscache_for_file(run: PipelineRun) -> tuple[str, ...]:
     """Return the settings of the cache of a file, which has a size of its own unless one is given."""
     given = run.dnscache or find_config(run.config).table("cache").get("dnscache", ())
     values = (given,) if isinstance(given, str) else tuple(given)
@@ -99,7 +98,7 @@ def _check_outputs(to: tuple[str, ...], findings: tuple[str, ...]) -> None:
     """Refuse outputs that the worker of findings would refuse, or that would receive nothing."""
     if not to:
         return
-    from dnstrail_findings.targets import parse_target  # noqa: PLC0415 - most runs have no outputs
+    from dnstrail_findings.targets import parse_target
 
     if any(parse_target(output).kind == "stdout" for output in to):
         raise SettingsError("--to stdout: the run itself prints its findings")
@@ -108,7 +107,7 @@ def _check_outputs(to: tuple[str, ...], findings: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _released(output: Output) -> Iterator[None]:
+def _released(output: EventOutput) -> Iterator[None]:
     """Print at the end of the block all that the output holds back, also if a worker has died."""
     try:
         yield
@@ -116,7 +115,7 @@ def _released(output: Output) -> Iterator[None]:
         output.release(everything=True)
 
 
-def _show_events(pipeline: Pipeline, output: Output, stop: threading.Event) -> None:
+def _show_events(pipeline: Pipeline, output: EventOutput, stop: threading.Event) -> None:
     """Show events until the source ends or the stop signal is set."""
     pipeline.work(stop, lambda: pipeline.started)
     if pipeline.started:
@@ -139,7 +138,7 @@ def _progress(pipeline: Pipeline) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     probe = pipeline.children.process_id("probe")
-    progress = Progress(capture, SystemClock(), lambda: position_in(capture, probe or "self"))
+    progress = ReadProgress(capture, SystemClock(), lambda: position_in(capture, probe or "self"))
     progress.pause_on_terminal()
     try:
         yield progress.tick
@@ -147,7 +146,7 @@ def _progress(pipeline: Pipeline) -> Iterator[Callable[[], None]]:
         progress.close()
 
 
-def _show_end(pipeline: Pipeline, output: Output, stop: threading.Event) -> None:
+def _show_end(pipeline: Pipeline, output: EventOutput, stop: threading.Event) -> None:
     """Show the last findings, and a summary, once the cache has applied everything."""
     summary = _summary(pipeline.stats(stop))
     pipeline.take_last_findings()

@@ -3,31 +3,92 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from dnstrail.dns.names import address_text
 from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, NET_UDP_CONNECT
 from dnstrail.process.terminal import json_line
-from dnstrail_findings.cause import Cause, End
-from dnstrail_findings.dns_message import Answer, DnsMessage
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.attack import FRAMEWORK, attack_of
-from dnstrail_findings.formats.dns_text import escaped, flags, response_code
-from dnstrail_findings.formats.related import addresses, first_answers, host_names
-from dnstrail_findings.formats.timestamp import timestamp
-from dnstrail_findings.formats.without_empty import without_empty
+from dnstrail_findings.cause import Cause, ExchangeEnd
+from dnstrail_findings.dns_message import DnsMessage, PrintedAnswer, escaped, flags, response_code
+from dnstrail_findings.finding import ReceivedFinding, timestamp
 
+FRAMEWORK = "MITRE ATT&CK"
+TACTICS = {
+    "Reconnaissance": "TA0043",
+    "Resource Development": "TA0042",
+    "Initial Access": "TA0001",
+    "Execution": "TA0002",
+    "Persistence": "TA0003",
+    "Privilege Escalation": "TA0004",
+    "Defense Evasion": "TA0005",
+    "Credential Access": "TA0006",
+    "Discovery": "TA0007",
+    "Lateral Movement": "TA0008",
+    "Collection": "TA0009",
+    "Command and Control": "TA0011",
+    "Exfiltration": "TA0010",
+    "Impact": "TA0040",
+}
+_BY_WORD = {name.lower().replace(" ", "-"): name for name in TACTICS}
+_EMPTY: tuple[Any, ...] = (None, "", {}, [])
+MOST_ANSWERS = 64  #: answers of a finding in ECS -> the first are printed
 VERSION = "9.4.0"
 RISK_SCORES = (0, 21, 47, 73)  # by severity, as Elastic's rules have them
 TRANSPORTS = {NET_TCP_CONNECT: "tcp", NET_TCP_CONNECT_RESULT: "tcp", NET_UDP_CONNECT: "udp"}
 
 
-def encode(finding: Finding) -> bytes:
+class Entry(NamedTuple):
+    """A tactic or a technique; a value that is not known is ""."""
+
+    id: str = ""
+    name: str = ""
+
+
+class Attack(NamedTuple):
+    """A tactic, and a technique with its part before the dot (T1071 of T1071.004)."""
+
+    tactic: Entry
+    technique: Entry
+    parent: str = ""
+
+
+def attack_of(finding: ReceivedFinding) -> Attack:
+    """Return the tactic and technique of a finding, from tracee's properties."""
+    category = finding.text_of("Category")
+    name = _BY_WORD.get(category.lower().replace(" ", "-"), category)
+    technique = Entry(finding.text_of("external_id"), finding.text_of("Technique"))
+    parent = technique.id.partition(".")[0] if "." in technique.id else ""
+    return Attack(Entry(TACTICS.get(name, ""), name), technique, parent)
+
+
+def first_answers(finding: ReceivedFinding) -> list[PrintedAnswer]:
+    """Return the first answers of the DNS message."""
+    message = finding.cause.message
+    return message.answers[:MOST_ANSWERS] if message else []
+
+
+def addresses(finding: ReceivedFinding) -> list[str]:
+    """Return the addresses of the ends of the cause, and those of its answers, each once."""
+    cause = finding.cause
+    found = (cause.client.address, cause.server.address, *(answer.ip for answer in first_answers(finding)))
+    return [*dict.fromkeys(text for text in found if address_text(text) is not None)]
+
+
+def host_names(finding: ReceivedFinding) -> list[str]:
+    """Return the names of the question, of the answers, of a connection and of its trail, each once."""
+    cause = finding.cause
+    of_message = [cause.question.name if cause.question else "", *(answer.cname for answer in first_answers(finding))]
+    trail = finding.explained.get("trail") or {}
+    found = [*map(escaped, of_message), *cause.names[:MOST_ANSWERS], trail.get("dns_root", "")]
+    return [*dict.fromkeys(filter(None, found))]
+
+
+def encode(finding: ReceivedFinding) -> bytes:
     """Return the alert."""
     return json_line(without_empty(_document(finding))).encode()
 
 
-def _document(finding: Finding) -> dict[str, Any]:
+def _document(finding: ReceivedFinding) -> dict[str, Any]:
     shape, cause = finding.shape, finding.cause
     return {
         "@timestamp": timestamp(shape.timestamp),
@@ -56,7 +117,7 @@ def _document(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _event(finding: Finding) -> dict[str, Any]:
+def _event(finding: ReceivedFinding) -> dict[str, Any]:
     severity = finding.severity
     return {
         "kind": "alert",
@@ -72,13 +133,13 @@ def _event(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _rule(finding: Finding) -> dict[str, Any]:
+def _rule(finding: ReceivedFinding) -> dict[str, Any]:
     metadata = finding.shape.metadata
     known = {"version": metadata.version, "description": metadata.description} if metadata else {}
     return {"id": finding.signature_id, "name": finding.title, **known}
 
 
-def _threat(finding: Finding) -> dict[str, Any]:
+def _threat(finding: ReceivedFinding) -> dict[str, Any]:
     attack = attack_of(finding)
     if not any((*attack.tactic, *attack.technique)):
         return {}
@@ -89,7 +150,7 @@ def _threat(finding: Finding) -> dict[str, Any]:
     return {"framework": FRAMEWORK, "tactic": tactic, "technique": technique}
 
 
-def _who(finding: Finding) -> dict[str, Any]:
+def _who(finding: ReceivedFinding) -> dict[str, Any]:
     shape = finding.shape
     if not shape.process_id:
         return {}
@@ -109,7 +170,7 @@ def _ends(cause: Cause) -> dict[str, Any]:
     return {"client": client, "source": client, "server": named, "destination": named}
 
 
-def _end(end: End) -> dict[str, Any]:
+def _end(end: ExchangeEnd) -> dict[str, Any]:
     address = address_text(end.address)
     return {} if address is None else {"address": address, "ip": address, "port": end.port or None}
 
@@ -124,7 +185,7 @@ def _network(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _dns(message: DnsMessage, answers: list[Answer]) -> dict[str, Any]:
+def _dns(message: DnsMessage, answers: list[PrintedAnswer]) -> dict[str, Any]:
     question = message.questions[0] if message.questions else None
     return {
         "id": str(message.id),
@@ -138,7 +199,7 @@ def _dns(message: DnsMessage, answers: list[Answer]) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: PrintedAnswer) -> dict[str, Any]:
     return {
         "name": escaped(answer.name),
         "type": answer.type,
@@ -146,3 +207,12 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "ttl": answer.ttl,
         "data": escaped(answer.data),
     }
+
+
+def without_empty(value: Any) -> Any:
+    """Return maps and lists without null, "", and empty maps and lists."""
+    if isinstance(value, dict):
+        return {key: kept for key, each in value.items() if (kept := without_empty(each)) not in _EMPTY}
+    if isinstance(value, list):
+        return [kept for each in value if (kept := without_empty(each)) not in _EMPTY]
+    return value

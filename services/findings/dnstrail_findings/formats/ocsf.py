@@ -9,14 +9,10 @@ from dnstrail import __version__
 from dnstrail.dns.names import address_text
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee.codes import OPCODES
-from dnstrail_findings.cause import Cause, End
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.attack import attack_of
-from dnstrail_findings.formats.dns_text import escaped
-from dnstrail_findings.formats.ecs import TRANSPORTS
-from dnstrail_findings.formats.related import addresses, host_names
-from dnstrail_findings.formats.timestamp import timestamp
-from dnstrail_findings.formats.without_empty import without_empty
+from dnstrail_findings.cause import Cause, ExchangeEnd
+from dnstrail_findings.dns_message import escaped
+from dnstrail_findings.finding import ReceivedFinding, timestamp
+from dnstrail_findings.formats.ecs import TRANSPORTS, addresses, attack_of, host_names, without_empty
 
 VERSION = "1.8.0"
 _SEVERITIES = ((1, "Informational"), (2, "Low"), (3, "Medium"), (4, "High"))
@@ -28,12 +24,12 @@ _PROTOCOLS = {"tcp": 6, "udp": 17}  # RFC 5237
 _OPCODES = {words: number for number, words in OPCODES.items()}
 
 
-def encode(finding: Finding) -> bytes:
+def encode(finding: ReceivedFinding) -> bytes:
     """Return the detection finding."""
     return json_line(without_empty(_document(finding))).encode()
 
 
-def _document(finding: Finding) -> dict[str, Any]:
+def _document(finding: ReceivedFinding) -> dict[str, Any]:
     shape = finding.shape
     severity_id, severity = _UNKNOWN_SEVERITY if finding.severity is None else _SEVERITIES[finding.severity]
     return {
@@ -42,7 +38,7 @@ def _document(finding: Finding) -> dict[str, Any]:
         "category_uid": 2,
         "category_name": "Findings",
         "class_uid": 2004,
-        "class_name": "Detection Finding",
+        "class_name": "Detection ReceivedFinding",
         "type_uid": 200401,
         "type_name": "Detection Finding: Create",
         "time": shape.timestamp // _MILLISECOND,
@@ -62,7 +58,7 @@ def _document(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _metadata(finding: Finding) -> dict[str, Any]:
+def _metadata(finding: ReceivedFinding) -> dict[str, Any]:
     return {
         "version": VERSION,
         "uid": finding.id,
@@ -73,7 +69,7 @@ def _metadata(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _finding_info(finding: Finding) -> dict[str, Any]:
+def _finding_info(finding: ReceivedFinding) -> dict[str, Any]:
     metadata, seen = finding.shape.metadata, finding.shape.timestamp // _MILLISECOND
     analytic = {"type_id": _RULE, "type": "Rule", "uid": finding.signature_id, "name": finding.title}
     return {
@@ -89,14 +85,14 @@ def _finding_info(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _attack(finding: Finding) -> dict[str, Any]:
+def _attack(finding: ReceivedFinding) -> dict[str, Any]:
     attack = attack_of(finding)
     technique = {"uid": attack.technique.id, "name": attack.technique.name}
     parts = {"technique": {"uid": attack.parent}, "sub_technique": technique} if attack.parent else {}
     return {"tactic": {"uid": attack.tactic.id, "name": attack.tactic.name}, "technique": technique, **parts}
 
 
-def _evidence(finding: Finding) -> dict[str, Any]:
+def _evidence(finding: ReceivedFinding) -> dict[str, Any]:
     cause = finding.cause
     return {
         "query": _query(cause),
@@ -121,7 +117,7 @@ def _query(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _endpoint(end: End) -> dict[str, Any]:
+def _endpoint(end: ExchangeEnd) -> dict[str, Any]:
     address = address_text(end.address)
     return {} if address is None else {"ip": address, "port": end.port or None}
 
@@ -139,7 +135,7 @@ def _connection(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _process(finding: Finding) -> dict[str, Any]:
+def _process(finding: ReceivedFinding) -> dict[str, Any]:
     shape = finding.shape
     if not shape.process_id:
         return {}
@@ -155,7 +151,7 @@ def _process(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _container(finding: Finding) -> dict[str, Any]:
+def _container(finding: ReceivedFinding) -> dict[str, Any]:
     container = finding.shape.container
     if not container.id:
         return {}
@@ -163,12 +159,12 @@ def _container(finding: Finding) -> dict[str, Any]:
     return {"uid": container.id, "name": container.name, "image": image}
 
 
-def _observables(finding: Finding) -> list[dict[str, Any]]:
+def _observables(finding: ReceivedFinding) -> list[dict[str, Any]]:
     names = [{"type_id": _HOSTNAME, "type": "Hostname", "value": name} for name in host_names(finding)]
     return names + [{"type_id": _ADDRESS, "type": "IP Address", "value": each} for each in addresses(finding)]
 
 
-def _unmapped(finding: Finding) -> dict[str, Any]:
+def _unmapped(finding: ReceivedFinding) -> dict[str, Any]:
     shape = finding.shape
     return {
         "coverage": shape.coverage,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.finding import ReceivedFinding, timestamp
 
 _AUTHPRIV = 10  # facility: security and authorization messages
 _SEVERITIES = (6, 5, 4, 3)  # informational, notice, warning, error; by the severity of the finding
@@ -15,7 +14,7 @@ _LONGEST_HOST, _LONGEST_ID = 255, 32
 _ELSE = re.compile(r"[^!-~]", re.ASCII)
 
 
-def message(finding: Finding, line: bytes) -> bytes:
+def message(finding: ReceivedFinding, line: bytes) -> bytes:
     """Return a message whose text is the line, of printable ASCII."""
     severity = _NOTICE if finding.severity is None else _SEVERITIES[finding.severity]
     head = [

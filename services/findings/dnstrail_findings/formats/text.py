@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dnstrail.process.terminal import json_line
-from dnstrail_findings.cause import End
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.cause import ExchangeEnd
+from dnstrail_findings.finding import ReceivedFinding, timestamp
 
 #: characters of a value in a line of `text` -> it is cut
 LONGEST_VALUE = 256
@@ -19,7 +18,7 @@ _SEVERITIES = ("INFO", "LOW", "MEDIUM", "HIGH")
 _PLAIN = re.compile(r"[\w./:@\[\]-]+", re.ASCII)
 
 
-def encode(finding: Finding) -> bytes:
+def encode(finding: ReceivedFinding) -> bytes:
     """Return time, severity and event, then `name=value` for all that is known.
 
     A value with other characters than letters, digits and ._/:@[]- is quoted as in JSON, so that no name can add a
@@ -31,7 +30,7 @@ def encode(finding: Finding) -> bytes:
     return " ".join(words).encode()[:LONGEST]
 
 
-def _fields(finding: Finding) -> Iterator[tuple[str, Any]]:
+def _fields(finding: ReceivedFinding) -> Iterator[tuple[str, Any]]:
     shape, cause = finding.shape, finding.cause
     trail = finding.explained.get("trail") or {}
     known = {
@@ -53,7 +52,7 @@ def _fields(finding: Finding) -> Iterator[tuple[str, Any]]:
     return ((name, value) for name, value in known.items() if value not in ("", None))
 
 
-def _end(end: End) -> str:
+def _end(end: ExchangeEnd) -> str:
     address = f"[{end.address}]" if ":" in end.address else end.address
     return f"{address}:{end.port}" if end.address and end.port else address
 

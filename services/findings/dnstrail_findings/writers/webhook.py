@@ -1,33 +1,43 @@
-"""Batches of findings to a webhook: each is the body of one POST request."""
+"""Batches of findings to a webhook: each is the body of one POST request, sent by urllib3."""
 
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, create_connection, getaddrinfo, socket
-from typing import NamedTuple
+from collections.abc import Sequence
+from http.client import HTTPResponse
+from io import BufferedReader, RawIOBase
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, SSLError
+from urllib3.exceptions import TimeoutError as LateError
+from urllib3.util import Url as ParsedUrl
+from urllib3.util import make_headers
+from urllib3.util import parse_url as parse_any_url
 
 from dnstrail import __version__
 from dnstrail.errors import SettingsError
 from dnstrail_findings.presets import ARRAY, Preset
 from dnstrail_findings.writer import RefusedError
 
-#: seconds for a request to a webhook: connection, TLS and answer in all -> it is sent again
-PATIENCE = 5.0
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+PATIENCE = 5.0  #: seconds for a request to a webhook: connection, TLS and answer in all -> it is sent again
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_FINAL = re.compile(rb"HTTP/1\.[01] (101|[02-9]\d\d)[ \r\n]", re.ASCII)
-_INFORMS = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r].*?\n\r?\n", re.ASCII | re.DOTALL)  # RFC 9110, section 15.2
 MOST_HEADS = 1 << 14  #: bytes of the answer of a webhook up to its final status -> the batch is sent again
 #: bytes of the body of an answer that `preset=elastic` reads -> the documents behind count as created
 MOST_ANSWER = 1 << 16
-_CHUNK = 1 << 16  # bytes
 _REFUSED = frozenset({400, 413, 415, 422})  # the same request would be refused again (RFC 9110, section 15.5)
 _OK = range(200, 300)
+_INFORMS = range(102, 200)  # http.client skips 100, and 101 is final
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -66,7 +76,8 @@ class Webhook:
     """Posts batches of findings in the form of a preset.
 
     Only the final status of an answer is read, and never more than its first bytes. Each request has a connection of
-    its own, whose server has a valid certificate. A redirect counts as a failure.
+    its own, whose server has a valid certificate. It leads through the proxy that the environment names for https. A
+    redirect counts as a failure.
     """
 
     def __init__(self, url: Url, *, token: str = "", preset: Preset = ARRAY, patience: float = PATIENCE) -> None:
@@ -77,6 +88,7 @@ class Webhook:
         self._preset = preset
         self._patience = patience
         self._context = ssl.create_default_context() if url.scheme == "https" else None
+        self._proxy = _proxy_of(url)
         self._headers = {
             "Content-Type": preset.content_type,
             "User-Agent": f"dnstrail/{__version__}",
@@ -92,10 +104,17 @@ class Webhook:
             RefusedError: The server refuses them for good.
         """
         try:
-            with closing(self._connection()) as connection:
-                status, answer = self._post(connection, self._preset.body(lines))
-        except HTTPException as error:
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            status, answer = self._post(self._preset.body(lines))
+        except NewConnectionError as error:  # a LateError, too
+            raise OSError(str(error)) from error
+        except LateError as error:
+            raise TimeoutError("no answer in time") from error
+        except SSLError as error:
+            raise error.args[0] from error
+        except ProtocolError as error:
+            raise OSError(f"the answer is no HTTP/1.1, or has no final status: {error}") from error
+        except HTTPError as error:
+            raise OSError(str(error)) from error
         if status in _REFUSED:
             raise RefusedError(f"status {status}")
         if status not in _OK:
@@ -105,85 +124,122 @@ class Webhook:
     def close(self) -> None:
         """Do nothing: no connection stays open."""
 
-    def _connection(self) -> HTTPConnection:
-        host, port = self._url.host, self._url.port
-        if self._context is None:
-            return HTTPConnection(host, port)
-        return HTTPSConnection(host, port, context=self._context)
-
-    def _post(self, connection: HTTPConnection, body: bytes) -> tuple[int, bytes]:
+    def _post(self, body: bytes) -> tuple[int, bytes]:
         """Post a body, and return the status, with the first bytes of the answer behind it if the preset reads them."""
-        left = _countdown(self._patience)
-        connection.sock = self._connected(left)
-        connection.putrequest("POST", self._url.target, skip_accept_encoding=True)
-        for name, value in {**self._headers, "Content-Length": str(len(body))}.items():
-            connection.putheader(name, value)
-        connection.sock.settimeout(left())
-        connection.endheaders()
-        with suppress(ConnectionError):  # a server may refuse a body that it does not read
-            for start in range(0, len(body), _CHUNK):
-                connection.sock.settimeout(left())
-                connection.sock.sendall(body[start : start + _CHUNK])
-
-        def receive(size: int) -> bytes:
-            connection.sock.settimeout(left())
-            return connection.sock.recv(size)
-
-        status, answer = _final_status(receive)
-        room = MOST_ANSWER if self._preset.reads and status in _OK else 0
-        while room > len(answer) and (received := receive(room - len(answer))):
-            answer += received
-        return status, answer
-
-    def _connected(self, left: Callable[[], float]) -> socket:
-        made = _connect(self._url, left)
-        if self._context is None:
-            return made
-        with closing(made):  # a socket with TLS takes its place
-            made.settimeout(left())
-            return self._context.wrap_socket(made, server_hostname=self._url.host)
-
-
-def _connect(url: Url, left: Callable[[], float]) -> socket:
-    """Connect to the first address of a server that answers; each has an equal part of the time that is left."""
-    fault = OSError("the server has no address")
-    found = getaddrinfo(url.host, url.port, type=SOCK_STREAM)
-    for place, (*_, address) in enumerate(found):
+        host = f"[{self._url.host}]" if ":" in self._url.host else self._url.host
+        manager = self._manager()
+        response = manager.urlopen(
+            "POST",
+            f"{self._url.scheme}://{host}:{self._url.port}{self._url.target}",
+            body=body,
+            headers=self._headers,
+            retries=False,  # the queue of the output sends again
+            redirect=False,
+            preload_content=False,
+        )
         try:
-            made = create_connection((str(address[0]), url.port), left() / (len(found) - place))
-        except OSError as error:
-            fault = error
+            reads = self._preset.reads and response.status in _OK
+            return response.status, response.read(MOST_ANSWER, decode_content=False) if reads else b""
+        finally:
+            response.close()
+            manager.clear()
+
+    def _manager(self) -> urllib3.PoolManager:
+        """Return a manager of connections. Each address of the server, or of the proxy, has an equal part of the time.
+
+        Raises:
+            OSError: The server has no address.
+        """
+        proxy = self._proxy
+        host, port = (self._url.host, self._url.port) if proxy is None else (proxy.host, proxy.port)
+        addresses = len(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        options: dict[str, Any] = {
+            "timeout": urllib3.Timeout(total=self._patience, connect=self._patience / addresses),
+            "ssl_context": self._context,
+        }
+        if proxy is None:
+            manager = urllib3.PoolManager(**options)
         else:
-            made.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            return made
-    raise fault
+            headers = make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None
+            manager = urllib3.ProxyManager(proxy._replace(auth=None).url, proxy_headers=headers, **options)
+        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        return manager
 
 
-def _countdown(seconds: float) -> Callable[[], float]:
-    """Return a function that returns the seconds that are left, and raises TimeoutError when none are."""
-    end = time.monotonic() + seconds
-
-    def left() -> float:
-        remaining = end - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("no answer in time")
-        return remaining
-
-    return left
-
-
-def _final_status(receive: Callable[[int], bytes]) -> tuple[int, bytes]:
-    """Return the first status that does not only inform, and what was received of its answer.
+def _proxy_of(url: Url) -> ParsedUrl | None:
+    """Return the proxy that the environment names for a server of https (`https_proxy`, `no_proxy`).
 
     Raises:
-        OSError: The first bytes of the answer have none.
+        SettingsError: It is no URL of http or https.
     """
-    answer, room = b"", MOST_HEADS
-    while room and (received := receive(room)):
-        room -= len(received)
-        answer += received
-        while informs := _INFORMS.match(answer):
-            answer = answer[informs.end() :]
-        if final := _FINAL.match(answer):
-            return int(final[1]), answer
-    raise OSError("the answer is no HTTP/1.1, or has no final status")
+    named = getproxies().get("https") if url.scheme == "https" else None
+    if not named or proxy_bypass(url.host):
+        return None
+    try:
+        proxy = parse_any_url(named)
+    except HTTPError as error:
+        raise SettingsError(f"https_proxy: {error}") from error
+    if proxy.scheme not in _PORTS or not proxy.host:
+        raise SettingsError(f"https_proxy: write http://HOST:PORT, not {named!r}")
+    return proxy
+
+
+class _Received(RawIOBase):
+    """The bytes of an answer: until the time of the socket is over, and no more than `room`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.room = MOST_HEADS
+        self._socket = sock
+        self._file = sock.makefile("rb", buffering=0)  # it keeps the socket open, which http.client closes early
+        self._end = time.monotonic() + (sock.gettimeout() or PATIENCE)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self.room <= 0:
+            raise ConnectionAbortedError("the answer is longer than its bound")
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer in time")
+        self._socket.settimeout(left)
+        received = self._file.readinto(memoryview(buffer)[: self.room]) or 0
+        self.room -= received
+        return received
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer within a time and a number of bytes. Those that only inform are skipped (RFC 9110, section 15.2)."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._received = _Received(sock)
+        self.fp.close()
+        self.fp = BufferedReader(self._received)
+
+    def begin(self) -> None:
+        super().begin()
+        while self.status in _INFORMS:
+            vars(self).update(headers=None, msg=None)  # else `begin` reads nothing
+            super().begin()
+        self._received.room += MOST_ANSWER
+
+
+class _HttpConnection(HTTPConnection):
+    response_class = _Answer
+
+
+class _HttpsConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection

@@ -11,7 +11,7 @@ NAMED = 64
 OTHERS = 0  # in place of a cgroup: every loss that no named cgroup has
 
 
-class Counts(Protocol):
+class LossCounts(Protocol):
     """A map of the programs: losses by cgroup id, at most `size` of them."""
 
     size: int
@@ -26,7 +26,7 @@ class Counts(Protocol):
 class WithStreams:
     """The losses of the programs, and the TCP streams that the probe evicted, by cgroup."""
 
-    def __init__(self, kernel: Counts, streams: Counter[int]) -> None:
+    def __init__(self, kernel: LossCounts, streams: Counter[int]) -> None:
         self.size = kernel.size
         self._kernel = kernel
         self._streams = streams
@@ -51,7 +51,7 @@ class CgroupLosses:
     returns the owner of a cgroup, 0 if it is unknown: a user whose many cgroups lose events is in doubt alone.
     """
 
-    def __init__(self, counts: Counts, owner_of: Callable[[int], int]) -> None:
+    def __init__(self, counts: LossCounts, owner_of: Callable[[int], int]) -> None:
         self.owners: Counter[int] = Counter()
         self._map = counts
         self._owner_of = owner_of

@@ -13,7 +13,7 @@ _LENGTH = struct.Struct("I")
 _AT_ONCE = 1 << 19  # bytes that one call reads
 
 
-class Ring:
+class RingBuffer:
     """The reading end of a ring buffer, which must have no other reader.
 
     Relies on ordered loads, which x86-64 guarantees: a record is read after its length states that it is complete. The

@@ -18,7 +18,7 @@ from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.ebpf.open_sockets import note_open_sockets
 from dnstrail_probe.ebpf.program_text import SIZES, Sizes
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
-from dnstrail_probe.ebpf.ring import Ring
+from dnstrail_probe.ebpf.ring import RingBuffer
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
 from dnstrail_probe.source import KERNEL, Captures
 
@@ -50,7 +50,7 @@ class EbpfSource:
         ports = options.ports
         self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
         self._cgroup_names: dict[int, str] = {}
-        self._ring = Ring(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
+        self._ring = RingBuffer(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(
             self._programs.cgroup_root, _boot_time(clock), self._programs.note_owner_of_cgroup
         )

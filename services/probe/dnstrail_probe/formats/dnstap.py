@@ -158,13 +158,13 @@ def _fields(data: bytes) -> _Fields:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Return the number at a place, and the place behind it."""
     value = data[at]
-    if value < 0x80:  # noqa: PLR2004 - seven bits in each byte; the eighth announces more
+    if value < 0x80:
         return value, at + 1
     value &= 0x7F
     for shift in range(7, _VARINT_BITS, 7):
         at += 1
         byte = data[at]
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004
+        if byte < 0x80:
             return value, at + 1
     raise ValueError("a varint of more than 64 bits")

@@ -1,4 +1,7 @@
-"""pcapng files: sections of blocks, with several interfaces (draft-ietf-opsawg-pcapng)."""
+"""pcapng files: sections of blocks, with several interfaces (draft-ietf-opsawg-pcapng).
+
+The reader is our own, as that of pcap: dpkt and python-pcapng each fail on a capture of the corpus.
+"""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _ip(frame: bytes, offset: int) -> Network:
 def _loopback(frame: bytes) -> Network:
     """Read an address family in the byte order of the capturing host, which the file does not state."""
     head = frame[:4]
-    if len(head) < 4:  # noqa: PLR2004
+    if len(head) < 4:
         return _CUT
     family = int.from_bytes(head, "little" if head[:1] != b"\x00" else "big")
     version = _FAMILIES.get(family)

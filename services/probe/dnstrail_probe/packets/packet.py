@@ -72,7 +72,7 @@ def ip_packet(linktype: int, frame: bytes) -> IpPacket | str:
         return network
     version, offset = network
     try:
-        return _ipv4(frame, offset) if version == 4 else _ipv6(frame, offset)  # noqa: PLR2004
+        return _ipv4(frame, offset) if version == 4 else _ipv6(frame, offset)
     except struct.error:
         return "header_cut"
 
@@ -119,7 +119,7 @@ def _ipv4(frame: bytes, offset: int) -> IpPacket | str:
     header = (first & 0x0F) * 4
     # A total length of 0 was left for the network card to fill in: the packet ends with the frame.
     length = total or len(frame) - offset
-    if first >> 4 != 4 or header < _IPV4.size or length < header:  # noqa: PLR2004
+    if first >> 4 != 4 or header < _IPV4.size or length < header:
         return "bad_header"
     payload = frame[offset + header : offset + length]
     if not flags & PIECE:
@@ -130,7 +130,7 @@ def _ipv4(frame: bytes, offset: int) -> IpPacket | str:
 
 def _ipv6(frame: bytes, offset: int) -> IpPacket | str:
     first, length, protocol, source, destination = _IPV6.unpack_from(frame, offset)
-    if first >> 4 != 6:  # noqa: PLR2004
+    if first >> 4 != 6:
         return "bad_header"
     start = offset + _IPV6.size
     payload = frame[start : start + length]

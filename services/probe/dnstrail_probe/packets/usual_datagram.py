@@ -25,7 +25,7 @@ def usual_datagram(linktype: int, frame: bytes, ports: frozenset[int]) -> tuple[
     if isinstance(network, str):
         return None
     version, start = network
-    if version != 4 or len(frame) <= start + _HEADERS_SIZE or frame[start + _PROTOCOL] != UDP_PROTOCOL:  # noqa: PLR2004
+    if version != 4 or len(frame) <= start + _HEADERS_SIZE or frame[start + _PROTOCOL] != UDP_PROTOCOL:
         return None
     first, total, flags, source, destination, source_port, destination_port, length = _unpack(frame, start)
     if first != _NO_OPTIONS or flags & PIECE or length <= UDP_HEADER or total != _IP_HEADER + length:

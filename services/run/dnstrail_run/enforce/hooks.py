@@ -14,9 +14,9 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.kernel.bcc import compile_text, load_bcc
 from dnstrail.kernel.bpf_link import link_cgroup
 from dnstrail_run.allow_list import MOST_ENTRIES
-from dnstrail_run.enforce.refusal import ACTIONS, SOCKET, Attempt, Limits, transport_of
+from dnstrail_run.enforce.refusals import ACTIONS, SOCKET, Attempt, Limits, transport_of
 from dnstrail_run.enforce.rules import Rules, address_key
-from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, Namespace
+from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, NetworkNamespace
 from dnstrail_run.report import Conflict
 
 #: addresses to which the allowed names of one command led -> connections to further ones are refused; the report states
@@ -69,7 +69,9 @@ class Enforcement:
         SourceUnavailable: this host cannot load them; the error names the remedy.
     """
 
-    def __init__(self, cgroup: Path, rules: Rules, namespaces: Sequence[Namespace], *, allow_afterwards: bool) -> None:
+    def __init__(
+        self, cgroup: Path, rules: Rules, namespaces: Sequence[NetworkNamespace], *, allow_afterwards: bool
+    ) -> None:
         self._bcc = load_bcc()
         try:
             self._bpf = compile_text(self._bcc, _text(namespaces[0], allow_afterwards=allow_afterwards))
@@ -110,7 +112,7 @@ class Enforcement:
         for port, mask in rules.ports.items():
             self._put("ports", port.to_bytes(4, "little"), mask.to_bytes(8, "little"))
 
-    def _fill_resolvers(self, namespaces: Sequence[Namespace]) -> None:
+    def _fill_resolvers(self, namespaces: Sequence[NetworkNamespace]) -> None:
         for namespace in namespaces:
             cookie = namespace.cookie.to_bytes(8, "little")
             self._put("homes", cookie, bytes(8))
@@ -157,7 +159,7 @@ class Enforcement:
         return int(self._bpf[table].map_fd)
 
 
-def _text(home: Namespace, *, allow_afterwards: bool) -> str:
+def _text(home: NetworkNamespace, *, allow_afterwards: bool) -> str:
     """Return the text of the programs, with the bounds, and the network namespace of this process."""
     defines = {
         "HOME": f"{home.cookie}ULL",

@@ -15,9 +15,9 @@ from contextlib import suppress
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
-from dnstrail_run.cgroup import Cgroup
+from dnstrail_run.cgroup import CommandCgroup
 from dnstrail_run.command_process import become
-from dnstrail_run.namespaces import Namespace, enter
+from dnstrail_run.namespaces import NetworkNamespace, enter
 
 _DNS = 53
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -28,7 +28,9 @@ _GROUPS = 0x1 | 0x40 | 0x400 | 0x80 | 0x40000
 class Routes:
     """The routes to the resolvers of a network namespace, which `learn` follows. `fileno` is readable after changes."""
 
-    def __init__(self, cgroup: Cgroup, user: User | None, namespace: Namespace, guide: Callable[[int], None]) -> None:
+    def __init__(
+        self, cgroup: CommandCgroup, user: User | None, namespace: NetworkNamespace, guide: Callable[[int], None]
+    ) -> None:
         self._resolvers = [*namespace.resolvers.values()]
         self._changes, *guides = _sockets_within(namespace.path, cgroup, user)
         self._guides = {made.family: made for made in guides}
@@ -56,7 +58,7 @@ class Routes:
             made.close()
 
 
-def _sockets_within(namespace: str, cgroup: Cgroup, user: User | None) -> list[socket.socket]:
+def _sockets_within(namespace: str, cgroup: CommandCgroup, user: User | None) -> list[socket.socket]:
     """Return a socket that receives changes of routes, and a UDP socket of each family that a network namespace has.
 
     A process in the cgroup, of the user, makes the UDP sockets.

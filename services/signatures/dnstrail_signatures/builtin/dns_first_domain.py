@@ -17,9 +17,7 @@ import msgspec
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.first_seen import FirstSeen
-from dnstrail_signatures.detection.state import StatefulSignature
+from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen, StatefulSignature
 
 
 class DnsFirstDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

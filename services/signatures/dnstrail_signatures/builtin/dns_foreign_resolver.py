@@ -16,8 +16,8 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

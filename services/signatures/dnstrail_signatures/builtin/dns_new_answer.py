@@ -23,10 +23,9 @@ from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.inner_address import is_public
+from dnstrail_signatures.detection.bounded_state import BoundedTable, StatefulSignature
 from dnstrail_signatures.detection.known_file import KnownFile
-from dnstrail_signatures.detection.state import StatefulSignature
+from dnstrail_signatures.detection.subjects import is_public
 
 _SECOND: Final = 1_000_000_000
 _PREFIX: Final = {4: 16, 6: 32}  # bits, about those that one provider has, by version of IP

@@ -17,8 +17,8 @@ import msgspec
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of
 
 _TRUST_ANCHOR = "_ta-"  # RFC 8145
 

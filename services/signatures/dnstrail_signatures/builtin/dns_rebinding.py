@@ -18,10 +18,8 @@ import msgspec
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.inner_address import is_inner
-from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.state import StatefulSignature
+from dnstrail_signatures.detection.bounded_state import BoundedTable, StatefulSignature
+from dnstrail_signatures.detection.subjects import is_inner, party_of
 
 _SECOND = 1_000_000_000
 

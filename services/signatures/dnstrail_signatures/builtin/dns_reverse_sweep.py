@@ -18,10 +18,8 @@ from dnstrail.dns.names import is_reverse
 from dnstrail.dns.rdata import PTR
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsReverseSweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +57,7 @@ class DnsReverseSweep(ReportsOnce):
         """Begin without state."""
         super().init(ctx)
         own = self.settings
-        self._bursts = Bursts(Gate(own.names, own.names, own.seconds), own.subjects)
+        self._bursts = Bursts(BurstGate(own.names, own.names, own.seconds), own.subjects)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the reverse names that were asked lately, and what was reported."""

@@ -18,8 +18,8 @@ import msgspec
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of
 
 _MARKS: Final = re.compile(
     r"(?P<iodine>^z[a-z0-9]{3}aa-(?:aaahhh-drink-mal-ein|la-fl)|^z[a-z0-9]{3}aabbccddeeffgghhiijjkkllmmnnoo)"

@@ -23,10 +23,8 @@ from dns.rdatatype import TXT
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of
 
 #: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
 MOST_TEXTS = 64  # so that one answer costs little time
@@ -82,7 +80,7 @@ class DnsTxtCode(ReportsOnce):
         """Begin without state."""
         super().init(ctx)
         own = self.settings
-        self._bursts = Bursts(Gate(own.texts, own.texts, own.seconds), own.subjects)
+        self._bursts = Bursts(BurstGate(own.texts, own.texts, own.seconds), own.subjects)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the texts that were answered lately, and what was reported."""

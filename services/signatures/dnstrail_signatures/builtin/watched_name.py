@@ -24,18 +24,23 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.datasource import DataSource
-from dnstrail.dns import Record
+from dnstrail.dns import ResourceRecord
 from dnstrail.dns.names import lookup_key, reverse_address
 from dnstrail.dns.rdata import CNAME
 from dnstrail.errors import DataNotFound, DataSourceMissing, SettingsError, Unavailable
 from dnstrail.events import NET_PACKET_DNS, Event, Question
 from dnstrail.regular_file import read_regular
 from dnstrail.signature import EventSelector, Finding, Signal, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.bounded_state import BoundedTable, StatefulSignature
 from dnstrail_signatures.detection.known_file import KnownFile
-from dnstrail_signatures.detection.open_lookups import OpenLookup, OpenLookups
-from dnstrail_signatures.detection.outcome import ANSWERED, NXDOMAIN, TRUNCATED, outcome_of
-from dnstrail_signatures.detection.state import StatefulSignature
+from dnstrail_signatures.detection.open_lookups import (
+    ANSWERED,
+    NXDOMAIN,
+    TRUNCATED,
+    OpenLookup,
+    OpenLookups,
+    outcome_of,
+)
 
 #: variable: file of watched names for `WATCHED_NAME` (default: a bundled list for the demo)
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
@@ -223,7 +228,7 @@ def _nothing(name: str) -> dict[str, Any]:
     return {"ip_addresses": [], "dns_queries": [name], "dns_root": name}
 
 
-def _reached(name: str, answers: Iterable[Record]) -> dict[str, None]:
+def _reached(name: str, answers: Iterable[ResourceRecord]) -> dict[str, None]:
     """Return a name and the names that its aliases lead to, in that order."""
     aliases: dict[str, list[str]] = {}
     for record in answers:

@@ -1,4 +1,4 @@
-"""Open lookups: the questions of one asker for one name are one lookup, which is reported once."""
+"""Open lookups: the questions of one asker for one name are one lookup, which is reported once, with its outcome."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import msgspec
 
 from dnstrail.actor import actor_of_client
 from dnstrail.captured import GETADDRINFO, LAST_TIME, SERVER
+from dnstrail.dns.header import outcome_of_rcode
+from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import Event, Question
-from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.bounded_state import BoundedTable
 
 PENDING: Final = "pending"  # the outcome of a lookup without an answer
 #: lookups of watched names that wait for an answer, or were reported within the last 30 s -> the lookup used longest
@@ -154,3 +156,20 @@ def _key(event: Event, question: Question) -> Hashable:
     if process.pid and event.role != SERVER:
         return _start(event), process.pid, process.start_time, question.name
     return _start(event), actor_of_client(captured.flow, captured.payload, event.host_name), question.name
+
+
+ANSWERED: Final = "answered"
+NXDOMAIN: Final = "NXDOMAIN"
+TRUNCATED: Final = "truncated"
+_RCODE, _TC = 0x0F, 0x02  # RFC 1035, section 4.1.1
+
+
+def outcome_of(event: Event, question: Question) -> str:
+    """Return the outcome of a response: `answered` if it has data of the type of its question."""
+    header, kinds = event.captured.payload[:12], [record.type for record in event.answers]
+    rcode, count = header[3] & _RCODE, int.from_bytes(header[6:8])
+    if rcode:
+        return outcome_of_rcode(rcode)
+    if question.type in kinds or (question.type not in (A, AAAA) and count > kinds.count(CNAME)):
+        return ANSWERED
+    return TRUNCATED if header[2] & _TC else outcome_of_rcode(rcode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from traceback import walk_tb
@@ -16,13 +16,22 @@ import structlog
 from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataSourceMissing, DnstrailError, SettingsError, Unavailable
-from dnstrail.events import Event
+from dnstrail.events import (
+    FINDINGS_LOST,
+    NAMES_UNAVAILABLE,
+    REFUSED_EVENTS,
+    SIGNATURE_ERRORS,
+    SIGNATURE_MUTED,
+    SIGNATURE_UNAVAILABLE,
+    Event,
+)
 from dnstrail.probes import PROBES
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.state import StatefulSignature
+from dnstrail_signatures.detection.bounded_state import StatefulSignature
 from dnstrail_signatures.engine.time_budget import TimeBudget
-from dnstrail_signatures.findings.finding_ids import FindingIds
-from dnstrail_signatures.loading.signature_settings import CommonSettings, Settings, SignatureSettings
+from dnstrail_signatures.findings import FindingIds
+from dnstrail_signatures.loading.scope import CommonSettings
+from dnstrail_signatures.loading.signature_settings import Settings, SignatureSettings
 
 _SEVERITY = "Severity"  # the property of tracee's metadata
 _DEFAULT = SignatureSettings()
@@ -325,3 +334,19 @@ def _place(cls: type[Signature], error: BaseException) -> str:
     own = getattr(sys.modules.get(cls.__module__), "__file__", None)
     file, line = next((place for place in reversed(places) if place[0] == own), places[-1])
     return f"{file}:{line}"
+
+
+def all_losses(on_the_way: Mapping[str, int], engine: Engine, unnamed: int, undelivered: int) -> dict[str, int]:
+    """Return the losses by event name or reason.
+
+    `unnamed` connections have no names, since no cache answered. `undelivered` findings found no room at the receiver.
+    """
+    reasons = {
+        SIGNATURE_ERRORS: engine.counters["errors"],
+        SIGNATURE_MUTED: engine.budget.missed.total(),
+        SIGNATURE_UNAVAILABLE: engine.unavailable.total(),
+        NAMES_UNAVAILABLE: unnamed,
+        FINDINGS_LOST: undelivered,
+        REFUSED_EVENTS: engine.counters[REFUSED_EVENTS],
+    }
+    return {**on_the_way, **{reason: count for reason, count in reasons.items() if count}}

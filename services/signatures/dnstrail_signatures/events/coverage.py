@@ -12,7 +12,7 @@ _STEP = WINDOW // 100  # turns that end within one step share its counts
 
 
 @dataclass(slots=True)
-class Counts:
+class EventCounts:
     """Numbers of events.
 
     `received` arrived here, `missed` were lost on the way. The probe published `published` events of all names, and
@@ -34,7 +34,7 @@ class Counts:
         on_the_way = _part(self.received, self.missed)
         return on_the_way * _part(max(self.published, self.received + self.missed), self.lost)
 
-    def add(self, other: Counts, sign: int = 1) -> None:
+    def add(self, other: EventCounts, sign: int = 1) -> None:
         """Add the counts of another, or with sign -1 subtract them."""
         self.received += sign * other.received
         self.missed += sign * other.missed
@@ -52,9 +52,9 @@ class _Probe:
     def __init__(self) -> None:
         self.known: Turn | None = None  # the last turn that ended
         self.missed = self.published = self.lost = 0  # since the start
-        self.open = Counts()
-        self.steps: deque[tuple[int, Counts]] = deque()
-        self.sum = Counts()
+        self.open = EventCounts()
+        self.steps: deque[tuple[int, EventCounts]] = deque()
+        self.sum = EventCounts()
 
     def note(self, received: int, missed: int) -> None:
         """Note events that arrived, and those that were missed since the start."""
@@ -73,7 +73,7 @@ class _Probe:
             self.sum.lost += self.open.lost
         self.known, self.published, self.lost = turn, published, lost
         self._close(turn.now)
-        self.open = Counts()
+        self.open = EventCounts()
 
     def _close(self, now: int) -> None:
         """Add the open counts to the step of `now`; remove the steps that have left the window."""
@@ -87,7 +87,7 @@ class _Probe:
             self.sum.add(self.steps.popleft()[1], -1)
 
 
-class Coverage:
+class ProbeCoverage:
     """The coverage of each probe over the last ten seconds of its own clock.
 
     Memory is bounded: a hundred steps of each start that is followed. `missed` is the number of events of a start that

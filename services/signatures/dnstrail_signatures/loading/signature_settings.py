@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from dnstrail.errors import SettingsError
-from dnstrail.events import Event
 from dnstrail.process.config_file import SIGNATURE, ConfigFile
 from dnstrail.signature import Signature
-from dnstrail_signatures.loading.allow import AllowList
-from dnstrail_signatures.loading.only import OnlyList
+from dnstrail_signatures.loading.scope import Allow, CommonSettings, Mute, Only
 
-HIGHEST_SEVERITY = 3  # as tracee's signatures count
-_SECOND = 1_000_000_000
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A mute of a signature: it reports nothing on events before `until`, for a reason."""
-
-    reason: Annotated[str, msgspec.Meta(min_length=1)]  #: why the signature is muted
-    until: Annotated[datetime, msgspec.Meta(tz=True)]  #: end of the mute, a time with its zone: no finding before it
-
-
-class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings that every signature has. The engine applies them."""
-
-    enabled: bool = True  #: false: the signature does not run; true: it runs even if it is off by default
-    #: the property `Severity` of its findings
-    severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
-    allow: AllowList = AllowList()
-    only: OnlyList = OnlyList()
-    mute: Mute | None = None
-
-    def suppresses(self, event: Event) -> bool:
-        """Return whether a finding on an event is not reported."""
-        muted = self.mute is not None and event.timestamp < self.mute.until.timestamp() * _SECOND
-        return muted or self.allow.allows(event) or not self.only.includes(event)
 
 
 class SignatureSettings(msgspec.Struct, frozen=True):
@@ -54,7 +26,7 @@ Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
 _OF_FINDINGS = {"severity", "allow", "only", "mute"}  # they apply to findings: none of them asks for a signature
 _ENABLED = "enabled"  # a signature whose own settings have this field states its default there
-_NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "only": OnlyList, "mute": Mute}
+_NESTED: dict[str, type[msgspec.Struct]] = {"allow": Allow, "only": Only, "mute": Mute}
 
 
 def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected: Collection[str] = ()) -> Settings:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from dnstrail.dns.header import Question
+import msgspec
+
+from dnstrail.dns.header import HeaderQuestion
 from dnstrail.image.answer import Answer
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
@@ -18,15 +19,31 @@ MAX_OF_PROCESS = 2048
 MORE = 16  # relations of an answer, or addresses of a question, by which it counts once more
 
 
-class Close(NamedTuple):
+class SentQuery(msgspec.Struct, frozen=True, gc=False):
+    """A query that a process sent by UDP: its question, the thread and the socket that sent it, and its stamp."""
+
+    question: HeaderQuestion
+    thread: int
+    socket: int
+    stamp: int
+
+
+class ReceivedAnswer(msgspec.Struct, frozen=True, gc=False):
+    """An answer that a process received, and the stamp of its query."""
+
+    answer: Answer
+    sighting: Sighting
+    asked: int
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
     """The close of a UDP socket by which a process asked."""
 
     socket: int
     stamp: int
 
 
-Query = tuple[Question, int, int, int]  # by UDP: what was asked, by which thread and socket, and the stamp
-Arrival = Query | tuple[Answer, Sighting, int] | Close  # an answer has its sighting, and the stamp of its query
+Arrival = SentQuery | ReceivedAnswer | Close
 
 
 class Arrivals:
@@ -85,4 +102,4 @@ def weight(relations: int) -> int:
 
 
 def _weight(arrival: Arrival) -> int:
-    return weight(len(arrival[0].edges)) if isinstance(arrival[0], Answer) else 1
+    return weight(len(arrival.answer.edges)) if isinstance(arrival, ReceivedAnswer) else 1

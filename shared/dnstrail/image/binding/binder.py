@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from dnstrail.captured import FORWARDER, Process
 from dnstrail.connection import Connection
-from dnstrail.dns.header import Question as Asked
+from dnstrail.dns.header import HeaderQuestion as Asked
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.binding.arrivals import Arrival, Close, weight
+from dnstrail.image.binding.arrivals import Arrival, Close, ReceivedAnswer, SentQuery, weight
 from dnstrail.image.binding.bindings import (
     BY_DAEMON,
     BY_LAST,
@@ -21,15 +21,14 @@ from dnstrail.image.binding.bindings import (
     UNKNOWN,
     Binding,
     Bindings,
+    ConnectionOpening,
     Meaning,
-    Opening,
     SocketKey,
 )
 from dnstrail.image.binding.namespaces import DAEMONS, Namespaces
 from dnstrail.image.binding.processes import Identity, Processes, identity_of
-from dnstrail.image.binding.scope import SOON, last_question
-from dnstrail.image.binding.sinkhole import is_sinkhole
-from dnstrail.image.binding.waiting import Attempt, Question, WaitingQuestions, candidate
+from dnstrail.image.binding.scope import SOON, is_sinkhole, last_question
+from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion, WaitingQuestions, candidate
 from dnstrail.image.binding.waits import Waits
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
@@ -67,16 +66,17 @@ class Binder:
         pid, socket = process.pid, flow.socket
         if pid and socket and asked.name and flow.transport == "udp" and flow.role != FORWARDER:
             owner = circumstances.host, pid, process.start_time
-            self._arrived(owner, process, (asked, process.thread_id, socket, stamp), stamp)
+            self._arrived(owner, process, SentQuery(asked, process.thread_id, socket, stamp), stamp)
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
         process = sighting.evidence.process
         if process is not None and process.pid:
             owner = host, process.pid, process.start_time
-            self._arrived(owner, process, (answer, sighting, asked), sighting.stamp, weight(len(answer.edges)))
+            received = ReceivedAnswer(answer, sighting, asked)
+            self._arrived(owner, process, received, sighting.stamp, weight(len(answer.edges)))
 
-    def connect(self, stamp: int, opening: Opening) -> Binding:
+    def connect(self, stamp: int, opening: ConnectionOpening) -> Binding:
         """Bind a connection to the name that it means, as of its time."""
         owner = opening.identity
         if owner is not None:
@@ -84,7 +84,7 @@ class Binder:
         question, by = (None, UNKNOWN) if opening.transport == "udp" else self._candidate(stamp, opening, owner)
         if question is not None:
             binding = Binding(stamp, opening, question.name, by)
-            binding.question, binding.attempt = question, Attempt(stamp, opening.address, opening.thread)
+            binding.question, binding.attempt = question, ConnectionAttempt(stamp, opening.address, opening.thread)
             self.waits.spend(question, binding.attempt)
         else:
             name = self._last_question(stamp, opening)
@@ -157,7 +157,9 @@ class Binder:
             return connection
         return replace(connection, starts=self.processes.starts_of(connection.process, at))
 
-    def _candidate(self, stamp: int, opening: Opening, owner: Identity | None) -> tuple[Question | None, str]:
+    def _candidate(
+        self, stamp: int, opening: ConnectionOpening, owner: Identity | None
+    ) -> tuple[WaitingQuestion | None, str]:
         """Return the question that a connection spends, and how it was found."""
         process = opening.process
         if owner is None or process is None:
@@ -172,7 +174,7 @@ class Binder:
             question = self._first(self._questions(parent), stamp, opening)
         return (self._of_daemon(stamp, opening), BY_DAEMON) if question is None else (question, BY_PARENT)
 
-    def _of_daemon(self, stamp: int, opening: Opening) -> Question | None:
+    def _of_daemon(self, stamp: int, opening: ConnectionOpening) -> WaitingQuestion | None:
         """Return the question of a daemon that a connection of another process spends: it was answered within SOON."""
         for daemon in self.namespaces.of(opening.host, opening.namespace).daemons.values():
             questions = self._questions(daemon)
@@ -182,30 +184,31 @@ class Binder:
                 return question
         return None
 
-    def _first(self, questions: Iterable[Question], stamp: int, opening: Opening, thread: int = 0) -> Question | None:
+    def _first(
+        self, questions: Iterable[WaitingQuestion], stamp: int, opening: ConnectionOpening, thread: int = 0
+    ) -> WaitingQuestion | None:
         ipv6 = self.namespaces.of(opening.host, opening.namespace).uses_ipv6
         return candidate(questions, opening.address, stamp, thread, ipv6=ipv6)
 
-    def _questions(self, owner: Identity) -> Iterable[Question]:
+    def _questions(self, owner: Identity) -> Iterable[WaitingQuestion]:
         """Return the questions of a process, with what has arrived since the last call."""
         part = self.waits.of(owner)
         if part is None:
             return ()
         waiting = part.waiting
         for arrival in part.arrivals.take(owner):
-            if isinstance(arrival, Close):
-                waiting.closed(owner, arrival)
-            elif len(arrival) == 3:  # noqa: PLR2004 - an answer
-                self._answered(waiting, owner, *arrival)
-            else:
+            if isinstance(arrival, ReceivedAnswer):
+                self._answered(waiting, owner, arrival)
+            elif isinstance(arrival, SentQuery):
                 waiting.asked(owner, arrival)
+            else:
+                waiting.closed(owner, arrival)
         self.waits.taken(owner, part)
         return waiting.of(owner)
 
-    def _answered(
-        self, waiting: WaitingQuestions, owner: Identity, answer: Answer, sighting: Sighting, asked: int
-    ) -> None:
+    def _answered(self, waiting: WaitingQuestions, owner: Identity, received: ReceivedAnswer) -> None:
         """Add the addresses that an answer gave to the question of its process."""
+        answer, sighting = received.answer, received.sighting
         given = [
             (target, (sighting.stamp, sighting.stamp + life + self._grace))
             for (_, kind, target), life in zip(answer.edges, answer.lives, strict=True)
@@ -213,7 +216,7 @@ class Binder:
         ]
         process = sighting.evidence.process
         if given and process is not None:
-            waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
+            waiting.answered(owner, process.thread_id, answer.question, answer.type, received.asked, given)
 
     def _arrived(self, owner: Identity, process: Process, arrival: Arrival, stamp: int, times: int = 1) -> None:
         part = self.waits.join(owner, process)
@@ -221,7 +224,7 @@ class Binder:
             self.processes.note(owner, stamp)
         self.waits.added(part)
 
-    def _last_question(self, stamp: int, opening: Opening) -> str:
+    def _last_question(self, stamp: int, opening: ConnectionOpening) -> str:
         return last_question(self._graph, stamp, connection_of(opening), opening.address, self._grace)
 
 
@@ -239,7 +242,7 @@ def _is_meant(binding: Binding, connection: Connection) -> bool:
     )
 
 
-def connection_of(opening: Opening) -> Connection:
+def connection_of(opening: ConnectionOpening) -> Connection:
     """Return the client side of a connection, as trails rank by it."""
     process = opening.process or Process()
     return Connection(

@@ -11,7 +11,7 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.image.binding.processes import Identity, identity_of
-from dnstrail.image.binding.waiting import Attempt, Question
+from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion
 from dnstrail.image.counts import Counts
 
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
@@ -30,7 +30,7 @@ class Meaning(NamedTuple):
     stamp: int
 
 
-class Opening(msgspec.Struct, frozen=True, gc=False):
+class ConnectionOpening(msgspec.Struct, frozen=True, gc=False):
     """A connection attempt as its event states it; unknown values are 0, "" or None."""
 
     socket: SocketKey
@@ -78,7 +78,7 @@ class Binding:
         "stamp",
     )
 
-    def __init__(self, stamp: int, opening: Opening, name: str, by: str) -> None:
+    def __init__(self, stamp: int, opening: ConnectionOpening, name: str, by: str) -> None:
         self.stamp = stamp
         self.opening = opening
         self.name = name
@@ -88,8 +88,8 @@ class Binding:
         self.connected = False
         self.number = 0
         self.ended: int | None = None
-        self.question: Question | None = None
-        self.attempt: Attempt | None = None
+        self.question: WaitingQuestion | None = None
+        self.attempt: ConnectionAttempt | None = None
         self.said: tuple[str, str, int] | None = None
 
     def meant(self, at: int) -> Meaning:

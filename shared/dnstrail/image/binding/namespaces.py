@@ -15,7 +15,7 @@ DAEMONS: Final = ("nscd", "systemd-resolve")  # the C library asks them over a s
 MAX_NAMESPACES: Final = 4096
 
 
-class Namespace:
+class KnownNamespace:
     """One network namespace: the last daemon of each name, and whether a connection over IPv6 has succeeded."""
 
     __slots__ = ("daemons", "uses_ipv6")
@@ -25,7 +25,7 @@ class Namespace:
         self.uses_ipv6 = False
 
 
-_UNKNOWN: Final = Namespace()
+_UNKNOWN: Final = KnownNamespace()
 
 
 class Namespaces:
@@ -33,12 +33,12 @@ class Namespaces:
 
     def __init__(self, counters: Counts) -> None:
         self.counters = counters
-        self._of: OrderedDict[tuple[str, int], Namespace] = OrderedDict()
+        self._of: OrderedDict[tuple[str, int], KnownNamespace] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._of)
 
-    def of(self, host: str, number: int) -> Namespace:
+    def of(self, host: str, number: int) -> KnownNamespace:
         """Return a namespace, or one without daemons and IPv6."""
         return self._of.get((host, number), _UNKNOWN)
 
@@ -51,11 +51,11 @@ class Namespaces:
         if ":" in address:
             self._noted(host, number).uses_ipv6 = True
 
-    def _noted(self, host: str, number: int) -> Namespace:
+    def _noted(self, host: str, number: int) -> KnownNamespace:
         key = host, number
         found = self._of.get(key)
         if found is None:
-            found = self._of[key] = Namespace()
+            found = self._of[key] = KnownNamespace()
             if len(self._of) > MAX_NAMESPACES:
                 self._of.popitem(last=False)
                 self.counters["evicted_namespaces"] += 1

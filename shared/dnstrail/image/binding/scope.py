@@ -5,7 +5,6 @@ from __future__ import annotations
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import known_address
-from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.graph import Graph, newest_first
@@ -94,3 +93,12 @@ def led_to(record: Record, port: int, at: int | None) -> int:
         return 0
     older, *stamps = record.led[port]
     return older + sum(at is None or stamp <= at for stamp in stamps)
+
+
+_NETWORKS = ("0.", "127.")  # 0.0.0.0/8 and 127.0.0.0/8, in canonical text
+_ADDRESSES = frozenset({"::", "::1"})
+
+
+def is_sinkhole(address: str) -> bool:
+    """Return whether resolvers answer with this address to block a name: it is unspecified or a loopback address."""
+    return address.startswith(_NETWORKS) or address in _ADDRESSES

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from dnstrail.image.binding.arrivals import Close, Query, weight
+from dnstrail.image.binding.arrivals import Close, SentQuery, weight
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
@@ -20,7 +20,7 @@ UNKNOWN = 1 << 62
 AGAIN, WAITING, MAYBE, REPEATED = range(4)  # readiness of a question for a connection, the likeliest first
 
 
-class Attempt:
+class ConnectionAttempt:
     """A connection that a question led to: `connected` is None until its outcome is known."""
 
     __slots__ = ("address", "connected", "stamp", "thread")
@@ -32,7 +32,7 @@ class Attempt:
         self.connected: bool | None = None
 
 
-class Question:
+class WaitingQuestion:
     """A name that a process asked. Queries of several types for one name (A, AAAA, HTTPS) are one question.
 
     `asked` is the time of its first query. `threads` sent its queries, and `open` are the sockets of queries that are
@@ -52,7 +52,7 @@ class Question:
         self.open: set[int] = set()
         self.types: dict[int, bool] = {}
         self.given: dict[str, tuple[int, int]] = {}
-        self.attempts: list[Attempt] = []
+        self.attempts: list[ConnectionAttempt] = []
 
     @property
     def weight(self) -> int:
@@ -105,7 +105,7 @@ class WaitingQuestions:
     def __init__(self, counters: Counts) -> None:
         self.counters = counters
         self.held = 0
-        self._of: OrderedDict[Identity, dict[str, list[Question]]] = OrderedDict()
+        self._of: OrderedDict[Identity, dict[str, list[WaitingQuestion]]] = OrderedDict()
         self._ended: OrderedDict[Identity, None] = OrderedDict()
 
     def answered(
@@ -131,9 +131,9 @@ class WaitingQuestions:
         self.held += question.weight
         self._bound(question)
 
-    def asked(self, owner: Identity, query: Query) -> None:
+    def asked(self, owner: Identity, query: SentQuery) -> None:
         """Note a query, which may have been sent before."""
-        asked, thread, socket, stamp = query
+        asked, thread, socket, stamp = query.question, query.thread, query.socket, query.stamp
         questions = self._questions(owner, asked.name)
         again = (each for each in questions if socket in each.open and asked.type in each.types)
         question = next(again, None) or _same(questions, asked.type, stamp, thread)
@@ -153,11 +153,11 @@ class WaitingQuestions:
             elif not question.open:
                 self._drop(question)
 
-    def of(self, owner: Identity) -> Iterator[Question]:
+    def of(self, owner: Identity) -> Iterator[WaitingQuestion]:
         """Yield the questions of a process."""
         return chain.from_iterable(self._of.get(owner, {}).values())
 
-    def spend(self, question: Question, attempt: Attempt) -> None:
+    def spend(self, question: WaitingQuestion, attempt: ConnectionAttempt) -> None:
         """Spend a question for a connection, with those by which the same thread asked the same name before."""
         for other in self._of.get(question.owner, {}).get(question.name, ()):
             if other is question or (not other.attempts and other.threads & question.threads):
@@ -189,19 +189,19 @@ class WaitingQuestions:
         if owner in self._of:
             self._ended[owner] = None
 
-    def _questions(self, owner: Identity, name: str) -> list[Question]:
+    def _questions(self, owner: Identity, name: str) -> list[WaitingQuestion]:
         """Return the questions of a process for a name; the process is the one answered last."""
         names = self._of.setdefault(owner, {})
         self._of.move_to_end(owner)
         return names.setdefault(name, [])
 
-    def _add(self, questions: list[Question], owner: Identity, name: str, asked: int) -> Question:
-        question = Question(owner, name, asked)
+    def _add(self, questions: list[WaitingQuestion], owner: Identity, name: str, asked: int) -> WaitingQuestion:
+        question = WaitingQuestion(owner, name, asked)
         questions.append(question)
         self.held += 1
         return question
 
-    def _bound(self, question: Question) -> None:
+    def _bound(self, question: WaitingQuestion) -> None:
         """Evict a question if the process of this one has too many."""
         names = self._of[question.owner]
         if len(names[question.name]) > MAX_OF_NAME:
@@ -209,11 +209,11 @@ class WaitingQuestions:
         elif len(names) > MAX_NAMES:
             self._evict(next(iter(names.values()))[0])
 
-    def _evict(self, question: Question) -> None:
+    def _evict(self, question: WaitingQuestion) -> None:
         self.counters["evicted_questions"] += 1
         self._drop(question)
 
-    def _drop(self, question: Question) -> None:
+    def _drop(self, question: WaitingQuestion) -> None:
         names = self._of[question.owner]
         names[question.name].remove(question)
         self.held -= question.weight
@@ -226,8 +226,8 @@ class WaitingQuestions:
 
 
 def candidate(
-    questions: Iterable[Question], address: str, stamp: int, thread: int, *, ipv6: bool = False
-) -> Question | None:
+    questions: Iterable[WaitingQuestion], address: str, stamp: int, thread: int, *, ipv6: bool = False
+) -> WaitingQuestion | None:
     """Return the question of a process that a connection most likely means: of its thread, else the oldest.
 
     A question whose sockets are open comes last: a resolver closes them before it hands over the addresses. The oldest
@@ -252,7 +252,7 @@ def candidate(
     return ready[orders.index(min(orders))][1] if orders else None
 
 
-def _likelihood(question: Question, readiness: int, thread: int, latest: int) -> tuple[bool, int]:
+def _likelihood(question: WaitingQuestion, readiness: int, thread: int, latest: int) -> tuple[bool, int]:
     own = thread in question.threads and readiness != REPEATED
     if readiness == AGAIN:
         last = question.attempts[-1]
@@ -262,13 +262,13 @@ def _likelihood(question: Question, readiness: int, thread: int, latest: int) ->
     return not own, readiness
 
 
-def _asking(questions: list[Question], rdtype: int, thread: int) -> Question | None:
+def _asking(questions: list[WaitingQuestion], rdtype: int, thread: int) -> WaitingQuestion | None:
     """Return the question with a query of a type that waits for its answer; one of the same thread comes first."""
     found = [each for each in questions if each.types.get(rdtype) is False]
     return min(found, key=lambda each: thread not in each.threads, default=None)
 
 
-def _same(questions: list[Question], rdtype: int, asked: int, thread: int) -> Question | None:
+def _same(questions: list[WaitingQuestion], rdtype: int, asked: int, thread: int) -> WaitingQuestion | None:
     """Return the question to which a query of another type belongs; one of the same thread comes first."""
     found = [each for each in questions if rdtype not in each.types and abs(asked - each.asked) <= TOGETHER]
     return min(found, key=lambda each: thread not in each.threads, default=None)

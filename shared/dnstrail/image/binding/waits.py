@@ -5,7 +5,7 @@ from __future__ import annotations
 from dnstrail.captured import Process
 from dnstrail.image.binding.arrivals import Arrivals
 from dnstrail.image.binding.processes import Identity
-from dnstrail.image.binding.waiting import Attempt, Question, WaitingQuestions
+from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion, WaitingQuestions
 from dnstrail.image.counts import Counts
 from dnstrail.image.holders import MAX_PARTIES
 from dnstrail.image.order import Link, Ring
@@ -56,11 +56,10 @@ class OwnerParts(Link):
 
     def largest(self) -> Part:
         """Return the part of the party with most; of equal ones the one that is older."""
-        largest: Part | None = None
+        largest = next(iter(self.parts.values()))
         for part in self.parts.values():
-            if largest is None or part.held > largest.held:
+            if part.held > largest.held:
                 largest = part
-        assert largest is not None  # noqa: S101 - an owner has parts, else it is removed
         return largest
 
 
@@ -120,7 +119,7 @@ class Waits:
         if not part.held and owner.parts.pop(part.number, None) is not None and not owner.parts:
             self._remove(owner)
 
-    def spend(self, question: Question, attempt: Attempt) -> None:
+    def spend(self, question: WaitingQuestion, attempt: ConnectionAttempt) -> None:
         """Spend a question for a connection."""
         part = self._of.get(question.owner)
         if part is not None:
@@ -138,9 +137,7 @@ class Waits:
         if present.parts and present.held > self._part_of(present):
             return present
         for _ in range(len(self._owners)):
-            owner = self._order.oldest()
-            if owner is None:  # never: it is for mypy
-                break
+            owner = self._order.first()
             if owner.held > self._part_of(owner):
                 return owner
             self._order.append(owner)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from dnstrail.connection import Connection
-from dnstrail.image.binding.scope import ANY_SCOPE, scope_of
-from dnstrail.image.binding.sinkhole import is_sinkhole
+from dnstrail.image.binding.scope import ANY_SCOPE, is_sinkhole, scope_of
 from dnstrail.image.graph import newest_first
 from dnstrail.image.lookup import look_up
 from dnstrail.image.record import Root

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_the_thread_keeps_only_its_capabilities():
 
 def effective(process: str) -> str:
     """Return the effective capabilities of a process or thread."""
-    with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
+    with Path(f"/proc/{process}/status").open(encoding="ascii", errors="replace") as status:
         return next(line.split()[1] for line in status if line.startswith("CapEff:"))
 
 

@@ -133,4 +133,4 @@ def test_a_file_of_no_overlay_is_itself(tmp_path):
     with open_layer(1 << 22, file) as (real, path):  # whose process has ended
         assert (real, path) == (file, "")
     os.close(file)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above

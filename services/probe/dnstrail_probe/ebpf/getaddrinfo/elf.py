@@ -1,6 +1,6 @@
 """Reads two facts from a program file: its interpreter, and the offset of a function (elf(5)).
 
-Anybody can write such a file: every read is bounded, and a malformed file yields None.
+The reader is our own, since anybody can write such a file: every read is bounded, and a malformed file yields None.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class InitialKeys:
         secret = _expand(extract.finalize(), b"client in", _SECRET)
         self._iv = int.from_bytes(_expand(secret, version.prefix + b"iv", _NONCE))
         self._payload = AESGCM(_expand(secret, version.prefix + b"key", _KEY))
-        self._header = Cipher(algorithms.AES(_expand(secret, version.prefix + b"hp", _KEY)), modes.ECB())  # noqa: S305
+        mask_key = _expand(secret, version.prefix + b"hp", _KEY)
+        self._header = Cipher(algorithms.AES(mask_key), modes.ECB())  # noqa: S305 - one block (RFC 9001, 5.4.3)
 
     def mask(self, sample: bytes) -> bytes:
         """Return the mask of a packet's header, 16 bytes (RFC 9001, section 5.4)."""

@@ -1,1 +1,0 @@
-"""The findings of a worker: their ids, and their way to the receiver."""

@@ -1,0 +1,152 @@
+"""The scope of a signature: the events on which alone it reports, and those on which it reports nothing."""
+
+from __future__ import annotations
+
+import pwd
+from datetime import datetime
+from ipaddress import ip_address, ip_network
+from typing import Annotated
+
+import msgspec
+
+from dnstrail.captured import Process
+from dnstrail.dns.names import lookup_key, packed_address_text
+from dnstrail.events import DST_DNS, Event
+
+Entry = Annotated[str, msgspec.Meta(min_length=1)]
+_LEAST_ID = 12  # characters of a container id that identify it, as Docker prints it
+
+
+HIGHEST_SEVERITY = 3  # as tracee's signatures count
+_SECOND = 1_000_000_000
+
+
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `allow` of a signature.
+
+    Invariant: names and addresses are valid.
+    """
+
+    names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
+    processes: tuple[Entry, ...] = ()  #: no finding on these processes: a name, or the path of a program
+    containers: tuple[Entry, ...] = ()  #: no finding on these containers: a name, an image, or an id (12 characters)
+    addresses: tuple[Entry, ...] = ()  #: no finding on events from or to these addresses or networks
+
+    def __post_init__(self) -> None:
+        """Refuse what would never match.
+
+        Raises:
+            ValueError: a name is no domain name, or an address is none.
+        """
+        for name in self.names:
+            if lookup_key(name) is None or lookup_key(name) == ".":
+                raise ValueError(f"{name!r} is no domain name")
+        for address in self.addresses:
+            ip_network(address)
+
+    def allows(self, event: Event) -> bool:
+        """Return whether an event is about something on the list."""
+        process = event.process
+        return (
+            bool({process.name, process.path}.intersection(self.processes))
+            or any(is_container(process, one) for one in self.containers)
+            or any(_is_below(name, one) for one in self.names for name in _names_of(event))
+            or self._has_address(event)
+        )
+
+    def _has_address(self, event: Event) -> bool:
+        flow = event.captured.flow
+        if flow is None or not self.addresses:
+            return False
+        ends = [ip_address(packed_address_text(end)) for end in (flow.source, flow.destination) if end]
+        networks = [ip_network(one) for one in self.addresses]
+        return any(end in network for end in ends for network in networks)
+
+
+def _names_of(event: Event) -> list[str]:
+    """Return the name that an event is about: the question of a DNS message, or the likeliest name of a connection."""
+    if event.question is not None:
+        return [event.question.name]
+    names = event.arg(DST_DNS)
+    return names[:1] if isinstance(names, list) else []
+
+
+def _is_below(name: str, allowed: str) -> bool:
+    """Return whether a name is the allowed one or lies below it; a backslash escapes a dot within a label."""
+    suffix = lookup_key(allowed)
+    if name == suffix:
+        return True
+    if not name.endswith(f".{suffix}"):
+        return False
+    label = name.removesuffix(f".{suffix}")
+    return (len(label) - len(label.rstrip("\\"))) % 2 == 0
+
+
+def is_container(process: Process, given: str) -> bool:
+    """Return whether a process is in a container that is given by its id, its name or its image."""
+    if len(given) >= _LEAST_ID and process.container_id.startswith(given):
+        return True
+    return bool(process.container_id) and given in (process.container_name, process.container_image)
+
+
+_Id = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `only` of a signature: an event has to match each list that is not empty.
+
+    An event without a process matches none. Invariant: all users are ids.
+    """
+
+    containers: tuple[Entry, ...] = ()  #: only these containers: a name, an image, or an id (its first 12 characters)
+    images: tuple[Entry, ...] = ()  #: only these images of containers
+    programs: tuple[Entry, ...] = ()  #: only these programs: a path, or the name of its file
+    users: tuple[_Id | Entry, ...] = ()  #: only these users: a number, or a name on the host of the worker
+
+    def __post_init__(self) -> None:
+        """Read the ids of users.
+
+        Raises:
+            ValueError: a user name is unknown on this host.
+        """
+        msgspec.structs.force_setattr(self, "users", tuple(map(_id_of, self.users)))
+
+    def includes(self, event: Event) -> bool:
+        """Return whether an event matches; an event without a process matches no list."""
+        process = event.process
+        return (
+            (not self.containers or any(is_container(process, one) for one in self.containers))
+            and (not self.images or process.container_image in self.images)
+            and (not self.programs or not {process.path, process.path.rpartition("/")[2]}.isdisjoint(self.programs))
+            and (not self.users or (process.pid > 0 and process.user_id in self.users))
+        )
+
+
+def _id_of(user: int | str) -> int:
+    try:
+        return user if isinstance(user, int) else pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise ValueError(f"{user!r} is no user of this host: use its number") from error
+
+
+class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A mute of a signature: it reports nothing on events before `until`, for a reason."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1)]  #: why the signature is muted
+    until: Annotated[datetime, msgspec.Meta(tz=True)]  #: end of the mute, a time with its zone: no finding before it
+
+
+class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings that every signature has. The engine applies them."""
+
+    enabled: bool = True  #: false: the signature does not run; true: it runs even if it is off by default
+    #: the property `Severity` of its findings
+    severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
+    allow: Allow = Allow()
+    only: Only = Only()
+    mute: Mute | None = None
+
+    def suppresses(self, event: Event) -> bool:
+        """Return whether a finding on an event is not reported."""
+        muted = self.mute is not None and event.timestamp < self.mute.until.timestamp() * _SECOND
+        return muted or self.allow.allows(event) or not self.only.includes(event)
