@@ -12,7 +12,7 @@ import structlog
 
 from dnstrail.datasource import DataSource, DataSources
 from dnstrail.events import SOURCE, Event
-from dnstrail.probes import PROBES
+from dnstrail.protocol import PROBES
 
 ANY = ("*", "")
 

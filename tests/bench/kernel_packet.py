@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from figures import Figure
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf_link import link_cgroup
+from dnstrail.kernel.bpf import link_cgroup
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.ebpf import loader
 

@@ -23,9 +23,10 @@ from builders.findings import CURL, METADATA, STAMP, body_of, cause_of, connecti
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
 from dnstrail_findings.finding import ReceivedFinding, read_finding
-from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
+from dnstrail_findings.formats import ecs, ocsf, text, tracee
 from dnstrail_findings.formats.ecs import MOST_ANSWERS, TACTICS
 from dnstrail_findings.targets import FORMATS
+from dnstrail_findings.writers.syslog import syslog_message
 
 SCHEMAS = Path(__file__).parent / "schemas"
 ECS_OWN = "dnstrail."  # the fields that ECS does not have
@@ -261,7 +262,7 @@ def test_a_name_of_the_wire_is_escaped_as_in_dns() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_syslog_cannot_be_injected(name: str) -> None:
     """A hostile finding is one message of RFC 5424, with its own priority."""
-    found = SYSLOG.fullmatch(syslog_message.message(hostile(), FORMATS[name](hostile())))
+    found = SYSLOG.fullmatch(syslog_message(hostile(), FORMATS[name](hostile())))
     assert found is not None
     assert (found["pri"], found["app"]) == (b"83", b"dnstrail")
     assert b" " not in found["host"]
@@ -269,7 +270,7 @@ def test_syslog_cannot_be_injected(name: str) -> None:
 
 def test_an_empty_host_is_nil_in_syslog() -> None:
     """A header has "-" for a value that is unknown."""
-    found = SYSLOG.fullmatch(syslog_message.message(bare(), b"x"))
+    found = SYSLOG.fullmatch(syslog_message(bare(), b"x"))
     assert (found["host"], found["id"], found["pri"]) == (b"-", b"x", b"85")
 
 

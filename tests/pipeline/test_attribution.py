@@ -27,9 +27,8 @@ from dnstrail.events import (
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
 )
-from dnstrail_probe.ebpf import loader
-from dnstrail_probe.host import network_namespaces as namespaces_of_host
-from dnstrail_probe.packets.community_id import community_id
+from dnstrail_probe.ebpf import loader, open_sockets
+from dnstrail_probe.packets.connection_args import community_id
 from live.clients import FORKED, STAYING, WAITING
 from live.ebpf_source import Watching, cgroup, question_of, watching
 from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
@@ -292,7 +291,7 @@ def test_the_relay_of_a_question_behind_nat(network, static, when, transport):
 
 def test_an_older_relay_is_known_by_its_first_reply(network, static, monkeypatch):
     """A probe that may not look into the namespace of an older relay knows it from its first reply on."""
-    monkeypatch.setattr(namespaces_of_host, "network_namespaces", dict)
+    monkeypatch.setattr(open_sockets, "network_namespaces", dict)
     rule = ["OUTPUT", "-d", STUB, "-p", "udp", "--dport", "53", "-j", "DNAT", "--to", f"127.0.0.1:{HIDDEN}"]
     with ExitStack() as stack:
         stack.enter_context(dnsmasq(network.client, "127.0.0.1", HIDDEN, ANSWER, f"--server=/relayed.test/{SENDER}"))

@@ -13,7 +13,7 @@ import pytest
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured
-from dnstrail_probe.ebpf.getaddrinfo import library_finder
+from dnstrail_probe.ebpf.getaddrinfo import library_thread
 from live.ebpf_source import Watching, watching
 from live.encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
 from live.getaddrinfo_program import LEFT, NESTED, build, make_root, resolving
@@ -229,7 +229,7 @@ def unmounts(path: Path) -> bool:
 
 def test_a_library_is_released_after_its_program(folder, scratch, monkeypatch):
     """A library below another root is watched while its program runs, and can be unmounted afterwards."""
-    monkeypatch.setattr(library_finder, "_SWEEP", 0.2)
+    monkeypatch.setattr(library_thread, "_SWEEP", 0.2)
     root = scratch / "root"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)

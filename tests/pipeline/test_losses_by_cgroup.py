@@ -16,7 +16,7 @@ import pytest
 
 from dnstrail.captured import Captured
 from dnstrail_probe.ebpf.cgroup_losses import OTHERS
-from dnstrail_probe.ebpf.program_text import Sizes
+from dnstrail_probe.ebpf.loader import Sizes
 from dnstrail_probe.packets import tcp_streams
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip

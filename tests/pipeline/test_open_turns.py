@@ -14,8 +14,8 @@ from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
 from dnstrail.pipeline.view import EventView
-from dnstrail.probes import PROBES
 from dnstrail.process.clock import StreamClock
+from dnstrail.protocol import PROBES
 from dnstrail.protocol.replays import replay_address
 from dnstrail.protocol.turn_requests import TurnRequests
 from live.workers import FakeClock, asker, open_bus, running, short_folder, wait_until

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from dnstrail.captured import Captured
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.batch_publisher import BatchPublisher
-from dnstrail_probe.metrics import observe_probe
+from dnstrail_probe.metrics import observe
 
 
 def test_a_probe_counts_what_it_published_and_lost():
@@ -17,7 +17,7 @@ def test_a_probe_counts_what_it_published_and_lost():
     source = SimpleNamespace(losses=losses, counters=Counter(packets=5, ring_full=2, tcp_evicted=3))
     batches = BatchPublisher(SimpleNamespace(), "start", live=True)
     observed = []
-    observe_probe(lambda *both: observed.extend(both), source, batches)
+    observe(lambda *both: observed.extend(both), source, batches)
     collect, unready = observed
     assert unready() == "the probe waits for its subscribers"
     batches.add(NET_PACKET_DNS, Captured(1, b"x"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_run import privileged_program
-from dnstrail_run.privileged_program import Executed, first_privileged
+from dnstrail_run import followed as module
+from dnstrail_run.followed import Executed, first_privileged
 from live.processes import run_dir
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
@@ -82,10 +82,10 @@ def test_the_first_one_is_found(program, tmp_path):
 
 def test_a_file_system_that_hangs_costs_a_bounded_time(monkeypatch):
     """The search is given up after its bound."""
-    monkeypatch.setattr(privileged_program, "_PATIENCE", 0.01)
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
     hangs = threading.Event()
     try:
-        monkeypatch.setattr(privileged_program, "_gives_rights", lambda *_: hangs.wait())
+        monkeypatch.setattr(module, "_gives_rights", lambda *_: hangs.wait())
         assert first_privileged([Executed("/bin/true", USER, HERE)], {HERE}) == ""
     finally:
         hangs.set()

@@ -23,9 +23,11 @@ from dnstrail_run.settings import Settings
 def settings_of(*command: str) -> Settings:
     """Return the settings of a command without any option."""
     nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "run_dir"])
-    flags = ["allow_afterwards", "allow_new_privileges", "learn_domains", "follow_containers", "wait_for_all"]
+    flags = ["allow_new_privileges", "learn_domains", "follow_containers", "wait_for_all"]
     flags += ["enforce", "getaddrinfo", "quiet"]
-    return Settings(command=command, options=CaptureOptions(), **nothing, **dict.fromkeys(flags, False))
+    return Settings(
+        command=command, options=CaptureOptions(), on_crash="refuse", **nothing, **dict.fromkeys(flags, False)
+    )
 
 
 def report_of(*command: str) -> RunReport:

@@ -14,7 +14,6 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
-from dnstrail import events
 from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import LAST_TIME, Captured, Process
@@ -42,7 +41,7 @@ from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import origins_of, topics_of
 from dnstrail_signatures.findings import Delivery, offer_to, push_to
-from dnstrail_signatures.group.ownership import Owners, Span
+from dnstrail_signatures.group.ownership import Share
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.loading.load import find, load
@@ -222,7 +221,7 @@ def test_a_signature_receives_derived_events(folder, findings):
 def test_a_message_is_decoded_once_for_all_signatures(monkeypatch, findings):
     """The built-in signatures read question, answers and addresses of one response from one decoding of its bytes."""
     decoded = []
-    monkeypatch.setattr(events, "decode", lambda payload: decoded.append(payload) or decode(payload))
+    monkeypatch.setattr("dnstrail.events.event.decode", lambda payload: decoded.append(payload) or decode(payload))
     worker = SignatureWorker(Messages(), Chosen.of(*load(find())), Delivery(findings.append))
     worker.on_message(NET_PACKET_DNS, encode(Batch("start", 1, 0, [seen(GOOGLE)])), 0.0)
     assert worker.engine.counters["events"] == 1
@@ -743,7 +742,6 @@ class Reports:
     waits, worker = False, "me"
 
     def __init__(self):
-        self.owners = Owners("me", {"s": {"me": Span(0)}})
         self.work = None
 
     def receive(self, start, turn, now):
@@ -751,6 +749,9 @@ class Reports:
 
     def handle(self, turn):
         pass
+
+    def shares(self, start, turn):
+        return [Share("me", ("me",))]
 
     def since(self, start, turn, actor):
         return 7

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +15,7 @@ from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.tcp import local_address
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
-from dnstrail.metrics.option import metrics_option, serving_metrics
+from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.process.clock import SystemClock, boot_id
 from dnstrail.process.command import (
     HELP,
@@ -42,11 +40,7 @@ from dnstrail.protocol.replays import replay_address
 from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
-from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.worker import TOPICS, run
-
-if TYPE_CHECKING:
-    from dnstrail.metrics.board import Observe
 
 _EXAMPLES = examples(
     "dnstrail cache",
@@ -94,7 +88,7 @@ def command(
 ) -> None:
     """Keep the image of names and addresses, and answer lookups."""
     configure("cache", log_level)
-    observer = _observer(metrics)
+    observer = observer_of(metrics, "dnstrail_cache")
     settings = parse_dnscache(dnscache)
     if not settings.enabled:
         raise SettingsError("dnscache none: the cache is disabled, so there is none to run")
@@ -135,15 +129,6 @@ def command(
             turn_requests=TurnRequests([bus.requester(replay_address(address)) for address in publishers], probes),
             boot_id=boot_id(),
         )
-
-
-def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, CacheState], None]:
-    """Return how the metrics of the worker are observed. This is imported before the change of user."""
-    if metrics is None:
-        return lambda _observe, _state: None
-    from dnstrail_cache.metrics import observe_cache
-
-    return observe_cache
 
 
 def main() -> None:

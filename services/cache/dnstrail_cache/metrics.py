@@ -96,11 +96,11 @@ def _text(packed: bytes) -> str:
     return str(ip_address(packed)) if len(packed) in (4, 16) else "unknown"
 
 
-def observe_cache(observe: Observe, state: CacheState) -> None:
+def observe(begin: Observe, state: CacheState) -> None:
     """Begin to observe a cache."""
     resolvers = Resolvers()
     state.image.on_response = resolvers.note
-    observe(lambda: cache_metrics(state, resolvers), lambda: unready(state))
+    begin(lambda: cache_metrics(state, resolvers), lambda: unready(state))
 
 
 def unready(state: CacheState) -> str:

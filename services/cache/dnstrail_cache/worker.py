@@ -1,4 +1,4 @@
-"""The cache worker: one loop that applies events and answers lookups in turn."""
+"""The cache worker: one loop that applies events, publishes conflicts, and answers lookups in turn."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dnstrail.captured import Captured
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.batches import Batch, Turn, encode
-from dnstrail.protocol.catch_up import CatchUp, may_be_missed
+from dnstrail.protocol.batches import Batch, Turn, encode, may_be_missed
+from dnstrail.protocol.catch_up import CatchUp
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,

@@ -1,4 +1,4 @@
-"""The command `dnstrail`: the whole pipeline, one of its workers, or a lookup."""
+"""The command `dnstrail`: the whole pipeline, one of its workers, or a lookup; a command is imported when invoked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from dnstrail import __version__
-from dnstrail.build_form import build_form
-from dnstrail.process.command import HELP, default_run_dir, examples, optional_run_dir_option, run_command
+from dnstrail.process.command import HELP, build_form, default_run_dir, examples, optional_run_dir_option, run_command
 from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail_cli.pipeline.options import PipelineRun, run_options
 from dnstrail_probe.registry import capture_option

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import findings_address, lookups_address, socket_path
 from dnstrail.client import LookupClient
-from dnstrail.metrics.option import metrics_option, serving_metrics
+from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.process.command import (
     HELP,
     check_local_address,
@@ -33,10 +31,7 @@ from dnstrail.protocol.losses import worker_name
 from dnstrail.users import User
 from dnstrail_findings.targets import HELP as TO_HELP
 from dnstrail_findings.targets import make_outputs, parse_target, try_places
-from dnstrail_findings.worker import FindingsWorker, run
-
-if TYPE_CHECKING:
-    from dnstrail.metrics.board import Observe
+from dnstrail_findings.worker import run
 
 _EXAMPLES = examples(
     "dnstrail findings",
@@ -70,7 +65,7 @@ def command(
 ) -> None:
     """Receive findings, and write each of them once to every output."""
     configure("findings", log_level)
-    observer = _observer(metrics)
+    observer = observer_of(metrics, "dnstrail_findings")
     parsed = [parse_target(target) for target in targets]
     address = receive or findings_address(run_dir)
     folder = socket_path(address).parent
@@ -91,15 +86,6 @@ def command(
             beat=watched.beat,
             observe=partial(observer, watched.observe),
         )
-
-
-def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, FindingsWorker], None]:
-    """Return how the metrics of the worker are observed. This is imported before the change of user."""
-    if metrics is None:
-        return lambda _observe, _worker: None
-    from dnstrail_findings.metrics import observe_findings
-
-    return observe_findings
 
 
 def main() -> None:

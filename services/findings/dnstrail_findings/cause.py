@@ -1,4 +1,4 @@
-"""The event that led to a finding."""
+"""The event that led to a finding, and its DNS message as tracee prints it, with typed values and their text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,86 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import dns.rcode
 import msgspec
 
-from dnstrail_findings.dns_message import DnsMessage, PrintedQuestion
+from dnstrail.tracee.codes import RESPONSE_CODES
+
+_RCODES = {words: dns.rcode.to_text(dns.rcode.Rcode.make(code)) for code, words in RESPONSE_CODES.items()}
+_FLAGS = ("aa", "tc", "rd", "ra")
+_PRINTABLE = range(0x21, 0x7F)
+_QUOTED = b'\\"'
+
+
+class PrintedQuestion(msgspec.Struct, frozen=True):
+    """A question as tracee prints it."""
+
+    name: str
+    type: str = ""
+    cls: str = msgspec.field(default="", name="class")
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class PrintedAnswer(msgspec.Struct, frozen=True):
+    """A resource record as tracee prints it."""
+
+    name: str
+    type: str = ""
+    cls: str = msgspec.field(default="", name="class")
+    ttl: int = msgspec.field(default=0, name="TTL")
+    ip: str = msgspec.field(default="", name="IP")
+    ns: str = msgspec.field(default="", name="NS")
+    cname: str = msgspec.field(default="", name="CNAME")
+    ptr: str = msgspec.field(default="", name="PTR")
+    txts: list[str] = msgspec.field(default_factory=list, name="TXTs")
+    mx: _Named = msgspec.field(default=_Named(), name="MX")
+    srv: _Named = msgspec.field(default=_Named(), name="SRV")
+    rdata: str = ""
+
+    @property
+    def data(self) -> str:
+        """The address, the name or the text that the record states."""
+        known = (self.ip, self.cname, self.ns, self.ptr, self.mx.name, self.srv.name, " ".join(self.txts), self.rdata)
+        return next(filter(None, known), "")
+
+
+class DnsMessage(msgspec.Struct, frozen=True):
+    """A DNS message as tracee prints it."""
+
+    id: int = msgspec.field(default=0, name="ID")
+    qr: int = msgspec.field(default=0, name="QR")
+    op_code: str = msgspec.field(default="", name="opCode")
+    aa: int = msgspec.field(default=0, name="AA")
+    tc: int = msgspec.field(default=0, name="TC")
+    rd: int = msgspec.field(default=0, name="RD")
+    ra: int = msgspec.field(default=0, name="RA")
+    response_code: str = msgspec.field(default="", name="responseCode")
+    questions: list[PrintedQuestion] = []
+    answers: list[PrintedAnswer] = []
+
+
+def escaped(name: str) -> str:
+    """Return a name as tracee prints it with each byte escaped that is not plain (RFC 1035, section 5.1)."""
+    return "".join(map(_escaped, name.encode(errors="replace")))
+
+
+def _escaped(byte: int) -> str:
+    if byte in _QUOTED:
+        return f"\\{byte:c}"
+    return chr(byte) if byte in _PRINTABLE else f"\\{byte:03d}"
+
+
+def response_code(message: DnsMessage) -> str:
+    """Return the mnemonic of a response code, "" for one that tracee does not name."""
+    return _RCODES.get(message.response_code, "")
+
+
+def flags(message: DnsMessage) -> list[str]:
+    """Return the names of the flags that are set."""
+    return [name.upper() for name in _FLAGS if getattr(message, name)]
 
 
 class ExchangeEnd(NamedTuple):

@@ -6,14 +6,14 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 
+from dnstrail.client import LookupClient
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
-from dnstrail_findings.cause import Cause
-from dnstrail_findings.dns_message import escaped
+from dnstrail_findings.cause import Cause, escaped
 from dnstrail_findings.finding import Mark, ReceivedFinding, timestamp
 
 MOST_PATHS = 4  #: paths of a trail in a finding -> the likeliest are kept
@@ -43,14 +43,6 @@ class _Trails(msgspec.Struct):
     trails: Annotated[list[_Path], msgspec.Meta(min_length=1)]
 
 
-class Lookups(Protocol):
-    """The lookups of a cache."""
-
-    def ask(self, op: str, *, after: Any, patience: float, **fields: Any) -> Any:
-        """Return the data of a reply."""
-        ...
-
-
 class Explainer:
     """Asks the cache for the trail of a finding, as of its event. Without a cache a finding has no trail.
 
@@ -58,7 +50,7 @@ class Explainer:
     that findings do not pile up: `unexplained` counts the findings meanwhile.
     """
 
-    def __init__(self, lookups: Lookups | None, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lookups: LookupClient | None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.counters: Counter[str] = Counter(unexplained=0)
         self._lookups = lookups
         self._monotonic = monotonic
@@ -94,7 +86,7 @@ class Explainer:
             self._quiet_until = ended + max(rest, took if took > SLOW else 0.0)
 
 
-def _ask(lookups: Lookups, finding: ReceivedFinding, key: str, mark: Mark) -> Any:
+def _ask(lookups: LookupClient, finding: ReceivedFinding, key: str, mark: Mark) -> Any:
     return lookups.ask(
         "trail",
         after=[(mark.start, mark.turn)],

@@ -9,9 +9,9 @@ from dnstrail.metrics.families import build_info, counter, counters, gauges
 from dnstrail_findings.worker import FindingsWorker
 
 
-def observe_findings(observe: Observe, worker: FindingsWorker) -> None:
+def observe(begin: Observe, worker: FindingsWorker) -> None:
     """Begin to observe the worker."""
-    observe(lambda: findings_metrics(worker), lambda: "")
+    begin(lambda: findings_metrics(worker), lambda: "")
 
 
 def findings_metrics(worker: FindingsWorker) -> list[Metric]:

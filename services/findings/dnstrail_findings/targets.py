@@ -14,7 +14,7 @@ from dnstrail.bus.ipc import check_address
 from dnstrail.errors import BusError, SettingsError
 from dnstrail.regular_file import read_regular
 from dnstrail_findings.finding import ReceivedFinding
-from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
+from dnstrail_findings.formats import ecs, ocsf, text, tracee
 from dnstrail_findings.output import Encode, Output
 from dnstrail_findings.presets import ARRAY, LINES, PRESETS, Preset
 from dnstrail_findings.spool import Spool
@@ -22,7 +22,16 @@ from dnstrail_findings.writer import Writer
 from dnstrail_findings.writers.log_file import LogFile, try_file
 from dnstrail_findings.writers.publisher import FindingPublisher
 from dnstrail_findings.writers.stdout import Stdout
-from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer, try_socket
+from dnstrail_findings.writers.syslog import (
+    LONGEST_DATAGRAM,
+    TCP,
+    UDP,
+    UNIX,
+    Syslog,
+    SyslogServer,
+    syslog_message,
+    try_socket,
+)
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 
 FORMATS: dict[str, Encode] = {
@@ -177,7 +186,7 @@ def _preset(target: Target) -> Preset:
 
 def _syslog(encode: Encode, longest: int | None, finding: ReceivedFinding) -> bytes:
     """Return a message; one that is too long for a datagram has the line for people."""
-    message = syslog_message.message(finding, encode(finding))
+    message = syslog_message(finding, encode(finding))
     return message if longest is None or len(message) <= longest else _syslog(text.encode, None, finding)
 
 

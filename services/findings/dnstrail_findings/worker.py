@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from dnstrail.bus import Bus, Puller
+from dnstrail.client import LookupClient
 from dnstrail.errors import BadMessage
 from dnstrail.events import FINDINGS_LOST
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_findings.explainer import Explainer, Lookups
+from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.finding import read_finding
 from dnstrail_findings.output import PATIENCE, Output
 
@@ -48,7 +49,7 @@ def run(
     outputs: Sequence[Output],
     stop: threading.Event,
     *,
-    lookups: Lookups | None = None,
+    lookups: LookupClient | None = None,
     report: Callable[[Mapping[str, int]], bool] = lambda _: True,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[FindingsWorker], None] = lambda _: None,

@@ -12,9 +12,9 @@ from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.source import KERNEL, PROBE, Source
 
 
-def observe_probe(observe: Observe, source: Source, batches: BatchPublisher) -> None:
+def observe(begin: Observe, source: Source, batches: BatchPublisher) -> None:
     """Begin to observe a probe. It is ready once its first turn has ended."""
-    observe(
+    begin(
         lambda: probe_metrics(source, batches),
         lambda: "" if batches.turn else "the probe waits for its subscribers",
     )

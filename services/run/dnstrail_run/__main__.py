@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from dnstrail.capture_options import CaptureOptions, capture_options
+from dnstrail.capture_options import capture_options
 from dnstrail.process.command import examples, run_command
 from dnstrail.process.retired import retired_option
 
@@ -39,10 +40,11 @@ _EXAMPLES = examples(
 )
 @click.option(
     "--allow-learn",
+    "learn",
     metavar="[domains:]FILE",
     help="Write the list of what was reached to this file; domains: as *.example.com for each registered domain.",
 )
-@retired_option("--allow-learn-domains", "--allow-learn domains:FILE", is_flag=True)
+@retired_option("--allow-learn-domains", "--allow-learn domains:FILE", "learn_domains", is_flag=True)
 @click.option(
     "--fail-on",
     multiple=True,
@@ -62,24 +64,7 @@ _EXAMPLES = examples(
 @click.option("--run-dir", type=click.Path(path_type=Path, readable=False), help="Folder of a pipeline that runs.")
 @capture_options
 @click.pass_context
-def command(
-    ctx: click.Context,
-    command: tuple[str, ...],
-    reports: tuple[Path, ...],
-    allow: Path | None,
-    enforce: bool,
-    on_crash: str,
-    allow_new_privileges: bool,
-    allow_learn: str | None,
-    allow_learn_domains: bool,
-    fail_on: tuple[str, ...],
-    follow_containers: bool,
-    wait_for_all: bool,
-    getaddrinfo: bool,
-    quiet: bool,
-    run_dir: Path | None,
-    options: CaptureOptions,
-) -> None:
+def command(ctx: click.Context, /, **given: Any) -> None:
     """Run a command, and report which names it reached.
 
     The report contains the names and addresses that the command and all that it starts asked and reached. The command
@@ -89,25 +74,9 @@ def command(
     from dnstrail_run.session import run_session
     from dnstrail_run.settings import Settings
 
-    learn, domains = learned_file(allow_learn)
-    settings = Settings(
-        command=command,
-        reports=reports,
-        allow=allow,
-        enforce=enforce,
-        allow_afterwards=on_crash == "allow",
-        allow_new_privileges=allow_new_privileges,
-        learn=learn,
-        learn_domains=allow_learn_domains or domains,
-        fail_on=fail_on,
-        follow_containers=follow_containers,
-        wait_for_all=wait_for_all,
-        getaddrinfo=getaddrinfo,
-        quiet=quiet,
-        run_dir=run_dir,
-        options=options,
-    )
-    ctx.exit(run_session(settings))
+    learn, domains = learned_file(given.pop("learn"))
+    domains = given.pop("learn_domains") or domains
+    ctx.exit(run_session(Settings(**given, learn=learn, learn_domains=domains)))
 
 
 def learned_file(value: str | None) -> tuple[Path | None, bool]:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.kernel.cgroups import find_cgroup2, running_containers
+from dnstrail.pipeline.pipeline import Pipeline
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.command import CANNOT_SERVE, full_stderr_ignored
 from dnstrail.process.log import configure
@@ -29,11 +30,10 @@ from dnstrail_run.command_process import has_domains, refuse_inherited_sockets
 from dnstrail_run.enforce.refusals import refusals, with_names, without_refused
 from dnstrail_run.enforce.rules import rules_of
 from dnstrail_run.files import OutputFile, WriterHandle, read_list
-from dnstrail_run.followed import Followed
+from dnstrail_run.followed import Followed, first_privileged
 from dnstrail_run.forms import FORMATS, format_of, show_report
 from dnstrail_run.launcher import Enforce, Launcher, launch, pass_on_signals
 from dnstrail_run.namespaces import namespaces_of
-from dnstrail_run.privileged_program import first_privileged
 from dnstrail_run.report import Coverage, Refusal, RunReport, coverage_of
 from dnstrail_run.settings import Settings
 from dnstrail_run.verdict import (
@@ -46,7 +46,7 @@ from dnstrail_run.verdict import (
     not_allowed,
     objects,
 )
-from dnstrail_run.watch import Watch, is_heard, watching
+from dnstrail_run.watch import Joined, is_heard, watching
 
 _CATCHING_UP = 15.0  #: seconds for the events up to the end of the command -> the capture is incomplete
 _TURNS = 2  # after the event of that end
@@ -246,7 +246,7 @@ def _has_ended(launcher: Launcher, followed: Followed, last: Turn | None = None)
     return launcher.done
 
 
-def _catch_up(watch: Watch, launcher: Launcher, followed: Followed, clock: Clock) -> bool:
+def _catch_up(watch: Joined | Pipeline, launcher: Launcher, followed: Followed, clock: Clock) -> bool:
     """Take the events up to the end of the command; return whether this end was seen."""
     ended = clock.monotonic()
     turns: set[int] = set()

@@ -16,7 +16,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reports: tuple[Path, ...]
     allow: Path | None
     enforce: bool
-    allow_afterwards: bool
+    on_crash: str
     allow_new_privileges: bool
     learn: Path | None
     learn_domains: bool
@@ -27,6 +27,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool
     run_dir: Path | None
     options: CaptureOptions
+
+    @property
+    def allow_afterwards(self) -> bool:
+        """True if --enforce allows all connections after dnstrail was killed."""
+        return self.on_crash == "allow"
 
     @property
     def judges(self) -> bool:

@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from dnstrail.bus import Bus, ZmqBus
 from dnstrail.bus.ipc import default_run_dir, lookups_address
 from dnstrail.capture_options import options_of
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
-from dnstrail.pipeline.pipeline import Plan, run_folder, running
+from dnstrail.pipeline.pipeline import Pipeline, Plan, run_folder, running
 from dnstrail.pipeline.view import Emit, EventView
 from dnstrail.process.clock import Clock
 from dnstrail.process.privileges import drop_privileges, may_change_user
@@ -31,19 +30,6 @@ class SilentProbe(DnstrailError):
 
     def __init__(self) -> None:
         super().__init__(f"the probe was silent for {_SILENCE:g} seconds")
-
-
-class Watch(Protocol):
-    """A pipeline whose events go to the collector of the command."""
-
-    view: EventView
-
-    def work(self, stop: threading.Event, until: Callable[[], bool]) -> None:
-        """Pass events on until a condition holds.
-
-        Raises:
-            DnstrailError: the pipeline has failed.
-        """
 
 
 class Joined:
@@ -79,7 +65,7 @@ def serves_live(run_dir: Path) -> bool:
 
 
 @contextmanager
-def joined(run_dir: Path, topics: tuple[str, ...], bus: Bus, emit: Emit, clock: Clock) -> Iterator[Watch]:
+def joined(run_dir: Path, topics: tuple[str, ...], bus: Bus, emit: Emit, clock: Clock) -> Iterator[Joined | Pipeline]:
     """Listen to the pipeline of a run-dir, as the user to whom the folder belongs."""
     owner = run_dir.stat().st_uid
     if owner and may_change_user():
@@ -92,7 +78,7 @@ def joined(run_dir: Path, topics: tuple[str, ...], bus: Bus, emit: Emit, clock: 
 
 
 @contextmanager
-def watching(settings: Settings, emit: Emit, clock: Clock) -> Iterator[Watch]:
+def watching(settings: Settings, emit: Emit, clock: Clock) -> Iterator[Joined | Pipeline]:
     """Use the pipeline that runs in the run-dir, else start one."""
     given = settings.run_dir or default_run_dir()
     bus = ZmqBus()
@@ -111,7 +97,7 @@ def watching(settings: Settings, emit: Emit, clock: Clock) -> Iterator[Watch]:
         bus.close()
 
 
-def is_heard(watch: Watch) -> bool:
+def is_heard(watch: Joined | Pipeline) -> bool:
     """Return whether the probe was heard; ask an idle one for a turn."""
     if watch.view.last is None:
         watch.view.ask_for_turn()

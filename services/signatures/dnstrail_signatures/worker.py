@@ -19,8 +19,8 @@ from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS, Event
-from dnstrail.probes import PROBES
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.followed_starts import FollowedStarts

@@ -1,26 +1,90 @@
-"""The ends of the bus over ZeroMQ: each has one socket."""
+"""The ends of the bus over ZeroMQ: each has one socket, and bounds what it has sent and holds."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import zmq
 
 from dnstrail.bus.remote_host import RemoteHost
-from dnstrail.bus.sent_messages import SentMessages
 from dnstrail.bus.served_request import Frames, RoutedRequest
 from dnstrail.bus.subscriptions import Subscriptions
-from dnstrail.bus.unread_replies import LONG, UnreadReplies
 
+LONG = 8192  # bytes; the high-water mark bounds shorter replies, which are copied: that costs less than a tracker
+MOST_UNREAD = 64 << 20  #: bytes of replies above 8 KiB that all clients have not read -> `overloaded`
+MOST_UNREAD_OF_CLIENT = 16 << 20  #: bytes of replies above 8 KiB that one client has not read -> `overloaded`
+#: seconds for which a sender keeps findings, for a receiver that is started anew -> those that a killed receiver has
+#: not written by then are lost
+KEPT = 40.0  # a worker that stands still is ended after 30
+#: findings that a sender keeps for a receiver that is started anew -> the oldest is dropped
+MOST_SENT = 4000  # as many as wait between a pusher and its receiver
+MOST_BYTES = 8 << 20  #: bytes of the findings that a sender keeps -> the oldest is dropped
 _REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 _CHANGES_PAUSE = 10  # ms without a message of a subscriber, after which a closing publisher has read all,
 _CHANGES_BOUND = 0.2  # and the seconds for which it reads them at most
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+
+
+class UnreadReplies:
+    """The long replies that the bus still holds, by client.
+
+    A client that has read everything may receive one reply of any size.
+    """
+
+    def __init__(self) -> None:
+        self._of_client: dict[bytes, deque[tuple[int, zmq.MessageTracker]]] = {}
+
+    def has_room(self, client: bytes, size: int) -> bool:
+        """Return whether a long reply keeps within the bounds."""
+        self._forget_read()
+        sizes = {of: sum(waiting for waiting, _ in replies) for of, replies in self._of_client.items()}
+        own, total = sizes.get(client, 0), sum(sizes.values())
+        return (not own or own + size <= MOST_UNREAD_OF_CLIENT) and (not total or total + size <= MOST_UNREAD)
+
+    def add(self, client: bytes, size: int, tracker: zmq.MessageTracker | None) -> None:
+        """Note a long reply that was sent; `tracker` reports when the bus holds it no more."""
+        if tracker:
+            self._of_client.setdefault(client, deque()).append((size, tracker))
+
+    def _forget_read(self) -> None:
+        for client, replies in [*self._of_client.items()]:
+            while replies and replies[0][1].done:
+                replies.popleft()
+            if not replies:
+                del self._of_client[client]
+
+
+class SentMessages:
+    """The messages of the last KEPT seconds, bounded in number and in bytes."""
+
+    def __init__(self) -> None:
+        self._messages: deque[tuple[float, bytes]] = deque()
+        self._bytes = 0
+
+    def add(self, body: bytes, now: float) -> None:
+        """Add a message that was sent now."""
+        self._messages.append((now, body))
+        self._bytes += len(body)
+        self._expire(now)
+        while len(self._messages) > MOST_SENT or self._bytes > MOST_BYTES:
+            self._drop()
+
+    def since(self, now: float) -> Iterator[bytes]:
+        """Yield the messages that are not too old, in their order."""
+        self._expire(now)
+        return iter([body for _, body in self._messages])
+
+    def _expire(self, now: float) -> None:
+        while self._messages and self._messages[0][0] <= now - KEPT:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._bytes -= len(self._messages.popleft()[1])
 
 
 class Bound:

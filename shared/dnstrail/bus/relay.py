@@ -23,9 +23,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from itertools import islice
 from typing import NamedTuple
 
+from dnstrail.bus.client_bytes import NO_HEARTBEAT, REQUEST, Introduction, MessageBound
 from dnstrail.bus.handshakes import PATIENCE, WELCOMED, Handshakes
-from dnstrail.bus.introduction import Introduction
-from dnstrail.bus.message_bound import NO_HEARTBEAT, REQUEST, MessageBound
 from dnstrail.bus.relayed import CHUNK, RelayedConnection
 from dnstrail.bus.tcp import KEEPALIVE, connecting_to, is_tcp
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import zmq
 
-from dnstrail.bus.introduction import USER
+from dnstrail.bus.client_bytes import USER
 
 MAX_ENVELOPE = 4096  #: bytes that a client puts before its request -> `bad_request`
 #: frames of a request -> `bad_request`

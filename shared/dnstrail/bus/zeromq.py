@@ -20,6 +20,7 @@ from dnstrail.bus import ipc, tcp
 from dnstrail.bus.contract import Endpoint
 from dnstrail.bus.curve import Curve
 from dnstrail.bus.ends import (
+    LONG,
     Bound,
     End,
     PublisherEnd,
@@ -36,7 +37,6 @@ from dnstrail.bus.remote_host import RemoteHost
 from dnstrail.bus.subscriber_end import Connect, Publishers, SubscriberEnd
 from dnstrail.bus.subscriptions import MOST_CHANGES
 from dnstrail.bus.tcp import is_tcp
-from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
 
 _MOST_SOCKETS = 16_384  # a worker has some for each probe

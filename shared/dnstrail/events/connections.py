@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rich.filesize import decimal
@@ -19,7 +20,6 @@ NET_UDP_CLOSE: Final = "net_udp_close"
 NET_SERVER_NAME: Final = "net_server_name"
 DNS_SOCKET_CLOSE: Final = "dns_socket_close"
 DST_DNS: Final = "dst_dns"  # the field that lists the names of the receiver
-_FAMILY = "connections"
 
 
 def _connection(event: Event) -> Line:
@@ -61,89 +61,33 @@ _JOIN = (_SOCKET, Field("community_id", "const char*", "the Community ID of the 
 _NAMES = Field(DST_DNS, "const char **", "the names of the receiver at the time of the event, the likeliest first")
 _ATTEMPT, _AFTER = (*_TO, _NAMES, *_FROM, *_JOIN), (*_TO, *_FROM, *_JOIN)
 
+_RESULT = (
+    *_AFTER,
+    Field("connected", "bool", "the connection was established"),
+    Field("error", "const char*", 'the name of the errno; "" on success, or if the process gave up'),
+)
+_CLOSE = (
+    *_AFTER,
+    Field("bytes_sent", "u64", "what the process sent, without headers and retransmissions", "bytes"),
+    Field("bytes_received", "u64", "what the process received, without headers and retransmissions", "bytes"),
+)
+_NAME = (
+    *FLOW,
+    DIRECTION,
+    *ORIGINAL,
+    Field("server_name", "const char*", "the name with which the client addresses the server"),
+    Field("evidence", "const char*", "where the name stands: in the TLS ClientHello, or in the HTTP request"),
+)
+_FIRST = "the first datagram of a connected UDP socket"
+_ASKED = "a client closed a UDP socket by which it asked names; servers and forwarders are left out"
+_BTF = "eBPF with BTF"
+_event = partial(EventSpecification, "connections")
 CONNECTIONS: Final = (
-    EventSpecification(
-        NET_TCP_CONNECT,
-        2016,
-        _FAMILY,
-        "eBPF, pcap, pcapng",
-        "a TCP connection attempt",
-        _ATTEMPT,
-        effect="connect",
-        line=_connection,
-    ),
-    EventSpecification(
-        NET_UDP_CONNECT,
-        7000,
-        _FAMILY,
-        "eBPF",
-        "the first datagram of a connected UDP socket",
-        _ATTEMPT,
-        effect="connect",
-        line=_connection,
-    ),
-    EventSpecification(
-        NET_TCP_CONNECT_RESULT,
-        7001,
-        _FAMILY,
-        "eBPF with BTF",
-        "the outcome of an attempt",
-        (
-            *_AFTER,
-            Field("connected", "bool", "the connection was established"),
-            Field("error", "const char*", 'the name of the errno; "" on success, or if the process gave up'),
-        ),
-        effect="conclude",
-        line=_result,
-    ),
-    EventSpecification(
-        NET_TCP_CLOSE,
-        7004,
-        _FAMILY,
-        "eBPF with BTF",
-        "the end of a connection whose attempt was seen",
-        (
-            *_AFTER,
-            Field("bytes_sent", "u64", "what the process sent, without headers and retransmissions", "bytes"),
-            Field("bytes_received", "u64", "what the process received, without headers and retransmissions", "bytes"),
-        ),
-        effect="close",
-        line=_close,
-    ),
-    EventSpecification(
-        NET_UDP_CLOSE,
-        7006,
-        _FAMILY,
-        "eBPF",
-        "the end of a connected UDP socket",
-        _AFTER,
-        effect="close",
-        line=_close,
-    ),
-    EventSpecification(
-        NET_SERVER_NAME,
-        7002,
-        _FAMILY,
-        "`--evidence sni`",
-        "a server name of a client",
-        (
-            *FLOW,
-            DIRECTION,
-            *ORIGINAL,
-            Field("server_name", "const char*", "the name with which the client addresses the server"),
-            Field("evidence", "const char*", "where the name stands: in the TLS ClientHello, or in the HTTP request"),
-        ),
-        effect="server_name",
-        line=_server_name,
-    ),
-    EventSpecification(
-        DNS_SOCKET_CLOSE,
-        7005,
-        _FAMILY,
-        "eBPF",
-        "a client closed a UDP socket by which it asked names; servers and forwarders are left out",
-        (*_TO, *_FROM, _SOCKET),
-        effect="end_lookups",
-        line=_close,
-    ),
+    _event(NET_TCP_CONNECT, 2016, "eBPF, pcap, pcapng", "a TCP connection attempt", _ATTEMPT, "connect", _connection),
+    _event(NET_UDP_CONNECT, 7000, "eBPF", _FIRST, _ATTEMPT, "connect", _connection),
+    _event(NET_TCP_CONNECT_RESULT, 7001, _BTF, "the outcome of an attempt", _RESULT, "conclude", _result),
+    _event(NET_TCP_CLOSE, 7004, _BTF, "the end of a connection whose attempt was seen", _CLOSE, "close", _close),
+    _event(NET_UDP_CLOSE, 7006, "eBPF", "the end of a connected UDP socket", _AFTER, "close", _close),
+    _event(NET_SERVER_NAME, 7002, "`--evidence sni`", "a server name of a client", _NAME, "server_name", _server_name),
+    _event(DNS_SOCKET_CLOSE, 7005, "eBPF", _ASKED, (*_TO, *_FROM, _SOCKET), "end_lookups", _close),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dnstrail.captured import ASKER_SEEN, GETADDRINFO
@@ -14,7 +15,6 @@ NET_PACKET_DNS: Final = "net_packet_dns"
 NET_PACKET_DNS_REQUEST: Final = "net_packet_dns_request"
 NET_PACKET_DNS_RESPONSE: Final = "net_packet_dns_response"
 DNS_ANSWER_CONFLICT: Final = "dns_answer_conflict"
-_FAMILY = "DNS messages"
 
 
 def _message(event: Event) -> Line:
@@ -37,36 +37,14 @@ _MESSAGE = (
     Field("identity", "const char*", "the identity of the server that sent the dnstap message"),
     Field("proto_dns_error", "const char*", "the reason why the message cannot be read whole"),
 )
-_DERIVED_METADATA = Field("metadata", "trace.PktMeta", "addresses, ports, protocol and length of the packet", "bytes")
-
+_METADATA = Field("metadata", "trace.PktMeta", "addresses, ports, protocol and length of the packet", "bytes")
+_REQUEST = (_METADATA, Field("dns_questions", "[]trace.DnsQueryData", "the question"))
+_RESPONSE = (_METADATA, Field("dns_response", "[]trace.DnsResponseData", "the question and its answers"))
+_OTHERS = "a second answer to one query that shares no target with the first"
+_event, _derived = partial(EventSpecification, "packets"), partial(EventSpecification, "packets", published=False)
 PACKETS: Final = (
-    EventSpecification(
-        NET_PACKET_DNS, 2006, _FAMILY, "all", "a DNS message", _MESSAGE, effect="message", line=_message
-    ),
-    EventSpecification(
-        NET_PACKET_DNS_REQUEST,
-        2007,
-        _FAMILY,
-        "all",
-        "derived from a query with one question",
-        (_DERIVED_METADATA, Field("dns_questions", "[]trace.DnsQueryData", "the question")),
-        published=False,
-    ),
-    EventSpecification(
-        NET_PACKET_DNS_RESPONSE,
-        2008,
-        _FAMILY,
-        "all",
-        "derived from a response with one question",
-        (_DERIVED_METADATA, Field("dns_response", "[]trace.DnsResponseData", "the question and its answers")),
-        published=False,
-    ),
-    EventSpecification(
-        DNS_ANSWER_CONFLICT,
-        7003,
-        _FAMILY,
-        "the cache",
-        "a second answer to one query that shares no target with the first",
-        _MESSAGE,
-    ),
+    _event(NET_PACKET_DNS, 2006, "all", "a DNS message", _MESSAGE, "message", _message),
+    _derived(NET_PACKET_DNS_REQUEST, 2007, "all", "derived from a query with one question", _REQUEST),
+    _derived(NET_PACKET_DNS_RESPONSE, 2008, "all", "derived from a response with one question", _RESPONSE),
+    _event(DNS_ANSWER_CONFLICT, 7003, "the cache", _OTHERS, _MESSAGE),
 )

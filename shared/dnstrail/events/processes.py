@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dnstrail.events.specification import EventSpecification, Field, Line
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 SCHED_PROCESS_EXEC: Final = "sched_process_exec"
 SCHED_PROCESS_FORK: Final = "sched_process_fork"
 SCHED_PROCESS_EXIT: Final = "sched_process_exit"
-_FAMILY = "processes"
 _EMITTER = "eBPF with BTF"
 
 
@@ -31,35 +31,20 @@ def _exit(event: Event) -> Line:
     return Line(f"exit{how}", kind="process")
 
 
+_FORK = (
+    Field("parent_tid", "int", "the thread that forks"),
+    Field("parent_pid", "int", "its process"),
+    Field("child_tid", "int", "the first thread of the new process"),
+    Field("child_pid", "int", "the new process"),
+)
+_EXIT = (
+    Field("exit_code", "long", "the code with which it ended; 0 if a signal ended it"),
+    Field("signal_code", "int", "the signal that ended it; 0 without one"),
+    Field("process_group_exit", "bool", "true: its last thread ended"),
+)
+_event = partial(EventSpecification, "processes")
 PROCESSES: Final = (
-    EventSpecification(SCHED_PROCESS_EXEC, 715, _FAMILY, _EMITTER, "a program starts", effect="exec", line=_exec),
-    EventSpecification(
-        SCHED_PROCESS_FORK,
-        714,
-        _FAMILY,
-        _EMITTER,
-        "a process forks; the event belongs to the parent",
-        (
-            Field("parent_tid", "int", "the thread that forks"),
-            Field("parent_pid", "int", "its process"),
-            Field("child_tid", "int", "the first thread of the new process"),
-            Field("child_pid", "int", "the new process"),
-        ),
-        effect="fork",
-        line=_fork,
-    ),
-    EventSpecification(
-        SCHED_PROCESS_EXIT,
-        716,
-        _FAMILY,
-        _EMITTER,
-        "a process ends",
-        (
-            Field("exit_code", "long", "the code with which it ended; 0 if a signal ended it"),
-            Field("signal_code", "int", "the signal that ended it; 0 without one"),
-            Field("process_group_exit", "bool", "true: its last thread ended"),
-        ),
-        effect="exit",
-        line=_exit,
-    ),
+    _event(SCHED_PROCESS_EXEC, 715, _EMITTER, "a program starts", (), "exec", _exec),
+    _event(SCHED_PROCESS_FORK, 714, _EMITTER, "a process forks; the event belongs to the parent", _FORK, "fork", _fork),
+    _event(SCHED_PROCESS_EXIT, 716, _EMITTER, "a process ends", _EXIT, "exit", _exit),
 )

@@ -30,22 +30,22 @@ class Line(NamedTuple):
 
 
 class EventSpecification(NamedTuple):
-    """An event. `published`: it is a topic of the bus. A derived event travels as the packet that it is made from.
+    """An event. `fields` are tracee's in its order, then ours: the order of `--output json`.
 
-    `fields` are tracee's in its order, then ours: the order of `--output json`. `effect` names what applies the event
-    to the image (the table of `image/apply.py`); "" applies nothing. `words` states the meaning for the documentation.
-    `line` makes the line of `--output table`; without it the line lists the arguments.
+    `words` states the meaning for the documentation. `effect` names what applies the event to the image (the table of
+    `image/apply.py`); "" applies nothing. `line` makes the line of `--output table`; without it the line lists the
+    arguments. `published`: it is a topic of the bus. Otherwise it travels as the packet that it is derived from.
     """
 
+    family: str
     name: str
     id: int  # tracee's; else from 7000 up: tracee's signatures end at 6999, and its test events begin at 8000
-    family: str
     emitter: str
     words: str
     fields: tuple[Field, ...] = ()
-    published: bool = True
     effect: str = ""
     line: Callable[[Event], Line] | None = None
+    published: bool = True
 
 
 # The fields that events of several families take from their packet.

@@ -8,8 +8,8 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from dnstrail import __version__
-from dnstrail.build_form import build_form
 from dnstrail.metrics.histogram import Histogram
+from dnstrail.process.command import build_form
 
 MOST_SERIES = 128  #: counters of one metric -> the others are added up as `other`
 OTHER = "other"  # the label of the sum of all others

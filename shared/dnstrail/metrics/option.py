@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -48,6 +49,17 @@ metrics_option = click.option(
     callback=_convert,
     help="Serve /metrics, /healthz and /readyz over HTTP here (default: do not; without ADDRESS: 127.0.0.1).",
 )
+
+
+def observer_of(address: tuple[str, int] | None, worker: str) -> Callable[..., None]:
+    """Return `observe` of the module `metrics` of a worker's package; None: a function that does nothing.
+
+    It is imported before the change of user, and imports prometheus_client, which is for metrics alone.
+    """
+    if address is None:
+        return lambda *_: None
+    observe: Callable[..., None] = import_module(f"{worker}.metrics").observe
+    return observe
 
 
 @contextmanager

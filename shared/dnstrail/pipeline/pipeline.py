@@ -19,12 +19,12 @@ from dnstrail.errors import Unavailable
 from dnstrail.pipeline import MEMORY
 from dnstrail.pipeline.children import Children, WorkerDied
 from dnstrail.pipeline.view import Emit, EventView
-from dnstrail.probes import PROBES
 from dnstrail.process.clock import Clock
 from dnstrail.process.command import NONE
 from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.privileges import drop_privileges, share_signals
 from dnstrail.process.run_dir import check_run_dir, hand_over
+from dnstrail.protocol import PROBES
 from dnstrail.users import User
 
 _POLL = 0.05  # seconds between looks at children and the stop signal

@@ -16,8 +16,8 @@ from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage
 from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
-from dnstrail.probes import PROBES
 from dnstrail.process.clock import Clock
+from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener

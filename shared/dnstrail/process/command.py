@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
+from importlib.machinery import ExtensionFileLoader, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -26,9 +27,9 @@ from dnstrail.errors import (
     SettingsError,
     Unavailable,
 )
-from dnstrail.probes import MOST_PROBES, PROBES
 from dnstrail.process.retired import retired_option
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail.protocol import MOST_PROBES, PROBES
 
 if TYPE_CHECKING:
     from dnstrail.users import User
@@ -75,7 +76,11 @@ _run_dir = partial(
     type=click.Path(path_type=Path, readable=False),  # the code that opens a socket there reports what is wrong
     help="Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder).",
 )
+
+
 run_dir_option = _run_dir(default=default_run_dir)
+
+
 optional_run_dir_option = _run_dir()  # for a command that often does without the folder
 
 
@@ -159,6 +164,8 @@ subscribe_option = click.option(
     callback=check_address,
     help="Address of a probe (default: events.sock in the run-dir).",
 )
+
+
 probes_option = click.option(
     "--probes",
     metavar="NUMBER",
@@ -310,3 +317,9 @@ def exit_code(error: DnstrailError) -> int:
 
         return USAGE if error.code == BAD_REQUEST else NO_CACHE
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), CANNOT_SERVE)
+
+
+def build_form() -> str:
+    """Return "compiled" or "pure", by the file from which a module of the image would be loaded."""
+    spec = PathFinder.find_spec("store", [str(Path(__file__).parents[1] / "image")])
+    return "compiled" if spec is not None and isinstance(spec.loader, ExtensionFileLoader) else "pure"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from dnstrail.errors import SettingsError
-from dnstrail.process.trusted_file import read_trusted
+from dnstrail.regular_file import read_trusted
 
 DEFAULT = Path("/etc/dnstrail/dnstrail.toml")
 NO_FILE = "none"  # the value of `--config` that reads no file

@@ -17,6 +17,8 @@ from dnstrail.errors import BadMessage
 from dnstrail.protocol.event_table import BatchTable, E, ReceivedEvents, Row, WireEvent, WireEvents, refuse_extension
 
 TURN = "turn"
+YOUNG = 30.0  # seconds after its begin for which a subscriber that is new to a live start is to receive all of it
+_SECOND = 1_000_000_000  # ns
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
@@ -92,6 +94,16 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     difference: int = 0
     since: int = 0
     boot_id: str = ""
+
+
+def is_young(turn: Turn) -> bool:
+    """Return whether a live start began so lately that its probe and its subscribers were started together."""
+    return turn.live and turn.since > 0 and 0 <= turn.now - turn.since <= YOUNG * _SECOND
+
+
+def may_be_missed(turn: Turn) -> bool:
+    """Return whether a young start has published events before the first turn that arrives, or in it."""
+    return is_young(turn) and any((turn.published or {}).values())
 
 
 T = TypeVar("T", Batch, Turn)

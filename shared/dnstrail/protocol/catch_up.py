@@ -19,25 +19,13 @@ from dnstrail.protocol.turn_follower import Position
 #: seconds after its start for which a cache asks probes for turns, and for which it waits for those of one start -> it
 #: goes on with the live turns
 SETTLED = 10.0
-YOUNG = 30.0  # seconds after its begin for which a subscriber that is new to a live start is to receive all of it
 PATIENCE = 2.0  # seconds for one reply of a probe while another one may have the turns, too
 
 _LOOK = 0.005  # seconds between two looks for replies while messages of other hosts are received
 _THIS_HOST = ""
-_SECOND = 1_000_000_000  # ns
 
 Message = tuple[str, bytes]
 Place = tuple[str, int, int]  # the start, turn and sequence of a message
-
-
-def is_young(turn: Turn) -> bool:
-    """Return whether a live start began so lately that its probe and its subscribers were started together."""
-    return turn.live and turn.since > 0 and 0 <= turn.now - turn.since <= YOUNG * _SECOND
-
-
-def may_be_missed(turn: Turn) -> bool:
-    """Return whether a young start has published events before the first turn that arrives, or in it."""
-    return is_young(turn) and any((turn.published or {}).values())
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.errors import BadMessage, DnstrailError
 from dnstrail.events import LOSS_REASONS, NAMES
-from dnstrail.probes import MOST_PROBES
+from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.batches import TURN, Count, Mark, unpack
 from dnstrail.protocol.members import Name, Progress, Work
 
@@ -275,22 +275,19 @@ class LostRequest(Request, frozen=True, kw_only=True):
 
 
 class JoinRequest(Request, frozen=True, kw_only=True):
-    """A worker's membership in a group, for three seconds. Replies with all members of the group.
+    """A worker's membership in a group, for three seconds. Replies with all living members of the group.
 
-    `epoch` is that of the last reply whose changes the worker has taken in. `progress` then includes the turns that it
-    took over from members that had left. `cache` and `version` are those of the last reply: `progress` then contains
-    what has changed since that reply, and `dropped` the starts that are followed no more. Without `cache` it contains
-    everything. `user` is the user of the connection, or the name of its key: the cache sets
-    it, whatever the request contains.
+    `epoch` is that of the last reply whose changes the worker has taken in, and `cache` the run of its cache, "" before
+    the first reply. `progress` holds all starts that the worker follows. `user` is the user of the connection, or the
+    name of its key: the cache sets it, whatever the request contains. A worker of an earlier version states no `form`.
     """
 
     group: Name
     worker: Name
     epoch: Count = 0
     progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MOST_PROBES)] = ()
-    dropped: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_PROBES)] = ()
     cache: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
-    version: Count = 0
+    form: Count = 1
     work: Work = Work()
     leave: bool = False
     user: int | str | None = None

@@ -13,7 +13,8 @@ from dnstrail.protocol.batches import Count
 
 EXPIRY = 3.0  #: seconds of a membership without a renewal -> it expires: `members_expired`
 RENEWAL = 1.0  # seconds between two renewals
-REMEMBERED = 20.0  # seconds for which a member that has left is remembered
+REMEMBERED = 90.0  # seconds for which a worker remembers what was left behind of starts that it has not received
+FORM = 2  # of requests and replies; a worker of an earlier version states none
 MAX_SIGNATURES = 64  # whose faults one worker reports
 #: signatures that do not run as their settings state, of one worker in `health` -> further ones are in its metrics and
 #: its log
@@ -22,20 +23,21 @@ MAX_REASON = 256  #: characters of the reason why a signature does not run, in `
 MAX_NAME = 128  # characters of the name of a worker, a group or a start
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+Last = Annotated[int, msgspec.Meta(ge=-1, lt=1 << 53)]
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True):
     """The events of one start of a probe that a worker has handled.
 
-    `first` is the turn from which it handles its share, None while that is open. `last` is the last turn that it has
-    handled, -1 before the first. `published` counts the events of the start until then, and `time` is the clock of the
-    probe then, in ns.
+    `first` is the turn from which it handles its share, None for a start that it has not received. `last` is the last
+    turn of which nothing is left behind if it ends now, -1 before the first. `published` counts the events of the start
+    until then, and `time` is the clock of the probe then, in ns.
     """
 
     start: Name
     first: Count | None
-    last: Annotated[int, msgspec.Meta(ge=-1, lt=1 << 53)]
+    last: Last
     published: Count = 0
     time: int = 0
 
@@ -84,32 +86,26 @@ def faults(**counters: Counter[str]) -> dict[str, Faults]:
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A member of a group. One that has left handles nothing beyond the `last` turns of its progress.
+    """A living member of a group. It handles its share of each start of the request.
 
-    `progress` contains what has changed, and `dropped` the starts that it follows no more. With `whole` it contains
-    everything. Of a member that lives, only `first` and the sign of `last` are up to date.
+    `ahead` holds the starts of which it does so from a turn only that lies beyond the `last` one of the request; None:
+    it has not received the start yet.
     """
 
     worker: str
-    progress: tuple[Progress, ...] = ()
-    left: bool = False
-    dropped: tuple[str, ...] = ()
-    whole: bool = False
+    ahead: dict[str, Count | None] = {}
 
 
 class Members(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The reply to `join`: all members, and the epoch, which grows with each change of them.
+    """The reply to `join`: the living members, and the epoch, which grows with each change of them.
 
-    `settled` is False while members may be missing, since the cache has just started. `cache` names the run of the
-    cache, "" for a cache of an earlier version: it sends and expects everything. `version` states which changes the
-    worker knows from now on. `more` states that further changes wait. With `again` the cache has taken in nothing: the
-    worker has to send everything.
+    `behind` holds by start the last turn that those which have left since the epoch of the request had all handled.
+    None: the cache is of an earlier version. `settled` is False while members may be missing, since the cache has just
+    started. `cache` names the run of the cache.
     """
 
     epoch: int
     settled: bool
     members: tuple[Member, ...]
     cache: str = ""
-    version: Count = 0
-    more: bool = False
-    again: bool = False
+    behind: dict[str, Last] | None = None

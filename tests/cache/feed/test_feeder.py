@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.image import Bounds, Image
-from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, encode
-from dnstrail.protocol.catch_up import YOUNG
+from dnstrail.protocol.batches import TURN, YOUNG, Batch, CgroupLoss, Turn, encode
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.losses.hops import EVERYBODY, Loser, losers
 from dnstrail_cache.state.cache_clock import SECOND

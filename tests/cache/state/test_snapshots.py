@@ -12,7 +12,7 @@ from dnstrail.image import Bounds, Image
 from dnstrail.image.saved import saved_records
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import JoinRequest
-from dnstrail.protocol.members import Progress
+from dnstrail.protocol.members import FORM, Progress
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.state import snapshots
 from dnstrail_cache.state.cache_state import CacheState
@@ -134,12 +134,10 @@ def test_a_restart_knows_how_far_the_signature_workers_were(path, clock):
     state = new_state(clock)
     hear(state, 0, "a.example")
     progress = (Progress("s", 0, 7),)
-    state.groups.join(JoinRequest(group="g", worker="worker", progress=progress), clock.monotonic())
+    state.groups.join(JoinRequest(group="g", worker="worker", form=FORM, progress=progress), clock.monotonic())
     saved(path, state)
-    [member, _] = (
-        restarted(path, clock).groups.join(JoinRequest(group="g", worker="another"), clock.monotonic()).members
-    )
-    assert (member.worker, member.progress, member.left) == ("worker", progress, True)
+    request = JoinRequest(group="g", worker="another", form=FORM)
+    assert restarted(path, clock).groups.join(request, clock.monotonic()).behind == {"s": 7}
 
 
 def test_events_that_the_restart_missed_are_counted(path, clock):

@@ -10,7 +10,7 @@ import pytest
 from dnstrail.kernel.cgroups import cgroup_id, cgroups, find_cgroup2
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.btf import VMLINUX, Btf, byte_offsets, process_offsets, socket_offsets
-from dnstrail_probe.ebpf.program_text import program_text
+from dnstrail_probe.ebpf.loader import program_text
 
 PROGRAMS = Path(records.__file__).parent / "programs"
 SIZES = {"u64": 8, "u32": 4, "s32": 4, "u16": 2, "u8": 1, "char": 1}

@@ -30,7 +30,7 @@ from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
 from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.packets.community_id import community_id
+from dnstrail_probe.packets.connection_args import community_id
 
 SECOND = 10**9
 EPOCH = 1_700_000_000 * SECOND  # of the monotonic clock

@@ -28,7 +28,7 @@ from builders.capture_files import (
 from builders.dnstap_builders import START, STOP, framed
 from dnstrail.errors import CaptureError
 from dnstrail_probe.formats.capture_reader import CaptureReader
-from dnstrail_probe.formats.packet import DNSTAP
+from dnstrail_probe.formats.pcap import DNSTAP
 from dnstrail_probe.source import CUT_SHORT, DAMAGED
 
 SECOND = 10**9

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.host import resolv_conf_reader
-from dnstrail_probe.host.resolv_conf_reader import MAX_HANGING, ResolvConfReader
+from dnstrail_probe.host import resolv_conf
+from dnstrail_probe.host.resolv_conf import MAX_HANGING, ResolvConfReader
 from live.hanging_file_system import hanging_file_system
 from live.namespaces import live_or_skip
 from live.processes import alive, children_of, command_line, text_of, wait_until
@@ -28,7 +28,7 @@ OPENAT2 = "437 "
 HOLDER = """
 import sys
 from collections import Counter
-from dnstrail_probe.host.resolv_conf_reader import ResolvConfReader
+from dnstrail_probe.host.resolv_conf import ResolvConfReader
 reader = ResolvConfReader(Counter(), "/proc")
 reader.start()
 print(reader._child.pid, flush=True)
@@ -124,5 +124,5 @@ def hang(reader: ResolvConfReader, monkeypatch: pytest.MonkeyPatch, requests: in
             return False
 
     with monkeypatch.context() as patched:
-        patched.setattr(resolv_conf_reader.select, "poll", Impatient)
+        patched.setattr(resolv_conf.select, "poll", Impatient)
         assert reader.read(2) is None

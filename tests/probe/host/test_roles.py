@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.captured import CLIENT, FORWARDER, SERVER
+from dnstrail_probe.host.askers import is_client, note_role
 from dnstrail_probe.host.process_table import ProcessEntry
-from dnstrail_probe.host.roles import is_client, note_role
 
 QUERY, RESPONSE = b"\0\x01\x01\0", b"\0\x01\x81\x80"
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dnstrail_probe.host.user_behind import user_behind
+from dnstrail_probe.host.process_root import user_behind
 from live.users import USER, program_of
 
 HIDES = "import ctypes; ctypes.CDLL(None).prctl(4, 0); print(input(), flush=True); input()"  # PR_SET_DUMPABLE

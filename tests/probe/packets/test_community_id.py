@@ -6,7 +6,7 @@ import communityid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail_probe.packets.community_id import community_id
+from dnstrail_probe.packets.connection_args import community_id
 
 ports = st.integers(0, 65535)
 pairs = st.sampled_from([4, 16]).flatmap(

@@ -7,8 +7,8 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from dnstrail.events import NET_TCP_CONNECT
+from dnstrail_probe.packets.connection_args import MAX_REMEMBERED, TcpOpens
 from dnstrail_probe.packets.packet import ip_packet
-from dnstrail_probe.packets.tcp_opens import MAX_REMEMBERED, TcpOpens
 
 RAW = 101
 SECOND = 10**9

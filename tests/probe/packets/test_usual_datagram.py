@@ -11,8 +11,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
 from dnstrail.captured import Flow
+from dnstrail_probe.packets.assembly import usual_datagram
 from dnstrail_probe.packets.packet import Datagram, ip_packet, transport
-from dnstrail_probe.packets.usual_datagram import usual_datagram
 
 ETHERNET, RAW, RAW_V6, PORTS = 1, 101, 229, frozenset({53})
 DATAGRAM = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=53, dport=4000) / b"payload"

@@ -7,8 +7,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 
 from dnstrail.capture_options import MAX_PORTS
-from dnstrail_probe.sources.af_packet import attach_filter
-from dnstrail_probe.sources.af_packet_filter import packet_filter
+from dnstrail_probe.sources.af_packet import attach_filter, packet_filter
 
 IP4, IP6 = IP(src="192.0.2.1", dst="192.0.2.2"), IPv6(src="::1", dst="::2")
 CASES = {

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from dnstrail.bus import ZmqBus, zeromq
-from dnstrail.bus.sent_messages import KEPT, MOST_BYTES, MOST_SENT, SentMessages
+from dnstrail.bus.ends import KEPT, MOST_BYTES, MOST_SENT, SentMessages
 from dnstrail.errors import BusError
 from live.workers import BOUND, answering, asker, open_bus, running, short_folder, wait_until
 

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from dnstrail import log_pause
 from dnstrail.bus import ZmqBus, curve, handshakes, relay, zeromq
-from dnstrail.bus.allowed_clients import AllowedClients
+from dnstrail.bus.authenticator import AllowedClients
 from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
 from dnstrail.bus.relay import TOO_MUCH, Allowance
 from dnstrail.errors import BusError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail.bus.introduction import USER, Introduction
+from dnstrail.bus.client_bytes import USER, Introduction
 from live.raw_peer import GREETING, frame, ready
 
 PROPERTY = bytes([len(USER)]) + USER.encode() + (4).to_bytes(4, "big") + b"1000"

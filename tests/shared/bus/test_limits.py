@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 import zmq
 
-from dnstrail.bus import ends, received_messages, unread_replies, zeromq
+from dnstrail.bus import ends, received_messages, zeromq
 from dnstrail.bus.ipc import socket_path
 from dnstrail.bus.subscriptions import _MOST_UNSETTLED, MOST_CHANGES
 from live.raw_peer import GREETING, connection, finish_handshake, frame, peer, ready
@@ -176,7 +176,7 @@ def test_a_client_that_reads_no_reply_costs_bounded_memory(address):
         while request.reply(LONG):
             sent += 1
             assert sent < 100
-        assert sent * len(LONG) <= unread_replies.MOST_UNREAD_OF_CLIENT + 4 * len(LONG)  # some are in the sockets
+        assert sent * len(LONG) <= ends.MOST_UNREAD_OF_CLIENT + 4 * len(LONG)  # some are in the sockets
         assert request.reply(b"short")
         assert request_of(bus, server, honest).reply(LONG)
         assert honest.socket.recv() == LONG
@@ -187,7 +187,7 @@ def test_a_client_that_reads_no_reply_costs_bounded_memory(address):
 
 def test_short_replies_that_a_client_does_not_read_are_dropped_beyond_a_bound(address):
     """Of the short replies that a client does not read some hundred wait for it; the others are dropped."""
-    short = bytes(unread_replies.LONG)
+    short = bytes(ends.LONG)
     with open_bus() as bus, asker(address, zmq.DEALER) as deaf:
         server = bus.server(address)
         deaf.socket.rcvhwm = 1
@@ -208,7 +208,7 @@ def test_clients_that_read_no_replies_cost_bounded_memory(address):
     with open_bus() as bus, ExitStack() as stack:
         server = bus.server(address)
         sent = 0
-        for _ in range(2 * unread_replies.MOST_UNREAD // unread_replies.MOST_UNREAD_OF_CLIENT):
+        for _ in range(2 * ends.MOST_UNREAD // ends.MOST_UNREAD_OF_CLIENT):
             deaf = stack.enter_context(asker(address, zmq.DEALER))
             deaf.socket.rcvhwm = 1
             deaf.socket.disconnect(address)
@@ -216,7 +216,7 @@ def test_clients_that_read_no_replies_cost_bounded_memory(address):
             request = request_of(bus, server, deaf)
             while request.reply(LONG):
                 sent += len(LONG)
-            assert sent < 2 * unread_replies.MOST_UNREAD
+            assert sent < 2 * ends.MOST_UNREAD
             assert request.reply(b"short")
 
 

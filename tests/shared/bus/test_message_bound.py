@@ -14,7 +14,7 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from dnstrail.bus.message_bound import MOST_BYTES, MOST_FRAMES, MessageBound
+from dnstrail.bus.client_bytes import MOST_BYTES, MOST_FRAMES, MessageBound
 from dnstrail.bus.relay import NO_END
 from live.processes import PATIENCE
 from live.raw_peer import GREETING, frame, peer, ready, send

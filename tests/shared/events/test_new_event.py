@@ -17,21 +17,13 @@ PROCESSES = "shared/dnstrail/events/processes.py"
 RECORDS = "services/probe/dnstrail_probe/ebpf/records.py"
 TRANSLATOR = "services/probe/dnstrail_probe/ebpf/record_translator.py"
 EVENT = (
-    (SPECIFICATION, "_FAMILY =", 'NET_SCTP_CONNECT: Final = "net_sctp_connect"\n_FAMILY ='),
+    (SPECIFICATION, "DST_DNS: Final", 'NET_SCTP_CONNECT: Final = "net_sctp_connect"\nDST_DNS: Final'),
     (
         SPECIFICATION,
         "CONNECTIONS: Final = (",
-        """CONNECTIONS: Final = (
-    EventSpecification(
-        NET_SCTP_CONNECT,
-        7100,
-        _FAMILY,
-        "eBPF",
-        "an SCTP association",
-        (*_ATTEMPT, Field("streams", "u16", "the streams that the client offers", "streams")),
-        effect="connect",
-        line=_connection,
-    ),""",
+        """_STREAMS = Field("streams", "u16", "the streams that the client offers", "streams")
+CONNECTIONS: Final = (
+    _event(NET_SCTP_CONNECT, 7100, "eBPF", "an association", (*_ATTEMPT, _STREAMS), "connect", _connection),""",
     ),
     (RECORDS, "CLOSED, DNS_CLOSED = 11, 12", "CLOSED, DNS_CLOSED, ASSOCIATED = 11, 12, 13"),
     (TRANSLATOR, "from dnstrail.events import (", "from dnstrail.events import (\n    NET_SCTP_CONNECT,"),
@@ -54,7 +46,7 @@ EVENT = (
     ),
 )
 FIELD = (
-    (PROCESSES, '"a program starts",', '"a program starts",\n        (Field("user", "u32", "the id of the user"),),'),
+    (PROCESSES, '"a program starts", ()', '"a program starts", (Field("user", "u32", "the id of the user"),)'),
     (TRANSLATOR, "records.read_process(record), process, {})", 'records.read_process(record), process, {"user": 7})'),
 )
 # Follows an event from its record to the bus, a client, the terminal, the image and the completion.

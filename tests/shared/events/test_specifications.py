@@ -5,6 +5,8 @@ Tests of dnstrail.events.connections, dnstrail.events.packets, dnstrail.events.s
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 
 from dnstrail import events
@@ -40,3 +42,13 @@ def test_every_event_and_field_is_described():
     for one in SPECIFICATIONS:
         assert all((one.family, one.emitter, one.words)), one.name
         assert all(field.type and field.meaning for field in one.fields), one.name
+
+
+def test_the_specifications_load_no_parser():
+    """Whoever imports names of events, as probes and clients do, loads neither dnspython's messages nor `Event`."""
+    code = (
+        "import sys, dnstrail.events as events; before = {*sys.modules};"
+        "print({'dns.message', 'dnstrail.events.event'} & before, events.Event.__name__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "set() Event\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.kernel.sock_diag import namespace_cookie, open_sockets
-from dnstrail_probe.host.network_namespaces import all_sockets
+from dnstrail_probe.ebpf.open_sockets import all_sockets
 from dnstrail_probe.host.procfs import network_namespaces, sockets_of
 
 _SO_COOKIE = 57

@@ -10,9 +10,8 @@ import pytest
 
 from dnstrail.errors import BusError
 from dnstrail.metrics.board import Board
-from dnstrail.metrics.exchange import MOST_BYTES, PATIENCE
 from dnstrail.metrics.families import gauge
-from dnstrail.metrics.server import MOST_CONNECTIONS, MetricsServer
+from dnstrail.metrics.server import MOST_BYTES, MOST_CONNECTIONS, PATIENCE, MetricsServer
 from live.workers import BOUND, FakeClock, wait_until
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"

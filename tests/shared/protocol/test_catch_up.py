@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from dnstrail.bus import RemoteHost
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.catch_up import PATIENCE, SETTLED, YOUNG, CatchUp, may_be_missed
+from dnstrail.protocol.batches import TURN, YOUNG, Batch, Turn, decode, encode, may_be_missed
+from dnstrail.protocol.catch_up import PATIENCE, SETTLED, CatchUp
 from dnstrail.protocol.replays import Replay, decode_request, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import Position, TurnFollower
 from live.workers import FakeClock, Messages

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from dnstrail.captured import Captured
 from dnstrail.image import Bounds
-from dnstrail.probes import PROBES
+from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import Batch, Turn
 from dnstrail.protocol.followed_starts import VANISHED, FollowedStarts
 

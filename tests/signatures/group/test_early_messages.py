@@ -19,7 +19,7 @@ from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import _MOST_EARLY, SignatureWorker
 from live.workers import Messages
 
-ALONE = {"ok": True, "data": {"epoch": 1, "settled": True, "members": []}}
+ALONE = {"ok": True, "data": {"epoch": 1, "settled": True, "members": [{"worker": "me"}], "behind": {}}}
 
 
 class Seen(Signature):

@@ -109,14 +109,18 @@ def tell(story, *, state):
 @given(STORIES)
 def test_each_event_is_handled_or_counted(state, story):
     """Workers begin, end, die, freeze and are slow; probe and cache restart. Without state one worker lives on."""
-    assert not unexcused(tell(beginning(story), state=state))
+    world = tell(beginning(story), state=state)
+    assert not unexcused(world)
+    assert not world.repeated()
 
 
 @pytest.mark.parametrize("state", [True, False], ids=["state", "no state"])
 @pytest.mark.parametrize("story", FOUND.values(), ids=FOUND)
 def test_no_event_is_left_behind(story, state):
     """Stories in which events were neither handled nor counted."""
-    assert not tell(story, state=state).missed()
+    world = tell(story, state=state)
+    assert not world.missed()
+    assert not world.repeated()
 
 
 def test_turns_that_no_probe_replays_are_counted():

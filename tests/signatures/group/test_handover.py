@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from builders.fake_cache import FakeCache, members
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.members import RENEWAL
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.findings import Delivery
-from dnstrail_signatures.group.missed_turns import Gap, gaps
-from dnstrail_signatures.group.ownership import Owners, Span
-from dnstrail_signatures.group.recent import RecentBatches
+from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.replays import Gap
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 from live.workers import Messages
 
 PROCESSES = 50
-ALONE, TOGETHER = {"me": Span(0)}, {"me": Span(0), "b": Span(0)}
 
 
 class Exited(Signature):
@@ -31,107 +31,108 @@ class Exited(Signature):
         self.report(event, process=event.process_id)
 
 
-class Members:
-    """A membership whose owners a test changes."""
+class Member:
+    """A worker that is a member of a group, and receives what a test says."""
 
-    waits, worker = False, "me"
+    def __init__(self, *others, replays=None, **fields):
+        self.found = []
+        self.cache = FakeCache()
+        membership = Membership(self.cache, "g", "me", 0.0)
+        share = GroupShare(membership, replays=replays)
+        self.worker = SignatureWorker(Messages(), Chosen.of(Exited), Delivery(self.found.append), share=share)
+        self._now = 0.0
+        self.change(*others, **fields)
 
-    def __init__(self, **spans):
-        self.change(spans)
-        self.before = None
+    def change(self, *others, **fields):
+        """Renew the membership, and take in the reply."""
+        self._now += RENEWAL
+        self.worker.on_idle(self._now)
+        self.cache.replies.append(members(*others, **fields))
+        self.worker.on_idle(self._now)
+        self.worker.on_idle(self._now + 0.5)
 
-    def change(self, spans):
-        self.before, self.owners = getattr(self, "owners", None), Owners("me", {"s": spans})
+    def receive(self, *turns):
+        """Receive turns, each with one batch."""
+        for number in turns:
+            self.worker.on_message(*exits(number), self._now)
+            self.worker.on_message(*ended(number), self._now)
 
-    def receive(self, start, turn, now):
-        pass
-
-    def renew(self, now):
-        pass
-
-    def first_received(self, start):
-        return 0
-
-    def had_members(self, start):
-        return True
-
-    def since(self, start, turn, actor):
-        return None
-
-    def step(self, now, work):
-        self.work, before, self.before = work(), self.before, None
-        return before
-
-
-def worker(members, found, replays=None):
-    share = GroupShare(members, replays=replays)
-    return SignatureWorker(Messages(), Chosen.of(Exited), Delivery(found.append), share=share)
+    @property
+    def work(self):
+        """What the last request reports."""
+        self._now += RENEWAL
+        self.worker.on_idle(self._now)
+        return self.cache.sent[-1]["work"]
 
 
-def exits(turn):
+def exits(turn, sequence=None):
     events = [Captured(1, process=Process(number)) for number in range(PROCESSES)]
-    return SCHED_PROCESS_EXIT, encode(Batch("s", turn, turn, events))
+    return SCHED_PROCESS_EXIT, encode(Batch("s", turn, turn if sequence is None else sequence, events))
+
+
+def ended(turn):
+    return TURN, encode(Turn("s", turn, {SCHED_PROCESS_EXIT: turn}, live=True, now=0))
 
 
 def processes(found):
     return sorted(finding["processId"] for finding in found)
 
 
-def test_a_successor_handles_what_a_departed_member_left_behind():
-    """The events after the last turn of the other member are handled from the buffer, each once."""
-    found, members = [], Members(**TOGETHER)
-    running = worker(members, found)
-    for turn in range(3):
-        running.on_message(*exits(turn), 0.0)
-    own = processes(found)
-    assert 0 < len(own) < 3 * PROCESSES
-    members.change({"me": Span(0), "b": Span(0, 0)})
-    running.on_idle(1.0)
-    assert processes(found) == sorted([*range(PROCESSES)] * 2 + own[::3])
+def check_whole(found, turns):
+    """Check that each process of some turns was found once."""
+    assert processes(found) == sorted([*range(PROCESSES)] * turns)
     assert len({finding["findingId"] for finding in found}) == len(found)
 
 
-def test_an_event_that_a_worker_handles_again_has_findings_of_the_same_ids():
-    """A worker that gave actors up, and gets them back from a member that handled nothing, repeats its findings."""
-    found, members = [], Members(**ALONE)
-    running = worker(members, found)
-    running.on_message(*exits(0), 0.0)
-    for spans in (TOGETHER, {"me": Span(0), "b": Span(0, -1)}):
-        members.change(spans)
-        running.on_idle(1.0)
-    ids = [finding["findingId"] for finding in found]
-    assert PROCESSES < len(ids) < 2 * PROCESSES
-    assert len({*ids}) == PROCESSES
+def test_a_successor_handles_what_a_departed_member_left_behind():
+    """The events after the last turn of the other member are handled from the buffer, each once."""
+    member = Member("b")
+    member.receive(0)
+    member.change("b")
+    member.receive(1, 2)
+    own = processes(member.found)
+    assert 0 < len(own) < 3 * PROCESSES
+    member.change(s=0)
+    assert processes(member.found) == sorted([*range(PROCESSES)] * 2 + own[::3])
+    assert len({finding["findingId"] for finding in member.found}) == len(member.found)
+
+
+def test_the_rest_of_a_turn_belongs_to_the_owners_before_and_after():
+    """A change of owners between two batches of a turn leaves no event of it behind, and repeats none."""
+    member = Member("b")
+    member.receive(0)
+    member.change("b")
+    member.worker.on_message(*exits(1), 1.0)
+    member.change(s=0)
+    member.worker.on_message(*exits(1, 2), 1.0)
+    member.worker.on_message(*ended(1), 1.0)
+    member.receive(2)
+    assert processes([one for one in member.found if one["mark"]["turn"] > 0]) == sorted([*range(PROCESSES)] * 3)
+
+
+def test_a_worker_that_gets_actors_back_handles_no_event_twice():
+    """It gave actors up to a member that has handled nothing: its signatures count each event once."""
+    member = Member()
+    member.receive(0)
+    member.change()
+    member.receive(1)
+    member.change(("b", {"s": 1}))
+    member.change(s=0)
+    check_whole(member.found, 2)
 
 
 def test_events_that_another_worker_handles_too_are_counted():
     """A worker that learns late of another member counts the events of the actors that have moved."""
-    found, members = [], Members(**ALONE)
-    running = worker(members, found)
-    running.on_message(*exits(0), 0.0)
-    assert len(found) == PROCESSES
-    members.change(TOGETHER)
-    running.on_idle(1.0)
-    running.on_message(*exits(1), 1.0)
-    running.on_idle(1.0)
-    assert len(found) < 2 * PROCESSES
-    assert members.work.twice == 2 * PROCESSES - len(found)
-
-
-def lost(before, members, recent):
-    """Return the number of turns that a change of owners leaves unhandled."""
-    return sum(gap.turns for gap in gaps(before, members, recent))
-
-
-def test_turns_that_nobody_handled_are_counted():
-    """A member that was more than the buffer behind leaves turns that are lost: once, and for its successors alone."""
-    recent = RecentBatches()
-    recent.begin("s", 20)
-    before, departed = Owners("me", {"s": TOGETHER}), {"me": Span(0), "b": Span(0, 12)}
-    assert lost(before, Members(**departed), recent) == 7
-    assert lost(Owners("me", {"s": departed}), Members(**departed), recent) == 0
-    late = {"me": Span(25), "b": Span(0, 12), "c": Span(0)}
-    assert lost(Owners("me", {}), Members(**late), recent) == 0
+    member = Member()
+    member.receive(0)
+    member.change()
+    member.receive(1)
+    check_whole(member.found, 2)
+    member.change("b")
+    member.change("b")
+    member.receive(2)
+    assert len(member.found) < 3 * PROCESSES
+    assert member.work["twice"] == 2 * (3 * PROCESSES - len(member.found))
 
 
 class Kept:
@@ -152,7 +153,7 @@ class Kept:
         yield SCHED_PROCESS_EXIT, b"damaged"
         for turn in self._turns:
             yield exits(turn)
-            yield TURN, encode(Turn("s", turn, {}, live=True, now=0))
+            yield ended(turn)
 
 
 @pytest.mark.parametrize(
@@ -160,15 +161,29 @@ class Kept:
 )
 def test_a_successor_asks_for_the_turns_that_it_does_not_hold(kept, missed):
     """The turns between the last one of a departed member and the first one held are replayed, or counted as lost."""
-    found, members, replays = [], Members(b=Span(0)), Kept(*kept)
-    running = worker(members, found, replays)
-    running.on_message(*exits(7), 0.0)
-    assert not found
-    members.change({"b": Span(0, 2)})
-    running.on_idle(1.0)
-    turns = [turn for turn in (3, 4, 5, 6) if turn in kept]
-    assert replays.asked == [Gap("s", 2, 7)]
-    assert processes(found) == sorted([*range(PROCESSES)] * (len(turns) + 1))
-    assert len({finding["findingId"] for finding in found}) == len(found)
-    running.on_idle(2.0)
-    assert members.work.handover_lost == missed
+    replays = Kept(*kept)
+    member = Member(replays=replays, s=2)
+    member.receive(7)
+    assert not member.found
+    member.change(s=2)
+    assert replays.asked == [Gap("s", 2, 7, 2)]
+    check_whole(member.found, len([turn for turn in (3, 4, 5, 6) if turn in kept]) + 1)
+    member.change()
+    assert member.work["handover_lost"] == missed
+
+
+def test_a_file_that_no_probe_replays_is_handled_from_the_buffer_alone():
+    """The turns that are not held count as lost."""
+    member = Member(s=2)
+    member.receive(7)
+    member.change(s=2)
+    check_whole(member.found, 1)
+    assert member.work["handover_lost"] == 4
+
+
+def test_turns_count_as_lost_for_the_successors_of_a_member_alone():
+    """A worker that gains no actor in them counts nothing."""
+    member = Member(("b", {}))
+    member.receive(20)
+    member.change("b", t=3)
+    assert member.work["handover_lost"] == 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dnstrail.protocol.lookups import JoinRequest, RefusedRequestError
-from dnstrail.protocol.members import EXPIRY, RENEWAL, Progress
+from dnstrail.protocol.members import EXPIRY, FORM, RENEWAL, Progress
 from dnstrail_signatures.group import share
 from model.group_world import TICK, World
 
@@ -29,7 +29,7 @@ class Hostile:
         """Join, if there is room."""
         progress = (Progress(self.world.start, first, last),)
         with suppress(RefusedRequestError):
-            request = JoinRequest(group="group", user=1, worker=worker, progress=progress, **fields)
+            request = JoinRequest(group="group", user=1, worker=worker, form=FORM, progress=progress, **fields)
             self.world.cache.join(request, self.world.now, self.world.reached)
 
 

@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import pytest
 
-from dnstrail.errors import LookupRefused, Unavailable
+from builders.fake_cache import FakeCache, members
+from dnstrail.errors import LookupRefused
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import EXPIRY, MAX_NAME, REMEMBERED, RENEWAL, Work
 from dnstrail_signatures.group.join import LONGEST, group_name
 from dnstrail_signatures.group.membership import Membership
-from dnstrail_signatures.group.ownership import Span
 
 NOW = 50.0
-
-
-class FakeCache:
-    """A client of a cache with the replies of a test."""
-
-    timeout = 1.0
-
-    def __init__(self) -> None:
-        self.sent: list[dict] = []
-        self.replies: deque = deque()
-        self.away = False
-
-    def send(self, op, **fields):
-        assert op == "join"
-        self.sent.append(fields)
-        return not self.away
-
-    def reply(self):
-        if not self.replies:
-            return None
-        reply = self.replies.popleft()
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def request(self, op, **fields):
-        self.sent.append(fields)
-        raise Unavailable("ipc:///x", 1.0)
-
-    def close(self):
-        pass
 
 
 @pytest.fixture
@@ -55,15 +22,6 @@ def cache():
 @pytest.fixture
 def me(cache):
     return Membership(cache, "g", "me", NOW)
-
-
-def members(*others, settled=True, epoch=1):
-    """Return a reply: each other member with its progress (start, first, last), or its name alone."""
-    known = [
-        {"worker": name, "progress": [[*one, 0, 0] for one in progress], "left": left}
-        for name, left, *progress in others
-    ]
-    return {"ok": True, "data": {"epoch": epoch, "settled": settled, "members": known}}
 
 
 def turn(number, start="s", now=0):
@@ -77,8 +35,14 @@ def step(me, cache, reply, now):
     return me.step(now + 0.001, Work)
 
 
-def spans(me, start="s"):
-    return me.owners.spans.get(start)
+def owners(me, turn=0, start="s"):
+    """Return the members that handle a turn, as this worker knows them."""
+    return {member for share in me.shares(start, turn) for member in share.members}
+
+
+def progress(cache):
+    """Return the starts of the last request with their first and last turns."""
+    return {start: (first, last) for start, first, last, *_ in cache.sent[-1]["progress"]}
 
 
 def test_a_worker_waits_for_its_first_reply(me, cache):
@@ -88,131 +52,142 @@ def test_a_worker_waits_for_its_first_reply(me, cache):
     assert not me.waits
 
 
-def test_a_new_start_waits_for_a_reply_to_a_later_request(me, cache):
-    """The members at the beginning of a start are those of a reply to a request that was sent after its first message.
-
-    They handle it from its beginning, since they joined before they subscribed.
-    """
-    step(me, cache, members(("b", False)), NOW)
+def test_a_new_start_waits_until_all_members_have_received_it(me, cache):
+    """Of a reply to a request that was sent after its first message; they joined before they subscribed."""
+    step(me, cache, members("b", "c"), NOW)
     me.receive("s", 0, NOW + 0.5)
     assert me.waits
-    step(me, cache, members(("b", False), ("c", False)), NOW + 0.5)
-    assert not me.waits
-    assert spans(me) == {"me": Span(0), "b": Span(0), "c": Span(0)}
+    step(me, cache, members("b", ("c", {"s": None})), NOW + 0.5)
+    assert me.waits
+    assert me.shares("s", 0) == []
+    [takeover] = step(me, cache, members("b", "c"), NOW + 0.6)
+    assert (me.waits, takeover.after, owners(me)) == (False, -1, {"me", "b", "c"})
 
 
-def test_a_member_that_received_the_start_later_hands_its_first_turns_back(me, cache):
-    """Members count as handling a new start until they report otherwise, and for three seconds at most."""
+def test_a_new_start_waits_for_a_member_for_three_seconds(me, cache):
+    """One that has not received it by then may be dead: until it reports the start, the others handle its part."""
+    step(me, cache, members("b"), NOW)
     me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False), ("c", False)), NOW)
-    before = step(me, cache, members(("b", False, ("s", 4, 9)), ("c", False)), NOW + RENEWAL)
-    assert before.spans["s"] == {"me": Span(0), "b": Span(0), "c": Span(0)}
-    assert spans(me) == {"me": Span(0), "b": Span(4), "c": Span(0)}
-    step(me, cache, members(("b", False, ("s", 4, 9)), ("c", False)), NOW + EXPIRY)
-    assert spans(me) == {"me": Span(0), "b": Span(4)}
+    step(me, cache, members(("b", {"s": None})), NOW + EXPIRY - 0.01)
+    assert me.waits
+    step(me, cache, members(("b", {"s": None})), NOW + EXPIRY + RENEWAL)
+    assert (me.waits, owners(me)) == (False, {"me"})
 
 
-def test_a_member_that_joins_later_owns_nothing_until_it_states_a_turn(me, cache):
-    """A start that is known already belongs to the others until the new member states its first turn."""
+def test_a_member_that_joins_later_owns_nothing_before_its_first_turn(me, cache):
+    """A start that is known already belongs to the others until then."""
     me.receive("s", 0, NOW)
     step(me, cache, members(), NOW)
-    step(me, cache, members(("new", False, ("s", None, 5))), NOW + RENEWAL)
-    assert spans(me) == {"me": Span(0)}
-    step(me, cache, members(("new", False, ("s", 40, 20))), NOW + 2 * RENEWAL)
-    assert spans(me) == {"me": Span(0), "new": Span(40)}
+    step(me, cache, members(("new", {"s": None})), NOW + RENEWAL)
+    assert owners(me, 40) == {"me"}
+    step(me, cache, members(("new", {"s": 40})), NOW + 2 * RENEWAL)
+    assert [owners(me, turn) for turn in (39, 40)] == [{"me"}, {"me", "new"}]
 
 
-def test_a_worker_that_joins_later_states_a_turn_that_lies_ahead(me, cache):
-    """After a second it states the turn that it expects in two more seconds, at the pace that it observed."""
+def test_a_worker_that_joins_in_the_middle_of_a_turn_begins_with_the_next_one(me, cache):
+    """Without another member it handles what it receives of the turn at hand, too."""
     me.receive("s", 100, NOW)
-    step(me, cache, members(("b", False, ("s", 0, 99))), NOW)
-    assert spans(me) == {"b": Span(0)}
-    me.handle(turn(150))
-    step(me, cache, members(("b", False, ("s", 0, 150))), NOW + RENEWAL)
-    assert spans(me) == {"me": Span(251), "b": Span(0)}
-    assert [sent["progress"][0][1:3] for sent in cache.sent] == [[None, -1], [251, 150]]
+    step(me, cache, members("b"), NOW)
+    assert progress(cache) == {"s": (101, 99)}
+    assert [owners(me, turn) for turn in (100, 101)] == [{"b"}, {"me", "b"}]
+    me.receive("t", 100, NOW + RENEWAL)
+    step(me, cache, members(("b", {"t": 150})), NOW + RENEWAL)
+    assert owners(me, 100, "t") == {"me"}
 
 
-def test_a_departed_member_keeps_the_turns_that_it_has_handled(me, cache):
-    """After the last turn of a member that has left, its actors belong to others."""
+def test_a_worker_takes_over_after_the_last_turn_of_a_member_that_has_left(me, cache):
+    """The turns so far stay as they were, and it handles what it gains of those after the last one."""
     me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False)), NOW)
-    step(me, cache, members(("b", True, ("s", 0, 12))), NOW + RENEWAL)
-    assert spans(me) == {"me": Span(0), "b": Span(0, 12)}
+    step(me, cache, members("b"), NOW)
+    me.receive("s", 20, NOW)
+    [takeover] = step(me, cache, members(s=12), NOW + RENEWAL)
+    assert (takeover.start, takeover.after, takeover.counted) == ("s", 12, 12)
+    assert [one.members for one in takeover.shares(13)] == [("b", "me")]
+    assert owners(me, 21) == {"me"}
+    assert step(me, cache, members(s=12), NOW + 2 * RENEWAL) == []  # once
+
+
+def test_nothing_is_taken_over_without_a_gain(me, cache):
+    """A member that handles another start, or one that came and went in between, gives nobody anything."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members("b"), NOW)
+    assert step(me, cache, members("b", s=0, t=3), NOW + RENEWAL) == []
 
 
 def test_nothing_changes_while_the_cache_is_away(me, cache):
     """Without a reply the owners stay as they are, for however long; each second another request is sent."""
     me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False)), NOW)
+    step(me, cache, members("b"), NOW)
     cache.sent.clear()
-    assert all(me.step(NOW + seconds * RENEWAL, Work) is None for seconds in range(1, 100))
+    assert not any(me.step(NOW + seconds * RENEWAL, Work) for seconds in range(1, 100))
     assert len(cache.sent) == 99
-    assert spans(me) == {"me": Span(0), "b": Span(0)}
+    assert owners(me) == {"me", "b"}
 
 
 def test_a_cache_that_has_just_started_removes_no_member(me, cache):
-    """A reply that is not settled adds members, and removes none."""
+    """A reply that is not settled adds members, and removes none; what was left behind counts once it has settled."""
     me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False, ("s", 0, 1))), NOW)
-    assert step(me, cache, members(settled=False), NOW + RENEWAL) is None
+    step(me, cache, members("b"), NOW)
+    step(me, cache, members("c", settled=False, run="q", s=4), NOW + RENEWAL)
+    assert owners(me, 1) == {"me", "b", "c"}
+    [takeover] = step(me, cache, members("c", run="q", s=4), NOW + 2 * RENEWAL)
+    assert (takeover.after, owners(me, 1)) == (None, {"me", "c"})
+    me.receive("s", 9, NOW)
+    [takeover] = step(me, cache, members(run="q", s=4), NOW + 3 * RENEWAL)
+    assert takeover.after == 4
 
 
-def test_a_member_that_a_cache_without_state_does_not_know_has_left(me, cache):
-    """Once the cache has settled, a missing member has left after its last known turn; that is remembered for 20 s."""
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "a cache without state"])
+def test_members_of_which_nothing_is_known_any_more_may_have_left_everything(me, cache, refused):
+    """All that the probes replay is taken over, and what comes after the last contact counts as lost without it."""
     me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False, ("s", 0, 1))), NOW)
-    for second in range(int(REMEMBERED)):
-        step(me, cache, members(), NOW + 1 + second)
-        assert spans(me) == {"me": Span(0), "b": Span(0, 1)}
-    step(me, cache, members(), NOW + 1 + REMEMBERED)
-    assert spans(me) == {"me": Span(0)}
-
-
-def test_a_worker_that_is_refused_later_handles_what_others_leave_behind(me, cache):
-    """Without a place in the group a worker cannot learn that another one dies: it counts all of them as gone."""
-    me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False, ("s", 0, 1))), NOW)
-    step(me, cache, LookupRefused("overloaded", "full"), NOW + RENEWAL)
-    assert spans(me) == {"me": Span(0), "b": Span(0, 1)}
-
-
-def test_a_start_counts_as_handled_once_all_expected_members_have_reported_it(me, cache):
-    """If a member that is expected to handle a start is dead, nobody has handled its part until it is known."""
-    step(me, cache, members(("b", False)), NOW)
-    me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False)), NOW)
-    for second, last in ((1, -1), (2, -1), (3, -1), (4, 30)):
-        me.handle(turn(10 * (second - 1)))
-        step(me, cache, members(("b", False)), NOW + second * RENEWAL)
-        assert cache.sent[-1]["progress"][0][2] == last
+    step(me, cache, members("b"), NOW)
+    me.handle(turn(7))
+    step(me, cache, members("b"), NOW + RENEWAL)
+    me.receive("s", 20, NOW)
+    reply = LookupRefused("overloaded", "full") if refused else members(run="another")
+    [takeover] = step(me, cache, reply, NOW + 2 * RENEWAL)
+    assert (takeover.after, takeover.counted, owners(me, 21)) == (-1, 7, {"me"})
 
 
 def test_a_start_that_began_while_nobody_lived_is_missed_from_its_beginning(me, cache):
     """Members that had left before this worker joined, and know nothing of the start, have handled nothing of it."""
-    step(me, cache, members(("b", True, ("r", 0, 9))), NOW)
+    step(me, cache, members(r=9), NOW)
     me.receive("s", 7, NOW)
-    step(me, cache, members(("b", True, ("r", 0, 9))), NOW)
-    assert spans(me) == {"b": Span(0, -1)}
-    assert me.had_members("s")
+    [takeover] = step(me, cache, members(r=9), NOW)
+    assert (takeover.after, takeover.counted) == (-1, -1)
 
 
-def test_a_member_that_died_before_it_stated_its_first_turn_leaves_the_rest_behind(me, cache):
-    """It handled all turns until then, as no other member did."""
-    me.receive("s", 200, NOW)
-    step(me, cache, members(("b", True, ("s", None, 110))), NOW)
-    assert spans(me) == {"b": Span(111, 110)}
+def test_the_first_member_of_a_group_begins_with_the_present(me, cache):
+    """Nobody has handled the turns before, and nobody counts them."""
+    step(me, cache, members(), NOW)
+    me.receive("s", 7, NOW)
+    [takeover] = step(me, cache, members("b"), NOW)
+    assert (takeover.after, takeover.counted) == (6, 6) or takeover.after is None
 
 
-def test_a_member_lives_on_until_a_restarted_cache_has_settled(me, cache):
-    """A cache goes on with members that it knows from before: a living one may not have renewed its membership yet."""
-    me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False, ("s", 0, 9))), NOW)
-    restored = ("b", True, ("s", 0, 1)), ("c", True, ("s", 0, 4))
-    step(me, cache, members(*restored, settled=False), NOW + RENEWAL)
-    assert spans(me) == {"me": Span(0), "b": Span(0), "c": Span(0, 4)}
-    step(me, cache, members(*restored), NOW + 2 * RENEWAL)
-    assert spans(me) == {"me": Span(0), "b": Span(0, 1), "c": Span(0, 4)}
+def test_what_was_left_behind_of_a_start_is_reported_until_it_is_received(me, cache):
+    """If this worker dies before, the next one has to take it over; after 90 seconds it is forgotten."""
+    step(me, cache, members(s=9), NOW)
+    me.receive("t", 0, NOW)
+    step(me, cache, members(), NOW)
+    me.step(NOW + RENEWAL, Work)
+    assert progress(cache) == {"s": (None, 9), "t": (0, -1)}
+    step(me, cache, members(), NOW + 2 * REMEMBERED)
+    me.step(NOW + 3 * REMEMBERED, Work)
+    assert progress(cache) == {"t": (0, -1)}
+
+
+def test_a_turn_counts_as_handled_once_the_worker_has_taken_over(me, cache):
+    """A renewal in the middle of the takeover reports how far the others had come."""
+    step(me, cache, members(s=9), NOW)
+    me.receive("s", 50, NOW)
+    me.handle(turn(50))
+    step(me, cache, members(s=9), NOW)
+    me.renew(NOW + 2 * RENEWAL)
+    assert progress(cache) == {"s": (51, 9)}
+    me.step(NOW + 4 * RENEWAL, Work)
+    assert progress(cache) == {"s": (51, 50)}
 
 
 def test_a_renewal_states_the_changes_that_were_taken_in(me, cache):
@@ -224,8 +199,7 @@ def test_a_renewal_states_the_changes_that_were_taken_in(me, cache):
     me.step(NOW + 4 * RENEWAL, Work)
     assert [sent["epoch"] for sent in cache.sent] == [0, 0, 3, 4]
     me.receive("t", 9, NOW + 5 * RENEWAL)  # of which those that have left may have left something behind
-    step(me, cache, members(epoch=5), NOW + 5 * RENEWAL)
-    me.receive("u", 9, NOW + 6 * RENEWAL)
+    step(me, cache, members(("b", {"t": None}), epoch=5), NOW + 5 * RENEWAL)
     me.step(NOW + 6 * RENEWAL, Work)
     assert cache.sent[-1]["epoch"] == 4
 
@@ -237,18 +211,15 @@ def test_a_renewal_between_two_steps_is_sent_once_the_next_step_is_late(me, cach
     for tenth in range(1, 10 * int(EXPIRY)):
         me.renew(NOW + tenth / 10)
     assert len(cache.sent) == 2
-    me.handle(turn(10))
-    me.step(NOW + EXPIRY, Work)
-    assert cache.sent[-1]["progress"][0][1] is not None  # the turn from which it handles its share
 
 
-def test_a_renewal_states_no_change_that_is_not_settled(me, cache):
-    """A member that has left by a reply that is not settled counts as living: its end is not taken in."""
+def test_a_renewal_states_no_epoch_of_another_cache(me, cache):
+    """An epoch counts in the run of the cache that stated it, once that has settled."""
     me.receive("s", 0, NOW)
     step(me, cache, members(epoch=3), NOW)
-    step(me, cache, members(("b", True), epoch=9, settled=False), NOW + RENEWAL)
+    step(me, cache, members(epoch=9, settled=False, run="q"), NOW + RENEWAL)
     me.step(NOW + 2 * RENEWAL, Work)
-    assert cache.sent[-1]["epoch"] == 3
+    assert (cache.sent[-1]["epoch"], cache.sent[-1]["cache"]) == (0, "q")
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["not reachable", "silent"])
@@ -257,45 +228,51 @@ def test_a_worker_without_a_cache_goes_on_alone(me, cache, away):
     cache.away = away
     me.receive("s", 0, NOW)
     me.step(NOW, Work)
-    assert me.step(NOW + EXPIRY - 0.01, Work) is None
+    assert not me.step(NOW + EXPIRY - 0.01, Work)
     assert me.waits
     me.step(NOW + EXPIRY, Work)
-    assert not me.waits
-    assert me.owners.share("s", 0).whole
+    assert (me.waits, owners(me)) == (False, {"me"})
 
 
 @pytest.mark.parametrize(
-    "reply", [LookupRefused("overloaded", "full"), {"ok": True, "data": {"x": 1}}], ids=["refused", "another version"]
+    "reply",
+    [
+        LookupRefused("overloaded", "full"),
+        {"data": {"x": 1}},
+        {"data": {"epoch": 1, "settled": True, "members": [{"worker": "b", "progress": []}]}},
+    ],
+    ids=["refused", "something else", "an earlier version"],
 )
 def test_a_worker_that_is_refused_goes_on_alone(me, cache, reply):
     """A worker that finds no room in the group, or no such operation, handles all events."""
     me.receive("s", 0, NOW)
     step(me, cache, reply, NOW)
-    assert me.owners.share("s", 0).whole
+    assert owners(me) == {"me"}
 
 
 def test_a_finding_reports_since_when_its_actor_is_owned(me, cache):
     """`since` is the time of the last change by which the worker came to own the actor."""
     me.receive("s", 0, NOW)
+    step(me, cache, members("b"), NOW)
     me.handle(turn(0, now=1000))
-    step(me, cache, members(("b", False, ("s", 0, 0))), NOW)
-    me.handle(turn(9, now=2000))
-    step(me, cache, members(("b", True, ("s", 0, 8))), NOW + RENEWAL)
-    share = me.owners.share("s", 0)
+    [share] = me.shares("s", 0)
     mine, moved = (next(str(n) for n in range(99) if share.owns(str(n)) is owned) for owned in (True, False))
-    assert (me.since("s", 9, mine), me.since("s", 9, moved)) == (1000, 2000)
     assert me.since("s", 0, moved) is None
+    me.handle(turn(9, now=2000))
+    step(me, cache, members(s=8), NOW + RENEWAL)
+    assert (me.since("s", 9, mine), me.since("s", 9, moved)) == (1000, 2000)
+    me.receive("s", 10, NOW)
+    step(me, cache, members("b"), NOW + 2 * RENEWAL)
+    assert (me.since("s", 10, mine), me.since("s", 10, moved)) == (1000, 2000)  # the rest of the turn
 
 
 def test_a_worker_that_joined_reports_the_beginning_of_its_share(me, cache):
-    """`since` is the end of the turn before the first one that the worker handles, not the time of its decision."""
+    """`since` is the end of the turn before the first one that the worker handles."""
     me.receive("s", 100, NOW)
     step(me, cache, members(), NOW)
-    me.handle(turn(150, now=1000))
-    step(me, cache, members(), NOW + RENEWAL)
-    assert me.since("s", 251, "actor") is None
-    me.handle(turn(250, now=3000))
-    assert me.since("s", 251, "actor") == 3000
+    assert me.since("s", 101, "actor") is None
+    me.handle(turn(100, now=3000))
+    assert me.since("s", 101, "actor") == 3000
 
 
 def test_a_start_that_is_forgotten_has_no_owner(me, cache):
@@ -305,34 +282,19 @@ def test_a_start_that_is_forgotten_has_no_owner(me, cache):
     step(me, cache, members(), NOW)
     me.forget("gone")
     step(me, cache, members(), NOW + RENEWAL)
-    assert ([sent[0] for sent in cache.sent[-1]["progress"]], me.owners.spans.keys()) == (["s"], {"s"})
+    assert (progress(cache).keys(), me.shares("gone", 0)) == ({"s"}, [])
     me.receive("gone", 7, NOW + RENEWAL)
     assert me.waits
 
 
-def test_a_worker_that_leaves_learns_that_the_others_have_reported_a_start(me, cache):
-    """Its turns count as handled then: nobody handles them again."""
-    step(me, cache, members(("b", False)), NOW)
-    me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False)), NOW)
-    me.handle(turn(5))
-    cache.request = lambda _op, **fields: cache.sent.append(fields) or members(("b", False, ("s", 0, 4)))
+def test_a_worker_that_leaves_states_no_start_that_it_has_not_begun_with(me, cache):
+    """If members are dead, nobody may have handled the turns before the first one that it received."""
+    step(me, cache, members("b"), NOW)
+    me.receive("s", 7, NOW)
+    me.receive("t", 0, NOW)
+    step(me, cache, members(("b", {"s": None, "t": None})), NOW)
     me.leave()
-    assert [sent["progress"][0][2] for sent in cache.sent[-2:]] == [-1, 5]
-
-
-@pytest.mark.parametrize(
-    "reply", [members(("b", True)), members(("b", False)), {"data": 1}], ids=["dead", "silent", "bad"]
-)
-def test_a_worker_that_leaves_leaves_the_part_of_others_behind(me, cache, reply):
-    """If one of them is dead or has reported nothing, nobody may have handled its part."""
-    step(me, cache, members(("b", False)), NOW)
-    me.receive("s", 0, NOW)
-    step(me, cache, members(("b", False)), NOW)
-    me.handle(turn(5))
-    cache.request = lambda _op, **fields: cache.sent.append(fields) or reply
-    me.leave()
-    assert (cache.sent[-1]["progress"][0][2], cache.sent[-1]["leave"]) == (-1, True)
+    assert (progress(cache).keys(), cache.sent[-1]["leave"]) == ({"t"}, True)
 
 
 def test_leaving_waits_for_no_cache(me, cache):

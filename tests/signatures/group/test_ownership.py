@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dnstrail_signatures.group.ownership import MAX_ACTORS, Owners, Share, Span, owner
+from dnstrail_signatures.group.ownership import MAX_ACTORS, Owners, Share, owner
 
 MEMBERS = ("a", "b", "c")
 ACTORS = [f"10.0.{number // 256}.{number % 256}" for number in range(3000)]
@@ -25,25 +25,20 @@ def test_only_the_actors_of_a_departed_member_move():
             assert owner(actor, ("a", "b")) == before
 
 
-def test_a_member_owns_nothing_outside_of_its_turns():
-    """A member that joined later, or that has left, owns actors in its turns alone."""
-    owners = Owners("a", {"s": {"a": Span(0), "b": Span(5), "c": Span(0, 7)}})
-    members = [owners.share("s", turn).members for turn in (4, 5, 7, 8)]
-    assert members == [("a", "c"), ("a", "b", "c"), ("a", "b", "c"), ("a", "b")]
+def test_a_member_owns_nothing_before_its_first_turn():
+    """A member that joined later owns actors from its turn on alone, and none of a start that it has not received."""
+    owners = Owners("a", {"b": {"s": 5}, "c": {}, "d": {"s": None}}, ["s"])
+    assert [owners.share("s", turn).members for turn in (4, 5)] == [("a", "c"), ("a", "b", "c")]
+    assert owners.changes("s") == {5}
+    assert not owners.stated("s")
 
 
 def test_a_turn_without_members_is_handled_by_every_worker():
-    """In doubt a worker handles an event: a turn that no member handles is its own."""
-    owners = Owners("a", {"s": {"a": Span(9), "c": Span(0, 3)}})
+    """In doubt a worker handles an event: a turn that no member handles is its own, and so is an unknown start."""
+    owners = Owners("a", {"a": {"s": 9}, "c": {"s": 7}}, ["s"])
     assert owners.share("s", 5).whole
-    assert owners.share("s", 5).owns("anything")
-
-
-def test_a_start_that_is_not_known_has_no_owner_yet():
-    """The events of a new start wait for the members."""
-    share = Owners("a", {}).share("s", 0)
-    assert not share.owns("anything")
-    assert not share.whole
+    assert owners.share("t", 5).whole
+    assert owners.share("s", 8).members == ("c",)
 
 
 def test_remembered_owners_are_bounded():

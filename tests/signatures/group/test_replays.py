@@ -9,8 +9,8 @@ import pytest
 from dnstrail.bus.ipc import events_address
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.replays import Replay, decode_request, encode_replay, replay_address
-from dnstrail_signatures.group import missed_turns
-from dnstrail_signatures.group.missed_turns import Gap, Replays
+from dnstrail_signatures.group import replays as of_probes
+from dnstrail_signatures.group.replays import Gap, Replays
 from live.workers import FakeClock, open_bus, short_folder
 
 
@@ -46,7 +46,7 @@ def test_each_probe_is_asked_for_its_own_start():
     sources = [Source(f"s{number}") for number in range(50)]
     replays = Replays(Bus(), sources)
     for source in reversed(sources):
-        assert [body for _, body in replays.turns(Gap(source.start, 4, 6))] == [source.start.encode()]
+        assert [body for _, body in replays.turns(Gap(source.start, 4, 6, 4))] == [source.start.encode()]
     assert sum(len(source.asked) for source in sources) <= 3 * len(sources)
 
 
@@ -67,7 +67,7 @@ class Slow(Source):
 
     def reply(self) -> bytes | None:
         """Return one turn, as late as possible; the name of the start at once."""
-        if self._turn and self._clock.monotonic() < self._sent + missed_turns.PATIENCE - 0.1:
+        if self._turn and self._clock.monotonic() < self._sent + of_probes.PATIENCE - 0.1:
             return None
         return encode_replay(Replay([(TURN, b"")] if self._turn else [], self._turn, self.start))
 
@@ -75,21 +75,21 @@ class Slow(Source):
 def test_a_probe_that_replays_slowly_holds_the_worker_for_a_bounded_time(monkeypatch):
     """A probe may have many turns and send each of them in time: it is given up after 30 seconds of waiting in all."""
     clock = FakeClock()
-    monkeypatch.setattr(missed_turns.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(of_probes.time, "monotonic", clock.monotonic)
     monkeypatch.setattr(Bus, "wait", lambda *_ends, timeout: clock.advance(timeout))
     replays = Replays(Bus(), [Slow("slow", clock)])
     for _ in range(2):
         began = clock.monotonic()
         replays.begin()
-        turns = [*replays.turns(Gap("slow", 4, 1000)), *replays.turns(Gap("slow", 1000, 2000))]
-        assert len(turns) == int(missed_turns.MOST_WAIT / (missed_turns.PATIENCE - 0.1))
-        assert clock.monotonic() - began < missed_turns.MOST_WAIT + missed_turns.PATIENCE
+        turns = [*replays.turns(Gap("slow", 4, 1000, 4)), *replays.turns(Gap("slow", 1000, 2000, 1000))]
+        assert len(turns) == int(of_probes.MOST_WAIT / (of_probes.PATIENCE - 0.1))
+        assert clock.monotonic() - began < of_probes.MOST_WAIT + of_probes.PATIENCE
 
 
 @pytest.fixture
 def silent(monkeypatch):
     """Return 70 requesters of probes that run no more, each of which would be awaited without end."""
-    monkeypatch.setattr(missed_turns, "PATIENCE", 3600.0)
+    monkeypatch.setattr(of_probes, "PATIENCE", 3600.0)
     with short_folder() as folder, open_bus() as bus:
         sources = [bus.requester(replay_address(events_address(folder / str(number)))) for number in range(70)]
         yield bus, sources
@@ -102,4 +102,4 @@ def test_a_worker_that_is_to_end_awaits_no_replay(silent):
     bus, sources = silent
     stop = threading.Event()
     replays = Replays(bus, sources, stop.set, stop)
-    assert [[*replays.turns(Gap(f"s{number}", 4, 6))] for number in range(70)] == [[]] * 70
+    assert [[*replays.turns(Gap(f"s{number}", 4, 6, 4))] for number in range(70)] == [[]] * 70

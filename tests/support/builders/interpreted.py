@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from dnstrail.build_form import build_form
+from dnstrail.process.command import build_form
 
 INTERPRETED = pytest.mark.skipif(build_form() == "compiled", reason="replaces a method of a compiled class")

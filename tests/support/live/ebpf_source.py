@@ -14,7 +14,7 @@ from dnstrail.captured import Captured
 from dnstrail.events import GETADDRINFO, NET_PACKET_DNS
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail.process.clock import StreamClock
-from dnstrail_probe.ebpf.program_text import SIZES, Sizes
+from dnstrail_probe.ebpf.loader import SIZES, Sizes
 from dnstrail_probe.ebpf.source import EbpfSource
 from live.processes import wait_until
 

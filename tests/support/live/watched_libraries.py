@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries
-from dnstrail_probe.ebpf.getaddrinfo.elf import function_offset
+from dnstrail_probe.ebpf.getaddrinfo.elf import c_libraries, function_offset
 from dnstrail_probe.host.process_root import Identity, identity, open_root
 from live.getaddrinfo_program import make_root
 

@@ -22,7 +22,7 @@ from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestErr
 from dnstrail.protocol.members import Work
 from dnstrail_cache.groups.groups import Groups, SavedGroup
 from dnstrail_signatures.group.membership import Membership
-from dnstrail_signatures.group.missed_turns import Replays
+from dnstrail_signatures.group.replays import Replays
 from dnstrail_signatures.group.share import GroupShare
 
 TICK = 0.2  # seconds: one turn of the probe
@@ -69,6 +69,10 @@ class World:
         worker = Worker(self, f"worker {self._names}", **how)
         self.workers.append(worker)
         return worker
+
+    def repeated(self) -> set[Event]:
+        """Return the events that one worker has handled more than once: its signatures would count them twice."""
+        return {event for worker in self.workers for event, times in worker.handled.items() if times > 1}
 
     def living(self) -> list[Worker]:
         """Return the workers that have not ended."""
@@ -144,6 +148,7 @@ class Worker:
         self.name, self.pace = name, pace
         self.frozen = False
         self.lives = True
+        self.handled: Counter[Event] = Counter()
         self._world = world
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._subscribed = False
@@ -208,6 +213,7 @@ class Worker:
         for event in batch.events:
             if event.process and (actors is None or actors.owns_process(event.process)):
                 self._world.handled[batch.start, batch.turn, event.process.pid] += 1
+                self.handled[batch.start, batch.turn, event.process.pid] += 1
 
 
 class _Client:

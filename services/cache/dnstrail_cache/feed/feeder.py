@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -17,10 +19,53 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.feed.held_events import HeldEvent, HeldEvents
 from dnstrail_cache.losses.hops import EVERYBODY, SKIPPED, Loser, losers
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import TurnTimes
+
+#: connections and processes that wait for the end of their turn -> all of the host that has most are applied at once:
+#: `applied_early`
+MAX_HELD = 8192
+
+
+class HeldEvent(NamedTuple):
+    """An event with its topic and its host, and its stamp on the clock of the stream."""
+
+    stamp: int
+    topic: str
+    event: Captured
+    host: str
+
+
+class HeldEvents:
+    """The events of each probe that wait for the end of their turn, within a bound. Who floods it pays alone."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[HeldEvent]] = {}
+        self._number = 0
+
+    def add(self, start: str, event: HeldEvent) -> list[HeldEvent]:
+        """Hold an event of a start. Return the events that must not wait any longer.
+
+        Beyond the bound these are all events of the host that has most.
+        """
+        self._of.setdefault(start, []).append(event)
+        self._number += 1
+        if self._number <= MAX_HELD:
+            return []
+        held: Counter[str] = Counter()
+        for events in self._of.values():
+            held[events[0].host] += len(events)
+        [(most, _)] = held.most_common(1)
+        starts = [start for start, events in self._of.items() if events[0].host == most]
+        return [early for start in starts for early in self.take(start)]
+
+    def take(self, start: str) -> list[HeldEvent]:
+        """Return the events of a start in the order of their stamps, and hold them no longer."""
+        events = self._of.pop(start, [])
+        self._number -= len(events)
+        return sorted(events, key=lambda held: held.stamp)
+
 
 TOPICS = (*EFFECTS, TURN)
 _AT_ONCE = 0.02  # seconds for the messages of one step, by default
@@ -181,7 +226,8 @@ class Feeder:
             self._apply_held(early)
 
     def _apply_held(self, held: HeldEvent) -> None:
-        state, effect = self._state, EFFECTS[held.topic]
+        state = self._state
+        effect = EFFECTS[held.topic]
         apply_event(state.image, effect, held.event, live=state.live, stamp=held.stamp, host=held.host)
 
     def _end_turn(self, turn: Turn) -> Iterator[bool]:

@@ -1,196 +1,118 @@
-"""A group of signature workers: its members, and what those that have left have handled together."""
+"""A group of signature workers: its living members, and how far those that have left had handled the events."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-
-from msgspec import structs
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from dnstrail.protocol.members import Member, Progress, Work
 
-MOST_BYTES = 896 << 10  # of the changes in one reply, unless one member changed more at once
-_OVERHEAD = 40  # bytes of a change besides the name of its start, at most
+MOST_BYTES = 896 << 10  # of the members in one reply; beyond it a member is left out, and others handle its part, too
+_OVERHEAD = 16  # bytes of a start besides its name
 
 
 @dataclass(slots=True)
-class Membership:
-    """One member: what it reported last, by start, and when (monotonic).
+class LivingMember:
+    """A living member: what it reported last, by start, and when (monotonic).
 
-    `knows` is the epoch whose changes it has taken in. `left` is the epoch in which it left, None while it lives.
-    `changed` is the version in which the others had to learn of a start, also of one that is dropped, and `since` the
-    version before which nothing of it counts. `latest` is the last of these.
+    `firsts` are the turns from which it counts: it had begun with them when it first reported the start here; `latest`
+    is the latest of them. `knows` is the epoch whose changes it has taken in.
     """
 
     renewed: float
-    progress: dict[str, Progress] = field(default_factory=dict)
-    work: Work = field(default_factory=Work)
     knows: int = 0
-    left: int | None = None
-    changed: dict[str, int] = field(default_factory=dict)
-    since: int = 0
+    progress: dict[str, Progress] = field(default_factory=dict)
+    firsts: dict[str, int] = field(default_factory=dict)
     latest: int = 0
+    work: Work = field(default_factory=Work)
 
-    def replace(self, progress: Iterable[Progress], version: int) -> None:
-        """Take over everything that the member reports."""
+    def report(self, progress: Iterable[Progress]) -> None:
+        """Take over what the member reports."""
         self.progress = {one.start: one for one in progress}
-        self.changed = dict.fromkeys(self.progress, version)
-        self.since = self.latest = version
+        known, self.firsts = self.firsts, {}
+        for start, one in self.progress.items():
+            if one.first is not None:
+                self.firsts[start] = known[start] if start in known else max(one.first, one.last + 1)
+        self.latest = max(self.firsts.values(), default=0)
 
-    def update(self, progress: Iterable[Progress], dropped: Iterable[str], version: int, most: int) -> None:
-        """Take over what has changed, and remember at most `most` starts."""
-        changed = [start for start in dropped if self.progress.pop(start, None) is not None]
-        for one in progress:
-            before = self.progress.get(one.start)
-            self.progress[one.start] = one
-            if before is None or before.first != one.first or (before.last < 0) != (one.last < 0):
-                changed.append(one.start)
-        if changed:
-            self.changed.update(dict.fromkeys(changed, version))
-            self.latest = version
-        if len(self.changed) > most:  # the oldest of those that were dropped
-            self.replace([*self.progress.values()][-most:], version)
-
-    def end(self, progress: dict[str, Progress], version: int) -> None:
-        """Take over the progress of a member that has left."""
-        changed = [start for start, one in progress.items() if one != self.progress.get(start)]
-        self.progress = progress
-        if changed:
-            self.changed.update(dict.fromkeys(changed, version))
-            self.latest = version
+    def ahead(self, lasts: Mapping[str, int]) -> dict[str, int | None]:
+        """Return the starts that this member handles from turns after the given ones only, or has not received."""
+        if lasts.keys() <= self.firsts.keys() and self.latest <= min(lasts.values(), default=0):
+            return {}
+        firsts = ((start, self.firsts.get(start), last) for start, last in lasts.items())
+        return {start: first for start, first, last in firsts if first is None or first > last}
 
 
 @dataclass(slots=True)
 class Group:
-    """The members of one group by name. `epoch` grows with each change of them, and `version` with each report."""
+    """The members of one group by name. `epoch` grows with each change of them.
 
-    epoch: int = 0
-    members: dict[str, Membership] = field(default_factory=dict)
-    version: int = 1
+    `behind` holds by start the last turn that the members that have left had all handled; it is empty once each living
+    member knows of `ended`, the epoch in which the last one left. `left` counts them. `renewed` is the time at which a
+    member renewed its membership last.
+    """
 
-    def next_version(self) -> int:
-        """Return the version of the next change of one member."""
-        self.version += 1
-        return self.version
+    epoch: int
+    renewed: float
+    members: dict[str, LivingMember] = field(default_factory=dict)
+    behind: dict[str, int] = field(default_factory=dict)
+    ended: int = 0
+    left: int = 0
 
-    @property
-    def lives(self) -> bool:
-        """Whether the group has a member that has not left."""
-        return any(member.left is None for member in self.members.values())
+    def admit(self, worker: str, now: float) -> LivingMember:
+        """Return the membership of a worker, which may be new."""
+        self.renewed = now
+        if worker not in self.members:
+            self.epoch += 1
+            self.members[worker] = LivingMember(now)
+        self.members[worker].renewed = now
+        return self.members[worker]
 
-    @property
-    def renewed(self) -> float:
-        """When a member renewed its membership last."""
-        return max(member.renewed for member in self.members.values())
+    def end(self, worker: str) -> None:
+        """End a membership. What the member did not know of, it has not taken over."""
+        member = self.members.pop(worker)
+        self.leave_behind(self._handled(member))
+        self.epoch += 1
+        self.ended, self.left = self.epoch, self.left + 1
 
-    def known(self) -> dict[str, int]:
-        """Return the members that left and that all living ones know to have left, each with the epoch of its end."""
-        left = {name: one.left for name, one in self.members.items() if one.left is not None}
-        if not left:
-            return {}
-        knows = min((member.knows for member in self.members.values() if member.left is None), default=0)
-        return {name: epoch for name, epoch in left.items() if epoch <= knows}
+    def leave_behind(self, lasts: Mapping[str, int]) -> None:
+        """Note how far somebody had handled the events that others have to handle from there on."""
+        self.behind |= {start: min(last, self.behind.get(start, last)) for start, last in lasts.items()}
 
-    def dispensable(self) -> str | None:
-        """Return a member that has left, whose end may be forgotten.
-
-        If none lives, it is the one that left last: the turns of the others show what they had not handled.
-        """
-        known = self.known()
-        if known or self.lives:
-            return min(known, key=known.__getitem__, default=None)
-        return max(self.members, key=lambda name: _left(self.members[name]))
-
-    def remember(self, now: float) -> None:
-        """Remember all members as if they had left now: the next one has to learn of them."""
+    def handled(self) -> dict[str, int]:
+        """Return how far all members, and those that have left, had handled the events if all ended now."""
+        group = Group(self.epoch, self.renewed, behind={**self.behind})
         for member in self.members.values():
-            member.renewed = now
+            group.leave_behind(self._handled(member))
+        return group.behind
 
-    def last(self) -> dict[str, tuple[Progress, ...]]:
-        """Return the progress of the members, as if all left now, without those of whose end all others know."""
-        members = {name: replace(one, changed={**one.changed}) for name, one in self.members.items()}
-        Group(self.epoch, members).end([one for one in members.values() if one.left is None])
-        known = self.known()
-        return {name: tuple(one.progress.values()) for name, one in members.items() if name not in known}
+    def forget_known(self) -> None:
+        """Forget what was left behind once all living members know of it."""
+        if self.members and all(member.knows >= self.ended for member in self.members.values()):
+            self.behind.clear()
+            self.left = 0
 
-    def end(self, leaving: Collection[Membership]) -> None:
-        """End memberships.
+    def others(self, worker: str, behind: Mapping[str, int]) -> tuple[Member, ...]:
+        """Return the members as one of them needs them, which is told what was left behind."""
+        me = self.members[worker]  # that has taken in nothing so far may have to take over anything
+        lasts = {start: min(one.last, behind.get(start, one.last)) for start, one in me.progress.items()}
+        lasts = lasts if me.knows else dict.fromkeys(lasts, -1)
+        found, size = [], 0
+        for name, member in self.members.items():
+            ahead = member.ahead(lasts) if name != worker else {}
+            size += len(name) + sum(len(start) + _OVERHEAD for start in ahead)
+            if size <= MOST_BYTES:
+                found.append(Member(name, ahead))
+        return tuple(found)
 
-        A member that leaves takes nothing over from one of whose end it did not know: after the last turn of the one,
-        neither has handled everything. The progress of both ends there.
+    def _handled(self, member: LivingMember) -> dict[str, int]:
+        if member.knows >= self.ended:
+            return {start: one.last for start, one in member.progress.items()}
+        return {start: min(one.last, self._cap(one)) for start, one in member.progress.items()}
+
+    def _cap(self, progress: Progress) -> int:
+        """Return how far a member has handled a start at most if it did not know of those that have left.
+
+        If they have handled nothing of it, and it began in the middle, nobody may have handled the turns before.
         """
-        self.epoch += len(leaving)
-        for member in leaving:
-            member.left = self.epoch
-            version = self.next_version()
-            member.changed.update(dict.fromkeys(member.progress, version))  # the others need its last turns now
-            member.latest = version
-        self._end_together([one for one in self.members.values() if one.left is not None])
-
-    def changes_since(self, version: int) -> tuple[tuple[Member, ...], int]:
-        """Return all members with some of what has changed since a version, the oldest first, and until when."""
-        sizes: Counter[int] = Counter()  # by version
-        for member in self.members.values():
-            if member.latest > version:
-                for start, changed in member.changed.items():
-                    sizes[changed] += len(start) + _OVERHEAD
-        until, size = self.version, 0
-        for changed in sorted(sizes):
-            if changed > version:
-                size += sizes[changed]
-                if size > MOST_BYTES and size > sizes[changed]:  # each version as a whole, and one at least
-                    until = changed - 1
-                    break
-        return tuple(_changes(name, one, version, until) for name, one in self.members.items()), until
-
-    def _end_together(self, gone: list[Membership]) -> None:
-        for member, progress in _ended_together(gone):
-            member.end(progress, self.next_version())
-
-
-def _changes(name: str, member: Membership, version: int, until: int) -> Member:
-    """Return what has changed of a member after a version and up to another one."""
-    left = member.left is not None
-    if member.latest <= version:
-        return Member(name, left=left)
-    starts = [start for start, changed in member.changed.items() if version < changed <= until]
-    return Member(
-        name,
-        tuple(member.progress[start] for start in starts if start in member.progress),
-        left,
-        tuple(start for start in starts if start not in member.progress),
-        whole=version < member.since,
-    )
-
-
-def _ended_together(gone: list[Membership]) -> Iterator[tuple[Membership, dict[str, Progress]]]:
-    gone.sort(key=_left, reverse=True)
-    lasts: dict[str, int] = {}  # by start
-    counted = 0
-    for member, unknown in sorted(((one, _unknown(one, gone)) for one in gone), key=lambda pair: pair[1]):
-        for other in gone[counted:unknown]:
-            for one in other.progress.values():
-                if one.first is not None:
-                    last = max(one.first - 1, one.last)  # the turns before its first one are not its own
-                    lasts[one.start] = min(last, lasts.get(one.start, last))
-        counted = max(counted, unknown)
-        yield member, {start: _until(lasts.get(start, one.last), one) for start, one in member.progress.items()}
-
-
-def _unknown(member: Membership, gone: Sequence[Membership]) -> int:
-    """Return how many members left after the epoch that it knew, or that one of them knew; the last ones come first."""
-    knows = member.knows
-    for number, other in enumerate(gone):
-        if _left(other) <= knows:
-            return number
-        knows = min(knows, other.knows)
-    return len(gone)
-
-
-def _left(member: Membership) -> int:
-    return member.left or 0
-
-
-def _until(last: int, progress: Progress) -> Progress:
-    return progress if progress.last <= last else structs.replace(progress, last=last)
+        return self.behind.get(progress.start, -1 if progress.first else progress.last)

@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import MAX_SIGNATURES
-from dnstrail_cache.groups.group import Group, Membership
+from dnstrail_cache.groups.group import Group, LivingMember
 from dnstrail_cache.groups.groups import GroupKey
 
 
@@ -26,19 +26,17 @@ def failed_signatures(groups: Iterable[tuple[GroupKey, Group]]) -> dict[str, str
     found: dict[str, str] = {}
     for (user, _), group in groups:
         for member in group.members.values():
-            if member.left is None:
-                found |= {_of_user(name, user): reason for name, reason in member.work.failed.items()}
+            found |= {_of_user(name, user): reason for name, reason in member.work.failed.items()}
     return dict(islice(found.items(), MAX_SIGNATURES))
 
 
 def _stats_of(group: Group, turns: dict[str, Turn]) -> dict[str, Any]:
-    living = {name: member for name, member in group.members.items() if member.left is None}
-    total = sum(member.work.handled for member in living.values())
-    members = {name: _member(member, total, turns) for name, member in living.items()}
-    return {"epoch": group.epoch, "left": len(group.members) - len(living), "members": members}
+    total = sum(member.work.handled for member in group.members.values())
+    members = {name: _member(member, total, turns) for name, member in group.members.items()}
+    return {"epoch": group.epoch, "left": group.left, "members": members}
 
 
-def _member(member: Membership, total: int, turns: dict[str, Turn]) -> dict[str, Any]:
+def _member(member: LivingMember, total: int, turns: dict[str, Turn]) -> dict[str, Any]:
     """Return the counters of a member, and how far it is behind what this cache has received."""
     behind = [(turns[one.start], one) for one in member.progress.values() if one.start in turns]
     events = sum(max(sum((turn.published or {}).values()) - one.published, 0) for turn, one in behind)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec.structs import replace
 
-from dnstrail.probes import MOST_PROBES
+from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestError
-from dnstrail.protocol.members import EXPIRY, REMEMBERED, Members, Name, Progress
-from dnstrail_cache.groups.group import Group, Membership
+from dnstrail.protocol.members import EXPIRY, FORM, Members, Name, Progress
+from dnstrail_cache.groups.group import Group, LivingMember
 
-MAX_MEMBERS = 64  # of one group, with those that have left
+MAX_MEMBERS = 64  # of one group
 MAX_GROUPS = 64
 MAX_GROUPS_OF_USER = 8
 MAX_STARTS, MAX_STARTS_OF_USER = 1 << 18, 1 << 17  # that all members report together, and those of one user
-RESUMABLE = 600.0  # seconds for which a member that left is remembered if others may not know of it, or none lives
+RESUMABLE = 600.0  # seconds for which a group without members is remembered
+SHOWN = 20.0  # seconds for which `stats` shows it
+_ALL = "all"  # the name under which a group is saved as a whole
 
 GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
 
@@ -51,85 +53,73 @@ class Groups:
         self._groups: dict[GroupKey, Group] = {}
 
     def join(self, request: JoinRequest, now: float, reached: Callable[[str], int | None] = lambda _: None) -> Members:
-        """Begin, renew or end a membership, and return all members of its group.
+        """Begin, renew or end a membership, and return the living members of its group.
 
         `reached` returns the last turn that the cache has received of a start: nobody has handled a later one. Where a
-        member was faster than the cache, the others handle some events again.
+        member was faster than the cache, the others handle some events again. A worker of an earlier version learns
+        that it is alone: it handles all events.
 
         Raises:
             RefusedError: there are too many groups or members, or they report too many starts.
         """
-        if request.cache and not self._holds(request, now):
-            return Members(0, self._is_settled(now), (), self._name, again=True)
-        self._check_starts(request)
+        if request.form != FORM:
+            return Members(self._first_epoch, settled=True, members=())
         group = self._group((request.user, request.group), now)
-        member = group.members.get(request.worker)
-        if not group.lives:
-            group.remember(now)
-        if member is None:
-            member = self._admit(group, request.worker, now)
-        known = member.left is None and request.epoch <= group.epoch  # else the epoch may be of an earlier cache
-        member.knows = request.epoch if known else 0
-        member.renewed = now
+        known = group.members.get(request.worker)
+        self._check_starts(request, known)
+        returns = known is None and request.cache == self._name
+        if known is None:
+            self._check_room(group)
+        member = group.admit(request.worker, now)
+        member.knows = request.epoch if request.cache == self._name and request.epoch <= group.epoch else 0
         member.work = request.work
-        progress = [_until(one, reached(one.start)) for one in request.progress]
-        if request.cache:
-            member.update(progress, request.dropped, group.next_version(), MOST_PROBES)
-        else:
-            member.replace(progress, group.next_version())
+        member.report(_until(one, reached(one.start)) for one in request.progress)
+        behind = group.behind if member.knows < group.ended else {}
+        if returns:  # the others gave it nothing before it reported these turns
+            lasts = ((one.start, one.last) for one in member.progress.values())
+            behind = behind | {start: min(last, behind.get(start, last)) for start, last in lasts}
+        reply = Members(group.epoch, self._is_settled(now), group.others(request.worker, behind), self._name, behind)
         if request.leave:
-            group.end([member])
-        elif member.left is not None:
-            group.epoch, member.left = group.epoch + 1, None
-        members, version = group.changes_since(request.version if request.cache else 0)
-        more = version < group.version and any(one.latest > version for one in group.members.values())
-        return Members(group.epoch, self._is_settled(now), members, self._name, version, more)
+            group.end(request.worker)
+        group.forget_known()
+        return reply
 
     def living(self, now: float) -> Iterator[tuple[GroupKey, Group]]:
         """Yield the groups that have members, or had some lately."""
         for key in [*self._groups]:
             self._expire(key, now)
-        yield from ((key, group) for key, group in self._groups.items() if now - group.renewed < REMEMBERED)
+        yield from ((key, group) for key, group in self._groups.items() if now - group.renewed < SHOWN)
 
     def saved(self, now: float, wall: float) -> list[SavedGroup]:
         """Return all groups as they are saved; `wall` is the wall time of `now`."""
+        saved = ((key, group.renewed, group.handled()) for key, group in self._groups.items())
         return [
-            SavedGroup(user, name, wall - (now - group.renewed), group.last())
-            for (user, name), group in self._groups.items()
+            SavedGroup(user, name, wall - (now - renewed), {_ALL: _progress(handled)})
+            for (user, name), renewed, handled in saved
         ]
 
     def resume(self, saved: Iterable[SavedGroup], now: float, wall: float) -> None:
         """Go on with saved groups: their members have left until they renew their memberships."""
         for one in saved:
             if wall - one.renewed < RESUMABLE:
-                epoch = self._first_epoch + len(one.members)
-                group = self._groups[one.user, one.name] = Group(epoch)
-                for name, progress in one.members.items():
-                    member = group.members[name] = Membership(now, left=epoch)
-                    member.replace(progress, group.next_version())
+                group = self._groups[one.user, one.name] = Group(self._first_epoch + 1, now)
+                group.ended, group.left = group.epoch, len(one.members)
+                for progress in one.members.values():
+                    group.leave_behind({each.start: each.last for each in progress})
 
-    def _holds(self, request: JoinRequest, now: float) -> bool:
-        """Return whether this run holds what the worker reported before, so that it may report changes alone."""
-        key = request.user, request.group
-        self._expire(key, now)
-        group = self._groups.get(key)
-        member = None if group is None else group.members.get(request.worker)
-        return request.cache == self._name and member is not None and member.left is None
-
-    def _check_starts(self, request: JoinRequest) -> None:
+    def _check_starts(self, request: JoinRequest, known: LivingMember | None) -> None:
         """Refuse a report of further starts beyond the bounds.
 
         Raises:
             RefusedError: there is no room for them.
         """
-        group = self._groups.get((request.user, request.group))
-        member = None if group is None else group.members.get(request.worker)
-        further = sum(member is None or one.start not in member.changed for one in request.progress)
+        further = sum(known is None or one.start not in known.progress for one in request.progress)
         if not further:
             return
         held: Counter[bool] = Counter()  # by whether they are of this user
         for (user, _), other in self._groups.items():
-            held[user == request.user] += sum(len(one.changed) for one in other.members.values())
+            held[user == request.user] += len(other.behind)
+            held[user == request.user] += sum(len(one.progress) for one in other.members.values())
         if held[True] + further > MAX_STARTS_OF_USER or held.total() + further > MAX_STARTS:
             self.counters["join_refused"] += 1
             raise RefusedRequestError(
@@ -143,7 +133,7 @@ class Groups:
         self._expire(key, now)
         if key not in self._groups:
             self._make_room(key[0], now)
-            self._groups[key] = Group(self._first_epoch)
+            self._groups[key] = Group(self._first_epoch, now)
         return self._groups[key]
 
     def _make_room(self, user: int | str | None, now: float) -> None:
@@ -159,7 +149,7 @@ class Groups:
 
     def _drop_ended(self, user: int | str | None) -> None:
         """Drop groups without members until there is room for another group of a user: the oldest ones first."""
-        ended = sorted((key for key, group in self._groups.items() if not group.lives), key=self._renewed)
+        ended = sorted((key for key, group in self._groups.items() if not group.members), key=self._renewed)
         for key in ended:
             if len(self._groups) >= MAX_GROUPS or (key[0] == user and self._of_user(user) >= MAX_GROUPS_OF_USER):
                 del self._groups[key]
@@ -170,33 +160,29 @@ class Groups:
     def _of_user(self, user: int | str | None) -> int:
         return sum(of == user for of, _ in self._groups)
 
-    def _admit(self, group: Group, name: str, now: float) -> Membership:
+    def _check_room(self, group: Group) -> None:
         if len(group.members) >= MAX_MEMBERS:
-            dispensable = group.dispensable()
-            if dispensable is None:
-                self.counters["join_refused"] += 1
-                raise RefusedRequestError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
-            del group.members[dispensable]
-        group.epoch += 1
-        member = group.members[name] = Membership(now)
-        return member
+            self.counters["join_refused"] += 1
+            raise RefusedRequestError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
 
     def _expire(self, key: GroupKey, now: float) -> None:
-        """End the memberships that were not renewed, and forget those that ended long ago, once each member knows."""
+        """End the memberships that were not renewed, and forget a group that ended long ago."""
         group = self._groups.get(key)
         if group is None:
             return
-        late = [one for one in group.members.values() if one.left is None and now - one.renewed >= EXPIRY]
+        late = [name for name, one in group.members.items() if now - one.renewed >= EXPIRY]
+        late.sort(key=lambda name: group.members[name].renewed)
+        for name in late:
+            group.end(name)
         if late:
-            group.end(late)
+            group.forget_known()
             self.counters["members_expired"] += len(late)
-        old = [name for name, member in group.members.items() if now - member.renewed >= REMEMBERED]
-        known = group.known() if old else {}
-        for name in old:
-            if name in known or now - group.members[name].renewed >= RESUMABLE:
-                del group.members[name]
-        if not group.members:
+        if not group.members and now - group.renewed >= RESUMABLE:
             del self._groups[key]
+
+
+def _progress(handled: Mapping[str, int]) -> tuple[Progress, ...]:
+    return tuple(Progress(start, 0, last) for start, last in handled.items())[-MOST_PROBES:]
 
 
 def _until(progress: Progress, reached: int | None) -> Progress:

@@ -12,8 +12,8 @@ from dnstrail.image import Image
 from dnstrail.image.bounds import SECOND
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
-from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.catch_up import SETTLED, is_young
+from dnstrail.protocol.batches import Turn, is_young
+from dnstrail.protocol.catch_up import SETTLED
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
 from dnstrail.protocol.turn_follower import Position, TurnFollower

@@ -85,13 +85,6 @@ class JsonLines:
         click.echo(line)
 
 
-class _Stage(Protocol):
-    """A place where items wait before they are printed."""
-
-    def add(self, item: Item, now: float) -> None: ...
-    def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]: ...
-
-
 class EventOutput:
     """Takes events and findings through the stages that the settings name, and prints them.
 
@@ -102,7 +95,10 @@ class EventOutput:
         self.shown = 0
         self._printer = printer
         self._clock = clock
-        self._stages: list[_Stage] = [*([ClientSightings()] if once else []), *([SortWindow()] if sort else [])]
+        self._stages: list[ClientSightings | SortWindow] = [
+            *([ClientSightings()] if once else []),
+            *([SortWindow()] if sort else []),
+        ]
 
     def emit(self, item: Item) -> None:
         """Take an event, or a finding in tracee's shape."""

@@ -1,4 +1,4 @@
-"""Lookups over a capture file, whose image is built up to the time of each lookup."""
+"""Lookups over a capture file alone, whose image is built up to the time of each lookup."""
 
 from __future__ import annotations
 

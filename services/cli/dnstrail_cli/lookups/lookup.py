@@ -98,7 +98,12 @@ def get(
 @backend_options
 @click.pass_context
 def trail(
-    ctx: click.Context, key: str, at: float | None, as_json: bool, connection: Connection, backend: Backend
+    ctx: click.Context,
+    key: str,
+    at: float | None,
+    as_json: bool,
+    connection: Connection,
+    backend: Backend,
 ) -> None:
     """Show how a name or an address was reached, with evidence.
 

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from dnstrail.capture_options import STDIN, STDIN_PATH, CaptureOptions, capture_options
-from dnstrail.connection import Connection
-from dnstrail.errors import DataNotFound, SettingsError
+from dnstrail.errors import SettingsError
 from dnstrail.process.command import check_address, default_run_dir, optional_run_dir_option
 from dnstrail_cli.lookups.timestamps import convert_moment
 from dnstrail_probe.registry import complete_capture, convert_capture_file
 
+if TYPE_CHECKING:
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
+    from dnstrail_cli.lookups.capture_backend import CaptureBackend
+
+    Backend = CacheBackend | CaptureBackend
+
 T = TypeVar("T")
 _OF_CAPTURE = ("dnscache", "dns_ports", "evidence")
 _OF_CACHE = ("cache", "run_dir")
-
-
-class Backend(Protocol):
-    """The lookups of the command line. Both forms return the same maps for the same traffic."""
-
-    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | DataNotFound]:
-        """Return the data of each key, in order; the error where a key is not found."""
-
-    def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | DataNotFound:
-        """Return the trails of a key, or the error if it is not found."""
-
-    def answers(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Yield one answer for each line `{"key": ..., "at": epoch}`.
-
-        Raises:
-            SettingsError: this backend answers no lines.
-        """
-
-    def close(self) -> None:
-        """Close what the backend has opened."""
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object on each line.")

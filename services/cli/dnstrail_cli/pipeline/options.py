@@ -13,12 +13,13 @@ from click.shell_completion import CompletionItem
 
 from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.pipeline import MEMORY
-from dnstrail.probes import MOST_PROBES
 from dnstrail.process.command import check_dnscache
 from dnstrail.process.retired import retired_option
+from dnstrail.protocol import MOST_PROBES
 
 LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
+_OPTIONS = ("dnscache", "events", "output", "signatures", "to", "memory", "probes", "options")  # of `run_options`
 
 
 class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,30 +89,9 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
     )
     @capture_options
     @wraps(command)
-    def with_options(
-        *args: Any,
-        dnscache: tuple[str, ...],
-        events: tuple[str, ...],
-        output: tuple[str, ...],
-        signatures: tuple[Path, ...],
-        options: CaptureOptions,
-        memory: int,
-        probes: int | None,
-        to: tuple[str, ...],
-        **others: Any,
-    ) -> T:
-        make_run = partial(
-            PipelineRun,
-            dnscache=dnscache,
-            events=events,
-            output=output,
-            signatures=signatures,
-            options=options,
-            memory=memory,
-            probes=probes,
-            to=to,
-        )
-        return command(*args, make_run=make_run, **others)
+    def with_options(*args: Any, **given: Any) -> T:
+        make_run = partial(PipelineRun, **{name: given.pop(name) for name in _OPTIONS})
+        return command(*args, make_run=make_run, **given)
 
     return with_options
 

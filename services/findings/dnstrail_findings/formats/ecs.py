@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from dnstrail.dns.names import address_text
 from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, NET_UDP_CONNECT
 from dnstrail.process.terminal import json_line
-from dnstrail_findings.cause import Cause, ExchangeEnd
-from dnstrail_findings.dns_message import DnsMessage, PrintedAnswer, escaped, flags, response_code
+from dnstrail_findings.cause import Cause, DnsMessage, ExchangeEnd, PrintedAnswer, escaped, flags, response_code
 from dnstrail_findings.finding import ReceivedFinding, timestamp
 
 FRAMEWORK = "MITRE ATT&CK"

@@ -9,8 +9,7 @@ from dnstrail import __version__
 from dnstrail.dns.names import address_text
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee.codes import OPCODES
-from dnstrail_findings.cause import Cause, ExchangeEnd
-from dnstrail_findings.dns_message import escaped
+from dnstrail_findings.cause import Cause, ExchangeEnd, escaped
 from dnstrail_findings.finding import ReceivedFinding, timestamp
 from dnstrail_findings.formats.ecs import TRANSPORTS, addresses, attack_of, host_names, without_empty
 

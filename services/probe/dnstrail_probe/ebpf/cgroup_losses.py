@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 #: cgroups that a probe names with their losses, and owners of further ones -> the losses of the others are added up
 NAMED = 64
 OTHERS = 0  # in place of a cgroup: every loss that no named cgroup has
 
 
-class LossCounts(Protocol):
-    """A map of the programs: losses by cgroup id, at most `size` of them."""
+class LossMap:
+    """A hash map with at most `size` counts, by cgroup id. `library` is libbcc; the caller owns the descriptor."""
 
-    size: int
+    def __init__(self, library: Any, map_fd: int, size: int) -> None:
+        self.size = size
+        self._library = library
+        self._fd = map_fd
+        self._keys, self._values = (ctypes.c_uint64 * size)(), (ctypes.c_uint64 * size)()
 
     def read(self) -> dict[int, int]:
         """Return all counts."""
+        return self._batch(self._library.bpf_lookup_batch)
 
     def take(self) -> dict[int, int]:
         """Remove all counts from the map, and return them."""
+        return self._batch(self._library.bpf_lookup_and_delete_batch)
+
+    def _batch(self, operation: Any) -> dict[int, int]:
+        count, place = ctypes.c_uint32(self.size), ctypes.c_uint32()
+        failed = operation(self._fd, None, ctypes.byref(place), self._keys, self._values, ctypes.byref(count))
+        if failed and ctypes.get_errno() != errno.ENOENT:  # ENOENT: these are all
+            return {}
+        return dict(zip(self._keys[: count.value], self._values[: count.value], strict=True))
 
 
 class WithStreams:
     """The losses of the programs, and the TCP streams that the probe evicted, by cgroup."""
 
-    def __init__(self, kernel: LossCounts, streams: Counter[int]) -> None:
+    def __init__(self, kernel: LossMap, streams: Counter[int]) -> None:
         self.size = kernel.size
         self._kernel = kernel
         self._streams = streams
@@ -51,7 +66,7 @@ class CgroupLosses:
     returns the owner of a cgroup, 0 if it is unknown: a user whose many cgroups lose events is in doubt alone.
     """
 
-    def __init__(self, counts: LossCounts, owner_of: Callable[[int], int]) -> None:
+    def __init__(self, counts: LossMap | WithStreams, owner_of: Callable[[int], int]) -> None:
         self.owners: Counter[int] = Counter()
         self._map = counts
         self._owner_of = owner_of

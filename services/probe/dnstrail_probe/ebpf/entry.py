@@ -8,12 +8,12 @@ import socket
 
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bcc import REMEDY as BCC
-from dnstrail.kernel.bcc import load_bcc
+from dnstrail.kernel.bpf import REMEDY as BCC
+from dnstrail.kernel.bpf import load_bcc
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.check import Check, Host, capability
-from dnstrail_probe.ebpf import remedies
 from dnstrail_probe.ebpf.btf import Btf, process_offsets
+from dnstrail_probe.ebpf.loader import BTF, CGROUP2, HOOKS, KERNEL, UPROBES
 from dnstrail_probe.ebpf.source import EbpfSource, load_programs
 from dnstrail_probe.host.docker import docker_socket
 from dnstrail_probe.source import Opening
@@ -66,9 +66,9 @@ def _connect_docker(_: Host) -> None:
 
 
 CHECKS = (
-    Check("kernel", "ebpf", lambda _: check_release(platform.release()), remedies.KERNEL),
-    Check("cgroup2", "ebpf", _find_cgroup2, remedies.CGROUP2),
-    Check("BTF", "ebpf: processes and containers", lambda _: process_offsets(Btf()), remedies.BTF),
+    Check("kernel", "ebpf", lambda _: check_release(platform.release()), KERNEL),
+    Check("cgroup2", "ebpf", _find_cgroup2, CGROUP2),
+    Check("BTF", "ebpf: processes and containers", lambda _: process_offsets(Btf()), BTF),
     Check("bcc", "ebpf", lambda _: load_bcc(), BCC),
     capability("CAP_BPF", "ebpf"),
     capability("CAP_PERFMON", "ebpf"),
@@ -76,10 +76,8 @@ CHECKS = (
     capability("CAP_SYS_PTRACE", "executables of other users' processes"),
     capability("CAP_DAC_READ_SEARCH", "cgroups and sockets that are older than the probe"),
     capability("CAP_SYS_ADMIN", "older sockets in other network namespaces"),
-    Check(
-        "programs", "ebpf: load and attach", lambda host: host.once(_reports_processes), remedies.HOOKS, decisive=True
-    ),
-    Check("process events", "ebpf: the process behind a packet", _check_process_events, remedies.BTF),
-    Check("uprobes", "ebpf:getaddrinfo", _try_uprobes, remedies.UPROBES),
+    Check("programs", "ebpf: load and attach", lambda host: host.once(_reports_processes), HOOKS, decisive=True),
+    Check("process events", "ebpf: the process behind a packet", _check_process_events, BTF),
+    Check("uprobes", "ebpf:getaddrinfo", _try_uprobes, UPROBES),
     Check("Docker socket", "names and images of containers", _connect_docker, "start Docker, or join its group"),
 )

@@ -1,24 +1,34 @@
-"""Loads the programs with the system's bcc. The kernel detaches them when this process ends."""
+"""Assembles the programs, and loads them with the system's bcc. The kernel detaches them when this process ends."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bcc import compile_text, load_bcc
-from dnstrail.kernel.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
+from dnstrail.kernel.bpf import UPROBE_MULTI, compile_text, link_cgroup, link_uprobe, load_bcc
 from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.kernel.cgroups import find_cgroup2
-from dnstrail_probe.ebpf import records, remedies
+from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
-from dnstrail_probe.ebpf.loss_map import LossMap
-from dnstrail_probe.ebpf.program_text import SIZES, Sizes, program_text
+from dnstrail_probe.ebpf.cgroup_losses import LossMap
 from dnstrail_probe.source import SUDO
 
+_HERE = Path(__file__).with_name("programs")
+_TIERS = (128, 512, 4096, 16384, 65536)
+# The remedies for what eBPF needs: for errors, and for `dnstrail probe --check`.
+KERNEL = "a newer kernel; --capture packet works on any"
+CGROUP2 = "mount -t cgroup2 none /sys/fs/cgroup"
+BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"
+HOOKS = "Linux 5.10 or newer with CONFIG_CGROUP_BPF"
+UPROBES = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
 _BPF_ANY, _BPF_NOEXIST = 0, 1
@@ -45,6 +55,24 @@ _ABILITIES = (
 )
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of the ring buffer, in pages (a power of two), and of the maps, in entries."""
+
+    #: pages of the ring buffer of the kernel (eBPF) -> `ring_full`: an owner that added more than is free loses its own
+    #: events
+    ring_pages: int = 8192
+    #: open sockets with a known process (eBPF) -> an owner that has as many as are free gets no more: `owners_refused`
+    owners: int = 65536
+    losing_cgroups: int = 4096
+    cgroups: int = 65536
+    shares: int = 4096
+    relays: int = 4096
+
+
+SIZES = Sizes()
+
+
 class Programs:
     """The loaded and attached programs: their ring buffer, maps and counters. Nothing stays attached after `close`.
 
@@ -66,7 +94,7 @@ class Programs:
         self._bcc = load_bcc()
         root = find_cgroup2()
         if root is None:
-            raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted", remedies.CGROUP2)
+            raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted", CGROUP2)
         self.cgroup_root = root
         self._links: list[int] = []
         self._bpf: Any = None
@@ -184,12 +212,12 @@ class Programs:
     def _load_uprobes(self) -> None:
         """Load the programs on getaddrinfo."""
         if not self.sees_processes:  # new processes bring new libraries
-            raise SourceUnavailable(_GETADDRINFO, "the kernel reports no processes", remedies.BTF)
+            raise SourceUnavailable(_GETADDRINFO, "the kernel reports no processes", BTF)
         for function in _UPROBES:
             try:
                 self._bpf.load_func(function, self._bcc.BPFProgType.KPROBE, attach_type=UPROBE_MULTI)
             except Exception as error:
-                raise SourceUnavailable(_GETADDRINFO, f"the kernel refused {function}", remedies.UPROBES) from error
+                raise SourceUnavailable(_GETADDRINFO, f"the kernel refused {function}", UPROBES) from error
 
     def _attach_hooks(self, bpf: Any) -> None:
         cgroup = os.open(self.cgroup_root, os.O_RDONLY | os.O_CLOEXEC)
@@ -205,7 +233,7 @@ class Programs:
             loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
             self._links.append(link_cgroup(loaded.fd, cgroup, int(attach_type)))
         except Exception as error:
-            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", remedies.HOOKS) from error
+            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", HOOKS) from error
 
 
 def _check_capabilities() -> None:
@@ -230,5 +258,30 @@ def _compile(
         raise SourceUnavailable(
             "ebpf",
             f"the programs do not load ({error})",
-            f"{remedies.HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+            f"{HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         ) from error
+
+
+def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int], sizes: Sizes = SIZES) -> str:
+    """Return the text of the parts, in their order, for these DNS ports."""
+    named = {
+        **defines,
+        "RING_PAGES": sizes.ring_pages,
+        "OWNERS": sizes.owners,
+        "RING_BYTES": sizes.ring_pages * mmap.PAGESIZE,
+        "LOSING_CGROUPS": sizes.losing_cgroups,
+        "CGROUPS": sizes.cgroups,
+        "SHARES": sizes.shares,
+        "RELAYS": sizes.relays,
+    }
+    text = "".join(f"#define {name} {value}\n" for name, value in named.items())
+    is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))
+    text += f"#define IS_DNS(port) ({is_one or 0})\n"
+    return text + "".join(_write_out_tiers((_HERE / f"{part}.bpf.c").read_text()) for part in parts)
+
+
+def _write_out_tiers(text: str) -> str:
+    """Repeat the part between the TIER marks for each size."""
+    before, _, rest = text.partition("// TIER\n")
+    template, _, after = rest.partition("// END TIER\n")
+    return before + "".join(template.replace("SIZE", str(size)) for size in _TIERS) + after

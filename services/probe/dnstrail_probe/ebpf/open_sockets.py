@@ -2,40 +2,71 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from typing import Protocol
+from typing import NamedTuple
 
 from dnstrail.kernel.cgroups import cgroup_id
-from dnstrail.kernel.sock_diag import OpenSocket
+from dnstrail.kernel.libc import call
+from dnstrail.kernel.sock_diag import OpenSocket, namespace_cookie, open_sockets
+from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.ebpf.records import OwnerRecord, pack_id, pack_owner, pack_place, pack_relay_place
-from dnstrail_probe.host.network_namespaces import all_sockets
 from dnstrail_probe.host.process_table import ProcessEntry, ProcessTable
-from dnstrail_probe.host.procfs import cgroup_path, process_ids, read_process, sockets_of
+from dnstrail_probe.host.procfs import cgroup_path, network_namespaces, process_ids, read_process, sockets_of
 
+_CLONE_NEWNET = 0x40000000
 _IPV4 = 4  # bytes of an address
 _LOOPBACK = 127  # its first byte
 
 
-class Maps(Protocol):
-    """The maps of the loaded programs, and the values that the programs can read."""
+class Namespace(NamedTuple):
+    """One network namespace: its cookie (0: unknown) and its sockets."""
 
-    cgroup_root: str
-    sees_namespaces: bool
-    most_owners: int
+    cookie: int
+    sockets: list[OpenSocket]
 
-    def add(self, table: str, key: bytes, value: bytes) -> None:
-        """Add an entry to a map, unless a program has added it already."""
-        ...
 
-    def refuse_owner(self) -> None:
-        """Count a socket that finds no room in the map of owners."""
-        ...
+def all_sockets() -> Iterator[Namespace]:
+    """Yield the network namespaces of this host; without CAP_SYS_ADMIN, the namespace of this process alone."""
+    own = _own()
+    yield own
+    seen = {own.cookie}
+    for path in network_namespaces().values():
+        found = _in_namespace(str(path))
+        if found is not None and (not found.cookie or found.cookie not in seen):
+            seen.add(found.cookie)
+            yield found
+
+
+def _own() -> Namespace:
+    try:
+        return Namespace(namespace_cookie(), list(open_sockets()))
+    except OSError:
+        return Namespace(0, [])
+
+
+def _in_namespace(path: str) -> Namespace | None:
+    """Return another namespace, entered by a thread that then ends; None if it has ended or may not be entered."""
+    found: list[Namespace] = []
+
+    def enter() -> None:
+        try:
+            with open(path, "rb") as namespace:  # noqa: PTH123 - a descriptor is what setns wants
+                call("setns", namespace.fileno(), _CLONE_NEWNET)
+            found.append(_own())
+        except OSError:  # its last process has ended, or CAP_SYS_ADMIN is missing
+            return
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    return found[0] if found else None
 
 
 def note_open_sockets(
-    maps: Maps, processes: ProcessTable, ports: Collection[int], owner_of: Callable[[int], int]
+    programs: Programs, processes: ProcessTable, ports: Collection[int], owner_of: Callable[[int], int]
 ) -> int:
     """Enter the processes of /proc and the sockets of sock_diag; return the number of sockets that were entered.
 
@@ -44,12 +75,12 @@ def note_open_sockets(
     """
     entered: Counter[int] = Counter()
     count = 0
-    for netns, socket, entry in _owned(_owners(maps.cgroup_root, processes)):
+    for netns, socket, entry in _owned(_owners(programs.cgroup_root, processes)):
         owner = owner_of(entry.cgroup)
-        if entered[owner] + count >= maps.most_owners:
-            maps.refuse_owner()
+        if entered[owner] + count >= programs.most_owners:
+            programs.refuse_owner()
             continue
-        _add(maps, netns, socket, _owner(netns, socket, entry, noted=time.monotonic_ns(), ports=ports), ports)
+        _add(programs, netns, socket, _owner(netns, socket, entry, noted=time.monotonic_ns(), ports=ports), ports)
         entered[owner] += 1
         count += 1
     return count
@@ -95,13 +126,13 @@ def _owner(netns: int, socket: OpenSocket, entry: ProcessEntry, *, noted: int, p
     )
 
 
-def _add(maps: Maps, netns: int, socket: OpenSocket, owner: OwnerRecord, ports: Collection[int]) -> None:
-    maps.add("owners", pack_id(socket.cookie), pack_owner(owner))
+def _add(programs: Programs, netns: int, socket: OpenSocket, owner: OwnerRecord, ports: Collection[int]) -> None:
+    programs.add("owners", pack_id(socket.cookie), pack_owner(owner))
     if socket.destination_port:
         return
     if socket.port in ports:
-        place = pack_place(netns if maps.sees_namespaces else 0, socket.protocol, socket.port)
-        maps.add("servers", place, pack_owner(owner))
+        place = pack_place(netns if programs.sees_namespaces else 0, socket.protocol, socket.port)
+        programs.add("servers", place, pack_owner(owner))
     elif netns and len(socket.source) == _IPV4 and socket.source[0] == _LOOPBACK:
         place = pack_relay_place(netns, socket.source, socket.protocol, socket.port)
-        maps.add("relays", place, pack_id(socket.cookie))
+        programs.add("relays", place, pack_id(socket.cookie))

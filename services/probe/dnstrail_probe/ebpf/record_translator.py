@@ -26,9 +26,8 @@ from dnstrail.events import (
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
-from dnstrail_probe.host.askers import Askers
+from dnstrail_probe.host.askers import Askers, is_client, note_role
 from dnstrail_probe.host.resolv_conf import ResolvConf
-from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.connection_args import connection_args
 from dnstrail_probe.packets.server_names.quic_version import may_be_initial

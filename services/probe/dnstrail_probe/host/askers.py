@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from dnstrail.captured import FORWARDER, Flow
+from dnstrail.captured import CLIENT, FORWARDER, SERVER, Flow
 from dnstrail.dns import is_response
 from dnstrail.dns.header import read_header
 from dnstrail.errors import BadMessage
+from dnstrail_probe.host.process_table import ProcessEntry
 
+_RESPONSE = 0x80  # QR, in the third byte of a message
 REMEMBERED = 30_000_000_000  # ns after which a question is over
 MOST = 16384  # clients, and questions to processes, that are remembered
 _Times = OrderedDict[Any, int]
@@ -62,3 +64,24 @@ def _note(times: _Times, key: object, now: int) -> None:
 def _holds(times: _Times, key: object, now: int) -> bool:
     noted = times.get(key)
     return noted is not None and now - noted <= REMEMBERED
+
+
+def is_client(*, egress: bool, to_server: bool, from_server: bool, payload: bytes) -> bool:
+    """Return true if a packet was captured at the client: an outgoing query or an incoming response.
+
+    `to_server` and `from_server`: destination or source has a DNS port. If both have one, the message decides.
+    """
+    if to_server and from_server:
+        return egress != bool(payload[2:3] and payload[2] & _RESPONSE)
+    return to_server if egress else from_server
+
+
+def note_role(entry: ProcessEntry | None, *, client: bool) -> str:
+    """Note a role in the entry of a process; return the role that follows from all roles noted so far."""
+    if entry is None:
+        return CLIENT if client else SERVER
+    entry.asks |= client
+    entry.answers |= not client
+    if entry.asks and entry.answers:
+        return FORWARDER
+    return CLIENT if client else SERVER

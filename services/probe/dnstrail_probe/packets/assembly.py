@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,22 +13,34 @@ import msgspec
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
+from dnstrail_probe.packets.connection_args import TcpOpens
 from dnstrail_probe.packets.dns_over_tcp import DnsMessages
 from dnstrail_probe.packets.fragments import Fragments
-from dnstrail_probe.packets.packet import Datagram, IpPacket, Segment, ip_packet, transport
+from dnstrail_probe.packets.link import IP_TUNNELS, LINKS, TUNNELS, inner_frame, inner_packet
+from dnstrail_probe.packets.packet import (
+    PIECE,
+    UDP_HEADER,
+    UDP_PROTOCOL,
+    Datagram,
+    IpPacket,
+    Segment,
+    ip_packet,
+    transport,
+)
 from dnstrail_probe.packets.server_names.quic_version import may_be_initial
-from dnstrail_probe.packets.server_names.reader import ServerNameReader
-from dnstrail_probe.packets.server_names.server_name import ServerName
+from dnstrail_probe.packets.server_names.reader import ServerName, ServerNameReader
 from dnstrail_probe.packets.tcp_header import TcpHeader
-from dnstrail_probe.packets.tcp_opens import TcpOpens
 from dnstrail_probe.packets.tcp_streams import Streams
-from dnstrail_probe.packets.tunnels import IP_TUNNELS, TUNNELS, inner_frame, inner_packet
-from dnstrail_probe.packets.usual_datagram import usual_datagram
 from dnstrail_probe.source import PROBE, Captures
 
 if TYPE_CHECKING:
     from dnstrail_probe.packets.server_names.quic_hellos import QuicHellos
 
+_unpack = struct.Struct("!BxH2xH4x4s4sHHH2x").unpack_from  # IPv4 (RFC 791, section 3.1) and UDP (RFC 768)
+_IP_HEADER = 20  # bytes
+_HEADERS_SIZE = _IP_HEADER + UDP_HEADER
+_NO_OPTIONS = 0x45  # the first byte: version 4, and a header of five words
+_PROTOCOL = 9  # its place in the header
 LOSSES = {"tcp_evicted": PROBE, "fragment_evicted": PROBE}  # counters of what was lost, and the hop
 _DEEPEST = 4  #: tunnels within tunnels -> the packet counts as `other_port`, or as `other_protocol`
 
@@ -165,3 +178,23 @@ def _names(found: list[tuple[Captured, ServerName]]) -> Captures:
         (NET_SERVER_NAME, msgspec.structs.replace(context, args={"server_name": one.name, "evidence": one.evidence}))
         for context, one in found
     ]
+
+
+def usual_datagram(linktype: int, frame: bytes, ports: frozenset[int]) -> tuple[Flow, bytes] | None:
+    """Return the flow and the payload of a usual packet from or to one of these ports.
+
+    Return None for any other packet: `packet.py` reads it, or states the reason why there is none.
+    """
+    link = LINKS.get(linktype)
+    network = link(frame) if link else "link_type_not_supported"
+    if isinstance(network, str):
+        return None
+    version, start = network
+    if version != 4 or len(frame) <= start + _HEADERS_SIZE or frame[start + _PROTOCOL] != UDP_PROTOCOL:
+        return None
+    first, total, flags, source, destination, source_port, destination_port, length = _unpack(frame, start)
+    if first != _NO_OPTIONS or flags & PIECE or length <= UDP_HEADER or total != _IP_HEADER + length:
+        return None
+    if source_port not in ports and destination_port not in ports:
+        return None
+    return Flow(source, source_port, destination, destination_port), frame[start + _HEADERS_SIZE : start + total]

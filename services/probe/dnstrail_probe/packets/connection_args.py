@@ -1,9 +1,23 @@
-"""The arguments of a connection event by which it can be joined to a flow."""
+"""Connections: the arguments by which their events are joined to a flow, and those that the SYNs of a file open."""
 
 from __future__ import annotations
 
-from dnstrail.captured import Flow
-from dnstrail_probe.packets.community_id import community_id
+import hashlib
+from base64 import b64encode
+from collections import OrderedDict
+
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_TCP_CONNECT
+from dnstrail_probe.packets.packet import IpPacket
+from dnstrail_probe.source import Captures
+
+_TCP = 6
+_FLAGS, _SYN, _ACK = 13, 0x02, 0x10
+_AGAIN = 60 * 10**9  # ns within which a SYN of the same ends is a retransmission
+MAX_REMEMBERED = 16384
+_Ends = tuple[bytes, bytes, bytes]
+_SEED = bytes(2)
+_PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
 def connection_args(flow: Flow) -> dict[str, object]:
@@ -15,3 +29,36 @@ def connection_args(flow: Flow) -> dict[str, object]:
         ends = flow.source, flow.source_port, flow.destination, flow.destination_port
         args["community_id"] = community_id(flow.transport, *ends)
     return args
+
+
+def community_id(transport: str, source: bytes, source_port: int, destination: bytes, destination_port: int) -> str:
+    """Return the Community ID (version 1, seed 0) of a flow in whichever direction; addresses are packed."""
+    ends = sorted(((source, source_port.to_bytes(2)), (destination, destination_port.to_bytes(2))))
+    (first, first_port), (second, second_port) = ends
+    protocol = bytes([_PROTOCOLS[transport], 0])
+    digest = hashlib.sha1(_SEED + first + second + protocol + first_port + second_port, usedforsecurity=False)
+    return "1:" + b64encode(digest.digest()).decode()
+
+
+class TcpOpens:
+    """The ends of the connections opened last; bounded, the oldest is evicted."""
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[_Ends, int] = OrderedDict()
+
+    def add(self, timestamp: int, packet: IpPacket) -> Captures:
+        """Return the event of a packet that opens a connection."""
+        header = packet.payload
+        if packet.protocol != _TCP or len(header) <= _FLAGS or header[_FLAGS] & (_SYN | _ACK) != _SYN:
+            return []
+        ends = packet.source, packet.destination, header[:4]
+        before = self._opened.get(ends)
+        if before is not None and timestamp - before <= _AGAIN:
+            return []
+        self._opened[ends] = timestamp
+        self._opened.move_to_end(ends)
+        if len(self._opened) > MAX_REMEMBERED:
+            self._opened.popitem(last=False)
+        ports = int.from_bytes(header[:2]), int.from_bytes(header[2:4])
+        flow = Flow(packet.source, ports[0], packet.destination, ports[1], "tcp")
+        return [(NET_TCP_CONNECT, Captured(timestamp, b"", flow, args=connection_args(flow)))]

@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from typing import Generic, TypeVar
 
 import msgspec
 
 from dnstrail.captured import Captured
-from dnstrail_probe.packets.stream_owners import owner_of
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Stream
 
+K = TypeVar("K")
 #: bytes ahead of a TCP stream, if the window of its receiver is not known -> the segment is dropped:
 #: `tcp_out_of_window`
 WINDOW = 1 << 20
-
 T = TypeVar("T")
+
+
+class StreamOwners(Generic[K]):
+    """The streams of each owner, the longest idle first, and the bytes that they hold.
+
+    An owner is the owner of a process's cgroup; streams of unknown processes have one owner, 0.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[int, OrderedDict[K, None]] = {}
+        self._held: Counter[int] = Counter()
+
+    def touch(self, owner: int, stream: K) -> None:
+        """Note that a stream, which may be new, is the least idle of its owner."""
+        streams = self._streams.setdefault(owner, OrderedDict())
+        streams[stream] = None
+        streams.move_to_end(stream)
+
+    def hold(self, owner: int, change: int) -> None:
+        """Note that the streams of an owner hold more bytes, or fewer."""
+        self._held[owner] += change
+
+    def remove(self, owner: int, stream: K) -> None:
+        """Remove a stream, which holds no bytes any more."""
+        del self._streams[owner][stream]
+        if not self._streams[owner]:
+            del self._streams[owner]
+            del self._held[owner]
+
+    def longest_idle(self, *, of_bytes: bool) -> K:
+        """Return the longest idle stream of the owner with most streams, or with most bytes."""
+        owner = max(self._streams, key=self._held.__getitem__ if of_bytes else self._count)
+        return next(iter(self._streams[owner]))
+
+    def _count(self, owner: int) -> int:
+        return len(self._streams[owner])
+
+
+def owner_of(segment: Captured) -> int:
+    """Return the owner of a stream by one of its segments; 0 if it is unknown."""
+    return (segment.process.owner or segment.process.cgroup_id) if segment.process else 0
 
 
 class Direction(Generic[T]):

@@ -9,8 +9,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import Captured, Flow
-from dnstrail_probe.packets.stream_owners import StreamOwners
-from dnstrail_probe.packets.tcp_direction import WINDOW, Direction
+from dnstrail_probe.packets.tcp_direction import WINDOW, Direction, StreamOwners
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Reader, Stream
 

@@ -11,7 +11,7 @@ from dnstrail.errors import CaptureError
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.formats.capture_reader import CaptureReader
 from dnstrail_probe.formats.dnstap import read_dnstap
-from dnstrail_probe.formats.packet import DNSTAP
+from dnstrail_probe.formats.pcap import DNSTAP
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
 from dnstrail_probe.source import Captures, Opening
 

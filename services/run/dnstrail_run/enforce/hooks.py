@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bcc import compile_text, load_bcc
-from dnstrail.kernel.bpf_link import link_cgroup
+from dnstrail.kernel.bpf import compile_text, link_cgroup, load_bcc
 from dnstrail_run.allow_list import MOST_ENTRIES
 from dnstrail_run.enforce.refusals import ACTIONS, SOCKET, Attempt, Limits, transport_of
 from dnstrail_run.enforce.rules import Rules, address_key

@@ -1,4 +1,4 @@
-"""What the programs refused, as the launcher reports it."""
+"""The refusals of the programs: as the launcher reports them, and as the report names them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from dnstrail.events import (
     SIGNATURE_UNAVAILABLE,
     Event,
 )
-from dnstrail.probes import PROBES
+from dnstrail.protocol import PROBES
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import StatefulSignature
 from dnstrail_signatures.engine.time_budget import TimeBudget

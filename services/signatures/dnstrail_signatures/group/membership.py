@@ -2,95 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import structlog
 
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
+from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.members import EXPIRY, RENEWAL, Members, Progress, Work
-from dnstrail_signatures.group.others import Others
-from dnstrail_signatures.group.ownership import Owners, Span
-from dnstrail_signatures.group.report import Report
+from dnstrail.protocol.members import EXPIRY, FORM, REMEMBERED, RENEWAL, Members, Progress, Work
+from dnstrail_signatures.group.handled import HandledStart, Takeover
+from dnstrail_signatures.group.ownership import Owners, Share
 
-_AGAIN = 0.1  # seconds until a request that could not be sent is sent again
+_AGAIN = 0.1  # seconds until a request is sent again that could not be sent, or that a start waits for
 _LATE = 1.5 * RENEWAL  # seconds after a renewal after which the next step is late
-_AHEAD = 3  # turns at least, since an idle probe may be busy in the next moment
-_CHANGES = 16  # changes of owners that are remembered, to report since when an actor is owned
-_MOST_PAGES = 32  # of one reply: more than those of a full group
 _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
-
-
-@dataclass(slots=True)
-class _Start:
-    """A start of a probe: when its first message arrived, and what was received of it.
-
-    `first` is the turn from which this worker handles its share, and `since` the wall time (ns) of its beginning. A
-    start is settled once a reply of the cache stated the members at its beginning, `expected`. They count as handling
-    it until they report otherwise, or for EXPIRY. Until then it is not `shared`: nobody may have handled their part.
-    """
-
-    seen: float
-    seen_turn: int
-    first: int | None
-    settled: bool = False
-    shared: bool = False
-    expected: frozenset[str] = frozenset()
-    turn: Turn | None = None
-    since: int | None = None
-
-    def handle(self, turn: Turn) -> None:
-        """Note a turn whose events were all handled."""
-        self.turn = turn
-        if self.since is None and self.first is not None and turn.turn >= self.first - 1:
-            self.since = _wall_time(turn)
-
-    @property
-    def last(self) -> int:
-        """The last turn that was received to its end; before the first one the turn before it."""
-        return self.turn.turn if self.turn else self.seen_turn - 1
-
-    @property
-    def handled(self) -> int:
-        """The last turn of which nothing is left behind if this worker ends now."""
-        return self.last if self.shared else -1
 
 
 class Membership:
     """The group of this worker as the cache reports it: `owners` follows from it.
 
-    A worker that receives a start from its beginning handles its share from turn 0. One that joins later observes the
-    pace of the turns for a second, and states a turn that lies ahead: the others learn of it before it comes. While
-    the cache is away nothing changes. A worker that has never reached a cache goes on alone after EXPIRY.
+    A start waits until a reply covers it and all members have received it, at most for EXPIRY. While the cache is away
+    nothing changes. A worker that has never reached a cache goes on alone after EXPIRY.
     """
 
     def __init__(self, client: LookupClient, group: str, worker: str, now: float) -> None:
-        self.owners = Owners(worker, {})
-        self.worker = worker
+        self.owners = Owners(worker)
         self._client = client
         self._group = group
-        self._starts: dict[str, _Start] = {}
-        self._unsettled: set[str] = set()  # the starts that are not settled
-        self._others = Others(worker)
+        self._worker = worker
+        self._starts: dict[str, HandledStart] = {}
+        self._unsettled: set[str] = set()
         self._joined = False
-        self._epoch = 0  # of the last settled reply
-        self._known = 0  # the epoch whose changes were taken in
-        self._sent: float | None = None
-        self._heard = now
-        self._next = now
-        self._tried = now  # the time of the last renewal, sent or not
-        self._unsettled_since = now
+        self._founded = True  # nobody was there before
+        self._cache = ""  # the run of the cache that replied last
+        self._run: tuple[str, dict[str, int]] = "", {}  # of the last settled reply, and what was handled then
+        self._epoch = self._known = 0  # of the last settled reply; the one whose changes were taken in
+        self._behind: dict[str, int] = {}  # what others left behind, of starts that were not received
+        self._inherits = now  # the time until which starts may be received of which others left something behind
+        self._asked: frozenset[str] | None = None  # the starts that the last request reports, until its reply comes
+        self._next = self._tried = self._heard = self._waits_since = now
         self._refused = False
-        self._report = Report()
-        self._pages: list[Members] = []  # of a reply that has more of them
-        self._began: deque[tuple[Owners, dict[str, int]]] = deque(maxlen=_CHANGES)
         self._work: Callable[[], Work] = Work
 
     @property
@@ -100,24 +54,17 @@ class Membership:
 
     def waits_for(self, start: str) -> bool:
         """Return whether the owners of a start are not known yet."""
-        known = self._starts.get(start)
-        return known is None or not known.settled
-
-    def had_members(self, start: str) -> bool:
-        """Return whether the group had members before a start began, as far as this worker knows."""
-        return self.first_received(start) == 0 or self._others.began(start)
-
-    def first_received(self, start: str) -> int:
-        """Return the first turn of which this worker received a message."""
-        return self._starts[start].seen_turn
+        return start not in self._starts or start in self._unsettled
 
     def receive(self, start: str, turn: int, now: float) -> None:
         """Note a message of a start; the first one of a start asks the cache for the members."""
-        if start in self._starts:
+        known = self._starts.get(start)
+        if known is not None:
+            known.turn = max(known.turn, turn)
             return
         if not self.waits:
-            self._unsettled_since = now
-        self._starts[start] = _Start(now, turn, 0 if turn == 0 else None)
+            self._waits_since = now
+        self._starts[start] = HandledStart(start, now, turn, self._behind.pop(start, None))
         self._unsettled.add(start)
         self._next = now
 
@@ -131,69 +78,57 @@ class Membership:
         self._starts.pop(start, None)
         self._unsettled.discard(start)
 
-    def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
-        """Read the reply of the cache, and renew the membership when it is time; return the owners before a change.
+    def shares(self, start: str, turn: int) -> list[Share]:
+        """Return the shares of this worker in a turn: while owners change there may be several of them."""
+        return self._starts[start].shares(turn) if start in self._starts else []
 
-        The caller has handled all that the change before has brought.
+    def since(self, start: str, turn: int, actor: str) -> int | None:
+        """Return the wall time (ns) since when this worker owns an actor without a break; None if it is unknown."""
+        return self._starts[start].since(turn, actor) if start in self._starts else None
+
+    def step(self, now: float, work: Callable[[], Work]) -> list[Takeover]:
+        """Read the reply of the cache, and renew the membership when it is time; return what the worker has to handle.
+
+        The caller has handled all that the step before has returned.
         """
         self._work = work
+        for start in self._starts.values():
+            if start.settled:
+                start.owed = None
         if self._starts and not self.waits:
             self._known = self._epoch
-        self._note_shared()
-        acted = self._read(now)
-        if not acted and self.waits and now - self._unsettled_since >= EXPIRY:
-            acted = True
-            self._settle(now)
+        takeovers = self._read(now)
+        if self.waits and now - max(self._waits_since, self._heard) >= EXPIRY:  # the cache is away
+            self._joined = True
+            takeovers += self._settle([*self._unsettled], inherits=now < self._inherits)
         if now >= self._next:
-            acted = True
-            self._decide_first(now)
             sent = self._send(now)
-            self._next = now + (RENEWAL if sent else _AGAIN)
-        return self._rebuild() if acted else None
+            self._next = now + (RENEWAL if sent and not self._unsettled else _AGAIN)
+        return takeovers
 
     def renew(self, now: float) -> None:
         """Renew the membership if the next step is late, as while an event is handled: no owner changes meanwhile."""
         if now >= self._tried + _LATE:
             self._send(now)
 
-    def since(self, start: str, turn: int, actor: str) -> int | None:
-        """Return the wall time (ns) since when this worker owns an actor without a break; None if it is unknown."""
-        found = None
-        for owners, times in reversed(self._began):
-            if not owners.share(start, turn).owns(actor):
-                break
-            found = times.get(start, found)
-        begun = self._starts[start].since if start in self._starts else None
-        return None if found is None or begun is None else max(found, begun)
-
     def leave(self) -> None:
         """End the membership at once, so that others need not wait for its expiry."""
         self._client.timeout = _TIMEOUT
-        with suppress(DnstrailError, msgspec.ValidationError):
-            if not all(start.shared for start in self._starts.values()):
-                self._look_for_expected()
+        for name in [one for one in self._unsettled if self._starts[one].begun and not self._founded]:
+            self._starts.pop(name)  # nobody may have handled the turns before
         with suppress(DnstrailError):
             self._client.request("join", **self._fields(), leave=True)
         self._client.close()
 
-    def _look_for_expected(self) -> None:
-        """Renew the membership, to learn whether the members that are expected have meanwhile reported their starts."""
-        for _ in range(_MOST_PAGES):
-            if self._take(self._client.request("join", **self._fields()), self._heard):
-                break
-        if self._rebuild() is None:  # else something is left behind that this worker has not handled
-            self._note_shared()
-
     def _fields(self) -> dict[str, object]:
-        progress = {
-            name: Progress(name, one.first, one.handled, _published(one.turn), one.turn.now if one.turn else 0)
-            for name, one in self._starts.items()
-        }
+        waiting = (Progress(start, None, last) for start, last in self._behind.items() if start not in self._starts)
         request = {
             "group": self._group,
-            "worker": self.worker,
+            "worker": self._worker,
             "epoch": self._known,
-            **self._report.fields(progress),
+            "cache": self._cache,
+            "form": FORM,
+            "progress": [*waiting, *(one.progress() for one in self._starts.values())][-MOST_PROBES:],
             "work": self._work(),
         }
         fields: dict[str, object] = msgspec.to_builtins(request)
@@ -205,105 +140,110 @@ class Membership:
         sent = False
         with suppress(Unavailable):  # this process must not believe the folder of the socket
             sent = self._client.send("join", **self._fields())
-        self._sent = now if sent else None
+        self._asked = frozenset(self._starts) if sent else None
         return sent
 
-    def _read(self, now: float) -> bool:
-        """Take the reply to the last request; return whether there was one."""
-        asked = self._sent
-        if asked is None:
-            return False
+    def _read(self, now: float) -> list[Takeover]:
+        """Take the reply to the last request."""
+        if self._asked is None:
+            return []
         try:
             reply = self._client.reply()
             if reply is None:
-                return False
-            if not self._take(reply, now):
-                self._sent, self._next = None, now
-                return False
-        except (LookupRefused, msgspec.ValidationError) as error:  # no room, or a cache of an earlier version
-            self._refuse(error)
-        self._heard = now
-        self._settle(asked)
-        self._sent = None
-        return True
+                return []
+            members = msgspec.convert(reply.get("data"), Members)
+        except (LookupRefused, msgspec.ValidationError) as error:  # no room, or something else than members
+            members, reason = None, str(error)
+        else:
+            reason = "the cache is of an earlier version"
+        asked, self._asked, self._heard = self._asked, None, now
+        if members is None or members.behind is None:
+            return self._refuse(reason, asked, now)
+        return self._learn(members, members.behind, asked, now)
 
-    def _take(self, reply: dict[str, Any], now: float) -> bool:
-        """Take a reply in; return False if another request has to follow: there is more, or the cache needs more."""
-        page = msgspec.convert(reply.get("data"), Members)
-        self._report.take(page)
-        if page.again:
-            self._pages = []
-            return False
-        self._pages.append(page)
-        if not page.more:
-            pages, self._pages = self._pages, []
-            self._learn(pages, now)
-        return not page.more
-
-    def _learn(self, pages: list[Members], now: float) -> None:
-        reply = pages[-1]
-        self._refused = False
+    def _learn(self, reply: Members, behind: Mapping[str, int], asked: frozenset[str], now: float) -> list[Takeover]:
+        members: dict[str, Mapping[str, int | None]] = {one.worker: one.ahead for one in reply.members}
+        if not reply.settled:  # whoever lives may not have renewed its membership yet
+            unheard = dict.fromkeys(self._unsettled)
+            members = {name: {**ahead, **unheard} for name, ahead in self.owners.members.items()} | members
+        if not self._cache:
+            self._founded = not behind and members.keys() <= {self._worker}
+        if reply.cache != self._cache:
+            self._epoch = self._known = 0
+        self._refused, self._cache = False, reply.cache
+        self._remember(behind, now)
+        unknown = None
         if reply.settled:
+            if not (self._epoch or self._founded):  # starts that were received while the cache was away
+                self._behind = {name: -1 for name, one in self._starts.items() if one.begun} | self._behind
             self._epoch = reply.epoch
-        before = self._others.living
-        self._others.learn(pages, now, begun=any(start.shared for start in self._starts.values()))
-        if before != (after := self._others.living) or not self._joined:
-            structlog.get_logger().info("members", epoch=reply.epoch, others=len(after), before=len(before))
+            unknown = self._unknown(reply.cache, members)
+        return self._change(members, asked, now, settled=reply.settled, unknown=unknown)
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, reason: str, asked: frozenset[str], now: float) -> list[Takeover]:
+        """Go on alone: the cache reports no end of a member to this worker."""
         if not self._refused:
-            structlog.get_logger().error("join_refused", error=str(error), members=len(self._others.members))
-        self._refused = True
-        self._report, self._pages = Report(), []
-        self._others.lose()
+            structlog.get_logger().error("join_refused", error=reason, members=len(self.owners.members) - 1)
+        self._refused, self._cache, self._epoch = True, "", 0
+        return self._change({}, asked, now, settled=True, unknown=self._unknown("", {}))
 
-    def _settle(self, asked: float) -> None:
-        """Note that the members are known of all starts that were received before the cache was asked."""
-        self._joined = True
-        for name in [*self._unsettled]:
-            start = self._starts[name]
-            if start.seen <= asked:
-                start.settled, start.expected = True, self._others.living
-                self._unsettled.discard(name)
+    def _unknown(self, cache: str, members: Collection[str]) -> Mapping[str, int] | None:
+        """Note a run of the cache; return what was handled in the one before if members are gone that it knew alone."""
+        run, handled = self._run
+        self._run = cache, {name: one.last for name, one in self._starts.items()}
+        return handled if run != cache and not self.owners.members.keys() <= {self._worker, *members} else None
 
-    def _decide_first(self, now: float) -> None:
-        """Decide from which turn this worker handles its share of the starts that it received in their middle."""
-        for start in self._starts.values():
-            passed = now - start.seen
-            if start.first is None and passed >= RENEWAL and start.turn:
-                ahead = math.ceil(2 * RENEWAL * (start.last - start.seen_turn) / passed)
-                start.first = start.last + max(ahead, _AHEAD) + 1
+    def _remember(self, behind: Mapping[str, int], now: float) -> None:
+        """Remember what was left behind, for starts that are received later too."""
+        if behind or (now < self._inherits and not self._starts):
+            self._inherits = now + REMEMBERED
+        elif now >= self._inherits:
+            self._behind.clear()
+        for start, last in behind.items():
+            self._behind[start] = min(last, self._behind.get(start, last))
 
-    def _rebuild(self) -> Owners | None:
-        """Compute the owners; return those before if they have changed."""
-        spans = {name: self._spans(name, start) for name, start in self._starts.items() if start.settled}
-        before = self.owners
-        if spans == before.spans:
-            return None
-        self.owners = Owners(self.worker, spans)
-        times = {name: _wall_time(start.turn) for name, start in self._starts.items() if start.turn}
-        self._began.append((self.owners, times))
-        return before
+    def _change(
+        self,
+        members: Mapping[str, Mapping[str, int | None]],
+        asked: frozenset[str],
+        now: float,
+        *,
+        settled: bool,
+        unknown: Mapping[str, int] | None,
+    ) -> list[Takeover]:
+        """Go on with other members; return what has to be handled of what others left behind.
 
-    def _spans(self, name: str, start: _Start) -> dict[str, Span]:
-        own = {} if start.first is None else {self.worker: Span(start.first)}
-        return own | self._others.spans(name, self._expected(start))
-
-    def _expected(self, start: _Start) -> frozenset[str]:
-        """Return the members that count as handling a start although they have reported nothing of it."""
-        return start.expected if self._heard - start.seen < EXPIRY else frozenset()
-
-    def _note_shared(self) -> None:
-        """Note the starts of which nobody is expected any more; the caller has handled what they left behind."""
+        `unknown` states what this worker had handled when it last knew of members of which nobody knows how far they
+        have come.
+        """
+        own = {name: one.first for name, one in self._starts.items() if one.first}
+        owners = Owners(self._worker, {**members, self._worker: own}, asked)
+        if not self._joined or owners.members.keys() != self.owners.members.keys():
+            structlog.get_logger().info("members", epoch=self._epoch, others=len(owners.members) - 1)
+        self._joined, self.owners = True, owners
+        found = []
         for name, start in self._starts.items():
-            if start.settled and not start.shared:
-                start.shared = not self._others.expects(name, self._expected(start))
+            left = self._behind.pop(name, None) if settled else None
+            if name not in self._unsettled:
+                known = left is not None or unknown is None
+                after, counted = (left, left) if known else (-1, unknown.get(name, -1) if unknown else -1)
+                found.append(start.change(owners, after, counted))
+            elif left is not None:
+                start.owe(left)
+        late = self._tried - EXPIRY  # who has not received a start since then may be dead
+        ready = [
+            name
+            for name in self._unsettled
+            if name in asked and (owners.stated(name) or self._starts[name].seen <= late)
+        ]
+        return [*filter(None, found), *self._settle(ready, inherits=now < self._inherits)]
 
-
-def _wall_time(turn: Turn) -> int:
-    """Return the wall time of the end of a turn, in ns."""
-    return turn.now + turn.difference
-
-
-def _published(turn: Turn | None) -> int:
-    return sum((turn.published or {}).values()) if turn else 0
+    def _settle(self, ready: Iterable[str], *, inherits: bool) -> list[Takeover]:
+        """Begin to handle some starts. `inherits`: members have left lately, which may have handled nothing of them."""
+        self._unsettled.difference_update(ready)
+        found = []
+        for start in map(self._starts.__getitem__, ready):
+            if start.owed is None and not self._founded and (inherits or not self.owners.stated(start.name)):
+                start.owed = -1
+            found.append(start.settle(self.owners, counted=inherits))
+        return found

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+
+from dnstrail.actor import actor_of_client, actor_of_process
+from dnstrail.captured import Flow, Process
 
 MAX_ACTORS = 16384  # whose owner is remembered
 _MAX_SHARES = 8  # different sets of members that are remembered
-
-
-class Span(NamedTuple):
-    """The turns of one start whose events a worker handles, if it owns their actors; `last` None: all later ones."""
-
-    first: int
-    last: int | None = None
-
-    def holds(self, turn: int) -> bool:
-        """Return whether a turn lies in the span."""
-        return self.first <= turn and (self.last is None or turn <= self.last)
 
 
 class Share:
@@ -52,40 +44,79 @@ def _weight(actor: str, member: str) -> bytes:
     return blake2b(f"{member}\0{actor}".encode(errors="replace"), digest_size=8).digest()
 
 
-class Owners:
-    """The members as one worker knows them: the spans of each, by start.
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """The actors of one host that are in one of some shares and in none of some others."""
 
-    A start that the worker does not know has no owner yet. A turn of a known start that no member handles belongs to
-    the worker itself, so that every worker that is in doubt handles the event.
+    host: str
+    shares: Collection[Share]
+    without: Collection[Share] = ()
+
+    def owns_process(self, process: Process) -> bool:
+        """Return whether a process, or its container, is one of them."""
+        return self._has(actor_of_process(process, self.host))
+
+    def owns_client(self, flow: Flow | None, payload: bytes) -> bool:
+        """Return whether the client of an event is one of them."""
+        return self._has(actor_of_client(flow, payload, self.host))
+
+    def _has(self, actor: str) -> bool:
+        for one in self.shares:  # most often there is one, and none without
+            if one.owns(actor):
+                return not self.without or not any(other.owns(actor) for other in self.without)
+        return False
+
+
+class Owners:
+    """The members of the group as one reply of the cache states them for some starts.
+
+    `ahead` holds for a member the starts that it handles from a later turn, or (None) not yet. A turn that no member
+    handles belongs to the worker itself, and so does a start that the reply does not cover: every worker that is in
+    doubt handles the event.
     """
 
-    def __init__(self, me: str, spans: Mapping[str, Mapping[str, Span]]) -> None:
-        self.spans = spans
-        self._me = me
+    def __init__(
+        self, me: str, ahead: Mapping[str, Mapping[str, int | None]] | None = None, starts: Collection[str] = ()
+    ) -> None:
+        self.me = me
+        self.members = {me: {}, **(ahead or {})}
+        self._starts = starts
+        self._ahead: dict[str, dict[str, int | None]] = {}  # by start and member
+        for member, firsts in self.members.items():
+            for start, first in firsts.items():
+                self._ahead.setdefault(start, {})[member] = first
         self._shares: dict[tuple[str, ...], Share] = {}
-        self._latest = {start: self._after_changes(known) for start, known in spans.items()}
+        self._all = self._of(self.members)
+        self._alone = self._of((me,))
 
     def share(self, start: str, turn: int) -> Share:
         """Return the share of the worker in one turn."""
-        latest = self._latest.get(start)
-        if latest is None:
-            return self._of(())
-        since, share = latest
-        return share if turn >= since else self._in(self.spans[start], turn)
+        if start not in self._starts:
+            return self._alone
+        ahead = self._ahead.get(start)
+        if ahead is None or all(first is not None and first <= turn for first in ahead.values()):
+            return self._all
+        return self._of(one for one in self.members if (first := ahead.get(one, 0)) is not None and first <= turn)
 
-    def _after_changes(self, spans: Mapping[str, Span]) -> tuple[int, Share]:
-        """Return the turn from which the members are the same for ever, and the share from then on."""
-        changes = (span.first if span.last is None else max(span.first, span.last + 1) for span in spans.values())
-        since = max(changes, default=0)
-        return since, self._in(spans, since)
+    def changes(self, start: str) -> set[int]:
+        """Return the turns from which further members handle a start."""
+        return {first for first in self._ahead.get(start, {}).values() if first is not None}
 
-    def _in(self, spans: Mapping[str, Span], turn: int) -> Share:
-        return self._of(tuple(sorted(one for one, span in spans.items() if span.holds(turn))) or (self._me,))
+    def stated(self, start: str) -> bool:
+        """Return whether all members have received a start."""
+        return start in self._starts and None not in self._ahead.get(start, {}).values()
 
-    def _of(self, members: tuple[str, ...]) -> Share:
-        share = self._shares.get(members)
+    def after(self, start: str, turn: int) -> tuple[object, ...]:
+        """Return what the shares of all turns after one follow from."""
+        ahead = self._ahead.get(start, {}).items()
+        later = {(one, first) for one, first in ahead if first is None or first > turn + 1}
+        return start in self._starts, self.members.keys(), later
+
+    def _of(self, members: Iterable[str]) -> Share:
+        chosen = tuple(sorted(members)) or (self.me,)
+        share = self._shares.get(chosen)
         if share is None:
             if len(self._shares) >= _MAX_SHARES:
                 self._shares.clear()
-            share = self._shares[members] = Share(self._me, members)
+            share = self._shares[chosen] = Share(self.me, chosen)
         return share

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from dnstrail.actor import actor_of
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.protocol.batches import Batch, Turn, decode
 from dnstrail.protocol.members import Work
-from dnstrail_signatures.group.handover import Moved, ShareOfHost
+from dnstrail_signatures.group.handled import Takeover
 from dnstrail_signatures.group.join import Rejoin, group_name
 from dnstrail_signatures.group.membership import Membership
-from dnstrail_signatures.group.missed_turns import MissedTurns, Replays
-from dnstrail_signatures.group.ownership import Owners, Share
+from dnstrail_signatures.group.ownership import Actors
 from dnstrail_signatures.group.recent import Received, RecentBatches
+from dnstrail_signatures.group.replays import Gap, MissedTurns, Replays
 from dnstrail_signatures.loading.chosen import Chosen
 
 
@@ -24,8 +24,8 @@ class MovedBatch(NamedTuple):
 
     topic: str
     batch: Batch
-    gained: Moved
-    given_up: Moved
+    gained: Actors
+    given_up: Actors
 
 
 class GroupShare:
@@ -53,17 +53,17 @@ class GroupShare:
         """The number of turns that departed members left behind, and that no probe replays any more."""
         return self._missed.lost
 
-    def of_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> ShareOfHost | None:
+    def of_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> Actors | None:
         """Return the actors whose events this worker handles, None for all; keep the batch for later owners."""
         if self._membership is None:
             return None
         if topic != DNS_ANSWER_CONFLICT:
             self._membership.receive(batch.start, batch.turn, now)
-        elif batch.start not in self._membership.owners.spans:
+        elif self._membership.waits_for(batch.start):
             return None  # the cache is ahead: each worker that does not know the owner handles the event
         self.recent.add(Received(now, topic, batch.start, batch.turn, body))
-        share = self._membership.owners.share(batch.start, batch.turn)
-        return None if share.whole else ShareOfHost(share, batch.host)
+        shares = self._membership.shares(batch.start, batch.turn)
+        return None if any(share.whole for share in shares) else Actors(batch.host, shares)
 
     def expire(self, now: float) -> None:
         """Drop the batches that are too old, if none of them waits for the members of the group."""
@@ -89,10 +89,8 @@ class GroupShare:
 
     def step(self, now: float, work: Callable[[], Work], topics: Container[str]) -> Iterator[MovedBatch]:
         """Renew the membership; after a change of owners, yield the batches of these topics from before it."""
-        if self._membership is not None:
-            before = self._membership.step(now, work)
-            if before is not None:
-                yield from self._moved(before, self._membership, topics)
+        if self._membership is not None and (takeovers := self._membership.step(now, work)):
+            yield from self._moved({one.start: one for one in takeovers}, self._membership, topics)
 
     def renew(self, now: float) -> None:
         """Renew the membership if it is time, while an event is handled: no owner changes meanwhile."""
@@ -119,18 +117,28 @@ class GroupShare:
         if self._membership is not None:
             self._membership.leave()
 
-    def _moved(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[MovedBatch]:
+    def _moved(
+        self, takeovers: Mapping[str, Takeover], group: Membership, topics: Container[str]
+    ) -> Iterator[MovedBatch]:
         """Yield what this worker has missed or holds of turns whose owners have changed, in its order."""
-        for topic, batch, old in self._before(before, group, topics):
+        for topic, batch in self._missed.take(self._gaps(takeovers.values()), self.recent, topics):
             group.renew(time.monotonic())
-            new = group.owners.share(batch.start, batch.turn)
-            if old.members != new.members:
-                yield MovedBatch(topic, batch, Moved(new, old, batch.host), Moved(old, new, batch.host))
-
-    def _before(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[tuple[str, Batch, Share]]:
-        """Yield batches with the share of this worker so far: it has handled nothing that it did not receive."""
-        for topic, batch in self._missed.take(before, group, self.recent, topics):
-            received = batch.turn > group.first_received(batch.start)
-            yield topic, batch, before.share(batch.start, batch.turn) if received else Share(group.worker, ())
+            yield _moved(topic, batch, takeovers[batch.start])
         for each in self.recent:
-            yield each.topic, decode(each.body, Batch), before.share(each.start, each.turn)
+            group.renew(time.monotonic())
+            if each.start in takeovers and takeovers[each.start].moves(each.turn):
+                yield _moved(each.topic, decode(each.body, Batch), takeovers[each.start])
+
+    def _gaps(self, takeovers: Iterable[Takeover]) -> list[Gap]:
+        gaps = [
+            Gap(one.start, one.after, self.recent.first(one.start), one.counted)
+            for one in takeovers
+            if one.after is not None
+        ]
+        return [gap for gap in gaps if gap.until > gap.after + 1]
+
+
+def _moved(topic: str, batch: Batch, takeover: Takeover) -> MovedBatch:
+    before, now = takeover.shares(batch.turn), [takeover.owners.share(batch.start, batch.turn)]
+    gained = now if takeover.after is not None and batch.turn > takeover.after else []
+    return MovedBatch(topic, batch, Actors(batch.host, gained, before), Actors(batch.host, before, now))

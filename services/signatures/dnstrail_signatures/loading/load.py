@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail.process.trusted_file import read_trusted
+from dnstrail.regular_file import read_trusted
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 
 GROUP = "dnstrail.signatures"

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.ebpf.getaddrinfo import library_finder, uprobes
-from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries
-from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
+from dnstrail_probe.ebpf.getaddrinfo import library_thread, uprobes
+from dnstrail_probe.ebpf.getaddrinfo.elf import c_libraries
+from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryFinder
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import UprobeTable
 from dnstrail_probe.host.process_root import Identity, identity, open_root
 from live.users import USER, program_of
 from live.watched_libraries import Watches, other_root, own_library
 
 NOW = 1000.0
-SWEEP, AGAIN, START = library_finder._SWEEP, library_finder._AGAIN, library_finder._START
+SWEEP, AGAIN, START = library_thread._SWEEP, library_thread._AGAIN, library_thread._START
 
 
 class Finding:
@@ -109,7 +109,7 @@ def test_a_program_is_examined_once_a_second(own, watches, finding, tmp_path):
 
 def test_examined_programs_are_bounded(finding, monkeypatch, tmp_path):
     """Beyond the bound the program that was examined first is forgotten."""
-    monkeypatch.setattr(library_finder, "_REMEMBERED", 1)
+    monkeypatch.setattr(library_thread, "_REMEMBERED", 1)
     with other_root(tmp_path) as (pid, _):
         finding.finder.examine(os.getpid(), NOW)
         first = set(finding.finder._examined)
@@ -291,7 +291,7 @@ def test_polling_of_a_container_ends(finding, tmp_path, exists, end):
 
 def test_starting_containers_are_bounded(finding, monkeypatch):
     """Beyond the bound a starting container is not polled."""
-    monkeypatch.setattr(library_finder, "_MOST_STARTING", 3)
+    monkeypatch.setattr(library_thread, "_MOST_STARTING", 3)
     for number in range(10):
         finding.finder.expect_container(f"/{number}", NOW)
     assert len(finding.finder._starting) == 3

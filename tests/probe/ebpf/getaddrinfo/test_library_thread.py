@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.ebpf.getaddrinfo import library_finder, library_thread
+from dnstrail_probe.ebpf.getaddrinfo import library_thread
 from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.host.process_root import identity
@@ -58,7 +58,7 @@ def test_a_starting_container_is_polled(tmp_path):
     with running(watches, Counter(), processes) as thread, other_root(tmp_path) as (pid, library):
         processes.append(pid)
         thread.container_starting(str(cgroup))
-        wait_until(lambda: thread._finder.wait == library_finder._POLL, "the polling")
+        wait_until(lambda: thread._finder.wait == library_thread._POLL, "the polling")
         (cgroup / "cgroup.procs").write_text(f"{pid}\n")
         wait_until(lambda: identity(library.stat()) in watches.now, "the library")
 
@@ -66,8 +66,8 @@ def test_a_starting_container_is_polled(tmp_path):
 def test_a_dropped_report_is_made_up_for(tmp_path, monkeypatch):
     """A report that finds the queue full is counted, and the next sweep examines all processes."""
     monkeypatch.setattr(library_thread, "_MOST_WAITING", 1)
-    monkeypatch.setattr(library_finder, "_SWEEP", 0.1)
-    monkeypatch.setattr(library_finder, "_AGAIN", 0.0)
+    monkeypatch.setattr(library_thread, "_SWEEP", 0.1)
+    monkeypatch.setattr(library_thread, "_AGAIN", 0.0)
     watches, counters = Watches(), Counter()
     with other_root(tmp_path) as (pid, library), running(watches, counters, [os.getpid(), pid]) as thread:
         library.with_name("new").write_bytes(library.read_bytes())

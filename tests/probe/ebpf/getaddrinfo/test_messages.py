@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dnstrail.dns.names import lookup_key, packed_address_text
 from dnstrail.image import Circumstances, Image
-from dnstrail_probe.ebpf.getaddrinfo.messages import outcome, responses
+from dnstrail_probe.ebpf.getaddrinfo.calls import outcome_of, responses
 
 UNSPEC, ERRORS = 0, (-2, -3, -4, -5, -9)
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(lambda address: address.packed)
@@ -55,7 +55,7 @@ def test_a_mapped_address_is_one_of_ipv4():
 )
 def test_a_failure_has_a_response_for_each_requested_kind(error, called, rcode):
     """A failure becomes a response with the matching response code, for each requested kind."""
-    assert outcome(error) == called
+    assert outcome_of(error) == called
     messages = messages_of("a.test", error=error)
     assert [message.question[0].rdtype for message in messages] == [dns.rdatatype.A, dns.rdatatype.AAAA]
     assert {(message.rcode(), len(message.answer)) for message in messages} == {(rcode, 0)}
@@ -66,7 +66,7 @@ def test_a_failure_has_a_response_for_each_requested_kind(error, called, rcode):
 @pytest.mark.parametrize("error", [-1, -6, -7, -8, -10, -11, -12, 1, 99])
 def test_an_error_of_the_caller_has_no_outcome(error):
     """Errors of the caller, such as bad flags or services, have no outcome."""
-    assert outcome(error) == ""
+    assert outcome_of(error) == ""
 
 
 @pytest.mark.parametrize("name", ["192.0.2.1", "2001:db8::1", "4.3.2.1.in-addr.arpa"])

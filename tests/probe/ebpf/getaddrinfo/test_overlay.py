@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.ebpf.getaddrinfo import overlay as overlay_module
-from dnstrail_probe.ebpf.getaddrinfo.overlay import layers, open_layer
+from dnstrail_probe.ebpf.getaddrinfo import uprobes as overlay_module
+from dnstrail_probe.ebpf.getaddrinfo.uprobes import layers, open_layer
 from dnstrail_probe.host.process_root import identity, open_below, open_root
 from live.getaddrinfo_program import make_root
 

@@ -16,7 +16,7 @@ import pytest
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.ebpf.getaddrinfo import seccomp_trial as trial
 from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import try_watching
-from dnstrail_probe.ebpf.remedies import UPROBES
+from dnstrail_probe.ebpf.loader import UPROBES
 from live.processes import text_of
 
 DIES = "import os, signal, sys; print('ready', flush=True); input(); os.kill(os.getpid(), signal.SIGSEGV)"

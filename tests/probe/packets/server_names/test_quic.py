@@ -21,7 +21,7 @@ from dnstrail_probe.packets import assembly
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.server_names.quic_hellos import IDLE, OPEN, PIECES, RATE, QuicHellos
 from dnstrail_probe.packets.server_names.quic_initial import read_initials
-from dnstrail_probe.packets.server_names.server_name import SNI, ServerName
+from dnstrail_probe.packets.server_names.reader import SNI, ServerName
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

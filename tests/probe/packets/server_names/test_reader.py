@@ -16,8 +16,7 @@ from builders.corpus import CORPUS
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.events import NET_SERVER_NAME
 from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.packets.server_names.reader import FIRST_BYTES
-from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, server_name
+from dnstrail_probe.packets.server_names.reader import FIRST_BYTES, HOST, SNI, ServerName, server_name
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 
 RAW = 101

@@ -8,12 +8,20 @@ from __future__ import annotations
 import os
 import platform
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
+from dnstrail_probe.host.process_root import Identity, identity, open_below
+
+_LIBRARY = "libc.so.6"
+# Debian's interpreter is reached through a link in another folder, so its library is searched for here as well.
+_DEBIAN = [f"{folder}/{platform.machine()}-linux-gnu/{_LIBRARY}" for folder in ("/lib", "/usr/lib")]
+_OTHERS = [f"{folder}/{_LIBRARY}" for folder in ("/lib64", "/usr/lib64", "/lib", "/usr/lib")]
+_MUSL = f"/lib/ld-musl-{platform.machine()}.so.1"
 # (size, offset) -> at most that many bytes from the offset on, as os.pread reads from a descriptor.
 Read = Callable[[int, int], bytes]
-
 _HEADER = struct.Struct("<4s2B10x2xH4x8x2Q4x2x4H2x")  # without type, version, entry, flags, size and names
 _SEGMENT = struct.Struct("<2I2Q8xQ16x")  # without physical address, size in memory and alignment
 _SECTION = struct.Struct("<4xI8x8x2QI4x16x")  # without name, flags, address, info, alignment and size of entries
@@ -127,3 +135,36 @@ def _header(read: Read) -> _Header | None:
     ours = header.bits == _64_BITS and header.order == _LITTLE_ENDIAN
     machine = _MACHINES.get(platform.machine())
     return header if header.magic == b"\x7fELF" and ours and header.machine == machine else None
+
+
+def c_libraries(pid: int, root: int) -> Iterator[int]:
+    """Yield descriptors of the files that can be the C library of a process, each file once.
+
+    A descriptor is open until the next one is requested. A program without an interpreter has no library. `root` is
+    the root directory of the process.
+
+    Raises:
+        OSError: the process has ended, or this user may not read it.
+    """
+    program = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        loader = interpreter(partial(os.pread, program))
+    finally:
+        os.close(program)
+    if loader is not None:
+        yield from _files(root, (loader, f"{loader.rpartition('/')[0]}/{_LIBRARY}", *_DEBIAN))
+
+
+def usual_libraries(root: int) -> Iterator[int]:
+    """Yield descriptors of the C libraries in the usual places below a root, in the same way."""
+    return _files(root, (*_DEBIAN, *_OTHERS, _MUSL))
+
+
+def _files(root: int, paths: Iterable[str]) -> Iterator[int]:
+    seen: set[Identity] = set()
+    for path in paths:
+        with suppress(OSError), open_below(root, path) as file:
+            which = identity(os.fstat(file))
+            if which not in seen:
+                seen.add(which)
+                yield file

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries
-from dnstrail_probe.ebpf.getaddrinfo.elf import function_offset
+from dnstrail_probe.ebpf.getaddrinfo.elf import c_libraries, function_offset
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import FUNCTION, SOURCE
-from dnstrail_probe.ebpf.remedies import UPROBES
+from dnstrail_probe.ebpf.loader import UPROBES
 from dnstrail_probe.host.process_root import open_root
 
 CALLER = (sys.executable, "-P", "-m", "dnstrail_probe.ebpf.getaddrinfo.seccomp_child")

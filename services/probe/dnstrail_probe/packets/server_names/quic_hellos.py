@@ -6,10 +6,8 @@ from collections import Counter, OrderedDict
 
 from dnstrail.captured import Captured
 from dnstrail_probe.packets.server_names.client_hello import Unreadable, read_handshake
-from dnstrail_probe.packets.server_names.quic_initial import Initial, read_initials
-from dnstrail_probe.packets.server_names.quic_keys import Undecryptable
-from dnstrail_probe.packets.server_names.reader import FIRST_BYTES
-from dnstrail_probe.packets.server_names.server_name import SNI, ServerName, counted_name
+from dnstrail_probe.packets.server_names.quic_initial import Initial, Undecryptable, read_initials
+from dnstrail_probe.packets.server_names.reader import FIRST_BYTES, SNI, ServerName, counted_name
 
 OPEN = 512  #: QUIC clients whose first packets are remembered, for 10 s -> `server_name_incomplete`
 IDLE = 10_000_000_000  # ns for which a client is remembered

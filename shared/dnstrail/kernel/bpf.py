@@ -1,10 +1,12 @@
-"""Compiles programs with the system's bcc, and with stand-in kernel headers, so that none need be installed."""
+"""Compiles eBPF programs with the system's bcc and stand-in kernel headers, and attaches them with BPF_LINK_CREATE."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import platform
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +14,15 @@ from types import ModuleType
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.libc import system_call
 
+UPROBE_MULTI = 48  # BPF_TRACE_UPROBE_MULTI; Linux 6.6
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}
+_LINK_CREATE = 28
+_UPROBE_RETURN = 1
+_HEAD = struct.Struct("=4I")
+_UPROBE = struct.Struct("=4Q3I")
+_SIZE = 64
 REMEDY = "apt-get install python3-bpfcc"
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
 _TYPES = """\
@@ -97,3 +107,35 @@ def _write_headers(folder: Path) -> None:
         path = folder / "include" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:
+    """Attach a program to a hook of a cgroup and of all cgroups below it; return the descriptor of the link.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    return _create(_HEAD.pack(program, cgroup, attach_type, 0))
+
+
+def link_uprobe(program: int, path: str, offset: int, *, returns: bool, pid: int = 0) -> int:
+    """Attach a program to the entry or (`returns`) the return of the function at an offset in a file.
+
+    It runs in the process `pid`, or (0) in every process that maps the file. Return the descriptor of the link.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    offsets = (ctypes.c_uint64 * 1)(offset)
+    flags = _UPROBE_RETURN if returns else 0
+    where = _UPROBE.pack(ctypes.addressof(name), ctypes.addressof(offsets), 0, 0, len(offsets), flags, pid)
+    return _create(_HEAD.pack(program, 0, UPROBE_MULTI, 0) + where)
+
+
+def _create(attributes: bytes) -> int:
+    number = _SYS_BPF.get(platform.machine())
+    if number is None:
+        raise OSError(f"unknown machine {platform.machine()}")
+    padded = ctypes.c_char_p(attributes.ljust(_SIZE, b"\0"))
+    return system_call("BPF_LINK_CREATE", number, _LINK_CREATE, padded, _SIZE)

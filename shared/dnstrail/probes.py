@@ -1,5 +1,0 @@
-"""The number of runs (starts) of probes that a worker follows."""
-
-#: starts (runs) of probes that a worker follows (`--probes`) -> a start that has ended or vanished gives way; without
-#: one the new start is refused: `probes_refused`, `refused_events`
-PROBES, MOST_PROBES = 1024, 4096
