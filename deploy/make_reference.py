@@ -58,14 +58,14 @@ _TOPICS = {  # the headings of the bounds, and the modules below each; the first
     "Lookups": r"dnstrail\.protocol\.lookups|dnstrail\.bus\.(served|unread)|.*(answers|pending_lookups|held_events)",
     "State": r"dnstrail_cache\..*(snapshots|state_file|dumps)|dnstrail_cli\.lookups\.dump",
     "Metrics": r"dnstrail\.metrics|dnstrail_cache\.metrics",
-    "Signatures": r"dnstrail_signatures|dnstrail\.(tracee|events|dns\.whole)|.*\.(members|trusted_file)",
+    "Signatures": r"dnstrail_(signatures|cache\.groups)|dnstrail\.(tracee|events|dns\.whole)|.*\.(members|regular_file)",
     "Admission": r"dnstrail\.image\.(queries|parties|work_shares)|dnstrail_cache\..*feeder",
     "The image": r"dnstrail\.(image|dns)\.|dnstrail_cache\..*(open_connections|cache_clock)",
     "The probe": r"dnstrail_probe",
+    "The all-in-one run": r"dnstrail_cli|dnstrail\.pipeline",
     "The bus": r"dnstrail\.|dnstrail_cache",
     "Outputs of findings": r"dnstrail_findings",
-    "dnstrail run": r"dnstrail_run|dnstrail_cli\.run",
-    "The table of events": r"dnstrail_cli",
+    "dnstrail run": r"dnstrail_run",
 }
 _ASSIGNED = re.compile(r"(?P<indent> *)(?P<name>\w+)(?=[:,]| =)")
 _DEFINED = re.compile(r"#define (?P<name>\w+) (?P<value>\d+)\s+//: (?P<text>.*)")
@@ -81,7 +81,7 @@ _ORDER = (
     "The probe",
     "Signatures",
     "Outputs of findings",
-    "The table of events",
+    "The all-in-one run",
 )
 _SECONDS = {"seconds": 1, "ns": 1e-9, "ms": 1e-3}
 _DAY = 86400
@@ -343,7 +343,7 @@ def operations() -> Iterator[str]:
     yield "\n## Operations\n"
     for name, operation in lookups.OPERATIONS.items():
         yield f"\n### {name}\n\n{inspect.getdoc(operation)}\n"
-        own = [row for row in _fields(operation) if row[-1]]
+        own = [*_fields(operation)]
         if own:
             yield "\n" + table(("field", "type", "default", "meaning"), *own)
         if operation is lookups.RankRequest:

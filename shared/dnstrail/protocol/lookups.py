@@ -275,22 +275,19 @@ class LostRequest(Request, frozen=True, kw_only=True):
 
 
 class JoinRequest(Request, frozen=True, kw_only=True):
-    """A worker's membership in a group, for three seconds. Replies with all living members of the group.
+    """A worker's membership in a group, for three seconds. Replies with all living members of the group."""
 
-    `epoch` is that of the last reply whose changes the worker has taken in, and `cache` the run of its cache, "" before
-    the first reply. `progress` holds all starts that the worker follows. `user` is the user of the connection, or the
-    name of its key: the cache sets it, whatever the request contains. A worker of an earlier version states no `form`.
-    """
-
-    group: Name
-    worker: Name
-    epoch: Count = 0
+    group: Name  #: name of the group
+    worker: Name  #: name of the worker
+    epoch: Count = 0  #: `epoch` of the last reply whose changes the worker has taken in
+    #: all starts of probes that the worker follows, and how far it has handled each
     progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MOST_PROBES)] = ()
+    #: `cache` of the last reply, the run of its cache; "" before the first one
     cache: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
-    form: Count = 1
-    work: Work = Work()
-    leave: bool = False
-    user: int | str | None = None
+    form: Count = 1  #: 2; a worker of an earlier version states none
+    work: Work = Work()  #: counts of what the worker handled, and of the faults of its signatures
+    leave: bool = False  #: true: the worker leaves the group
+    user: int | str | None = None  #: set by the cache: the user of the connection, or the name of its key
 
 
 def operation_of(request: Request) -> str:
