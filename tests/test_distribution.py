@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,13 @@ def test_type_errors_are_hardly_ever_waved_through():
     """Mypy is told to look away in five places at most, each with its reason in the code."""
     sources = [file.read_text() for package in PACKAGES for file in package.rglob("*.py")]
     assert sum(len(re.findall(r"#\s*type:\s*ignore", text)) for text in sources) <= 5
+
+
+def test_a_public_class_has_a_name_of_its_own():
+    """No two public classes have one name: a reader who finds the name has found the meaning."""
+    trees = [ast.parse(file.read_text()) for package in PACKAGES for file in package.rglob("*.py")]
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1 and not name.startswith("_")] == []
 
 
 def test_files_stay_small():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 
 import dns.message
@@ -31,9 +32,12 @@ from dnstrail.events import (
     SIGNATURE_ERRORS,
     SIGNATURE_MUTED,
 )
+from dnstrail.events import event as event_module
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail.tracee import proto_dns
+from dnstrail.tracee.proto_dns import proto_dns as shape
 from dnstrail_signatures import worker as worker_module
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
@@ -221,11 +225,26 @@ def test_a_signature_receives_derived_events(folder, findings):
 def test_a_message_is_decoded_once_for_all_signatures(monkeypatch, findings):
     """The built-in signatures read question, answers and addresses of one response from one decoding of its bytes."""
     decoded = []
-    monkeypatch.setattr("dnstrail.events.event.decode", lambda payload: decoded.append(payload) or decode(payload))
+    monkeypatch.setattr(event_module, "decode", lambda payload: decoded.append(payload) or decode(payload))
     worker = SignatureWorker(Messages(), Chosen.of(*load(find())), Delivery(findings.append))
     worker.on_message(NET_PACKET_DNS, encode(Batch("start", 1, 0, [seen(GOOGLE)])), 0.0)
     assert worker.engine.counters["events"] == 1
     assert decoded == [GOOGLE]
+
+
+def test_a_message_is_shaped_once_for_all_its_findings(monkeypatch, findings):
+    """Two findings on a packet, and one on the request that is derived from it, show one reading of its message."""
+    shaped = []
+    monkeypatch.setattr(proto_dns, "proto_dns", lambda wire: shaped.append(wire) or shape(wire))
+    other = type("Other", (Reporter,), {"metadata": replace(Reporter.metadata, id="R-2", event_name="OTHER")})
+    classes = [Reporter, other, Requests]
+    for cls in classes[:2]:
+        monkeypatch.setattr(cls, "selected_events", (EventSelector(name=NET_PACKET_DNS),))
+    worker = SignatureWorker(Messages(), Chosen.of(*classes), Delivery(findings.append))
+    query = dns.message.make_query("shaped.example", "A").to_wire()
+    worker.on_message(NET_PACKET_DNS, encode(Batch("start", 1, 0, [seen(query)])), 0.0)
+    assert {finding["eventName"] for finding in findings} == {"REPORTED", "OTHER", "ASKED"}
+    assert shaped == [query]
 
 
 def test_a_wildcard_selects_no_derived_events(folder, findings):

@@ -6,7 +6,7 @@ from typing import Any
 
 from dnstrail.captured import Flow
 from dnstrail.events import DERIVED, EVENTS, SPECIFICATIONS, Event
-from dnstrail.tracee.proto_dns import proto_dns
+from dnstrail.tracee.proto_dns import shown_message
 
 Argument = dict[str, Any]  # name, type, value
 _INGRESS, _EGRESS = 1, 2  # trace.PacketDirection
@@ -49,7 +49,7 @@ def _values(event: Event, *, parse_arguments: bool) -> dict[str, Any]:
         values = _flow_values(flow, parse_arguments=parse_arguments)
     values |= {**event.captured.args, **event.args}
     if event.captured.payload:
-        message, reason = proto_dns(event.captured.payload)
+        message, reason = shown_message(event.captured.payload)
         values |= {} if message is None else {"proto_dns": message}
         values |= {"proto_dns_error": reason} if reason else {}
     return values

@@ -9,7 +9,7 @@ from typing import Any
 from dnstrail.captured import Flow
 from dnstrail.dns import is_response
 from dnstrail.events import NET_PACKET_DNS, NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE, Event
-from dnstrail.tracee.proto_dns import proto_dns
+from dnstrail.tracee.proto_dns import shown_message
 from dnstrail.tracee.resource_record import Fields
 
 _PROTOCOLS = {"udp": 17, "tcp": 6}  # RFC 5237
@@ -28,7 +28,7 @@ def derived_events(event: Event, wanted: Container[str]) -> list[Event]:
     name = NET_PACKET_DNS_RESPONSE if is_response(payload) else NET_PACKET_DNS_REQUEST
     if event.event_name != NET_PACKET_DNS or name not in wanted:
         return []
-    message, _ = proto_dns(payload)
+    message, _ = shown_message(payload)
     if message is None or message["QDCount"] != 1 or len(message["questions"]) != 1:
         return []
     if name == NET_PACKET_DNS_RESPONSE and len(message["answers"]) != message["ANCount"]:
