@@ -28,7 +28,8 @@ compiled: $(VENV)/.run ## compile the image by mypyc for "make run"; it needs a 
 demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a finding (no root needed)
 	@$(BIN)/python -m dnstrail_cli.demo
 
-docs: $(VENV)/.docs ## build the site of the docs into dist/docs, without a warning
+docs: $(VENV)/.docs ## write the reference, and build the site of the docs into dist/docs, without a warning
+	$(BIN)/python deploy/make_reference.py docs/reference
 	$(BIN)/sphinx-build -W --keep-going -q -j auto -d dist/.doctrees docs dist/docs
 
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel

@@ -53,7 +53,7 @@ from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
 
 ROOT = Path(__file__).parents[1]
-_NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run it again. -->\n"
+_NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make docs`. -->\n"
 _TOPICS = {  # the headings of the bounds, and the modules below each; the first that fits
     "Lookups": r"dnstrail\.protocol\.lookups|dnstrail\.bus\.(served|unread)|.*(answers|pending_lookups|held_events)",
     "State": r"dnstrail_cache\..*(snapshots|state_file|dumps)|dnstrail_cli\.lookups\.dump",
