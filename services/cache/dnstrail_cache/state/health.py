@@ -18,7 +18,7 @@ STATUSES = {
 }
 LATE = 1.0  #: seconds by which the cache may be behind its probes -> `health` reports `behind`
 #: seconds of the silence of the probes -> `health` reports `silent`
-SILENCE = 3.5  # a probe sends one at least every second
+SILENCE = 3.5  # a probe sends a turn at least every second
 
 
 class TurnTimes(NamedTuple):

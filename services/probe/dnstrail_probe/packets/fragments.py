@@ -12,7 +12,7 @@ from dnstrail_probe.packets.packet import Fragment, IpPacket, upper_layer
 TIMEOUT = 60 * 10**9
 MAX_PACKETS = 4096  #: fragmented packets -> the oldest is evicted: `fragment_evicted`
 #: bytes of all fragments -> the oldest is evicted: `fragment_evicted`
-MAX_BYTES = 8 << 20
+MAX_BYTES = 8 << 20  # with an overhead for each piece
 _OVERHEAD = 64
 _LARGEST = 65535
 _UNIT = 8
