@@ -61,14 +61,19 @@ def test_three_workers_share_the_clients(folder):
         assert sum(one["handled"] for one in workers.members().values()) == EVENTS
 
 
-def test_the_events_of_a_killed_worker_are_handled_by_others(folder):
-    """A worker that is killed in the middle leaves no event behind: its successors handle those after its last mark."""
-    with group(folder, 3) as workers, probe(folder, live=True, subscribers=4) as publishing:
+@pytest.mark.parametrize("live", [True, False], ids=["live", "a file"])
+def test_the_events_of_a_killed_worker_are_handled_by_others(folder, live):
+    """A worker that is killed in the middle leaves no event behind: its successors handle those after its last mark.
+
+    They have received them: nobody replays a file, and its probe may have ended.
+    """
+    with group(folder, 3) as workers, probe(folder, live=live, subscribers=4) as publishing:
         play(publishing, 0, EVENTS // 2)
         wait_until(lambda: workers.count(0), "a finding")
         workers.processes[0].send_signal(signal.SIGKILL)
         publishing.publisher.linger(1.0)  # nobody reads what waits for the killed one
         play(publishing, EVENTS // 2, EVENTS // 2)
+        publishing.turn(ended=not live)
         found = numbers(workers.await_findings(EVENTS))
         assert sorted(found.values()) == [*range(EVENTS)]
         workers.await_members(2)

@@ -39,6 +39,10 @@ FOUND = {  # each has left events behind that nobody counted
     "a share begins after the end of another one": [(BEGIN, 1), (BEGIN, 2), (FREEZE, 1), (KILL, 12)],
     "two go on alone": [(("leave", 0), 0), (FREEZE, 0), (RESTART, 0), (BEGIN, 0.6), (BEGIN, 4)],
     "a dead one renews its membership": [(FREEZE, 1), (KILL, 0), (RESTART, 0), (BEGIN, 12)],
+    "a member has not received a start that began while the cache was away": [
+        *((BEGIN, 0.2), (("freeze", 1), 0), (("slow", 0), 2), (STOP, 0.2), (RESTART, 12)),
+    ],
+    "the rest of the first turn comes after its replay": [(("leave", 2), 25)],
     "a refused one does not learn of a death": [(BEGIN, 4), (("fill cache",), 4), (("kill", 1), 25), (("kill", 1), 25)],
 }
 

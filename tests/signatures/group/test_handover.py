@@ -166,7 +166,7 @@ def test_a_successor_asks_for_the_turns_that_it_does_not_hold(kept, missed):
     member.receive(7)
     assert not member.found
     member.change(s=2)
-    assert replays.asked == [Gap("s", 2, 7, 2)]
+    assert replays.asked == [Gap("s", 2, 7, 2, partial=True)]
     check_whole(member.found, len([turn for turn in (3, 4, 5, 6) if turn in kept]) + 1)
     member.change()
     assert member.work["handover_lost"] == missed

@@ -40,7 +40,7 @@ class World:
         self.workers: list[Worker] = []
         self.cache: Groups | None = Groups(self.now)
         self.start, self.turn = "start 0", -1
-        self.kept: dict[str, deque[tuple[int, bytes, bytes]]] = {self.start: deque(maxlen=KEPT)}
+        self.kept: dict[str, deque[tuple[int, list[tuple[str, bytes]]]]] = {self.start: deque(maxlen=KEPT)}
         self.published: set[Event] = set()
         self.handled: Counter[Event] = Counter()
         self.cache_frozen = self.cache_full = False
@@ -132,13 +132,17 @@ class World:
 
     def _publish(self) -> None:
         self.turn += 1
-        events = [Captured(1, process=Process(actor)) for actor in range(ACTORS)]
-        batch = encode(Batch(self.start, self.turn, self.turn, events))
-        turn = encode(Turn(self.start, self.turn, {}, live=True, now=int(self.now * 1e9)))
-        self.kept[self.start].append((self.turn, batch, turn))
+        messages = []
+        for number in range(2):
+            events = [Captured(1, process=Process(actor)) for actor in range(number, ACTORS, 2)]
+            batch = Batch(self.start, self.turn, 2 * self.turn + number, events)
+            messages.append((SCHED_PROCESS_EXIT, encode(batch)))
+        turn = Turn(self.start, self.turn, {}, live=True, now=int(self.now * 1e9))
+        messages.append((TURN, encode(turn)))
+        self.kept[self.start].append((self.turn, messages))
         self.published |= {(self.start, self.turn, actor) for actor in range(ACTORS)}
         for worker in self.workers:
-            worker.receive((SCHED_PROCESS_EXIT, batch), (TURN, turn))
+            worker.receive(*messages)
 
 
 class Worker:
@@ -267,7 +271,6 @@ class _Replays(Replays):
         """Ask for nothing ahead."""
 
     def turns(self, gap: Any) -> Iterator[tuple[str, bytes]]:
-        for number, batch, turn in [*self._world.kept.get(gap.start, ())]:
+        for number, messages in [*self._world.kept.get(gap.start, ())]:
             if gap.after < number <= gap.until:
-                yield SCHED_PROCESS_EXIT, batch
-                yield TURN, turn
+                yield from messages

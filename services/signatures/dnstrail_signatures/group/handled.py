@@ -34,7 +34,7 @@ class Takeover(NamedTuple):
     """A change of the owners of a start: before it this worker handled `before`.
 
     Of the turns after `after` it has to handle what was not its own; None: nothing. Those after `counted` are lost if
-    nobody has them any more.
+    nobody has them any more. `partial`: a part of the first turn that was received may have been missed.
     """
 
     start: str
@@ -42,6 +42,7 @@ class Takeover(NamedTuple):
     before: tuple[Span, ...]
     after: int | None
     counted: int
+    partial: bool = False
 
     def shares(self, turn: int) -> list[Share]:
         """Return the shares of a turn that this worker had before."""
@@ -125,10 +126,10 @@ class HandledStart:
 
         `counted`: turns from before are lost if nobody has them.
         """
-        last = self.begun - 1
+        last, partial = self.begun - 1, self.owed is not None
         after = self._gained_after(owners, last if self.owed is None else min(self.owed, last), ())
         self._add(owners, after, self.begun)
-        return Takeover(self.name, owners, (), after, after if counted and after is not None else last)
+        return Takeover(self.name, owners, (), after, after if counted and after is not None else last, partial)
 
     def change(self, owners: Owners, left: int | None, counted: int | None) -> Takeover | None:
         """Handle the turns to come with other owners, and take over what was left behind after a turn.

@@ -164,7 +164,7 @@ class Membership:
     def _learn(self, reply: Members, behind: Mapping[str, int], asked: frozenset[str], now: float) -> list[Takeover]:
         members: dict[str, Mapping[str, int | None]] = {one.worker: one.ahead for one in reply.members}
         if not reply.settled:  # whoever lives may not have renewed its membership yet
-            unheard = dict.fromkeys(self._unsettled)
+            unheard = dict.fromkeys(asked.difference(self.owners.starts))
             members = {name: {**ahead, **unheard} for name, ahead in self.owners.members.items()} | members
         if not self._cache:
             self._founded = not behind and members.keys() <= {self._worker}

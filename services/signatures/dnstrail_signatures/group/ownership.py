@@ -80,7 +80,7 @@ class Owners:
     ) -> None:
         self.me = me
         self.members = {me: {}, **(ahead or {})}
-        self._starts = starts
+        self.starts = starts
         self._ahead: dict[str, dict[str, int | None]] = {}  # by start and member
         for member, firsts in self.members.items():
             for start, first in firsts.items():
@@ -91,7 +91,7 @@ class Owners:
 
     def share(self, start: str, turn: int) -> Share:
         """Return the share of the worker in one turn."""
-        if start not in self._starts:
+        if start not in self.starts:
             return self._alone
         ahead = self._ahead.get(start)
         if ahead is None or all(first is not None and first <= turn for first in ahead.values()):
@@ -104,13 +104,13 @@ class Owners:
 
     def stated(self, start: str) -> bool:
         """Return whether all members have received a start."""
-        return start in self._starts and None not in self._ahead.get(start, {}).values()
+        return start in self.starts and None not in self._ahead.get(start, {}).values()
 
     def after(self, start: str, turn: int) -> tuple[object, ...]:
         """Return what the shares of all turns after one follow from."""
         ahead = self._ahead.get(start, {}).items()
         later = {(one, first) for one, first in ahead if first is None or first > turn + 1}
-        return start in self._starts, self.members.keys(), later
+        return start in self.starts, self.members.keys(), later
 
     def _of(self, members: Iterable[str]) -> Share:
         chosen = tuple(sorted(members)) or (self.me,)

@@ -24,13 +24,14 @@ _AHEAD = 16  # gaps: each reply has about a MiB
 class Gap(NamedTuple):
     """The turns of a start between the last one of departed members and the first one that this worker holds.
 
-    Those after `counted` are lost if no probe replays them.
+    Those after `counted` are lost if no probe replays them. `partial`: of that first one a part may have been missed.
     """
 
     start: str
     after: int
     until: int
     counted: int
+    partial: bool = False
 
 
 class Replays:
@@ -109,11 +110,13 @@ class Replays:
 class MissedTurns:
     """What others left behind, and this worker did not receive or holds no more.
 
-    `lost` counts the turns that no probe replays any more.
+    `lost` counts the turns that no probe replays any more. `early` holds the batches that were replayed of turns which
+    are received just now, by start, topic and sequence: they may still arrive.
     """
 
     def __init__(self, replays: Replays | None) -> None:
         self.lost = 0
+        self.early: set[tuple[str, str, int]] = set()
         self._replays = replays
 
     def take(self, gaps: Sequence[Gap], recent: RecentBatches, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
@@ -128,6 +131,8 @@ class MissedTurns:
                 if topic == TURN:
                     lost -= gap.counted < _turn(body) < gap.until
                 elif topic in topics and (batch := _missed(gap, body, recent)) is not None:
+                    if batch.turn == gap.until:
+                        self.early.add((batch.start, topic, batch.sequence))
                     yield topic, batch
             self.lost += lost
 
@@ -147,5 +152,5 @@ def _missed(gap: Gap, body: bytes, recent: RecentBatches) -> Batch | None:
     except BadMessage:
         return None
     if batch.turn == gap.until:
-        return batch if all(each.body != body for each in recent) else None
+        return batch if gap.partial and all(each.body != body for each in recent) else None
     return batch if gap.after < batch.turn < gap.until else None

@@ -62,6 +62,8 @@ class GroupShare:
         elif self._membership.waits_for(batch.start):
             return None  # the cache is ahead: each worker that does not know the owner handles the event
         self.recent.add(Received(now, topic, batch.start, batch.turn, body))
+        if (batch.start, topic, batch.sequence) in self._missed.early:
+            return Actors(batch.host, ())
         shares = self._membership.shares(batch.start, batch.turn)
         return None if any(share.whole for share in shares) else Actors(batch.host, shares)
 
@@ -76,6 +78,8 @@ class GroupShare:
             self.recent.begin(turn.start, turn.turn)
             self._membership.receive(turn.start, turn.turn, now)
             self._membership.handle(turn)
+            if self._missed.early:
+                self._missed.early = {one for one in self._missed.early if one[0] != turn.start}
 
     def waits_for(self, start: str) -> bool:
         """Return whether the owners of a start are not known yet."""
@@ -131,11 +135,11 @@ class GroupShare:
 
     def _gaps(self, takeovers: Iterable[Takeover]) -> list[Gap]:
         gaps = [
-            Gap(one.start, one.after, self.recent.first(one.start), one.counted)
+            Gap(one.start, one.after, self.recent.first(one.start), one.counted, one.partial)
             for one in takeovers
             if one.after is not None
         ]
-        return [gap for gap in gaps if gap.until > gap.after + 1]
+        return [gap for gap in gaps if gap.until > gap.after + (not gap.partial)]
 
 
 def _moved(topic: str, batch: Batch, takeover: Takeover) -> MovedBatch:
