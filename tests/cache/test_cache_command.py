@@ -8,7 +8,7 @@ import pytest
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.protocol.batches import TURN
 from live.processes import run_dir, started, wait_until
-from live.workers import Probe, asker, open_bus, response, seen
+from live.workers import Probe, asker, open_bus, response, seen, wait_until_seen
 
 NAMES = ["a.com", "b.com", "c.com"]
 
@@ -32,7 +32,8 @@ def test_options_bound_the_image(option, kept):
     with a_cache(option, live=False) as (probe, client):
         for number, name in enumerate(NAMES):
             mark = probe.turn(seen(response(name, f"{name} {60 + number} A 192.0.2.{number}"), 1000.0 + number))
-        found = client.ask("get_many", keys=NAMES, after=[mark])["data"]
+        wait_until_seen(client, mark)
+        found = client.ask("get_many", keys=NAMES)["data"]
     assert len([data for data in found if data]) == kept
 
 
@@ -41,7 +42,7 @@ def test_history_bounds_how_long_an_ended_relation_is_held(option, relations):
     """With a live probe a relation is removed `history` seconds after its end."""
     with a_cache(f"grace=0,{option}", live=True) as (probe, client):
         mark = probe.turn(seen(response("a.com", "a.com 0 A 192.0.2.1"), time.time()))
-        client.ask("version", after=[mark])
+        wait_until_seen(client, mark)
 
         def held():
             return client.ask("stats")["data"]["image"]["relations"]

@@ -14,7 +14,7 @@ from dnstrail.image import Bounds, Image
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import Snapshots
 from live.processes import dnstrail
-from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder
+from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until_seen
 
 CHAIN = response("www.a.com", "www.a.com 600 CNAME a.com.", "a.com 600 A 192.0.2.1")
 REVERSE = response("1.2.0.192.in-addr.arpa", "1.2.0.192.in-addr.arpa 600 PTR a.com.", rdtype="PTR")
@@ -25,7 +25,7 @@ def dumps():
     """Return a dump in both forms of a cache with two answers."""
     with short_folder() as folder, cache(folder) as address, asker(address) as client, probe(folder) as publishing:
         mark = publishing.turn(seen(CHAIN, 1000.0), seen(CHAIN, 1005.5), seen(REVERSE, 1006.0))
-        assert client.ask("get", key="a.com", after=[mark])["ok"]
+        wait_until_seen(client, mark)
         yield [dnstrail("dump", *options, "--run-dir", folder) for options in ([], ["--cof"])]
 
 
