@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.captured import CLIENT, FORWARDER, SERVER
-from dnstrail_probe.host.askers import is_client, note_role
+from dnstrail_probe.host.askers import note_role
 from dnstrail_probe.host.process_table import ProcessEntry
 
 QUERY, RESPONSE = b"\0\x01\x01\0", b"\0\x01\x81\x80"
@@ -24,18 +24,14 @@ QUERY, RESPONSE = b"\0\x01\x01\0", b"\0\x01\x81\x80"
 )
 def test_which_end_a_packet_is_seen_at(egress, to_server, from_server, payload, client):
     """The ports decide which end is the client; if both are DNS ports, the message decides."""
-    assert is_client(egress=egress, to_server=to_server, from_server=from_server, payload=payload) is client
+    noted, role = note_role(None, payload, egress=egress, to_server=to_server, from_server=from_server)
+    assert (noted, role) == (client, CLIENT if client else SERVER)
 
 
 def test_process_that_answers_and_asks_is_a_forwarder():
     """A process that was server and client is a forwarder from then on."""
     life = ProcessEntry(7, 0)
-    assert note_role(life, client=False) == SERVER
-    assert note_role(life, client=True) == FORWARDER
-    assert note_role(life, client=False) == FORWARDER
-
-
-def test_role_of_an_unknown_process_is_that_of_the_packet():
-    """Without a process the packet alone decides the role."""
-    assert note_role(None, client=True) == CLIENT
-    assert note_role(None, client=False) == SERVER
+    roles = [
+        note_role(life, b"", egress=egress, to_server=True, from_server=False)[1] for egress in (False, True, False)
+    ]
+    assert roles == [SERVER, FORWARDER, FORWARDER]

@@ -42,6 +42,9 @@ FOUND = {  # each has left events behind that nobody counted
     "a member has not received a start that began while the cache was away": [
         *((BEGIN, 0.2), (("freeze", 1), 0), (("slow", 0), 2), (STOP, 0.2), (RESTART, 12)),
     ],
+    "a worker returns that has not begun with a start": [
+        *((("leave", 0), 1), (RESTART, 25), (BEGIN, 0.6), (("freeze", 0), 4)),
+    ],
     "the rest of the first turn comes after its replay": [(("leave", 2), 25)],
     "a refused one does not learn of a death": [(BEGIN, 4), (("fill cache",), 4), (("kill", 1), 25), (("kill", 1), 25)],
 }

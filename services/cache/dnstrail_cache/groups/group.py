@@ -26,13 +26,15 @@ class LivingMember:
     latest: int = 0
     work: Work = field(default_factory=Work)
 
-    def report(self, progress: Iterable[Progress]) -> None:
-        """Take over what the member reports."""
+    def report(self, progress: Iterable[Progress], *, goes_on: bool = False) -> None:
+        """Take over what the member reports. `goes_on`: it was a member for the others all the time."""
         self.progress = {one.start: one for one in progress}
         known, self.firsts = self.firsts, {}
         for start, one in self.progress.items():
             if one.first is not None:
-                self.firsts[start] = known[start] if start in known else max(one.first, one.last + 1)
+                self.firsts[start] = (
+                    known[start] if start in known else one.first if goes_on else max(one.first, one.last + 1)
+                )
         self.latest = max(self.firsts.values(), default=0)
 
     def ahead(self, lasts: Mapping[str, int]) -> dict[str, int | None]:

@@ -70,18 +70,21 @@ class Groups:
         group = self._group((request.user, request.group), now)
         known = group.members.get(request.worker)
         self._check_starts(request, known)
-        returns = known is None and request.cache == self._name
+        settled = self._is_settled(now)
+        returns = known is None and request.cache != "" and (settled or request.cache == self._name)
         if known is None:
             self._check_room(group)
         member = group.admit(request.worker, now)
         member.knows = request.epoch if request.cache == self._name and request.epoch <= group.epoch else 0
         member.work = request.work
-        member.report(_until(one, reached(one.start)) for one in request.progress)
-        behind = group.behind if member.knows < group.ended else {}
+        progress = [_until(one, reached(one.start)) for one in request.progress]
+        member.report(progress, goes_on=known is None and request.cache != "" and not returns)
+        behind = {**group.behind} if member.knows < group.ended else {}
         if returns:  # the others gave it nothing before it reported these turns
-            lasts = ((one.start, one.last) for one in member.progress.values())
+            progress = [one for one in progress if one.first is not None and one.last >= one.first]
+            lasts = ((one.start, one.last) for one in progress)
             behind = behind | {start: min(last, behind.get(start, last)) for start, last in lasts}
-        reply = Members(group.epoch, self._is_settled(now), group.others(request.worker, behind), self._name, behind)
+        reply = Members(group.epoch, settled, group.others(request.worker, behind), self._name, behind)
         if request.leave:
             group.end(request.worker)
         group.forget_known()

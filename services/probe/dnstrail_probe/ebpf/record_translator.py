@@ -26,7 +26,8 @@ from dnstrail.events import (
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
-from dnstrail_probe.host.askers import Askers, is_client, note_role
+from dnstrail_probe.host.askers import Askers, note_role
+from dnstrail_probe.host.process_table import ProcessEntry
 from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.connection_args import connection_args
@@ -79,7 +80,7 @@ class RecordTranslator:
 
     def events(self, record: bytes) -> Captures:
         """Return the events that a record completes; none for a record of an unknown kind."""
-        translate = self._translators.get(records.kind_of(record))
+        translate = self._translators.get(record[records.KIND])
         return translate(record) if translate else []
 
     def close(self) -> None:
@@ -101,8 +102,8 @@ class RecordTranslator:
             self._counters["unattributed"] += 1
         if self._assembly.server_names and (header or may_be_initial(payload)) and not self._on_dns_port(packet):
             return self._first_bytes(packet, payload, header, process)
-        client = self._is_client(packet, payload)
-        flow = _flow(packet, note_role(entry, client=client))
+        client, role = self._note_role(packet, payload, entry)
+        flow = _flow(packet, role)
         stamp, args = packet.ts + self._epoch, self._args(packet, flow, process)
         if header is None and not packet.datagram_size:  # the usual packet is one message
             if self._note_message(packet, flow, process, payload, stamp, client):
@@ -153,10 +154,10 @@ class RecordTranslator:
     def _on_dns_port(self, packet: records.PacketRecord) -> bool:
         return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports
 
-    def _is_client(self, packet: records.PacketRecord, payload: bytes) -> bool:
+    def _note_role(self, packet: records.PacketRecord, payload: bytes, entry: ProcessEntry | None) -> tuple[bool, str]:
         ports, egress = self._ports, packet.egress != 0
         to_server = packet.dport in ports or (egress and packet.meant_port in ports)
-        return is_client(egress=egress, to_server=to_server, from_server=packet.sport in ports, payload=payload)
+        return note_role(entry, payload, egress=egress, to_server=to_server, from_server=packet.sport in ports)
 
     def _getaddrinfo_call(self, record: bytes) -> Captures:
         if self._getaddrinfo is None:

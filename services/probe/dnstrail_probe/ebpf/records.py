@@ -18,7 +18,7 @@ PARTS, PART = 20, 64
 #: bytes from the next byte that an open socket expects (eBPF) -> the segment is dropped: `tcp_out_of_window`
 FARTHEST = 16 << 20  # a window is hardly ever larger
 
-_KIND = 8  # position of the kind: after the time, as a little-endian number below 256
+KIND = 8  # position of the kind: after the time, as a little-endian number below 256
 _UNPLACED = -(1 << 31)
 _PACKET = struct.Struct("<Q2I4Q4I4H4BiI4x16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
@@ -127,11 +127,6 @@ class OwnerRecord(NamedTuple):
     use: int
     meant: bytes
     comm: bytes
-
-
-def kind_of(record: bytes) -> int:
-    """Return the kind of a record."""
-    return record[_KIND]
 
 
 def read_packet(record: bytes) -> tuple[PacketRecord, bytes]:

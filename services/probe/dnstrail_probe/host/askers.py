@@ -66,22 +66,20 @@ def _holds(times: _Times, key: object, now: int) -> bool:
     return noted is not None and now - noted <= REMEMBERED
 
 
-def is_client(*, egress: bool, to_server: bool, from_server: bool, payload: bytes) -> bool:
-    """Return true if a packet was captured at the client: an outgoing query or an incoming response.
+def note_role(
+    entry: ProcessEntry | None, payload: bytes, *, egress: bool, to_server: bool, from_server: bool
+) -> tuple[bool, str]:
+    """Return whether a packet was captured at the client, and the role of its process by all its packets so far.
 
-    `to_server` and `from_server`: destination or source has a DNS port. If both have one, the message decides.
+    It was captured there if it is an outgoing query or an incoming response. `to_server` and `from_server`: destination
+    or source has a DNS port. If both have one, the message decides. The role is noted in the entry of the process.
     """
+    client = to_server if egress else from_server
     if to_server and from_server:
-        return egress != bool(payload[2:3] and payload[2] & _RESPONSE)
-    return to_server if egress else from_server
-
-
-def note_role(entry: ProcessEntry | None, *, client: bool) -> str:
-    """Note a role in the entry of a process; return the role that follows from all roles noted so far."""
-    if entry is None:
-        return CLIENT if client else SERVER
-    entry.asks |= client
-    entry.answers |= not client
-    if entry.asks and entry.answers:
-        return FORWARDER
-    return CLIENT if client else SERVER
+        client = egress != bool(payload[2:3] and payload[2] & _RESPONSE)
+    if entry is not None:
+        entry.asks |= client
+        entry.answers |= not client
+        if entry.asks and entry.answers:
+            return client, FORWARDER
+    return client, CLIENT if client else SERVER

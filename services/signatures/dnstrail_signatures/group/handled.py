@@ -34,7 +34,8 @@ class Takeover(NamedTuple):
     """A change of the owners of a start: before it this worker handled `before`.
 
     Of the turns after `after` it has to handle what was not its own; None: nothing. Those after `counted` are lost if
-    nobody has them any more. `partial`: a part of the first turn that was received may have been missed.
+    nobody has them any more. `ended` is the last turn that was received to its end. `partial`: a part of the first turn
+    that was received may have been missed.
     """
 
     start: str
@@ -42,6 +43,7 @@ class Takeover(NamedTuple):
     before: tuple[Span, ...]
     after: int | None
     counted: int
+    ended: int
     partial: bool = False
 
     def shares(self, turn: int) -> list[Share]:
@@ -129,7 +131,8 @@ class HandledStart:
         last, partial = self.begun - 1, self.owed is not None
         after = self._gained_after(owners, last if self.owed is None else min(self.owed, last), ())
         self._add(owners, after, self.begun)
-        return Takeover(self.name, owners, (), after, after if counted and after is not None else last, partial)
+        counts = after if counted and after is not None else last
+        return Takeover(self.name, owners, (), after, counts, self.last, partial)
 
     def change(self, owners: Owners, left: int | None, counted: int | None) -> Takeover | None:
         """Handle the turns to come with other owners, and take over what was left behind after a turn.
@@ -145,7 +148,7 @@ class HandledStart:
             self._spans.append(before[-1]._replace(last=self.turn))
         self._add(owners, after, self.turn + 1)
         known = [one for one in (after, counted) if one is not None]
-        return Takeover(self.name, owners, before, after, max(known, default=-1))
+        return Takeover(self.name, owners, before, after, max(known, default=-1), self.last)
 
     def _add(self, owners: Owners, after: int | None, turn: int) -> None:
         """Go on with some owners from a turn on, and in the turns after another one that are taken over."""

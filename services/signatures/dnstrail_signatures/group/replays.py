@@ -111,13 +111,11 @@ class Replays:
 class MissedTurns:
     """What others left behind, and this worker did not receive or holds no more.
 
-    `lost` counts the turns that no probe replays any more. `early` holds the batches that were replayed of turns which
-    are received just now, by start, topic and sequence: they may still arrive.
+    `lost` counts the turns that no probe replays any more.
     """
 
     def __init__(self, replays: Replays | None) -> None:
         self.lost = 0
-        self.early: set[tuple[str, str, int]] = set()
         self._replays = replays
 
     def take(self, gaps: Sequence[Gap], recent: RecentBatches, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
@@ -132,8 +130,6 @@ class MissedTurns:
                 if topic == TURN:
                     lost -= gap.counted < _turn(body) < gap.until
                 elif topic in topics and (batch := _missed(gap, body, recent)) is not None:
-                    if batch.turn == gap.until:
-                        self.early.add((batch.start, topic, batch.sequence))
                     yield topic, batch
             self.lost += lost
 
@@ -147,11 +143,11 @@ def _turn(body: bytes) -> int:
 
 
 def _missed(gap: Gap, body: bytes, recent: RecentBatches) -> Batch | None:
-    """Return a batch that lies in the gap, or in the turn after it, of which a part was received; else None."""
+    """Return a batch that lies in the gap, or in a partial turn after it, unless it is held; else None."""
     try:
         batch = decode(body, Batch)
     except BadMessage:
         return None
-    if batch.turn == gap.until:
-        return batch if gap.partial and all(each.body != body for each in recent) else None
-    return batch if gap.after < batch.turn < gap.until else None
+    if not gap.after < batch.turn < gap.until + gap.partial:
+        return None
+    return batch if batch.turn < gap.until - 1 or all(each.body != body for each in recent) else None

@@ -13,7 +13,7 @@ from dnstrail.protocol.members import Work
 from dnstrail_signatures.group.handled import Takeover
 from dnstrail_signatures.group.join import Rejoin, group_name
 from dnstrail_signatures.group.membership import Membership
-from dnstrail_signatures.group.ownership import Actors
+from dnstrail_signatures.group.ownership import Actors, Share
 from dnstrail_signatures.group.recent import Received, RecentBatches
 from dnstrail_signatures.group.replays import Gap, MissedTurns, Replays
 from dnstrail_signatures.loading.chosen import Chosen
@@ -42,6 +42,7 @@ class GroupShare:
         self._membership = membership
         self._rejoin = rejoin
         self._missed = MissedTurns(replays)
+        self._early: dict[tuple[str, str, int], list[Share]] = {}  # batches that were replayed, and may still arrive
 
     @property
     def waits(self) -> bool:
@@ -62,8 +63,8 @@ class GroupShare:
         elif self._membership.waits_for(batch.start):
             return None  # the cache is ahead: each worker that does not know the owner handles the event
         self.recent.add(Received(now, topic, batch.start, batch.turn, body))
-        if (batch.start, topic, batch.sequence) in self._missed.early:
-            return Actors(batch.host, ())
+        if (early := self._early.pop((batch.start, topic, batch.sequence), None)) is not None:
+            return Actors(batch.host, early)
         shares = self._membership.shares(batch.start, batch.turn)
         return None if any(share.whole for share in shares) else Actors(batch.host, shares)
 
@@ -78,8 +79,8 @@ class GroupShare:
             self.recent.begin(turn.start, turn.turn)
             self._membership.receive(turn.start, turn.turn, now)
             self._membership.handle(turn)
-            if self._missed.early:
-                self._missed.early = {one for one in self._missed.early if one[0] != turn.start}
+            if self._early:
+                self._early = {key: shares for key, shares in self._early.items() if key[0] != turn.start}
 
     def waits_for(self, start: str) -> bool:
         """Return whether the owners of a start are not known yet."""
@@ -127,7 +128,10 @@ class GroupShare:
         """Yield what this worker has missed or holds of turns whose owners have changed, in its order."""
         for topic, batch in self._missed.take(self._gaps(takeovers.values()), self.recent, topics):
             group.renew(time.monotonic())
-            yield _moved(topic, batch, takeovers[batch.start])
+            takeover = takeovers[batch.start]
+            if batch.turn > takeover.ended:
+                self._early[batch.start, topic, batch.sequence] = takeover.shares(batch.turn)
+            yield _moved(topic, batch, takeover)
         for each in self.recent:
             group.renew(time.monotonic())
             if each.start in takeovers and takeovers[each.start].moves(each.turn):
