@@ -78,7 +78,7 @@ _COMMANDS = {
         "connections",
         "Show the open connections with their processes and names.",
     ),
-    "run": _worker("run", "PipelineRun a command, and report which names it reached."),
+    "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
     "health": LazyCommand(
@@ -89,7 +89,7 @@ _COMMANDS = {
     "keys": LazyCommand("dnstrail_cli.keys", "keys", "Make, list and allow the keys of workers on several hosts."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
-    "signatures": _worker("signatures", "PipelineRun signatures over events, and report their findings."),
+    "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
 }
 

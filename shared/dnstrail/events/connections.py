@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rich.filesize import decimal
-
 from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line
 
 if TYPE_CHECKING:
@@ -39,6 +37,8 @@ def _close(event: Event) -> Line:
     sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
     counted = ""
     if isinstance(sent, int) and isinstance(received, int):
+        from rich.filesize import decimal  # noqa: PLC0415 - workers leave rich out
+
         counted = f" ({decimal(sent)} sent, {decimal(received)} received)"
     return Line(f"{_end(event)} closed{counted}")
 

@@ -37,7 +37,7 @@ def _document(finding: ReceivedFinding) -> dict[str, Any]:
         "category_uid": 2,
         "category_name": "Findings",
         "class_uid": 2004,
-        "class_name": "Detection ReceivedFinding",
+        "class_name": "Detection Finding",
         "type_uid": 200401,
         "type_name": "Detection Finding: Create",
         "time": shape.timestamp // _MILLISECOND,
