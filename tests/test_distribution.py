@@ -1,5 +1,3 @@
-"""Tests of dnstrail.build_form."""
-
 from __future__ import annotations
 
 import ast

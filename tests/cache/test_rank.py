@@ -1,7 +1,4 @@
-"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names.
-
-Tests of dnstrail_cache.lookups.known_connection.
-"""
+"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names."""
 
 from __future__ import annotations
 

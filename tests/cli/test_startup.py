@@ -1,4 +1,4 @@
-"""Tests of dnstrail.process.log, dnstrail_cli.lazy_group."""
+"""Tests of dnstrail.process.log."""
 
 from __future__ import annotations
 

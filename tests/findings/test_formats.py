@@ -1,7 +1,6 @@
 """Each format has the fields of its published schema, whatever names a finding contains.
 
-Tests of dnstrail_findings.cause, dnstrail_findings.dns_message, dnstrail_findings.formats.dns_text,
-dnstrail_findings.formats.timestamp, dnstrail_findings.formats.without_empty.
+Tests of dnstrail_findings.cause.
 """
 
 from __future__ import annotations

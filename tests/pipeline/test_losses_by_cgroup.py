@@ -1,7 +1,4 @@
-"""Losses on the real kernel have an owner: the cgroup whose events were lost, and no other one.
-
-Tests of dnstrail_probe.ebpf.loss_map.
-"""
+"""Losses on the real kernel have an owner: the cgroup whose events were lost, and no other one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The rights of workers that root starts one by one.
-
-Tests of dnstrail_probe.privileges.
-"""
+"""The rights of workers that root starts one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of dnstrail.kernel.bcc, dnstrail.kernel.bpf_link."""
+"""Tests of dnstrail.kernel.bpf."""
 
 from __future__ import annotations
 

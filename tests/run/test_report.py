@@ -1,7 +1,4 @@
-"""The report of `dnstrail run`: its forms, its verdict, and text of strangers in it.
-
-Tests of dnstrail_run.byte_counts, dnstrail_run.html_page, dnstrail_run.markdown.
-"""
+"""The report of `dnstrail run`: its forms, its verdict, and text of strangers in it."""
 
 from __future__ import annotations
 

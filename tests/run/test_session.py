@@ -1,7 +1,4 @@
-"""One run of a command: what its report says of it.
-
-Tests of dnstrail_run.inherited_sockets.
-"""
+"""One run of a command: what its report says of it."""
 
 from __future__ import annotations
 

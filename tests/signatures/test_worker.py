@@ -1,6 +1,6 @@
 """The signature worker over real sockets: events in, findings out, losses to the cache.
 
-Tests of dnstrail_signatures.events.batch_events, dnstrail_signatures.events.probe_clocks.
+Tests of dnstrail_signatures.assembly.
 """
 
 from __future__ import annotations

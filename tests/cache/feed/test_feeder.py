@@ -1,5 +1,3 @@
-"""Tests of dnstrail_cache.feed.held_events."""
-
 from __future__ import annotations
 
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Tests of dnstrail.events.message_line, dnstrail_cli.events.addresses."""
+"""Tests of dnstrail.events.message_line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of dnstrail_cli.lookups.backend, dnstrail_cli.lookups.cache_backend, dnstrail_cli.lookups.capture_backend."""
+"""Tests of dnstrail_cli.lookups.cache_backend, dnstrail_cli.lookups.capture_backend."""
 
 from __future__ import annotations
 

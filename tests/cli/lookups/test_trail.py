@@ -1,5 +1,3 @@
-"""Tests of dnstrail_cli.lookups.trail_tree."""
-
 from __future__ import annotations
 
 import json

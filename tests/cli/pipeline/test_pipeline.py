@@ -1,4 +1,4 @@
-"""Tests of dnstrail.process.signals, dnstrail_cli.events.selection."""
+"""Tests of dnstrail.process.signals."""
 
 from __future__ import annotations
 

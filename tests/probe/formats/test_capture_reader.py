@@ -1,4 +1,4 @@
-"""Tests of dnstrail_probe.formats.byte_stream, dnstrail_probe.formats.pcap, dnstrail_probe.formats.pcapng."""
+"""Tests of dnstrail_probe.formats.pcap."""
 
 from __future__ import annotations
 

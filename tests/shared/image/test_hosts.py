@@ -1,7 +1,4 @@
-"""Several hosts: their sockets and their addresses are not mistaken for each other.
-
-Tests of dnstrail.image.attribution.
-"""
+"""Several hosts: their sockets and their addresses are not mistaken for each other."""
 
 from __future__ import annotations
 

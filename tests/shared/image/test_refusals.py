@@ -1,5 +1,3 @@
-"""Tests of dnstrail.image.refusal."""
-
 from __future__ import annotations
 
 import gc

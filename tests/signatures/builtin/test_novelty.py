@@ -1,7 +1,4 @@
-"""The signatures of new and of odd behaviour: sweeps, foreign resolvers, new domains.
-
-Tests of dnstrail_signatures.detection.state.
-"""
+"""The signatures of new and of odd behaviour: sweeps, foreign resolvers, new domains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Lookups of watched names: one finding each, whatever the answers, with the id of the question.
-
-Tests of dnstrail.dns.outcome, dnstrail_signatures.detection.outcome.
-"""
+"""Lookups of watched names: one finding each, whatever the answers, with the id of the question."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The engine: which signatures receive an event, and what an error of one of them does.
-
-Tests of dnstrail_signatures.findings.finding_ids.
-"""
+"""The engine: which signatures receive an event, and what an error of one of them does."""
 
 from __future__ import annotations
 

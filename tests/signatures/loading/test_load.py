@@ -1,7 +1,4 @@
-"""Loading signatures from entry points, files and folders; refusing files that others may write.
-
-Tests of dnstrail.process.trusted_file.
-"""
+"""Loading signatures from entry points, files and folders; refusing files that others may write."""
 
 from __future__ import annotations
 

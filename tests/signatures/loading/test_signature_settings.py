@@ -1,6 +1,6 @@
 """The settings of signatures: the tables of the file, and the findings that they suppress or rate.
 
-Tests of dnstrail_signatures.loading.allow, dnstrail_signatures.loading.only.
+Tests of dnstrail_signatures.loading.scope.
 """
 
 from __future__ import annotations

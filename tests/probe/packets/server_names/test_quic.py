@@ -1,4 +1,4 @@
-"""Tests of dnstrail_probe.packets.server_names.quic_keys, dnstrail_probe.packets.server_names.quic_version."""
+"""Tests of dnstrail_probe.packets.server_names.quic_version."""
 
 from __future__ import annotations
 

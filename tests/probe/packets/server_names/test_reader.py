@@ -1,4 +1,4 @@
-"""Tests of dnstrail_probe.packets.server_names.client_hello, dnstrail_probe.packets.server_names.http_request."""
+"""Tests of dnstrail_probe.packets.server_names.client_hello."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The name that a connection means, by the mechanisms of real clients; many names share one address.
 
-Tests of dnstrail.image.binding.binder, dnstrail.image.binding.scope, dnstrail.image.binding.sinkhole.
+Tests of dnstrail.image.binding.binder, dnstrail.image.binding.scope.
 """
 
 from __future__ import annotations
