@@ -153,10 +153,10 @@ def _commands(
 ) -> Iterator[tuple[str, click.Command, click.Context]]:
     ctx = click.Context(command, info_name=name, parent=above)
     yield name, command, ctx
-    for below in command.list_commands(ctx) if isinstance(command, click.Group) else ():
-        found = command.get_command(ctx, below)
-        assert found  # noqa: S101 - it was listed
-        yield from _commands(found, f"{name} {below}", ctx)
+    if isinstance(command, click.Group):
+        for below in command.list_commands(ctx):
+            if found := command.get_command(ctx, below):
+                yield from _commands(found, f"{name} {below}", ctx)
 
 
 def settings() -> Iterator[str]:
@@ -199,7 +199,7 @@ def _value_of(option: click.Option) -> str:
 
 
 def _signature_keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    for field in msgspec.inspect.type_info(struct).fields:
+    for field in _all_fields(struct):
         inner = _struct_in(field.type)
         if inner is not None:
             yield from _signature_keys(inner, f"{field.name}.")
@@ -355,6 +355,11 @@ longer knows everything about the time of the request.
 """
 
 
+def _all_fields(struct: type[msgspec.Struct]) -> tuple[msgspec.inspect.Field, ...]:
+    info = msgspec.inspect.type_info(struct)
+    return info.fields if isinstance(info, msgspec.inspect.StructType) else ()
+
+
 def _parent(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
     return struct.__mro__[1]
 
@@ -362,7 +367,7 @@ def _parent(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
 def _fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of the fields that a Struct adds to its parent."""
     added = {*struct.__struct_fields__}.difference(getattr(_parent(struct), "__struct_fields__", ()))
-    for field in msgspec.inspect.type_info(struct).fields:
+    for field in _all_fields(struct):
         if field.name in added:
             yield f"`{field.name}`", _type(field.type), _default(field), _meaning(struct, field.name)
 
