@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,34 +55,21 @@ from dnstrail_signatures.worker import SignatureWorker
 ROOT = Path(__file__).parents[1]
 _NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make docs`. -->\n"
 _TOPICS = {  # the headings of the bounds, and the modules below each; the first that fits
-    "Lookups": r"dnstrail\.protocol\.lookups|dnstrail\.bus\.(served|unread)|.*(answers|pending_lookups|held_events)",
-    "State": r"dnstrail_cache\..*(snapshots|state_file|dumps)|dnstrail_cli\.lookups\.dump",
-    "Metrics": r"dnstrail\.metrics|dnstrail_cache\.metrics",
-    "Signatures": r"dnstrail_(signatures|cache\.groups)|dnstrail\.(tracee|events|dns\.whole)|.*(members|regular_file)",
     "Admission": r"dnstrail\.image\.(admission|queries|parties|work_shares)|dnstrail_cache\..*feeder",
-    "The image": r"dnstrail\.(image|dns)\.|dnstrail_cache\..*(open_connections|cache_clock)",
+    "The image": r"dnstrail\.(image|dns\.(?!whole))|dnstrail_cache\..*(open_connections|cache_clock)",
+    "Lookups": r"dnstrail\.protocol\.lookups|dnstrail\.bus\.served|dnstrail_cache\.lookups\.(answers|pending)",
+    "State": r"dnstrail_cache\..*(snapshots|state_file|dumps)|dnstrail_cli\.lookups\.dump",
+    "dnstrail run": r"dnstrail_run",
+    "Signatures": r"dnstrail_(signatures|cache\.groups)|dnstrail\.(tracee|events|dns\.)|.*(members|regular_file)",
+    "Outputs of findings": r"dnstrail_findings",
+    "Metrics": r"dnstrail\.metrics|dnstrail_cache\.metrics",
     "The probe": r"dnstrail_probe",
     "The all-in-one run": r"dnstrail_cli|dnstrail\.pipeline",
-    "The bus": r"dnstrail\.|dnstrail_cache",
-    "Outputs of findings": r"dnstrail_findings",
-    "dnstrail run": r"dnstrail_run",
+    "The bus": r"dnstrail",
 }
 _ASSIGNED = re.compile(r"(?P<indent> *)(?P<name>\w+)(?=[:,]| =)")
 _DEFINED = re.compile(r"#define (?P<name>\w+) (?P<value>\d+)\s+//: (?P<text>.*)")
 _CLASS = re.compile(r"class (\w+)")
-_ORDER = (
-    "The image",
-    "Admission",
-    "Lookups",
-    "State",
-    "dnstrail run",
-    "The bus",
-    "Metrics",
-    "The probe",
-    "Signatures",
-    "Outputs of findings",
-    "The all-in-one run",
-)
 _SECONDS = {"seconds": 1, "ns": 1e-9, "ms": 1e-3}
 _DAY = 86400
 
@@ -141,16 +128,17 @@ def table(*rows: Iterable[object]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len([*rows[0]]), *lines[1:]]) + "\n"
 
 
+def named(rows: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the rows of names and their meanings."""
+    return ((f"`{name}`", text) for name, text in rows.items())
+
+
 def commands() -> Iterator[str]:
     """Yield the page of the commands."""
     yield "# Commands\n\nThe options of each command. Most are keys of the [settings file](settings.md), too.\n"
     for name, command, ctx in _commands(main_command, "dnstrail"):
         options = [
-            record
-            for option in command.params
-            if isinstance(option, click.Option) and not option.hidden
-            for record in [option.get_help_record(ctx)]
-            if record
+            found for one in command.params if isinstance(one, click.Option) and (found := one.get_help_record(ctx))
         ]
         usage = " ".join(command.collect_usage_pieces(ctx))
         yield f"\n## {name}\n\n```text\n{name} {usage}\n```\n\n{inspect.cleandoc(command.help or '')}\n"
@@ -165,10 +153,10 @@ def _commands(
 ) -> Iterator[tuple[str, click.Command, click.Context]]:
     ctx = click.Context(command, info_name=name, parent=above)
     yield name, command, ctx
-    for below in command.list_commands(ctx) if isinstance(command, click.Group) else ():
-        found = command.get_command(ctx, below)
-        assert found  # noqa: S101 - it was listed
-        yield from _commands(found, f"{name} {below}", ctx)
+    if isinstance(command, click.Group):
+        for below in command.list_commands(ctx):
+            if found := command.get_command(ctx, below):
+                yield from _commands(found, f"{name} {below}", ctx)
 
 
 def settings() -> Iterator[str]:
@@ -211,7 +199,7 @@ def _value_of(option: click.Option) -> str:
 
 
 def _signature_keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    for field in msgspec.inspect.type_info(struct).fields:
+    for field in _all_fields(struct):
         inner = _struct_in(field.type)
         if inner is not None:
             yield from _signature_keys(inner, f"{field.name}.")
@@ -227,7 +215,7 @@ def _struct_in(info: msgspec.inspect.Type) -> type[msgspec.Struct] | None:
 def bounds() -> Iterator[str]:
     """Yield the page of the bounds that a user can meet or change."""
     yield _BOUNDS
-    found: dict[str, list[tuple[str, str, str]]] = {topic: [] for topic in _ORDER}
+    found: dict[str, list[tuple[str, str, str]]] = {topic: [] for topic in _TOPICS}
     for meaning in meanings():
         bound, arrow, beyond = meaning.text.partition(" -> ")
         if arrow:
@@ -265,14 +253,12 @@ def _bytes(value: int) -> str:
 def counters() -> Iterator[str]:
     """Yield the page of the counters and of the health."""
     yield "# Counters and health\n\n`dnstrail stats` prints these sections. An empty section has no counter yet.\n\n"
-    yield table(("section", "content"), *((f"`{name}`", text) for name, text in SECTIONS.items()))
+    yield table(("section", "content"), *named(SECTIONS))
     for section, rows in COUNTERS.items():
-        yield f"\n## {section}\n\n" + table(
-            ("counter", "counts"), *((f"`{name}`", text) for name, text in rows.items())
-        )
+        yield f"\n## {section}\n\n" + table(("counter", "counts"), *named(rows))
     yield "\n## health\n\n`dnstrail health` exits with 0 only if the status is `ok`, an event was applied, and every"
     yield " signature runs as its settings state.\n\n"
-    yield table(("status", "meaning"), *((f"`{name}`", text) for name, text in STATUSES.items()))
+    yield table(("status", "meaning"), *named(STATUSES))
 
 
 def metrics() -> Iterator[str]:
@@ -369,6 +355,11 @@ longer knows everything about the time of the request.
 """
 
 
+def _all_fields(struct: type[msgspec.Struct]) -> tuple[msgspec.inspect.Field, ...]:
+    info = msgspec.inspect.type_info(struct)
+    return info.fields if isinstance(info, msgspec.inspect.StructType) else ()
+
+
 def _parent(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
     return struct.__mro__[1]
 
@@ -376,7 +367,7 @@ def _parent(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
 def _fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of the fields that a Struct adds to its parent."""
     added = {*struct.__struct_fields__}.difference(getattr(_parent(struct), "__struct_fields__", ()))
-    for field in msgspec.inspect.type_info(struct).fields:
+    for field in _all_fields(struct):
         if field.name in added:
             yield f"`{field.name}`", _type(field.type), _default(field), _meaning(struct, field.name)
 
@@ -398,19 +389,11 @@ def _type(info: msgspec.inspect.Type) -> str:
         return " or ".join(_type(each) for each in info.types if not isinstance(each, msgspec.inspect.NoneType))
     if isinstance(info, msgspec.inspect.VarTupleType):
         return f"list of {_type(info.item_type)}"
-    return _TYPES.get(type(info), "text")
+    return _TYPES.get(type(info).__name__, "text")
 
 
-_TYPES: dict[type, str] = {
-    msgspec.inspect.AnyType: "text",
-    msgspec.inspect.BoolType: "true, false",
-    msgspec.inspect.DateTimeType: "time",
-    msgspec.inspect.DictType: "map",
-    msgspec.inspect.FloatType: "number",
-    msgspec.inspect.IntType: "integer",
-    msgspec.inspect.StructType: "map",
-    msgspec.inspect.TupleType: "list",
-}
+_TYPES = {"BoolType": "true, false", "DateTimeType": "time", "DictType": "map", "FloatType": "number"}
+_TYPES |= {"IntType": "integer", "StructType": "map", "TupleType": "list"}
 
 
 def failures() -> Iterator[str]:
@@ -430,17 +413,8 @@ def _constants(kind: str) -> Iterator[tuple[str, str]]:
             yield f"`{meaning.value}`", meaning.text.removeprefix(f"{kind}: ")
 
 
-PAGES: dict[str, Callable[[], Iterator[str]]] = {
-    "commands": commands,
-    "settings": settings,
-    "bounds": bounds,
-    "counters": counters,
-    "metrics": metrics,
-    "events": events,
-    "log": log,
-    "lookups": operations,
-    "errors": failures,
-}
+PAGES: dict[str, Callable[[], Iterator[str]]] = {"lookups": operations, "errors": failures}
+PAGES |= {page.__name__: page for page in (commands, settings, bounds, counters, metrics, events, log)}
 
 
 def write(folder: Path) -> None:

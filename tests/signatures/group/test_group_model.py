@@ -45,6 +45,7 @@ FOUND = {  # each has left events behind that nobody counted
     "a worker returns that has not begun with a start": [
         *((("leave", 0), 1), (RESTART, 25), (BEGIN, 0.6), (("freeze", 0), 4)),
     ],
+    "a worker leaves that others count, and that has not begun": [(BEGIN, 0), (BEGIN, 1), (("leave", 1), 0.2)],
     "the rest of the first turn comes after its replay": [(("leave", 2), 25)],
     "a refused one does not learn of a death": [(BEGIN, 4), (("fill cache",), 4), (("kill", 1), 25), (("kill", 1), 25)],
 }

@@ -290,14 +290,14 @@ def test_a_start_that_is_forgotten_has_no_owner(me, cache):
     assert me.waits
 
 
-def test_a_worker_that_leaves_states_no_start_that_it_has_not_begun_with(me, cache):
+def test_a_worker_that_leaves_has_handled_nothing_of_a_start_that_it_has_not_begun_with(me, cache):
     """If members are dead, nobody may have handled the turns before the first one that it received."""
     step(me, cache, members("b"), NOW)
     me.receive("s", 7, NOW)
     me.receive("t", 0, NOW)
     step(me, cache, members(("b", {"s": None, "t": None})), NOW)
     me.leave()
-    assert (progress(cache).keys(), cache.sent[-1]["leave"]) == ({"t"}, True)
+    assert (progress(cache), cache.sent[-1]["leave"]) == ({"s": (8, -1), "t": (0, -1)}, True)
 
 
 def test_leaving_waits_for_no_cache(me, cache):

@@ -114,8 +114,9 @@ class Membership:
     def leave(self) -> None:
         """End the membership at once, so that others need not wait for its expiry."""
         self._client.timeout = _TIMEOUT
-        for name in [one for one in self._unsettled if self._starts[one].begun and not self._founded]:
-            self._starts.pop(name)  # nobody may have handled the turns before
+        for start in map(self._starts.__getitem__, self._unsettled):
+            if start.owed is None and start.begun and not self._founded:
+                start.owed = -1  # nobody may have handled the turns before
         with suppress(DnstrailError):
             self._client.request("join", **self._fields(), leave=True)
         self._client.close()
