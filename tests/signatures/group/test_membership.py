@@ -9,6 +9,7 @@ import pytest
 
 from builders.fake_cache import FakeCache, members
 from dnstrail.errors import LookupRefused
+from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import EXPIRY, MAX_NAME, REMEMBERED, RENEWAL, Work
 from dnstrail_signatures.group.join import LONGEST, group_name
@@ -179,6 +180,15 @@ def test_what_was_left_behind_of_a_start_is_reported_until_it_is_received(me, ca
     step(me, cache, members(), NOW + 2 * REMEMBERED)
     me.step(NOW + 3 * REMEMBERED, Work)
     assert progress(cache) == {"t": (0, -1)}
+
+
+def test_the_starts_that_others_left_behind_are_bounded(me, cache):
+    """A worker remembers the latest 4,096 of those that it has not received."""
+    for reply in range(3):
+        step(me, cache, members(**{f"{reply} {number}": 7 for number in range(3000)}), NOW + reply * RENEWAL)
+    me.step(NOW + 4 * RENEWAL, Work)
+    assert len(progress(cache)) == len(me._behind) == MOST_PROBES
+    assert "2 2999" in progress(cache)
 
 
 def test_a_turn_counts_as_handled_once_the_worker_has_taken_over(me, cache):

@@ -46,9 +46,9 @@ class Takeover(NamedTuple):
     ended: int
     partial: bool = False
 
-    def shares(self, turn: int) -> list[Share]:
-        """Return the shares of a turn that this worker had before."""
-        return shares(self.start, turn, self.before)
+    def shares(self, turn: int, *, latest: bool = False) -> list[Share]:
+        """Return the shares of a turn that this worker had before, or the one that it had until now."""
+        return shares(self.start, turn, self.before[-1:] if latest else self.before)
 
     def moves(self, turn: int) -> bool:
         """Return whether actors have moved in a turn."""

@@ -202,6 +202,8 @@ class Membership:
             self._behind.clear()
         for start, last in behind.items():
             self._behind[start] = min(last, self._behind.get(start, last))
+        for start in [*self._behind][:-MOST_PROBES]:
+            del self._behind[start]
 
     def _change(
         self,

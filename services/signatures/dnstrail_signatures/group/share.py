@@ -89,6 +89,7 @@ class GroupShare:
     def forget(self, start: str) -> None:
         """Forget a start that is followed no more."""
         self.recent.forget(start)
+        self._early = {key: shares for key, shares in self._early.items() if key[0] != start}
         if self._membership is not None:
             self._membership.forget(start)
 
@@ -149,4 +150,5 @@ class GroupShare:
 def _moved(topic: str, batch: Batch, takeover: Takeover) -> MovedBatch:
     before, now = takeover.shares(batch.turn), [takeover.owners.share(batch.start, batch.turn)]
     gained = now if takeover.after is not None and batch.turn > takeover.after else []
-    return MovedBatch(topic, batch, Actors(batch.host, gained, before), Actors(batch.host, before, now))
+    latest = takeover.shares(batch.turn, latest=True)  # what was given up earlier was counted then
+    return MovedBatch(topic, batch, Actors(batch.host, gained, before), Actors(batch.host, latest, now))
