@@ -8,7 +8,7 @@ export DNSTRAIL_CORPUS
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run compiled demo test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
+.PHONY: help run compiled demo docs test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -27,6 +27,10 @@ compiled: $(VENV)/.run ## compile the image by mypyc for "make run"; it needs a 
 
 demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a finding (no root needed)
 	@$(BIN)/python -m dnstrail_cli.demo
+
+docs: $(VENV)/.docs ## write the reference, and build the site of the docs into dist/docs, without a warning
+	$(BIN)/python deploy/make_reference.py docs/reference
+	$(BIN)/sphinx-build -W --keep-going -q -j auto -d dist/.doctrees docs dist/docs
 
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
 	@deploy/setup-live.sh --tests
@@ -109,6 +113,10 @@ $(VENV)/.run: pyproject.toml deploy/setup.sh
 
 $(VENV)/.dev: pyproject.toml deploy/setup.sh
 	deploy/setup.sh $(VENV) '.[dev]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: pyproject.toml deploy/setup.sh
+	deploy/setup.sh $(VENV) '.[docs]'
 	@touch $@ $(VENV)/.run
 
 $(COMPILED)/.run: $(SOURCES)

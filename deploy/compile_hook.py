@@ -1,4 +1,4 @@
-"""The build hook that compiles the image by mypyc if DNSTRAIL_MYPYC is 1 (docs/operations.md)."""
+"""The build hook that compiles the image by mypyc if DNSTRAIL_MYPYC is 1 (docs/start/install.md)."""
 
 from __future__ import annotations
 

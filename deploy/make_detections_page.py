@@ -1,4 +1,4 @@
-"""Write docs/detections.md from the built-in signatures: their metadata, their settings, and their docstrings.
+"""Write docs/reference/detections.md from the built-in signatures: metadata, settings, and docstrings.
 
 Usage: make_detections_page.py PATH
 """
@@ -18,13 +18,13 @@ from dnstrail_signatures.loading.signature_settings import is_on
 
 _HEAD = """# Detections
 
-The built-in [signatures](signatures.md), one file each in `services/signatures/dnstrail_signatures/builtin/`.
+The built-in [signatures](../use/signatures.md), one file each in `services/signatures/dnstrail_signatures/builtin/`.
 A signature that is off runs only where a user names it: `dnstrail signatures --select EVENT`, or `--events EVENT` of
 the all-in-one run. Severity is tracee's: 0 (information) to 3 (high).
 
 A *program* is an executable of a host or container: all its processes together. Without a process, as in a capture
-file, it is the address of the client. In a [group](signatures.md#groups) of workers, each of them counts the processes
-that it owns: those of one program on a host can have several owners.
+file, it is the address of the client. In a [group](../use/signatures.md#share-the-work) of workers, each of them counts
+the processes that it owns: those of one program on a host can have several owners.
 
 dnstrail sends no query of its own: a detection knows only captured traffic.
 

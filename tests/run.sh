@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run all tests in five parts at once: most of the time they wait. The parts print one after the other. The part with
-# captures from the kernel goes first, since its events come in real time.
+# Run all tests in five parts at once: most of the time they wait. The parts print one after the other, each with its
+# five slowest steps. The part with captures from the kernel goes first, since its events come in real time.
 # A part that hangs is ended after two hours.
 # The tests of tests/long are left to `make test-long`. With arguments run only pytest with them: tests/run.sh PYTHON [ARGUMENT...].
 set -u
@@ -12,6 +12,7 @@ services="tests/probe tests/cache tests/signatures"
 commands="tests/cli $(echo tests/test_*.py)"
 workers=$(grep -L 'network\|ebpf\|live_or_skip' tests/pipeline/test_*.py) # without a capture from the kernel
 most='--kill-after=60 7200'
+slowest='--durations=5 --durations-min=1'
 logs=$(mktemp -d)
 jobs=
 
@@ -20,7 +21,7 @@ jobs=
 beside() {
     part=$1
     shift
-    nice -n 5 timeout $most "$python" -m pytest "$@" >"$logs/$part" 2>&1 &
+    nice -n 5 timeout $most "$python" -m pytest $slowest "$@" >"$logs/$part" 2>&1 &
     jobs="$jobs $!"
 }
 # shellcheck disable=SC2086 # lists of paths and of processes
@@ -33,7 +34,7 @@ beside() {
 }
 
 # shellcheck disable=SC2046,SC2086 # a list of options
-timeout --foreground $most "$python" -m pytest tests $(printf -- '--ignore=%s ' tests/long $workers $commands $modules $services)
+timeout --foreground $most "$python" -m pytest tests $slowest $(printf -- '--ignore=%s ' tests/long $workers $commands $modules $services)
 failed=$?
 for job in $jobs; do
     wait "$job" || failed=1

@@ -72,8 +72,8 @@ def test_the_signatures_are_reloaded_by_their_signal():
 
 def test_the_pages_show_the_log_with_the_findings():
     """The commands of the pages for containers and pods show the log of the worker that prints findings."""
-    docs = COMPOSE.parent / "docs"
-    assert re.findall(r"docker compose logs --follow (\w+)", (docs / "operations.md").read_text()) == ["findings"]
+    docs = COMPOSE.parent / "docs/use"
+    assert re.findall(r"docker compose logs --follow (\w+)", (docs / "containers.md").read_text()) == ["findings"]
     assert re.findall(r"logs daemonset/dnstrail --container (\w+)", (docs / "kubernetes.md").read_text()) == [
         "findings"
     ]
@@ -251,7 +251,7 @@ def test_a_drop_in_for_other_hosts_starts_its_worker(drop_in):
 
 def test_the_compose_file_for_several_hosts_adds_to_the_other_one():
     """Each worker has its folder of keys, a network to other hosts and all options of the compose file; ports match."""
-    page = (COMPOSE.parent / "docs/hosts.md").read_text()
+    page = (COMPOSE.parent / "docs/use/hosts.md").read_text()
     for worker, added in yaml.safe_load((COMPOSE.parent / "deploy/hosts.yml").read_text())["services"].items():
         base = workers_of_compose()[worker]
         main_command.get_command(None, worker).make_context(worker, added["command"][1:])

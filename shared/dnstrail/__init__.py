@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dnstrail.events import Event
     from dnstrail.signature import EventSelector, Finding, Signature, SignatureMetadata
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Connection",
     "DataNotFound",

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 DNS_PORTS = frozenset({53})
-MAX_PORTS = 64
+MAX_PORTS = 64  #: DNS ports -> exit code 2
 SERVER_NAMES = "sni"
 EVIDENCE_SNI = f"--evidence {SERVER_NAMES}"
 _LARGEST_PORT = 65535

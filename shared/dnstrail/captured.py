@@ -11,6 +11,7 @@ GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo(
 ASKER_SEEN = "asker_seen"  # an argument of a net_packet_dns: true if it was also captured nearer to its asker
 
 # The last time stamp (ns), in the year 2107: every stamp of a pcap file fits, and each life ends before 2^62.
+#: time stamp in ns: the year 2107 -> it is skipped in a file (`bad_timestamp`), and clamped on the bus (`stamp_ahead`)
 LAST_TIME = (1 << 62) - (1 << 58)
 
 CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow

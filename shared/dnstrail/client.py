@@ -112,7 +112,7 @@ class LookupClient:
         self._requester: Requester | None = None
 
     def request(self, op: str, **fields: object) -> dict[str, Any]:
-        """Return the whole reply to one operation (docs/lookups.md).
+        """Return the whole reply to one operation (docs/use/lookups.md).
 
         Raises:
             DataNotFound: the cache has no data under the key.
@@ -255,8 +255,8 @@ class DnsDataSource(DnsIdentity):
         """Look up a name or an address. The name of `connection`, if it is open to this address, comes first.
 
         Returns:
-            `{"ip_addresses": list[str], "dns_queries": list[str], "dns_root": str}` (docs/lookups.md). Its attribute
-            `history` is False if the cache no longer knows everything about the time of the lookup.
+            `ip_addresses` and `dns_queries`, lists of strings, and `dns_root`, a string (docs/use/lookups.md).
+            Its attribute `history` is False if the cache no longer knows everything about the time of the lookup.
 
         Raises:
             DataNotFound: nothing live touches the key; it has the same attribute.

@@ -59,7 +59,7 @@ class DataSourceMissing(DataSourceError):
         self.id = id_
         super().__init__(
             f"data source {namespace}/{id_} is not registered: this run has no cache; "
-            "leave out --no-cache and --dnscache none"
+            "leave out --cache none and --dnscache none"
         )
 
 
@@ -68,7 +68,7 @@ class DataNotFound(DataSourceError):
 
     `complete` is False if the cache had not seen all that it was to wait for, and `history` is False if it no longer
     knows everything about the time of the lookup. `asked` is the last question for the key that brought no data, {} if
-    none is known (docs/lookups.md).
+    none is known.
     """
 
     def __init__(

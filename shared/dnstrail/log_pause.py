@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-EVERY = 10.0  # seconds between two lines of the log on one matter
+#: seconds between two lines of the log on refused clients, messages or probes, or on losses -> the count of the next
+#: line contains the others
+EVERY = 10.0
 
 
 class LogPause:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dnstrail.errors import SettingsError
 
+#: bytes of a settings file, or of a signature file; neither may be a pipe or a device -> it is refused
 MOST_BYTES = 16 << 20
 
 

@@ -1,4 +1,4 @@
-"""The settings of the cache: the options of `--dnscache`, tracee's and ours (docs/operations.md)."""
+"""The settings of the cache: the options of `--dnscache`, tracee's and ours (docs/use/operate.md)."""
 
 from __future__ import annotations
 

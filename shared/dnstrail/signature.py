@@ -103,8 +103,9 @@ class Signature:
     """The base class of all signatures. Set `metadata` and `selected_events`, and override what is needed.
 
     A signature with settings sets `settings` to their defaults: a msgspec Struct that is frozen. Before `init`, the
-    worker gives the instance the settings that the settings file states under its id (docs/settings.md). If they have
-    a field `enabled` that is False, the signature runs only where a user names it or the file enables it.
+    worker gives the instance the settings that the settings file states under its event name
+    (docs/reference/settings.md). If they have a field `enabled` that is False, the signature runs only where a user
+    names it or the file enables it.
 
     A method may raise: the worker counts and logs the error, and goes on with the next event. `fault` states why the
     signature runs otherwise than its settings state, for instance with an earlier list: the worker is not ready then.

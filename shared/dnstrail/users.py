@@ -16,6 +16,8 @@ from dnstrail.errors import SettingsError
 
 SERVICE_USER = "dnstrail"  # the system user of the cache, and the group whose members may use the sockets
 UNIT_USERS = (SERVICE_USER, "dnstrail-probe", "dnstrail-signatures", "dnstrail-findings")  # of units and containers
+_SUDO_UID = "SUDO_UID"  #: variable: user for the unprivileged workers, with `SUDO_GID`; sudo sets them
+_SUDO_GID = "SUDO_GID"
 _NO_ID = (1 << 32) - 1  # stands for "no change": setuid(2)
 UNUSED_IDS = range(60_706, 61_184)  # systemd, distributions and container managers assign none of them
 
@@ -29,7 +31,7 @@ class User(NamedTuple):
 
 def caller_of_sudo() -> User | None:
     """Return the user who called sudo, or None."""
-    user = parse_user(os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", ""))
+    user = parse_user(os.environ.get(_SUDO_UID, ""), os.environ.get(_SUDO_GID, ""))
     return user if user and user.uid else None
 
 

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cli.lookups.options."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Tests of dnstrail.process.log."""
+
 from __future__ import annotations
 
 import json

@@ -90,7 +90,7 @@ def test_commands_lead_on() -> None:
     Explainer(None).explain(found)
     assert found.explained["trail"] is None
     assert found.explained["next"] == [
-        "dnstrail trail 198.51.100.66 --at 2026-11-01T12:00:05.012345Z --process 4711",
+        "dnstrail trail 198.51.100.66 --at 2026-11-01T12:00:05.012345Z --connection process=4711",
         "dnstrail get shop.example --at 2026-11-01T12:00:05.012345Z",
     ]
 

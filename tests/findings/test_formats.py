@@ -1,4 +1,7 @@
-"""Each format has the fields of its published schema, whatever names a finding contains."""
+"""Each format has the fields of its published schema, whatever names a finding contains.
+
+Tests of dnstrail_findings.cause.
+"""
 
 from __future__ import annotations
 

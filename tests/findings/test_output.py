@@ -1,4 +1,7 @@
-"""An output never delays the worker, and counts what it loses."""
+"""An output never delays the worker, and counts what it loses.
+
+Tests of dnstrail_findings.backlog.
+"""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_a_killed_sink_delivers_its_spool_after_a_restart() -> None:
     ids = [f"f{number}" for number in range(40)]
     with run_dir() as folder, anybodys_folder() as place, serving(OK) as server:
         spool = place / "spool"
-        options = ("--no-cache", "--run-dir", folder, "--to")
+        options = ("--cache", "none", "--run-dir", folder, "--to")
         away = f"webhook:http://127.0.0.1:1/,format=ocsf,spool={spool}"
         with started("findings", *options, away) as process:
             push_to_process(folder, *ids)
@@ -206,7 +206,7 @@ def test_a_process_writes_to_several_outputs() -> None:
     with run_dir() as folder, anybodys_folder() as place:
         file = place / "findings.jsonl"
         outputs = ("--to", f"file:{file}", "--to", "stdout,format=text")
-        with started("findings", "--no-cache", "--run-dir", folder, *outputs) as process:
+        with started("findings", "--cache", "none", "--run-dir", folder, *outputs) as process:
             push_to_process(folder, "a", "b")
             wait_until(lambda: text_of(file).count("\n") == 2, "both findings")
             process.send_signal(signal.SIGTERM)
@@ -227,7 +227,7 @@ def test_a_wrong_output_ends_the_command() -> None:
 
 def test_the_reader_of_stdout_ends_the_worker() -> None:
     """If stdout is the only output, and its reader has gone, the worker ends with 0."""
-    with run_dir() as folder, started("findings", "--no-cache", "--run-dir", folder) as process:
+    with run_dir() as folder, started("findings", "--cache", "none", "--run-dir", folder) as process:
         process.stdout.close()
         push_to_process(folder, "a")
         assert process.wait(BOUND) == 0

@@ -283,7 +283,7 @@ def pipeline(
         workers = {}
         for name, arguments in commands.items():
             common = ["--run-dir", folder, "--user", f"{SERVICE}:{GROUP}", "--metrics", str(ports[name])]
-            run = started(name, *arguments, *common, "--log-level", "error", DNSTRAIL_KEYS=str(keys[0]))
+            run = started(name, *arguments, *common, DNSTRAIL_LOG_LEVEL="error", DNSTRAIL_KEYS=str(keys[0]))
             workers[name] = stack.enter_context(run)
         with asker(lookups_address(folder)) as client:
             wait_until(lambda: client.ask("health")["data"]["turns"], "the pipeline")

@@ -101,7 +101,7 @@ def test_workers_of_two_hosts_find_each_other(two: Hosts, read: Callable[[], dic
             word.replace("/dnstrail-probe/", "/no-probe/") for word in commands["cache"]
         ]  # it is remote
         sink = f"ipc://{folder}/run/dnstrail-findings/findings.sock"
-        log = start(two.client, "findings", ["findings", "--no-cache", "--receive", sink], "--user", USER)
+        log = start(two.client, "findings", ["findings", "--cache", "none", "--receive", sink], "--user", USER)
         start(two.client, "cache", commands["cache"], "--user", USER)
         start(two.client, "signatures", commands["signatures"], "--user", USER)
         start(two.server, "probe", commands["probe"], "--subscribers", "2")

@@ -109,7 +109,7 @@ def asked(network: Hosts, folder: Path, watched: Path, *refuses: str) -> Asked:
     return json.loads(done.stdout), json.loads((folder / "r.json").read_text()), seen
 
 
-OPEN = {"passed tcp", "passed udp", "passed connected", "plain"}  # the limits: see docs/run.md
+OPEN = {"passed tcp", "passed udp", "passed connected", "plain"}  # the limits: see docs/use/enforce.md
 
 
 def test_services_are_hidden(outcome):

@@ -59,7 +59,7 @@ def test_a_watch_list_that_cannot_be_used_ends_the_run(
     ("options", "reason"),
     [
         (("--config", "f.toml"), "/nowhere/known: user .* cannot write in /nowhere"),
-        (("--dnscache", "none", "--events", "WATCHED_NAME"), "leave out --no-cache and --dnscache none"),
+        (("--dnscache", "none", "--events", "WATCHED_NAME"), "leave out --cache none and --dnscache none"),
         (("--signatures", "bad.py"), r"signature BAD \(X-1\) does not start: ValueError: on purpose"),
     ],
     ids=["a file that cannot be kept", "no cache", "a file of signatures"],

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_probe.ebpf.open_sockets."""
+
 from __future__ import annotations
 
 import os

@@ -170,11 +170,15 @@ def test_an_open_connection_keeps_its_name(network):
             assert [first(**one) for one in described] == [gone, gone]
             looked_up = [client.ask("get", key=SERVER, **one)["data"] for one in described]
             assert [(one["dns_root"], one["state"]) for one in looked_up] == [(gone, "expired")] * 2
-            listed = dnstrail("connections", "--json", "--process", str(process.pid), "--run-dir", run.folder)
+            listed = dnstrail(
+                "connections", "--json", "--connection", f"process={process.pid}", "--run-dir", run.folder
+            )
             [shown] = map(json.loads, listed.stdout.splitlines())
             assert (shown["name"], shown["client_port"], shown["state"]) == (gone, port, "expired")
             assert shown["connected"]
             assert shown["age"] > 3 * (0.5 + 0.5)
             process.kill()
         wait_until(lambda: not any(first(**one) for one in described), "the end of the process")
-        assert dnstrail("connections", "--process", str(process.pid), "--run-dir", run.folder).returncode == 1
+        assert (
+            dnstrail("connections", "--connection", f"process={process.pid}", "--run-dir", run.folder).returncode == 1
+        )

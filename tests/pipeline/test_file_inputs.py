@@ -1,4 +1,7 @@
-"""Whatever is in the place of a file that a worker reads at its start: it is refused, and holds nobody."""
+"""Whatever is in the place of a file that a worker reads at its start: it is refused, and holds nobody.
+
+Tests of dnstrail.regular_file.
+"""
 
 from __future__ import annotations
 

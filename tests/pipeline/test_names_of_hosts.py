@@ -54,21 +54,21 @@ def lines(central: str, *arguments: str, code: int = 0) -> list[str]:
 
 
 def test_a_central_cache_names_the_hosts_and_answers_for_one(central):
-    """`trail`, `get` and `connections` name the hosts by their keys; --host limits each of them."""
+    """`trail`, `get` and `connections` name the hosts by their keys; --connection host=NAME limits each of them."""
     [trail] = map(json.loads, lines(central, "trail", "--json", ADDRESS))
     assert {one["dns_root"]: [asker["host"] for asker in one["asked"]] for one in trail["trails"]} == {
         "honest.example": [HONEST],
         "hostile.example": [HOSTILE],
     }
     assert any(" on hostile, " in line for line in lines(central, "trail", ADDRESS))
-    drawn = lines(central, "trail", "--host", HONEST, "--process", "70", ADDRESS)
+    drawn = lines(central, "trail", "--connection", f"host={HONEST},process=70", ADDRESS)
     assert not any(HOSTILE in line for line in drawn)
     for host in (HONEST, HOSTILE):
-        [found] = map(json.loads, lines(central, "get", "--json", "--host", host, ADDRESS))
+        [found] = map(json.loads, lines(central, "get", "--json", "--connection", f"host={host}", ADDRESS))
         assert (found["dns_queries"], found["hosts"]) == ([f"{host}.example"], [host])
-        [one] = map(json.loads, lines(central, "connections", "--json", "--host", host))
+        [one] = map(json.loads, lines(central, "connections", "--json", "--connection", f"host={host}"))
         assert (one["host"], one["name"]) == (host, f"{host}.example")
     assert f"{'hosts':<11}{HONEST}" in lines(central, "get", "honest.example")
     assert lines(central, "connections")[0].split()[-1] == "host"
-    lines(central, "get", "--host", HONEST, "hostile.example", code=NOT_FOUND)
-    lines(central, "connections", "--host", "nobody", code=NOT_FOUND)
+    lines(central, "get", "--connection", f"host={HONEST}", "hostile.example", code=NOT_FOUND)
+    lines(central, "connections", "--connection", "host=nobody", code=NOT_FOUND)

@@ -1,3 +1,5 @@
+"""Tests of dnstrail.kernel.bpf."""
+
 from __future__ import annotations
 
 import json

@@ -15,7 +15,7 @@ from live.processes import wait_until
 from live.systemd_host import ROOT, SystemdHost, systemd_host
 
 WORKERS = ("cache", "findings", "signatures", "probe")
-ENABLED = re.search(r"systemctl enable --now (.*)", (ROOT / "docs/operations.md").read_text())[1].split()
+ENABLED = re.search(r"systemctl enable --now (.*)", (ROOT / "docs/use/services.md").read_text())[1].split()
 DNSMASQ = "--keep-in-foreground --no-resolv --no-hosts --conf-file=/dev/null --pid-file= --bind-interfaces"
 EDITS = 256  # the first systemd with `systemctl edit --stdin`
 WATCHDOG = "[Service]\nWatchdogSec=3\n"  # seconds; the unit has 30
@@ -65,7 +65,7 @@ def is_found(host: SystemdHost) -> bool:
 def findings(host: SystemdHost) -> list[dict]:
     """Let a process resolve a watched name, and return the findings about watched names that the journal has by now."""
     host.run("systemd-run", "--quiet", "--collect", "dig", "+tries=1", "+time=1", "@127.0.0.1", "relay.c2.example")
-    show = re.search(r"(journalctl .*--unit dnstrail-findings.*)", (ROOT / "docs/operations.md").read_text())[1]
+    show = re.search(r"(journalctl .*--unit dnstrail-findings.*)", (ROOT / "docs/use/services.md").read_text())[1]
     lines = host.run(*show.replace("--follow", "").split()).stdout.splitlines()
     found = [json.loads(line) for line in lines if line.startswith("{") and "findingId" in line]
     return [finding for finding in found if finding["eventName"] == "WATCHED_NAME"]
@@ -126,7 +126,7 @@ def test_a_hung_worker_is_replaced(host, worker):
 
 def test_the_units_of_several_hosts_find_each_other_with_keys(host):
     """The commands of the page make keys and drop-ins; with these keys the signatures follow probe and cache by tcp."""
-    make, allow, restart = blocks("docs/hosts.md")
+    make, allow, restart = blocks("docs/use/hosts.md")
     done = host.run("sh", "-ec", f"cd /opt/source\n{make}")
     assert done.returncode == 0, done.stderr
     keys = dict(zip(("probe", "cache", "signatures"), done.stdout.split(), strict=True))

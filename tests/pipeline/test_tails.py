@@ -106,7 +106,7 @@ def listeners(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Run a cache, and two signature workers that count."""
     signature = folder.parent / "counting.py"  # a run-dir contains sockets alone
     signature.write_text(SIGNATURE)
-    counting = ["--signatures", signature, "--select", "COUNTED", "--no-cache", "--metrics", "0"]
+    counting = ["--signatures", signature, "--select", "COUNTED", "--cache", "none", "--metrics", "0"]
     with (
         started("cache", "--run-dir", folder, "--dnscache", "unmatched=accept") as cache,
         started("signatures", "--run-dir", folder, *counting) as one,

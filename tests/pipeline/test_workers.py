@@ -19,7 +19,7 @@ from dnstrail.errors import DataNotFound, Unavailable
 from live.processes import PATIENCE, alive, children_of, command_line, dnstrail, run_dir, started, wait_until
 from live.workers import probe, response, seen
 
-LOOKUPS_PAGE = Path(__file__).parents[2] / "docs/lookups.md"
+LOOKUPS_PAGE = Path(__file__).parents[2] / "docs/use/lookups.md"
 SIGNATURE = """
 from dnstrail.errors import DataNotFound
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
@@ -72,7 +72,7 @@ def test_separate_workers_start_in_any_order_and_work_together():
 
 
 def test_ten_lines_of_any_client_get_an_answer():
-    """The client in docs/lookups.md, pyzmq and msgpack alone, is answered by a running cache."""
+    """The client in docs/use/lookups.md, pyzmq and msgpack alone, is answered by a running cache."""
     code = re.search(r"<!-- test: client -->\n```python\n(.*?)```", LOOKUPS_PAGE.read_text(), re.DOTALL).group(1)
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     with (

@@ -1,4 +1,7 @@
-"""`dnstrail probe --check` on real hosts, with and without privileges."""
+"""`dnstrail probe --check` on real hosts, with and without privileges.
+
+Tests of dnstrail.kernel.capabilities, dnstrail_probe.check_report.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every source keeps the contract that `Source` states."""
+"""Every source keeps the contract that `Source` states.
+
+Tests of dnstrail_probe.sources.demo.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The launcher alone, without a pipeline, in a process of its own."""
+"""The launcher alone, without a pipeline, in a process of its own.
+
+Tests of dnstrail_run.command_process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The collector of `dnstrail run`: what the events of processes add up to."""
+"""The collector of `dnstrail run`: what the events of processes add up to.
+
+Tests of dnstrail_run.connections.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The signature worker over real sockets: events in, findings out, losses to the cache."""
+"""The signature worker over real sockets: events in, findings out, losses to the cache.
+
+Tests of dnstrail_signatures.assembly.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of the cache (docs/metrics.md)."""
+"""The metrics of the cache (docs/reference/metrics.md)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dnstrail_cache.losses.hops import SKIPPED
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import SILENT, STATUSES, WAITING
 
+#: resolvers with times of their own -> the times of the resolver with the fewest responses count as `other`
 MOST_RESOLVERS = 16
 OTHER = "other"
 _RCODES = {0: "NOERROR", 2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}  # RFC 1035, section 4.1.1

@@ -40,7 +40,7 @@ from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import Snapshots, begin_live
 
 PUBLISHED = "conflicts_published"  # the counter that numbers the batches, so that a subscriber detects a loss
-PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
+PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is false: `incomplete`
 _POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
 _GATHER = 0.01  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it

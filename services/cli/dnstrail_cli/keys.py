@@ -1,4 +1,4 @@
-"""`dnstrail keys`: the keys with which workers of several hosts know each other (docs/hosts.md)."""
+"""`dnstrail keys`: the keys with which workers of several hosts know each other (docs/use/hosts.md)."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from dnstrail.process.command import (
     run_command,
     run_dir_option,
     user_option,
+    worker_cache_option,
 )
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
@@ -47,12 +48,7 @@ _TIMEOUT = 0.5  # seconds for a lookup
     callback=check_local_address,
     help="Address to bind for findings (default: findings.sock in the run-dir).",
 )
-@click.option(
-    "--cache",
-    callback=check_local_address,
-    help="Address of the cache that explains findings (default: lookups.sock in the run-dir).",
-)
-@click.option("--no-cache", is_flag=True, help="Write findings without trails.")
+@worker_cache_option(check_local_address, "write findings without trails")
 @metrics_option
 @user_option
 @run_dir_option

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-MOST_LINES = 10_000
-MOST_BYTES = 16 << 20
+MOST_LINES = 10_000  #: findings that wait in the queue of an output -> the finding is lost: `queue_full`
+MOST_BYTES = 16 << 20  #: bytes in the queue of an output -> the finding is lost: `queue_full`
 
 
 class Backlog(Protocol):

@@ -16,9 +16,11 @@ from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
 from dnstrail_findings.cause import Cause, escaped
 from dnstrail_findings.finding import Mark, ReceivedFinding, timestamp
 
-MOST_PATHS = 4  # of one finding
-REST = 10.0  # seconds without a lookup after one that no cache answered
-SLOW = 0.05  # seconds; after a slower lookup there is none for as long as it took
+MOST_PATHS = 4  #: paths of a trail in a finding -> the likeliest are kept
+REST = 10.0  #: seconds without a lookup after one that no cache answered -> findings have no trail: `unexplained`
+#: seconds for the lookup of a finding -> after a slower one findings have no trail for as long as it took:
+#: `unexplained`
+SLOW = 0.05
 PATIENCE = 0.5  # seconds for a cache that is behind the event
 
 
@@ -135,7 +137,7 @@ def _next(finding: ReceivedFinding, key: str) -> list[str]:
     """Return commands that show more about a finding."""
     shape, question = finding.shape, finding.cause.question
     at = f"--at {timestamp(shape.timestamp)}"
-    process = f" --process {shape.process_id}" if shape.process_id else ""
+    process = f" --connection process={shape.process_id}" if shape.process_id else ""
     commands = [f"dnstrail trail {shlex.quote(key)} {at}{process}"] if key else []
     if question and question.name and escaped(question.name) != key:
         commands.append(f"dnstrail get {shlex.quote(escaped(question.name))} {at}")

@@ -13,7 +13,8 @@ from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import unpack
 from dnstrail_findings.cause import Cause, values_of
 
-LONG = 256 << 10  # bytes of a finding; in a longer one the records of the DNS message are left out
+#: bytes of a finding with all records of its DNS message -> the records are left out
+LONG = 256 << 10
 _TRIGGER = "triggeredBy"
 _NO_RECORDS: dict[str, list[Any]] = {"answers": [], "authorities": [], "additionals": []}
 _MOST = (1 << 63) - 1  # ns since the epoch: the year 2262

@@ -1,4 +1,4 @@
-"""The metrics of the worker of findings (docs/metrics.md)."""
+"""The metrics of the worker of findings (docs/reference/metrics.md)."""
 
 from __future__ import annotations
 

@@ -13,9 +13,12 @@ from dnstrail_findings.backlog import Backlog, LineQueue, MemoryBacklog
 from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.writer import EndedError, RefusedError, Writer
 
-FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds without a try after a failure, doubling from the first to the second
-MAX_LINE = 1 << 20  # bytes
-PATIENCE = 6.0  # seconds for which a stopped output still writes; a writer needs less for one batch
+FIRST_REST = 1.0  # seconds without a try after a failure, doubling up to the longest
+#: seconds of rest after a failed attempt -> it grows no further
+LONGEST_REST = 60.0
+MAX_LINE = 1 << 20  #: bytes of a line of an output -> the finding is lost: `too_long`
+#: seconds to write what waits when the worker ends -> the finding is lost: `unsent`
+PATIENCE = 6.0  # a writer needs less for one batch
 LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
 Encode = Callable[[ReceivedFinding], bytes]
 

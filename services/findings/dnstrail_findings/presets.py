@@ -1,4 +1,4 @@
-"""The presets of a webhook: how each kind of receiver takes findings, and what its answer means (docs/outputs.md)."""
+"""The presets of a webhook: how each receiver takes findings, and what its answer means (docs/use/outputs.md)."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from dnstrail.regular_file import read_regular
 _WHOLE, _NEW = ".lines", ".tmp"  # the ends of the names of files
 _NAME = re.compile(r"(\d{16})-(\d{1,6})\.lines", re.ASCII)
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW
-MOST_FILES = 16_384
-MOST_BATCH = 4 << 20  # bytes of a file: a webhook is sent less at once
+MOST_FILES = 16_384  #: files of a spool -> the oldest batch is removed: `spool_full`
+#: bytes of one file of a spool -> it is not read: `spool_lost`
+MOST_BATCH = 4 << 20  # a webhook is sent less at once
 
 
 class _Batch(NamedTuple):

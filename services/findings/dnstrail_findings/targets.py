@@ -40,7 +40,7 @@ FORMATS: dict[str, Encode] = {
     "ocsf": ocsf.encode,
     "text": text.encode,
 }
-MOST_OUTPUTS = 16
+MOST_OUTPUTS = 16  #: outputs -> `dnstrail findings` does not start
 MIB = 1 << 20
 SIZE = 64  # MiB of a file, and of a spool
 FILES = 5

@@ -18,9 +18,10 @@ from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.finding import read_finding
 from dnstrail_findings.output import PATIENCE, Output
 
-MOST = 65_536
+MOST = 65_536  #: ids of findings that are known -> the oldest is forgotten: its second report is written
 _POLL = 0.1  # seconds between two checks of the stop signal
-LAST = 1.0  # seconds after the stop signal for findings that are on their way, at most
+#: seconds for which `dnstrail findings` waits after its stop for findings on their way -> later ones are lost
+LAST = 1.0
 _AT_ONCE = 4000  # messages between two checks: as many as wait at the bus
 
 

@@ -15,7 +15,9 @@ from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.source import PROBE
 
-MOST_EVENTS, MOST_BYTES = 250, 128 << 10  # of one batch, which a subscriber decodes in one step
+MOST_EVENTS = 250  # of one batch, which a subscriber decodes in one step
+#: bytes of one batch -> a further batch begins; an event that is larger by itself is lost: `event_refused`
+MOST_BYTES = 128 << 10
 _MOST_OF_EVENTS = MOST_BYTES - (16 << 10)  # the rest is for the counts of the batch, and for one more process
 MOST_ON_WAY = 2400  # messages: 800 in the queue of a subscriber, and fewer in the buffers of the kernel and the relay
 Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far

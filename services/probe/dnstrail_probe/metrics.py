@@ -1,4 +1,4 @@
-"""The metrics of the probe (docs/metrics.md)."""
+"""The metrics of the probe (docs/reference/metrics.md)."""
 
 from __future__ import annotations
 

@@ -6,8 +6,10 @@ from dnstrail.bus import Server
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.replays import AT_ONCE, Messages, Replay, decode_request, encode_replay
 
-KEPT = 90.0  # seconds: a cache saves its state every minute
-MOST_BYTES = 64 << 20
+#: seconds for which a live probe keeps its turns for workers that restart -> an older turn is dropped, and counts as
+#: lost if a worker misses it
+KEPT = 90.0  # a cache saves its state every minute
+MOST_BYTES = 64 << 20  #: bytes of the turns that a live probe keeps -> the oldest is dropped: `replay_evicted`
 MOST_OF_TURN = 8 << 20  # bytes of one turn: its reply fits in a message
 _REQUESTS_AT_ONCE = 16
 _OVERHEAD = 512  # bytes that a message costs besides its body

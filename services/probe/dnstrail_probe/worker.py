@@ -27,7 +27,9 @@ _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between two counts of the subscribers
 _AGAIN = 0.1  # seconds before the last turn is offered again
 _REST = 0.005  # seconds before a message that the bus refused is offered again
-LINGER = 2.0  # seconds for which a probe that ends waits at most for its subscribers
+#: seconds for which an ending probe waits for its subscribers -> it ends without them, and logs `not_handed_over`; a
+#: file waits unless it is stopped
+LINGER = 2.0
 
 
 def run(

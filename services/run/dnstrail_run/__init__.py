@@ -1,1 +1,1 @@
-"""`dnstrail run`: run a command, and report which names and addresses it reached (docs/run.md)."""
+"""`dnstrail run`: run a command, and report which names and addresses it reached (docs/use/run.md)."""

@@ -9,8 +9,10 @@ import click
 
 from dnstrail.capture_options import capture_options
 from dnstrail.process.command import examples, run_command
+from dnstrail.process.retired import retired_option
 
 _REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
+_DOMAINS = "domains:"  # before the file of --allow-learn
 _AFTERWARDS = ("refuse", "allow")
 _EXAMPLES = examples(
     "sudo dnstrail run -- pip install requests",
@@ -37,14 +39,12 @@ _EXAMPLES = examples(
     "--allow-new-privileges", is_flag=True, help="With --enforce: set-id programs get their rights, as sudo does."
 )
 @click.option(
-    "--allow-learn", "learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file."
+    "--allow-learn",
+    "learn",
+    metavar="[domains:]FILE",
+    help="Write the list of what was reached to this file; domains: as *.example.com for each registered domain.",
 )
-@click.option(
-    "--allow-learn-domains",
-    "learn_domains",
-    is_flag=True,
-    help="With --allow-learn: all names below each registered domain, as *.example.com.",
-)
+@retired_option("--allow-learn-domains", "--allow-learn domains:FILE", "learn_domains", is_flag=True)
 @click.option(
     "--fail-on",
     multiple=True,
@@ -74,7 +74,16 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     from dnstrail_run.session import run_session
     from dnstrail_run.settings import Settings
 
-    ctx.exit(run_session(Settings(**given)))
+    learn, domains = learned_file(given.pop("learn"))
+    domains = given.pop("learn_domains") or domains
+    ctx.exit(run_session(Settings(**given, learn=learn, learn_domains=domains)))
+
+
+def learned_file(value: str | None) -> tuple[Path | None, bool]:
+    """Return the file that `--allow-learn` names, and whether it gets whole domains in place of their names."""
+    if value is None:
+        return None, False
+    return Path(value.removeprefix(_DOMAINS)), value.startswith(_DOMAINS)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The allow list: the names, addresses and ports that a command may reach (docs/run.md).
+"""The allow list: the names, addresses and ports that a command may reach (docs/use/run.md).
 
 One entry on each line; `#` begins a comment. An entry is a name (`github.com`), all names below one (`*.debian.org`),
 or an address or network (`192.0.2.0/24`), and may end with ports (`github.com:22,443`, `[2001:db8::1]:443`). An entry
@@ -17,7 +17,7 @@ import msgspec
 from dnstrail.dns.names import name_text
 from dnstrail.errors import SettingsError
 
-MOST_ENTRIES = 10_000
+MOST_ENTRIES = 10_000  #: entries of an allow list -> exit code 2
 _PORTED = re.compile(r"(?P<subject>\[[^\]]*\](?:/\d+)?|[^:\[\]]*):(?P<ports>[\d,]+)")
 _BRACKETED = re.compile(r"^\[([^\[\]]*)\](/\d+)?$")
 NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # in the form of lookups; a name with other bytes is no entry

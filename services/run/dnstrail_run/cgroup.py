@@ -12,7 +12,7 @@ from dnstrail.kernel.cgroups import cgroups, find_cgroup2
 
 _PREFIX = "dnstrail-run-"  # of the name, before the process that made the cgroup
 _PROCESSES = "cgroup.procs"
-MOST_NAMED = 8  # processes
+MOST_NAMED = 8  #: processes that outlive a command, named in its report -> the others are counted
 
 
 class CommandCgroup:

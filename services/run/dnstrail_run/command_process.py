@@ -27,7 +27,8 @@ _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # system calls
 _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 _SCOPES = 6  # the version of Landlock that has scopes: Linux 6.12
 _ABSTRACT_UNIX_SOCKET = 1  # LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
-NOT_STARTED, NOT_FOUND = 126, 127  # exit codes as of a shell
+NOT_STARTED = 126  #: exit: the command of `dnstrail run` cannot be run, as of a shell
+NOT_FOUND = 127  #: exit: the command of `dnstrail run` was not found
 _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # signals that the interpreter ignores
 _OF_SUDO = ("SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND")
 

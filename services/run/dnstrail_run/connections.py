@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_run.report import UNKNOWN, Program, ReachedAddress
 
-OTHERS = 8  # further names of one address
+OTHERS = 8  #: further names of one address in the report -> they are left out
 AT_ONCE = 64  # connections in one lookup
 CONNECTED = "connected"
 

@@ -20,7 +20,7 @@ from dnstrail_run.launcher import OF_TERMINAL, PASSED
 
 _TRIES = 3  # to put a file at its path
 _PERMISSIONS = 0o666  # of a new file, without those that the umask takes away
-MOST_BYTES = 4 << 20  # of an allow list
+MOST_BYTES = 4 << 20  #: bytes of an allow list -> exit code 2
 
 
 @contextmanager

@@ -29,8 +29,12 @@ from dnstrail_run.report import StartedContainer
 
 _PATIENCE = 1.0  # seconds for all files: one may lie on a file system that hangs
 _CAPABILITIES = "security.capability"  # the extended attribute: capabilities(7)
-MOST = 64  # containers
-MOST_OF_ONE = 1_000  # names, connections, servers and sockets of one container, each
+#: containers that started meanwhile, in the same report -> their events are counted and left out; with
+#: `--follow-containers` the capture is incomplete
+MOST = 64
+#: names, connections, servers and waiting sockets of one such container, each -> they are left out; with
+#: `--follow-containers` the capture is incomplete
+MOST_OF_ONE = 1_000
 _EMBEDDED = bytes((127, 0, 0, 11))  # Docker's own resolver in each container of a user-defined network
 _NS = 1_000_000_000
 TOPICS = (
@@ -45,8 +49,11 @@ TOPICS = (
 )
 _OF_SOCKETS = (NET_TCP_CONNECT_RESULT, NET_TCP_CLOSE)  # also after the end of the process, whose id is another's then
 _MOST_CGROUPS = 256
-MOST_EXECUTED = 4_096  # programs
-MOST_ENDED = 65_536  # processes whose end is remembered, while their connections may be open
+#: programs of a command among which `--enforce` finds the first with rights of its own -> later ones are not named
+MOST_EXECUTED = 4_096
+#: ended processes of a command whose connections may be open -> a run does not wait for the ends of the connections of
+#: elder ones: their bytes can be unknown
+MOST_ENDED = 65_536
 
 
 class _Found:

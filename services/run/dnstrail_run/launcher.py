@@ -33,7 +33,7 @@ from dnstrail_run.namespaces import NetworkNamespace
 GO = b"\0"
 _TERMINAL = Path("/dev/tty")
 _MOUNTS = Path("/proc/self/ns/mnt")
-_KILLED = 128  # is added to a signal to make an exit code, as a shell does
+_KILLED = 128  #: exit: and more: a signal ended the command of `dnstrail run`; the signal is added
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
 PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # signals for the command
 OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes in its foreground

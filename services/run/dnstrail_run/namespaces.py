@@ -16,8 +16,12 @@ from dnstrail.kernel.libc import call
 from dnstrail.kernel.sock_diag import namespace_cookie
 from dnstrail.resolv_conf import servers_in
 
+#: network namespaces with known resolvers -> those without a `resolv.conf` of their own are left out first: answers
+#: there do not count
 MOST_NAMESPACES = 64
-MOST_RESOLVERS = 64  # of one namespace
+#: resolvers of a network namespace that `--enforce` allows -> DNS to the others is refused; those of the list come
+#: first, and more of them are an error
+MOST_RESOLVERS = 64
 _OWN = Path("/proc/self/ns/net")
 _NAMED = Path("/run/netns")
 _CONFIGURED = Path("/etc/netns")  # which `ip netns exec` puts over /etc

@@ -36,7 +36,9 @@ from dnstrail_run.report import (
     ReachedAddress,
 )
 
-MOST = 20_000  # names, connections, servers, and sockets that wait for a result or an end, each
+#: names, connections, servers, and sockets that wait for a result or an end, each, in the report of `dnstrail run` ->
+#: they are left out, and the capture is incomplete
+MOST = 20_000
 _DNS = 53  # the port
 _CANDIDATES = 64  # names of a connection among which the command has asked one
 _RESPONSE, _RCODE = 0x80, 0x0F

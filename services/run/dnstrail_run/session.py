@@ -48,9 +48,10 @@ from dnstrail_run.verdict import (
 )
 from dnstrail_run.watch import Joined, is_heard, watching
 
-_CATCHING_UP = 15.0  # seconds for the events up to the end of the command
+_CATCHING_UP = 15.0  #: seconds for the events up to the end of the command -> the capture is incomplete
 _TURNS = 2  # after the event of that end
-_CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
+#: seconds to wait for the ends of connections after the end of a command -> their bytes are unknown
+_CLOSING = 1.0  # a peer acknowledges each
 _UNSEEN = "The end of the command was not seen: the probe captures no processes, or is behind."
 _LEFT = "Processes of the command left its cgroup: nothing was refused to them."
 _IS_ROOT = "The command ran as root: it can leave its cgroup, and nothing is refused to it there."

@@ -23,7 +23,7 @@ _RESOLVERS = frozenset(
         "2001:4860:4860::8844", "2620:fe::fe", "2620:fe::9",
     }
 )  # fmt: skip
-OBJECTION = 10  # the exit code if --allow or --fail-on object
+OBJECTION = 10  #: exit: `--allow` or `--fail-on` object; the report names the reason
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
 

@@ -22,7 +22,7 @@ from dnstrail_run.settings import Settings
 
 _POLL = 0.05  # seconds
 _PATIENCE = 3.0  # seconds for an answer of a running cache
-_SILENCE = 10.0  # seconds without a turn after which a probe counts as silent
+_SILENCE = 10.0  #: seconds of silence of the probe of a running pipeline -> the capture is incomplete
 
 
 class SilentProbe(DnstrailError):

@@ -27,6 +27,7 @@ from dnstrail.process.command import (
     run_dir_option,
     subscribe_option,
     user_option,
+    worker_cache_option,
 )
 from dnstrail.process.config_file import config_option
 from dnstrail.process.heartbeat import Heartbeat
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 _EXAMPLES = examples(
     "dnstrail signatures",
     "dnstrail signatures --signatures ./my_signature.py --select MY_EVENT",
-    "dnstrail signatures --no-cache | jq .eventName",
+    "dnstrail signatures --cache none | jq .eventName",
     "dnstrail signatures --list",
 )
 
@@ -69,8 +70,7 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("signatures", expose=True)
 @subscribe_option
-@click.option("--cache", callback=check_address, help="Address of the cache (default: lookups.sock in the run-dir).")
-@click.option("--no-cache", is_flag=True, help="Run without the DNS data source.")
+@worker_cache_option(check_address, "run without the DNS data source")
 @click.option(
     "--findings",
     callback=check_address,

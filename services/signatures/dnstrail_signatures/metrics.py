@@ -1,4 +1,4 @@
-"""The metrics of a signature worker (docs/metrics.md)."""
+"""The metrics of a signature worker (docs/reference/metrics.md)."""
 
 from __future__ import annotations
 

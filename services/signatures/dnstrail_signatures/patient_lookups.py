@@ -10,7 +10,9 @@ from dnstrail.bus import Bus
 from dnstrail.client import DnsDataSource, Monotonic
 from dnstrail.errors import DataNotFound, Forgotten, Unavailable
 
-PATIENCE = 30.0  # seconds in all for which lookups wait for a cache that is away
+#: seconds for which lookups of signatures wait for a cache that is away, in one absence -> they fail at once until it
+#: answers: `signature_unavailable`
+PATIENCE = 30.0
 _PAUSE = 0.1  # seconds between two requests to it
 _REST = 1.0  # seconds between two requests to a cache for which they wait no more
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 USER = "X-User"  # the property of a connection, and so of each of its messages
 _READY = b"\x05READY"
 _LONGEST = 255  # bytes of a command whose size is one byte
-MOST_FRAMES = 64  # of one message without its last: libzmq holds 64 bytes for an empty frame, of which two are sent
-MOST_BYTES = 4 << 20  # of them
+#: frames of one message before its last, of one user of this host -> the connection is closed and counted:
+#: `clients_refused`, `subscribers_refused`
+MOST_FRAMES = 64  # libzmq holds 64 bytes for an empty frame, of which two are sent
+#: bytes of the frames of one message before its last, of one user of this host -> the connection is closed and counted:
+#: `clients_refused`, `subscribers_refused`
+MOST_BYTES = 4 << 20
 _PONG, _EMPTY = 54, 33  # bytes as a MESSAGE of CURVE: of a PONG with the longest context, and of an empty frame
 NO_HEARTBEAT = range(_PONG + 1, 1 << 64)
 REQUEST = range(_EMPTY + 1)  # each request contains an empty frame; a PONG or a subscription is longer

@@ -15,11 +15,14 @@ from dnstrail.bus.served_request import Frames, RoutedRequest
 from dnstrail.bus.subscriptions import Subscriptions
 
 LONG = 8192  # bytes; the high-water mark bounds shorter replies, which are copied: that costs less than a tracker
-MOST_UNREAD = 64 << 20  # bytes of long replies
-MOST_UNREAD_OF_CLIENT = 16 << 20
-KEPT = 40.0  # seconds: a worker that stands still is ended after 30
-MOST_SENT = 4000  # messages: as many as wait between a pusher and its receiver
-MOST_BYTES = 8 << 20
+MOST_UNREAD = 64 << 20  #: bytes of replies above 8 KiB that all clients have not read -> `overloaded`
+MOST_UNREAD_OF_CLIENT = 16 << 20  #: bytes of replies above 8 KiB that one client has not read -> `overloaded`
+#: seconds for which a sender keeps findings, for a receiver that is started anew -> those that a killed receiver has
+#: not written by then are lost
+KEPT = 40.0  # a worker that stands still is ended after 30
+#: findings that a sender keeps for a receiver that is started anew -> the oldest is dropped
+MOST_SENT = 4000  # as many as wait between a pusher and its receiver
+MOST_BYTES = 8 << 20  #: bytes of the findings that a sender keeps -> the oldest is dropped
 _REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 _CHANGES_PAUSE = 10  # ms without a message of a subscriber, after which a closing publisher has read all,

@@ -8,9 +8,11 @@ from itertools import takewhile
 
 from dnstrail.bus.relayed import RelayedConnection
 
-AT_ONCE = 32
+AT_ONCE = 32  # handshakes with servers of other hosts; others wait for the end of one
 WELCOMED = 234  # bytes that a server sends before it believes a key: its greeting and WELCOME (RFC 26/CurveZMQ)
-PATIENCE = 2.0  # seconds for one
+#: seconds for a client on another host to show its key -> the connection is closed: `clients_refused`,
+#: `subscribers_refused`
+PATIENCE = 2.0
 _REACHED = 0.5  # seconds after which one with a host that cannot be reached lets another one begin
 
 

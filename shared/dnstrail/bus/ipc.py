@@ -17,7 +17,8 @@ from dnstrail.bus.tcp import host_of, is_tcp
 from dnstrail.bus.trust import RUN_DIR_OF_HOST, distrust, trusted_users
 from dnstrail.errors import BusError
 
-RUN_DIR = "DNSTRAIL_RUN_DIR"
+RUN_DIR = "DNSTRAIL_RUN_DIR"  #: variable: folder of the sockets, as `--run-dir`
+_RUNTIME_DIR = "XDG_RUNTIME_DIR"  #: variable: parent of the default run-dir for users other than root
 GROUP = "dnstrail"
 _SUDO = "run it with sudo"
 _SCHEME = "ipc://"
@@ -32,7 +33,7 @@ def default_run_dir() -> Path:
         return Path(configured)
     if os.geteuid() == 0:
         return RUN_DIR_OF_HOST
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+    if runtime := os.environ.get(_RUNTIME_DIR):
         return Path(runtime) / "dnstrail"
     return Path(tempfile.gettempdir()) / f"dnstrail-{os.geteuid()}"
 

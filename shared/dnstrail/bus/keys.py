@@ -25,9 +25,13 @@ from dnstrail.bus.trust import distrust, trusted_users
 from dnstrail.errors import BusError, SettingsError
 from dnstrail.regular_file import read_regular
 
+#: variable: folder of the keys for other hosts (default: /etc/dnstrail/keys for root, else dnstrail/keys below
+#: `XDG_CONFIG_HOME` or `~/.config`)
 KEYS = "DNSTRAIL_KEYS"
 CLIENTS, SERVERS = "clients", "servers"
-MOST_KEYS = 1024  # of one folder
+#: keys of allowed clients, or of servers -> `dnstrail keys allow` refuses another; a worker that finds more allows
+#: nobody, and logs `keys_refused`
+MOST_KEYS = 1024
 _MOST_BYTES = 4096  # of a file
 _OWN, _SECRET, _PUBLIC = "own", ".key_secret", ".key"
 _KEY = re.compile(r'^\s*(public|secret)-key\s*=\s*"([^"\s]{40})"\s*$', re.MULTILINE)

@@ -28,9 +28,15 @@ from dnstrail.bus.handshakes import PATIENCE, WELCOMED, Handshakes
 from dnstrail.bus.relayed import CHUNK, RelayedConnection
 from dnstrail.bus.tcp import KEEPALIVE, connecting_to, is_tcp
 
-MOST_OF_USER = 256  # connections of one user
-MOST_OF_HOST = 64  # connections of one other host; an IPv6 network (/64) counts as one host
-MOST_CONNECTIONS = 4096  # of all users and hosts; fewer if the limit of descriptors is low
+#: connections of one user of this host, at the sockets of one worker -> they are closed and counted: `clients_refused`,
+#: `subscribers_refused`; root and the users of the service have no bound of their own
+MOST_OF_USER = 256
+#: connections of one other host, at the sockets of one worker -> they are closed and counted: `clients_refused`,
+#: `subscribers_refused`; the IPv6 addresses of one network (/64) are one host
+MOST_OF_HOST = 64
+#: connections of all users and hosts, at the sockets of one worker -> they are closed and counted: `clients_refused`,
+#: `subscribers_refused`; with fewer than 16,384 open files (`ulimit -Hn`) it is a quarter of that number
+MOST_CONNECTIONS = 4096
 NO_KEY = "it showed no allowed key, or expects another server"
 SLOW = "it showed no allowed key in time"
 _IN_TIME = 0.95 * PATIENCE  # seconds: a connection without an allowed key is closed after PATIENCE

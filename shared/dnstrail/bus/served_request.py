@@ -9,8 +9,9 @@ import zmq
 
 from dnstrail.bus.client_bytes import USER
 
-MAX_ENVELOPE = 4096  # bytes that a client may put before its request
-MAX_FRAMES = 16  # of a request, without the empty frame that a REQ client puts before it
+MAX_ENVELOPE = 4096  #: bytes that a client puts before its request -> `bad_request`
+#: frames of a request -> `bad_request`
+MAX_FRAMES = 16
 REMOTE = "User-Id"  # the property of a connection from another host: the name of its key. A key is always checked
 
 Frames = list[bytes]

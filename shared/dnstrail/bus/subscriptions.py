@@ -10,7 +10,9 @@ from contextlib import suppress
 import zmq
 
 _CHANGES = {b"\x01": 1, b"\x00": -1}  # the first byte of a subscription message (RFC 37/ZMTP)
-MOST_CHANGES = 256  # messages over one connection: subscriptions and their ends
+#: subscriptions, and their ends, of a subscriber over one connection -> the connection is closed:
+#: `subscribers_disconnected`
+MOST_CHANGES = 256
 _MOST_UNSETTLED = 1024  # the same while messages of those who left may be among them
 _NOBODY = -1
 

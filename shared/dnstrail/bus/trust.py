@@ -1,4 +1,4 @@
-"""Trust in the folder of a socket: who may put a socket there answers the lookups of this process (docs/operations.md).
+"""Trust in the folder of a socket: who may put a socket there answers our lookups (docs/inside/trust.md).
 
 A client believes a folder of root, of the service user, or of its own user, in which nobody else can replace a socket.
 The owner of a folder cannot be forged, so that no peer has to prove who it is. Workers that root starts give their

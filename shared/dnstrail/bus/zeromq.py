@@ -41,32 +41,48 @@ from dnstrail.errors import BusError
 
 _MOST_SOCKETS = 16_384  # a worker has some for each probe
 _FEW = 32  # connections for which any limit on descriptors is enough
-_UNREAD = 1000  # messages that wait at their sender for one peer
-_UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this alone: 4 MiB
+#: findings that their receiver has not read -> they wait at their sender; a `dns_answer_conflict` is lost, with a line
+#: in the log
+_UNREAD = 1000
+#: replies that one client has not read -> further replies are dropped
+_UNREAD_REPLIES = 500  # short ones are bounded by this alone: 4 MiB
 _WAITING = 3000  # messages that wait at their receiver
-_UNREAD_EVENTS = 800  # the same for events, whose batches have 128 KiB at most: 100 MiB
+#: messages of events that wait at a probe for one subscriber -> a live probe drops the message, and the subscriber
+#: counts it in `lost`; the probe of a file waits
+_UNREAD_EVENTS = 800  # the largest batches take 100 MiB
 _WAITING_EVENTS = 1600  # 200 MiB
 _WAITING_OF_HOST = 100  # the same of one other host: 12.5 MiB
-_MAX_OF_HOST = 1 << 20  # bytes of a message of another host; a batch has 128 KiB at most
-_MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
-_MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
-_MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
+#: bytes of a message of events of another host -> the connection is closed
+_MAX_OF_HOST = 1 << 20  # a batch has 128 KiB at most
+#: bytes of a message on the bus -> the connection is closed
+_MAX_MESSAGE = 16 << 20
+#: bytes of a message of a subscriber -> the connection is closed
+_MAX_SUBSCRIPTION = 256
+#: bytes of one frame of a request -> the connection is closed
+_MAX_REQUEST = 2 << 20
 _OF_SUBSCRIBER = Allowance(MOST_CHANGES * 2 * _MAX_SUBSCRIPTION)
-_MOST_UNANSWERED = 16 << 20  # bytes of requests of a user or host since its last answer
+#: bytes of requests without an answer, of one user or host -> the connection is closed and counted: `clients_refused`,
+#: `subscribers_refused`
+_MOST_UNANSWERED = 16 << 20
 _OF_CLIENT = Allowance(_MOST_UNANSWERED, renewed=True)
 _MOST_REPLIED = 64 << 20  # bytes that a server of another host may send for one request
 _OF_SERVER = Allowance(_MOST_REPLIED, renewed=True)
-_MOST_UNFINISHED = 16 << 20  # bytes of a publisher of another host that became no message: more than wait here
+#: bytes of a publisher of another host that became no message -> the connection is closed, and made again: a line in
+#: the log
+_MOST_UNFINISHED = 16 << 20  # more than wait here
 _OF_PUBLISHER = Allowance(_MOST_UNFINISHED, renewed=True, gathered=True)
 _BACKLOG = 1024  # connections that wait to be accepted
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
-_HANDSHAKE = 2.0  # seconds for a new connection to greet
+_HANDSHAKE = 2.0  #: seconds for the greeting of a new connection -> the connection is closed
+#: seconds for the greeting of a new connection at the socket for lookups -> the connection is closed
 _HANDSHAKE_OF_CLIENT = (
     30.0  # the same at a server. A plain REQ socket sends a request no second time if a stall is longer
 )
 _HEARTBEAT = 2000  # ms between heartbeats; a peer that is silent for twice as long is disconnected
 _LINGER = 3000  # ms for which a closed sender of events or findings still delivers
-LINGER_LOSSLESS = 60_000  # ms, the same for a lossless one; libzmq may keep a subscriber that has left until then
+#: ms for which the ended probe of a file waits for subscribers that confirm no turns -> they miss what they have not
+#: read
+LINGER_LOSSLESS = 60_000  # libzmq may keep a subscriber that has left until then
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20  # ms, and up to as much again: the events of a file begin 100 ms after the last subscription
 _RECONNECT_TO_HOST = 1000  # ms up to which this doubles for another host

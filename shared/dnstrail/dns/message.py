@@ -14,7 +14,8 @@ from dnstrail.dns.rdata import SVCB, TYPES, A, read_rdata
 from dnstrail.dns.service_binding import ServiceBinding
 from dnstrail.errors import BadMessage
 
-MAX_BINDINGS: Final = 512  # records of the types SVCB and HTTPS of one message; real messages have a few
+#: service bindings (SVCB, HTTPS) of one message -> the others are skipped: `bad_record`
+MAX_BINDINGS: Final = 512  # real messages have a few
 _header = struct.Struct("!4H").unpack_from
 _question = struct.Struct("!2H").unpack_from  # behind its name
 _record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA

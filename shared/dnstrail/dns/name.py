@@ -10,7 +10,9 @@ from dnstrail.dns.names import PLAIN, ROOT, label_text
 
 MAX_NAME: Final = 255  # bytes on the wire, with the byte of the root
 MAX_POINTERS: Final = 16  # in one name, as in dnspython
-MAX_KNOWN: Final = 2048  # offsets of one message at which a name or a label is read; real messages have up to 20
+#: names of one message -> a record that leads to a further name is skipped: `bad_record`; a further owner ends the
+#: message: `cut_short`
+MAX_KNOWN: Final = 2048  # real messages have up to 20
 POINTER: Final = 0xC000  # POINTER + offset is a pointer to the offset
 POINTER_BYTE: Final = POINTER >> 8  # the least first byte of a pointer
 _RESERVED: Final = 0x40  # the lowest byte that is no length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)

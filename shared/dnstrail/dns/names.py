@@ -1,4 +1,4 @@
-"""The one form of names and addresses in the image and in lookups (docs/lookups.md)."""
+"""The one form of names and addresses in the image and in lookups (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -12,9 +12,14 @@ import dns.rdata
 from dnstrail.dns.header import HEADER
 from dnstrail.errors import BadMessage
 
-MAX_RECORDS = 512  # questions and records of one message that are parsed whole
-MAX_READS = 6_000  # reads of one message; dnspython takes up to 9 us for each of them
-MAX_TEXT = 1_536  # bytes of RDATA of one message in presentation form: a byte of an NSEC record makes eight words
+#: records of one message in `event.dns` and `proto_dns` -> `event.dns` is None, `event.dns_error` names the reason;
+#: `proto_dns` has the first records, and `proto_dns_error`
+MAX_RECORDS = 512
+#: reads of labels and fields of one message for `event.dns` -> `event.dns` is None, and `event.dns_error` names the
+#: reason
+MAX_READS = 6_000  # dnspython takes up to 9 us for each of them
+#: bytes of RDATA of one message in presentation form -> further records have the generic form (RFC 3597)
+MAX_TEXT = 1_536  # a byte of an NSEC record makes eight words
 _MAX_PAIRS = 4_096  # pairs of class and type that dnspython holds
 
 

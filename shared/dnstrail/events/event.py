@@ -20,7 +20,8 @@ from dnstrail.errors import BadMessage
 
 SOURCE = "tracee"  # of every event and finding, as event selectors name it
 ORIGINS = HOST, CONTAINER = ("host", "container")  # of an event, as event selectors name them
-MOST_ADDRESSES = 128  # of one answer, so that one answer costs a signature little time, and evicts little
+#: addresses of one answer in `event.addresses` -> further ones do not count
+MOST_ADDRESSES = 128  # so that one answer costs a signature little time, and evicts little
 
 
 @dataclass(frozen=True, slots=True)

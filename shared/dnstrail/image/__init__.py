@@ -1,4 +1,4 @@
-"""The image: the answers that were seen, indexed, and the lookups over them (docs/image.md)."""
+"""The image: the answers that were seen, indexed, and the lookups over them (docs/inside/image.md)."""
 
 from __future__ import annotations
 

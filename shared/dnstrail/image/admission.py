@@ -1,4 +1,4 @@
-"""Admission: which messages count, which responses match a captured query, and who asked (docs/capture.md)."""
+"""Admission: which messages count, which responses match a captured query, and who asked (docs/use/capture.md)."""
 
 from __future__ import annotations
 

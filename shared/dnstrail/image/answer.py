@@ -1,4 +1,4 @@
-"""One answer: the circumstances of its message, and its relations (docs/image.md)."""
+"""One answer: the circumstances of its message, and its relations (docs/inside/image.md)."""
 
 from __future__ import annotations
 

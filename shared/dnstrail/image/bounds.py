@@ -1,4 +1,4 @@
-"""The bounds of the image (docs/limits.md)."""
+"""The bounds of the image (docs/reference/bounds.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Final
 
 import msgspec
 
-_RELATIONS: Final = 1 << 17  # in all at least
+#: relations in all (`--dnscache relations=`), at least; 26 for each root if that is more -> a root is evicted with its
+#: answers: `evicted_relations`
+_RELATIONS: Final = 1 << 17
 _RELATIONS_A_ROOT: Final = 26
 SECOND: Final = 1_000_000_000  # ns
 
@@ -22,16 +24,28 @@ class Bounds(msgspec.Struct, frozen=True):
     followed, and so the hosts.
     """
 
-    size: int = 5000
-    grace: float = 60.0
+    size: int = 5000  #: query roots (`--dnscache size=`) -> a root is evicted with its answers: `evicted_roots`
+    grace: float = 60.0  #: seconds of the grace beyond the TTL (`--dnscache grace=`) -> the relation is no longer live
+    #: seconds of the history beyond the grace (`--dnscache history=`), with a live source -> the record is removed;
+    #: until then `at` and trails find it
     history: float = 300.0
     relations: int = 0
+    #: relations of one root, and of one answer -> the oldest records of the root are evicted, and the first relations
+    #: of the answer count: `evicted_owned`
     owned: int = 4096
-    nodes: int = 4096
+    nodes: int = 4096  #: nodes in one result -> `truncated` is true
+    #: relations that one lookup reads, or all keys of one `get_many` together -> `truncated` is true
     walked: int = 65536
+    #: open connections, and ended ones until the history is over -> the one that ended first is evicted, else the
+    #: oldest: `evicted_bindings`
     connections: int = 32768
+    #: queries, answers and questions that wait for a connection -> the owner with most evicts its oldest:
+    #: `evicted_questions`
     questions: int = 32768
+    #: pids whose processes are known -> the one whose process ended first is evicted, else the one least recently
+    #: noted: `evicted_processes`
     processes: int = 32768
+    #: hosts that the image distinguishes, in doubt or by name (`--probes`) -> all hosts are in doubt together
     probes: int = 1024
 
     @property

@@ -1,4 +1,4 @@
-"""Questions that brought no data: the last one of each name, within bounds (docs/lookups.md)."""
+"""Questions that brought no data: the last one of each name, within bounds (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.trails.asker import AskedBy, asked_by
 
-MOST_FAILURES: Final = 4096  # names
+#: names with a question that brought no data -> an owner with more than half gives up its oldest, else the oldest of
+#: all goes: `evicted_failures`
+MOST_FAILURES: Final = 4096
 
 
 class FailedQuestion(AskedBy, frozen=True, kw_only=True):

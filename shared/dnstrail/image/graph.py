@@ -1,4 +1,4 @@
-"""The graph: the records by the names and addresses that they relate (docs/image.md)."""
+"""The graph: the records by the names and addresses that they relate (docs/inside/image.md)."""
 
 from __future__ import annotations
 

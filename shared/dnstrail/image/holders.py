@@ -1,4 +1,4 @@
-"""Who holds places and relations: the hosts, the owners of a host, and the parties of an owner (docs/image.md)."""
+"""Who holds places and relations: hosts, the owners of a host, and the parties of an owner (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dnstrail.image.order import PartyLink, PartyRing, Ring
 
 R = TypeVar("R", bound=PartyLink)
 
-MAX_PARTIES: Final = 64  # of one owner that have shares of their own; further ones share that of the owner's own cgroup
+#: parties of one owner that have shares of their own -> further ones share the part of the owner's own cgroup
+MAX_PARTIES: Final = 64
 ALONE: Final = 0  # nobody but the owner of a root asked for it
 OWNERS: Final = 1  # another owner on the same host asked for it, too
 HOSTS: Final = 2  # another host asked for it, too

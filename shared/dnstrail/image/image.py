@@ -1,4 +1,4 @@
-"""The image: DNS messages in, answers to lookups out (docs/image.md)."""
+"""The image: DNS messages in, answers to lookups out (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _RCODE: Final = 0x000F
 _TRUNCATED: Final = 0x0200
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
-_MOST_ASKED: Final = 64  # answers of one question after which no further record is read for its hosts
+_MOST_ASKED: Final = 64  #: answers of a question whose hosts a reply of `get` names -> other hosts are not in `hosts`
 _ALWAYS: Final = 1 << 60  # ns: nothing of a file is removed by time
 
 

@@ -1,4 +1,4 @@
-"""The lookup: which names lead to a key, and which addresses it leads to (docs/lookups.md)."""
+"""The lookup: which names lead to a key, and which addresses it leads to (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rings: links in the order of their last use (docs/image.md)."""
+"""Rings: links in the order of their last use (docs/inside/image.md)."""
 
 from __future__ import annotations
 

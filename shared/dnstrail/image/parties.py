@@ -1,4 +1,4 @@
-"""Parties, which lose events together, and the doubt that a loss casts on unmatched answers (docs/capture.md)."""
+"""Parties, which lose events together, and the doubt that a loss casts on unmatched answers (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from dnstrail.image.counts import Counts
 
 SideKey = tuple[ShareKey, bool]  # a party; True: the queries that it sends, False: those that it receives
 OwnerSide = tuple[PartyKey, bool]  # an owner; as above
-DOUBT: Final = 30 * SECOND
-MAX_OF_OWNER: Final = 64  # parties of one owner in doubt; beyond it the owner is in doubt instead of the oldest
-MAX_DOUBTS: Final = 16384  # sides of owners and parties in doubt; beyond it the host with most is in doubt instead
+DOUBT: Final = 30 * SECOND  #: ns of the doubt after a loss -> unmatched answers are rejected again
+#: parties of one owner in doubt -> the owner is in doubt instead of the oldest: `evicted_doubts`
+MAX_OF_OWNER: Final = 64
+#: sides of owners and parties in doubt -> the host with most of them is in doubt instead: `evicted_doubts`
+MAX_DOUBTS: Final = 16384
 _NEVER: Final = -(1 << 61)
 
 

@@ -1,4 +1,4 @@
-"""The places of query roots, and the root that gives up its place next (docs/image.md)."""
+"""The places of query roots, and the root that gives up its place next (docs/inside/image.md)."""
 
 from __future__ import annotations
 

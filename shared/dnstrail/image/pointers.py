@@ -1,4 +1,4 @@
-"""Lookups by reverse records alone: the names of an address, and the addresses of a name (docs/lookups.md)."""
+"""Lookups by reverse records alone: the names of an address, and the addresses of a name (docs/inside/image.md)."""
 
 from __future__ import annotations
 

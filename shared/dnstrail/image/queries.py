@@ -1,4 +1,4 @@
-"""The queries of the last 30 seconds: those that wait for their responses, and answered ones (docs/capture.md)."""
+"""The queries of the last 30 seconds: those that wait for their responses, and answered ones (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ from dnstrail.image.holders import MAX_PARTIES
 from dnstrail.image.order import Link, Ring
 from dnstrail.image.parties import Doubts, OwnerSide, SideKey
 
-WINDOW: Final = 30 * SECOND  # for which a query waits
-REORDER: Final = SECOND  # by which the stamp of a response may precede its query
-COPY: Final = SECOND // 10  # within which the same bytes between the same ends are copies of one packet
-MAX_SIGHTINGS: Final = 64  # of one query that wait; beyond it the oldest is evicted
-SHARE: Final = 1024  # queries that may wait on one side of an owner
-ALL_SHARES: Final = 16384  # queries that may wait on all sides; hosts have equal parts of it, and their owners of these
-MAX_ANSWERED: Final = 32768  # answered queries that are held
-MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
+WINDOW: Final = 30 * SECOND  #: ns for a response to match its query -> the response is unmatched: `unmatched_late`
+#: ns by which the stamp of a response may precede its query -> the response is unmatched: `unmatched_early`
+REORDER: Final = SECOND
+COPY: Final = SECOND // 10  #: ns within which equal packets are copies -> the packet counts as another one
+#: sightings of one query that wait -> the oldest is evicted: `pending_full`; the party is in doubt
+MAX_SIGHTINGS: Final = 64
+#: queries that wait on one side of an owner -> the oldest of its largest party is evicted: `pending_full`; that party
+#: is in doubt
+SHARE: Final = 1024
+#: queries that wait on all sides of all owners -> the oldest of the largest party is evicted: `pending_full`
+ALL_SHARES: Final = 16384  # hosts have equal parts of it, and their owners of these
+#: answered queries whose first answers are compared with second ones -> the one answered first is dropped: no conflict
+#: with a second answer is found
+MAX_ANSWERED: Final = 32768
+#: relations of an answer for `dns_answer_conflict` -> no conflict with a second answer is found
+MAX_EDGES: Final = 64
 MAX_ALL_EDGES: Final = 131072  # of the first answers of all answered queries
 _STEPS: Final = 4  # queries that one call drops because they are too old
 

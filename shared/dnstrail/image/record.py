@@ -1,4 +1,4 @@
-"""Query roots and their records: the answers to one question that state the same relations (docs/image.md)."""
+"""Query roots and their records: the answers to one question that state the same relations (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from dnstrail.image.evidence import Evidence
 from dnstrail.image.holders import ALONE, Party
 from dnstrail.image.order import Link, PartyLink, Ring
 
-MAX_SIGHTINGS: Final = 16  # of one record that are held one by one
+#: answers of one record that are held one by one -> the oldest is added to the sum of the record: `history` is false
+#: where that matters
+MAX_SIGHTINGS: Final = 16
 MAX_SAMPLES: Final = 64  # answers of one sum whose times are held, spread evenly over it
 _VALUES: Final = 4  # of a sample
 DOUBT: Final = (1 << 62) - 1  # is subtracted from a doubted stamp, so that it comes after every other

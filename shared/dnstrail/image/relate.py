@@ -1,4 +1,4 @@
-"""The relations that a response states by its resource records (docs/lookups.md)."""
+"""The relations that a response states by its resource records (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dnstrail.image.kind import ADDRESSES, CNAME, PTR
 
 _AA: Final = 0x0400  # flags of the header: authoritative answer, recursion available
 _RA: Final = 0x0080
-MAX_TTL: Final = 7 * 24 * 3600
+MAX_TTL: Final = 7 * 24 * 3600  #: seconds of a TTL -> the TTL counts as 7 days
 _LIVES: Final = 4096  # tuples of TTLs whose lives are remembered, in one half of the table
 _known_lives: Final = Recent[tuple[int, ...], tuple[int, ...]](_LIVES)
 _LEADLESS: Final = ADDRESSES | {PTR}  # types that lead to no further name

@@ -1,4 +1,4 @@
-"""The result of a lookup (docs/lookups.md)."""
+"""The result of a lookup (docs/inside/image.md)."""
 
 from __future__ import annotations
 

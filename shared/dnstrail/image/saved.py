@@ -1,4 +1,4 @@
-"""The answers of a root as plain values, out of an image and into another one (docs/operations.md)."""
+"""The answers of a root as plain values, out of an image and into another one (docs/use/services.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answers that the image holds, within its bounds (docs/image.md, docs/limits.md)."""
+"""The answers that the image holds, within its bounds (docs/inside/image.md, docs/reference/bounds.md)."""
 
 from __future__ import annotations
 

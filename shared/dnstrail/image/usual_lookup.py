@@ -1,4 +1,4 @@
-"""The usual lookup: the only record that touches the key gives the whole result (docs/image.md)."""
+"""The usual lookup: the only record that touches the key gives the whole result (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The view: the relations that are live at one time (docs/lookups.md)."""
+"""The view: the relations that are live at one time (docs/inside/image.md)."""
 
 from __future__ import annotations
 

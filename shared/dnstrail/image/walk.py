@@ -1,4 +1,4 @@
-"""The walks of a lookup: up to the names that lead to a key, and down to what it leads to (docs/image.md)."""
+"""The walks of a lookup: up to the names that lead to a key, and down to what it leads to (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shares of owners in the work of an image that is behind (docs/capture.md)."""
+"""The shares of owners in the work of an image that is behind (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dnstrail.dns.header import HEADER, Header
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.bounds import SECOND
 
-WORK: Final = 150_000  # units of one second of the stream while the image is behind; a unit takes about a microsecond
+#: units of work in one second of the stream, while the cache is behind -> responses of an owner beyond its part are
+#: skipped: `skipped_behind`
+WORK: Final = 150_000  # a unit takes about a microsecond
 LEAST: Final = WORK // 64  # units of any owner, also in a second in which all are used
 MAX_SHARES: Final = 1024  # into which one share is divided; further parties have one together
 _RECORD: Final = 3  # units

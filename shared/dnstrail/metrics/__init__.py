@@ -1,1 +1,1 @@
-"""Metrics and health over HTTP: a thread serves what the main loop of a worker hands over (docs/metrics.md)."""
+"""Metrics and health over HTTP: a thread serves what the main loop of a worker hands over."""

@@ -11,8 +11,8 @@ from prometheus_client.core import Metric
 
 from dnstrail.process.heartbeat import SILENCE
 
-PATIENCE = 0.5  # seconds for which the thread waits for the main loop
-FRESH = 0.5  # seconds for which metrics that were collected count
+PATIENCE = 0.5  #: seconds to wait for the main loop to collect metrics -> status 503
+FRESH = 0.5  #: seconds between two collections of metrics -> earlier metrics are served again
 
 Collect = Callable[[], list[Metric]]
 Unready = Callable[[], str]

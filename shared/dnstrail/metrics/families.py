@@ -11,7 +11,7 @@ from dnstrail import __version__
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.command import build_form
 
-MOST_SERIES = 128  # of one family of counters
+MOST_SERIES = 128  #: counters of one metric -> the others are added up as `other`
 OTHER = "other"  # the label of the sum of all others
 
 

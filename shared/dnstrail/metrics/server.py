@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -23,13 +23,13 @@ from dnstrail.errors import BusError
 from dnstrail.metrics.board import Board
 from dnstrail.metrics.families import counters
 
-MOST_BYTES = 8192  # of a request, up to the end of its fields
-PATIENCE = 5.0  # seconds for a whole exchange
+MOST_BYTES = 8192  #: bytes of a request for metrics -> status 431
+PATIENCE = 5.0  #: seconds of one connection to the server of metrics -> it is closed: `late`
 _AT_ONCE = 65536  # bytes
 _REQUEST = re.compile(rb"(GET|HEAD) (/[!-~]*) HTTP/1\.[01]\r?\n", re.ASCII)
 _END = re.compile(rb"\r?\n\r?\n")
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 431: "Too Long", 503: "Service Unavailable"}
-MOST_CONNECTIONS = 16
+MOST_CONNECTIONS = 16  #: connections to the server of metrics of a worker -> the oldest is closed: `crowded`
 _WAITING = 1024  # connections that the kernel holds until they are accepted
 _ACCEPTED_AT_ONCE = 16
 _POLL = 0.1  # seconds between two looks at deadlines and at the stop signal
@@ -219,8 +219,13 @@ class MetricsServer:
     def _all(self, metrics: Iterable[Metric]) -> Iterator[Metric]:
         yield from metrics
         yield from PROCESS_COLLECTOR.collect()
-        text = "Connections to the server of metrics that were closed by force."
-        yield counters("dnstrail_metrics_connections_closed", text, "reason", self.closed)
+        yield closed_by_force(self.closed)
+
+
+def closed_by_force(closed: Mapping[str, int]) -> Metric:
+    """Return the metric of the server itself."""
+    text = "Connections to the server of metrics that were closed by force."
+    return counters("dnstrail_metrics_connections_closed", text, "reason", closed)
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

@@ -11,12 +11,14 @@ from contextlib import contextmanager, suppress
 from signal import SIGABRT, Signals
 
 from dnstrail.errors import DnstrailError
-from dnstrail.process.command import CANNOT_SERVE, USAGE
+from dnstrail.process.command import CANNOT_SERVE, LOG_LEVEL, USAGE
 from dnstrail.process.heartbeat import HEARTBEAT, SILENCE, HeartbeatMonitor
 from dnstrail.process.log import get_logger
 from dnstrail.process.signals import PARENT
 
+_LEVEL = "warning"  # other lines of the workers would mix with the events
 _GRACE = 5.0  # seconds for a child to end by itself
+#: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next two ports (default: none)
 _METRICS = "DNSTRAIL_METRICS"
 _PORTS = {"probe": 0, "cache": 1, "signatures": 2}  # of the metrics, beside the first one
 
@@ -106,7 +108,7 @@ class Children:
 def _start(worker: str, arguments: Sequence[str], heartbeat: int) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own: signals of the terminal reach it through this process alone."""
     command = [sys.executable, "-P", "-m", f"dnstrail_{worker}", *arguments]  # never a module of the current folder
-    environment = {**os.environ, PARENT: str(os.getpid()), HEARTBEAT: str(heartbeat)}
+    environment = {LOG_LEVEL: _LEVEL, **os.environ, PARENT: str(os.getpid()), HEARTBEAT: str(heartbeat)}
     if _METRICS in environment:
         environment[_METRICS] = _port_of(worker, environment[_METRICS])
     return subprocess.Popen(  # noqa: S603 - our own modules

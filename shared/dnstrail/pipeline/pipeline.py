@@ -20,6 +20,7 @@ from dnstrail.pipeline import MEMORY
 from dnstrail.pipeline.children import Children, WorkerDied
 from dnstrail.pipeline.view import Emit, EventView
 from dnstrail.process.clock import Clock
+from dnstrail.process.command import NONE
 from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.privileges import drop_privileges, share_signals
 from dnstrail.process.run_dir import check_run_dir, hand_over
@@ -28,7 +29,6 @@ from dnstrail.users import User
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
-_LOG_LEVEL = "warning"  # of the workers: their other lines would mix with the events
 _CATCHING_UP = 120.0  # seconds for the cache to apply the events of a file
 
 
@@ -47,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
     user: User | None = None
     memory: int = MEMORY
-    probes: int = PROBES
+    probes: int | None = None  # the runs of probes that the workers follow, if not as their settings state
     config: str = NO_FILE
     to: tuple[str, ...] = ()  # the outputs of findings, besides `emit`
 
@@ -57,10 +57,11 @@ class Plan(msgspec.Struct, frozen=True):
 
         They name all sockets, so that those in the settings file do not count.
         """
-        common = ["--config", self.config, "--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL]
+        common = ["--config", self.config, "--run-dir", str(self.run_dir)]
         events, lookups = events_address(self.run_dir), lookups_address(self.run_dir)
+        cache = lookups if self.cache else NONE
         unprivileged = [*common, "--findings", findings_address(self.run_dir), "--subscribe", events]
-        unprivileged += ["--probes", str(self.probes)]
+        unprivileged += [] if self.probes is None else ["--probes", str(self.probes)]
         if self.user is not None:
             unprivileged += ["--user", f"{self.user.uid}:{self.user.gid}"]
         workers: dict[str, list[str]] = {}
@@ -68,19 +69,17 @@ class Plan(msgspec.Struct, frozen=True):
             workers["cache"] = [*unprivileged, "--serve", lookups, *_each("--dnscache", self.dnscache)]
         if self.to:  # it ends after those whose findings it receives, and before the cache that explains them
             workers["findings"] = [
-                *("--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL),
-                *("--receive", outputs_address(self.run_dir), "--cache", lookups),
+                *("--run-dir", str(self.run_dir)),
+                *("--receive", outputs_address(self.run_dir), "--cache", cache),
                 *_each("--to", self.to),
-                *([] if self.cache else ["--no-cache"]),
                 *([] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]),
             ]
         if self.findings:
             workers["signatures"] = [
                 *unprivileged,
-                *("--group", "none", "--cache", lookups),
+                *("--group", "none", "--cache", cache),
                 *_each("--select", self.findings if self.named else ()),
                 *_each("--signatures", map(str, self.signatures)),
-                *([] if self.cache else ["--no-cache"]),
             ]
         listeners = len(workers.keys() - {"findings"}) + 1  # and this process
         workers["probe"] = [*common, "--publish", events, "--capture", self.capture, *self.options]
@@ -103,7 +102,14 @@ class Pipeline:
         self._clock = clock
         self._outputs = outputs = bus.pusher(outputs_address(plan.run_dir)) if plan.to else None
         self.view = EventView(
-            plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache, outputs=outputs, probes=plan.probes
+            plan.run_dir,
+            plan.events,
+            plan.findings,
+            bus,
+            emit,
+            cache=plan.cache,
+            outputs=outputs,
+            probes=plan.probes or PROBES,
         )
 
     @property

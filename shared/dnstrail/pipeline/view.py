@@ -30,7 +30,9 @@ from dnstrail.tracee import derived_events
 
 _TIMEOUT = 2.0  # seconds for the names of connections, while events wait: a machine that stands still is no absence
 _PATIENCE = 10.0  # seconds for the same at the end
-ROOM = 1.0  # seconds for the worker of findings to have room for one more
+#: seconds for which an all-in-one run waits for room at its outputs, for one finding -> the finding is lost:
+#: `findings_lost`
+ROOM = 1.0
 Item = Event | dict[str, Any]  # an event, or a finding
 Emit = Callable[[Item], None]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, wraps
 from importlib.machinery import ExtensionFileLoader, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -27,17 +27,25 @@ from dnstrail.errors import (
     SettingsError,
     Unavailable,
 )
+from dnstrail.process.retired import retired_option
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import MOST_PROBES, PROBES
 
 if TYPE_CHECKING:
     from dnstrail.users import User
 
-OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of every command
-_INTERRUPTED = 130  # as a shell reports SIGINT
+OK = 0  #: exit: found, or ok; also if the reader of stdout ended early
+NOT_FOUND = 1  #: exit: not found, or not healthy
+USAGE = 2  #: exit: wrong usage, or a missing or bad capture file
+NO_CACHE = 3  #: exit: no cache to ask
+#: exit: cannot capture or serve: a privilege, a socket or a folder is missing, or a worker of the run died or hung
+CANNOT_SERVE = 4
+_INTERRUPTED = 130  #: exit: a lookup was interrupted with Ctrl-C, as a shell reports SIGINT
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settings of every command
 _COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
 Addresses = TypeVar("Addresses", str | None, tuple[str, ...])
+T = TypeVar("T")
+NONE = "none"  # the value of `--cache` of a worker that asks no cache
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _CODES: dict[type[DnstrailError], int] = {
     DataNotFound: NOT_FOUND,
@@ -166,9 +174,45 @@ probes_option = click.option(
     show_default=True,
     help="Runs of probes that are followed; a further one is refused.",
 )
+#: variable: least level of the log of each worker: debug, info, warning or error (default: info)
+LOG_LEVEL = "DNSTRAIL_LOG_LEVEL"
+log_level_option = retired_option(
+    "--log-level",
+    f"the variable {LOG_LEVEL}",
+    envvar=LOG_LEVEL,
+    show_envvar=True,
+    type=click.Choice(LOG_LEVELS),
+    default="info",
+)
 
 
-log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+def worker_cache_option(
+    check: Callable[[click.Context, click.Parameter, str | None], str | None], without: str
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Return the option of a worker that names its cache, or that it has none: `check` checks the address.
+
+    The command receives it as `cache`, and as `no_cache` whether it goes `without` a cache.
+    """
+
+    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        return value if value == NONE else check(ctx, param, value)
+
+    def add(command: Callable[..., T]) -> Callable[..., T]:
+        @click.option(
+            "--cache",
+            metavar="ADDRESS",
+            callback=convert,
+            help=f"Address of the cache (default: lookups.sock in the run-dir); none: {without}.",
+        )
+        @retired_option("--no-cache", "--cache none", is_flag=True)
+        @wraps(command)
+        def with_cache(*args: Any, cache: str | None, no_cache: bool, **others: Any) -> T:
+            no_cache = no_cache or cache == NONE
+            return command(*args, cache=None if no_cache else cache, no_cache=no_cache, **others)
+
+        return with_cache
+
+    return add
 
 
 def run_command(command: click.Command, name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The settings file: TOML with a table for each command, and one for each signature (docs/settings.md)."""
+"""The settings file: TOML with a table for each command, and one for each signature (docs/reference/settings.md)."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def defaults(ctx: click.Context, config: ConfigFile, table: str) -> dict[str, An
     Raises:
         SettingsError: a key is no option, or the option does not accept its value.
     """
-    options = {name: option for option in ctx.command.params if (name := _setting(option))}
+    options = {name: option for option in ctx.command.params if (name := setting_of(option))}
     values = config.table(table)
     for key, value in values.items():
         if key not in options:
@@ -157,7 +157,7 @@ def _parse(path: Path, content: bytes) -> ConfigFile:
     return config
 
 
-def _setting(option: click.Parameter) -> str:
+def setting_of(option: click.Parameter) -> str:
     """Return the key of an option: its long name, or "" for one that a file cannot set."""
     name = max(option.opts, key=len).removeprefix("--") if isinstance(option, click.Option) else ""
     return "" if name in _NO_SETTINGS else name

@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-HEARTBEAT = "DNSTRAIL_HEARTBEAT"  # the descriptor of an eventfd(2); the all-in-one run sets it for each worker
-_NOTIFY_SOCKET = "NOTIFY_SOCKET"  # systemd sets it
+#: variable: internal: descriptor of an eventfd(2); the all-in-one run sets it for each worker
+HEARTBEAT = "DNSTRAIL_HEARTBEAT"
+#: variable: socket to which a worker reports that it is ready and runs (sd_notify); systemd sets it
+_NOTIFY_SOCKET = "NOTIFY_SOCKET"
 _EVERY = 1.0  # seconds between two beats
-SILENCE = 5.0  # seconds without a beat after which a worker hangs
+#: seconds of the silence of the main loop of a worker -> the all-in-one run kills the worker, names it, and ends
+SILENCE = 5.0
 
 
 class Heartbeat:

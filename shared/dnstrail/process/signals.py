@@ -10,7 +10,8 @@ from types import FrameType
 from dnstrail.kernel.libc import call
 
 _PR_SET_PDEATHSIG = 1
-PARENT = "DNSTRAIL_PARENT"  # the process id of a parent whose workers must not outlive it; the parent sets it
+#: variable: internal: id of a parent process whose workers must not outlive it; the parent sets it
+PARENT = "DNSTRAIL_PARENT"
 
 
 def stop_on_signals() -> threading.Event:

@@ -1,3 +1,5 @@
 """The protocol on the bus: batches, turns, lookups, and the losses of each hop."""
 
-PROBES, MOST_PROBES = 1024, 4096  # runs (starts) of probes that a worker follows: by default, and at most
+#: starts (runs) of probes that a worker follows (`--probes`) -> a start that has ended or vanished gives way; without
+#: one the new start is refused: `probes_refused`, `refused_events`
+PROBES, MOST_PROBES = 1024, 4096  # by default, and at most

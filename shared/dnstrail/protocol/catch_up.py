@@ -1,4 +1,4 @@
-"""A subscriber that first receives what was published before it subscribed (docs/operations.md)."""
+"""A subscriber that first receives what was published before it subscribed (docs/inside/architecture.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from dnstrail.protocol.keyed_subscriber import is_before
 from dnstrail.protocol.replays import ReplayRequest, encode_replay
 from dnstrail.protocol.turn_follower import Position
 
-SETTLED = 10.0  # seconds after which no further start of a probe is asked for what was missed
+#: seconds after its start for which a cache asks probes for turns, and for which it waits for those of one start -> it
+#: goes on with the live turns
+SETTLED = 10.0
 PATIENCE = 2.0  # seconds for one reply of a probe while another one may have the turns, too
 
 _LOOK = 0.005  # seconds between two looks for replies while messages of other hosts are received

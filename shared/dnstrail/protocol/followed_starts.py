@@ -11,7 +11,8 @@ from dnstrail.events import REFUSED_EVENTS
 from dnstrail.log_pause import LogPause
 from dnstrail.protocol.batches import Batch, Turn
 
-VANISHED = 10.0  # seconds of silence after which a start may give way to another one
+#: seconds of the silence of a start after which it may give way -> a start that was heard since never gives way
+VANISHED = 10.0
 _LONGEST = 2.0  # seconds between two messages: a subscriber that stood still longer knows nothing of the rest
 
 

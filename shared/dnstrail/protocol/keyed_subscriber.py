@@ -1,4 +1,4 @@
-"""A subscriber that holds the messages of another host to its key: a host speaks for itself alone (docs/hosts.md)."""
+"""A subscriber that holds messages of another host to its key: a host speaks for itself alone (docs/use/hosts.md)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ REFUSED_MESSAGE = "", b""
 MOST_TURN = 64 << 10  # bytes of a turn: counters, and the losses of some cgroups
 MOST_CGROUPS = 256  # that lost events: several times as many as a probe names
 MOST_START = 128  # characters
-STARTS, WITHIN = 8, 30.0  # new starts of one host within some seconds
+#: starts that another host begins within 30 s -> a further one is refused until then: `remote_refused`
+STARTS, WITHIN = 8, 30.0
 _REMEMBERED = 1024  # starts of one host: no subscriber follows more
-AHEAD = 2.0  # seconds
+#: seconds by which a clock of another host may be ahead of its first turn and the time since then, and 0.1 % of that
+#: time -> its turn is refused: `remote_refused`
+AHEAD = 2.0
 _DRIFT = 0.001  # of the time since the first turn: two clocks drift apart by less
 _REPLAYED = 120.0  # seconds: a probe replays no turns of longer ago
-_EVENTS = 1 << 20  # a second: several times as many as any probe publishes
-_TURNS = 1 << 12  # a second
+#: events that another host may publish in a second, by its own count -> the message is refused: `remote_refused`
+_EVENTS = 1 << 20  # several times as many as any probe publishes
+_TURNS = 1 << 12  #: turns that another host may end in a second -> the message is refused: `remote_refused`
 _SECOND = 1_000_000_000  # ns
 
 

@@ -14,7 +14,9 @@ from dnstrail.protocol.batches import Turn
 
 CONFIRMS = "confirms"  # the subscription of a subscriber that confirms the ends of probes
 MOST_CONFIRMED = 64
-SILENCE, LONGEST_SILENCE = 3.5, 64.0  # seconds without a turn of a live probe, doubling from the first to the second
+#: seconds of the silence of the live probes of one host on the bus -> the subscriber connects anew to this host:
+#: `reopened`
+SILENCE, LONGEST_SILENCE = 3.5, 64.0
 LONGEST_LOOK = 0.5  # seconds: a subscriber that stood still longer knows nothing of the rest
 
 

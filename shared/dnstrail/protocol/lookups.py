@@ -1,4 +1,4 @@
-"""Lookups on the wire: a request is one MessagePack map, and so is its reply (docs/lookups.md).
+"""Lookups on the wire: a request is one MessagePack map, and so is its reply (docs/reference/lookups.md).
 
 Each operation is one Struct below, a subclass of `Request`. The cache holds one function for it (`answers.py`).
 """
@@ -23,20 +23,21 @@ from dnstrail.protocol.batches import TURN, Count, Mark, unpack
 from dnstrail.protocol.members import Name, Progress, Work
 
 VERSION = 1
-MAX_MESSAGE = 1 << 20  # bytes
-MAX_KEY = 1024  # bytes
-MAX_KEYS = 1024
-MAX_MARKS = 64
+MAX_MESSAGE = 1 << 20  #: bytes of a request -> `bad_request`
+MAX_KEY = 1024  #: bytes of a key -> `bad_request`
+MAX_KEYS = 1024  #: keys or connections in one request -> `bad_request`
+MAX_MARKS = 64  #: marks in `after` -> `bad_request`
 MAX_TRAILS = 100
-MAX_NESTING = 4
+MAX_NESTING = 4  #: levels of nesting in a request -> `bad_request`
 MAX_CURSOR = 40  # characters
-MAX_WORKER = 128  # characters of a worker's name
+MAX_WORKER = 128  #: characters of the name of a worker -> `bad_request`
 
+#: error: no live relation touches the key; `asked` in the reply is the last question for it that brought no data
 DATA_NOT_FOUND = "data_not_found"
-KEY_NOT_SUPPORTED = "key_not_supported"
-BAD_REQUEST = "bad_request"
-UNSUPPORTED_VERSION = "unsupported_version"
-OVERLOADED = "overloaded"
+KEY_NOT_SUPPORTED = "key_not_supported"  #: error: the key is not a string
+BAD_REQUEST = "bad_request"  #: error: the request is malformed, or exceeds a bound; the message names it
+UNSUPPORTED_VERSION = "unsupported_version"  #: error: `v` is not 1
+OVERLOADED = "overloaded"  #: error: too many lookups wait for their events, or too many replies are unread
 
 SCHEMA = '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'
 OPERATIONS: dict[str, type[Request]] = {}  # every public subclass of Request, by the name of its operation
@@ -78,13 +79,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
     """A request that passed all checks of its operation, so that it can be answered as it is.
 
     A public subclass is one operation. It names the fields of the request and checks what their types cannot express.
-    Fields that it does not name are ignored, so that later versions may add some. `after` holds the marks of the
-    events at hand: the cache answers once it has applied all of these turns. `owner` is the owner of these events: if
-    the cache was behind and skipped answers in these turns, those of other owners do not matter.
+    Fields that it does not name are ignored, so that later versions may add some.
     """
 
-    after: tuple[Mark, ...] = ()
-    owner: Owner | None = None
+    after: tuple[Mark, ...] = ()  #: `[[start id, turn], ...]`, marks of events: the reply waits for these turns
+    owner: Owner | None = None  #: `[host, cgroup]`, the owner of the events: skipped answers of others do not matter
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -102,10 +101,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
 
 
 class _AtTime(Request, frozen=True, kw_only=True):
-    """The operations that may answer as of a past wall time: `at` in seconds, or `at_ns`."""
+    """The operations that may answer as of a past wall time."""
 
-    at: float | None = None
-    at_ns: _Nanoseconds | None = None
+    at: float | None = None  #: epoch seconds: the image at that time, to the end of its microsecond
+    at_ns: _Nanoseconds | None = None  #: the same in nanoseconds; both together are refused
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,17 +115,14 @@ class _AtTime(Request, frozen=True, kw_only=True):
 
 
 class _AboutConnection(_AtTime, frozen=True, kw_only=True):
-    """The operations that accept the client side of a connection, as far as it is known.
+    """The operations that accept the client side of a connection, as far as it is known."""
 
-    `host` also limits the reply to the answers that this host saw.
-    """
-
-    process: _ProcessId | None = None
-    container: _Short | None = None
-    client: _Short | None = None
-    port: _Port | None = None
-    source_port: _Port | None = None
-    host: _Short | None = None
+    process: _ProcessId | None = None  #: id of the process
+    container: _Short | None = None  #: id of its container
+    client: _Short | None = None  #: address of the client
+    port: _Port | None = None  #: port of the server
+    source_port: _Port | None = None  #: port of the client
+    host: _Short | None = None  #: name of the host: it also limits the reply to the answers that this host saw
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,8 +141,8 @@ class GetRequest(_AboutConnection, frozen=True, kw_only=True):
     The name of the connection comes first.
     """
 
-    key: Any  # a string; another type is refused with an error code of its own
-    event: EventTime | None = None
+    key: Any  #: a name or an address as text; another type is refused with an error code of its own
+    event: EventTime | None = None  #: `[start id, time]`: the image at the time of an event, in ns of its probe
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,8 +158,8 @@ class GetRequest(_AboutConnection, frozen=True, kw_only=True):
 class GetManyRequest(_AtTime, frozen=True, kw_only=True):
     """Up to 1,024 keys. Replies with one result for each key, in their order; nil for a key without data."""
 
-    keys: tuple[Any, ...]
-    event: EventTime | None = None
+    keys: tuple[Any, ...]  #: names and addresses
+    event: EventTime | None = None  #: as for `get`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,9 +171,9 @@ class GetManyRequest(_AtTime, frozen=True, kw_only=True):
 class TrailRequest(_AboutConnection, frozen=True, kw_only=True):
     """One key, and the connection to explain. Replies with at most `limit` ranked paths from questions to the key."""
 
-    key: Any
-    event: EventTime | None = None
-    limit: _Limit = MAX_TRAILS
+    key: Any  #: a name or an address as text
+    event: EventTime | None = None  #: as for `get`
+    limit: _Limit = MAX_TRAILS  #: paths in the reply
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -185,20 +181,17 @@ class TrailRequest(_AboutConnection, frozen=True, kw_only=True):
 
 
 class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A connection in a `rank` request: its destination, and what is known of its client.
+    """A connection in a `rank` request: its destination, and what is known of its client."""
 
-    `host` and `socket` (the cookie) identify it to the cache. `event` is the time of its event.
-    """
-
-    address: _Short
-    process: _ProcessId | None = None
-    container: _Short | None = None
-    client: _Short | None = None
-    port: _Port | None = None
-    source_port: _Port | None = None
-    host: _Short = ""
-    socket: _Cookie = 0
-    event: EventTime | None = None
+    address: _Short  #: address of the server
+    process: _ProcessId | None = None  #: id of the process
+    container: _Short | None = None  #: id of its container
+    client: _Short | None = None  #: address of the client
+    port: _Port | None = None  #: port of the server
+    source_port: _Port | None = None  #: port of the client
+    host: _Short = ""  #: name of the host
+    socket: _Cookie = 0  #: cookie of the socket
+    event: EventTime | None = None  #: as for `get`
 
     def __post_init__(self) -> None:
         _check_address("address", self.address)
@@ -213,7 +206,7 @@ class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class RankRequest(_AtTime, frozen=True, kw_only=True):
     """Up to 1,024 connections. Replies with the names of each one, the likeliest first; [] where none is known."""
 
-    connections: tuple[ConnectionTo, ...]
+    connections: tuple[ConnectionTo, ...]  #: what is known of each connection
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,14 +216,15 @@ class RankRequest(_AtTime, frozen=True, kw_only=True):
 class ConnectionsRequest(Request, frozen=True, kw_only=True):
     """The open connections, page by page, of one process, container or host if it is named.
 
-    `container` is the name of a container, or the beginning of its id. `cursor` is that of the page before, "" for the
-    first page. With `rivals` each connection has the other names of its address.
+    Replies with `connections`, with `next`, the cursor of the next page ("" at the end), and with `hosts`, the number
+    of hosts that the cache follows.
     """
 
-    process: _ProcessId | None = None
-    container: _Short | None = None
-    host: _Short | None = None
-    rivals: bool = False
+    process: _ProcessId | None = None  #: id of the process
+    container: _Short | None = None  #: name of a container, or the beginning of its id
+    host: _Short | None = None  #: name of the host
+    rivals: bool = False  #: true: each connection has the other names of its address
+    #: `next` of the page before, "" for the first page
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR, pattern=r"^([0-9]{1,19} [0-9]{1,19})?\Z")] = ""
 
 
@@ -255,20 +249,22 @@ class HealthRequest(Request, frozen=True):
 
 
 class DumpRequest(Request, frozen=True, kw_only=True):
-    """The records of the image, page by page: `cursor` is that of the page before, "" for the first page."""
+    """The records of the image, page by page.
 
+    Replies with `records`, each with its question, party, owner, `edges` and answers, and with `next`, as for
+    `connections`.
+    """
+
+    #: `next` of the page before, "" for the first page
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR)] = ""
 
 
 class LostRequest(Request, frozen=True, kw_only=True):
-    """A worker's report of what it has missed since its start, by event name or reason (`LOSS_REASONS`).
+    """A worker's report of what it has missed since its start, by event name or reason (`LOSS_REASONS`)."""
 
-    The cache sets `user`, as that of a `JoinRequest`.
-    """
-
-    worker: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
-    lost: dict[str, Count] = {}
-    user: int | str | None = None
+    worker: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""  #: name of the worker
+    lost: dict[str, Count] = {}  #: counts since its start, by event name or reason
+    user: int | str | None = None  #: set by the cache
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -279,22 +275,19 @@ class LostRequest(Request, frozen=True, kw_only=True):
 
 
 class JoinRequest(Request, frozen=True, kw_only=True):
-    """A worker's membership in a group, for three seconds. Replies with all living members of the group.
+    """A worker's membership in a group, for three seconds. Replies with all living members of the group."""
 
-    `epoch` is that of the last reply whose changes the worker has taken in, and `cache` the run of its cache, "" before
-    the first reply. `progress` holds all starts that the worker follows. `user` is the user of the connection, or the
-    name of its key: the cache sets it, whatever the request contains. A worker of an earlier version states no `form`.
-    """
-
-    group: Name
-    worker: Name
-    epoch: Count = 0
+    group: Name  #: name of the group
+    worker: Name  #: name of the worker
+    epoch: Count = 0  #: `epoch` of the last reply whose changes the worker has taken in
+    #: all starts of probes that the worker follows, and how far it has handled each
     progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MOST_PROBES)] = ()
+    #: `cache` of the last reply, the run of its cache; "" before the first one
     cache: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
-    form: Count = 1
-    work: Work = Work()
-    leave: bool = False
-    user: int | str | None = None
+    form: Count = 1  #: 2; a worker of an earlier version states none
+    work: Work = Work()  #: counts of what the worker handled, and of the faults of its signatures
+    leave: bool = False  #: true: the worker leaves the group
+    user: int | str | None = None  #: set by the cache: the user of the connection, or the name of its key
 
 
 def operation_of(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""The report of losses of a worker, in its log and to the cache (docs/operations.md).
+"""The report of losses of a worker, in its log and to the cache (docs/use/operate.md).
 
 A source counts what the kernel or the probe lost, and each turn carries these counts by hop (`Turn.lost`). A
 subscriber counts what the bus lost on the way to it (`TurnFollower.lost`). A `LossReporter` writes them to the worker's

@@ -11,12 +11,15 @@ import msgspec
 
 from dnstrail.protocol.batches import Count
 
-EXPIRY = 3.0  # seconds without a renewal after which a membership expires
+EXPIRY = 3.0  #: seconds of a membership without a renewal -> it expires: `members_expired`
 RENEWAL = 1.0  # seconds between two renewals
 REMEMBERED = 90.0  # seconds for which a worker remembers what was left behind of starts that it has not received
 FORM = 2  # of requests and replies; a worker of an earlier version states none
 MAX_SIGNATURES = 64  # whose faults one worker reports
-MAX_FAILED, MAX_REASON = 8, 256  # signatures that do not run as their settings state; characters of each reason
+#: signatures that do not run as their settings state, of one worker in `health` -> further ones are in its metrics and
+#: its log
+MAX_FAILED = 8
+MAX_REASON = 256  #: characters of the reason why a signature does not run, in `health` -> the rest is cut off
 MAX_NAME = 128  # characters of the name of a worker, a group or a start
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]

@@ -1,4 +1,4 @@
-"""Replays: how a subscriber asks a probe for the turns that it missed (docs/operations.md).
+"""Replays: how a subscriber asks a probe for the turns that it missed (docs/inside/architecture.md).
 
 A live probe keeps its last turns. A subscriber that restarts names a start and the last turn that it has, and receives
 the messages of the turns after it as they were published. At the same address a subscriber that waits for a turn asks

@@ -1,4 +1,4 @@
-"""The follower of turns: which turns a subscriber has received, and what was lost (docs/operations.md)."""
+"""The follower of turns: which turns a subscriber has received, and what was lost (docs/inside/architecture.md)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import msgspec
 
 from dnstrail.protocol.batches import TURN, Batch, Count, Mark, Turn
 
-_REMEMBERED_GAPS = 4096
-_FAR_AHEAD = 10_000  # turns; no subscriber that is so far behind catches up while a lookup waits
+_REMEMBERED_GAPS = 4096  # broken turns of one start; older ones count as broken
+#: turns of a mark ahead of those received -> `complete` is false at once
+_FAR_AHEAD = 10_000  # no subscriber that is so far behind catches up while a lookup waits
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ _HEADER = struct.Struct("!6H")
 _QUESTION = struct.Struct("!2H")  # behind its name
 _RECORD = struct.Struct("!HHIH")  # behind its owner, before its RDATA
 _SECTIONS = ("answers", "authorities", "additionals")
-MAX_READS = 20_000  # reads of one message; each takes up to 2 us
+#: reads of labels and fields of one message for `proto_dns` -> the records before it are printed: `proto_dns_error`
+MAX_READS = 20_000  # each takes up to 2 us
 _COUNTS = ("QDCount", "ANCount", "NSCount", "ARCount")
 
 

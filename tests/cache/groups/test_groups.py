@@ -1,4 +1,7 @@
-"""The groups of signature workers at the cache: memberships expire, are bounded, and belong to one user."""
+"""The groups of signature workers at the cache: memberships expire, are bounded, and belong to one user.
+
+Tests of dnstrail_cache.groups.group.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Tests of dnstrail.events.message_line."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cli.lookups.cache_backend, dnstrail_cli.lookups.capture_backend."""
+
 from __future__ import annotations
 
 import json
@@ -102,7 +104,7 @@ def reply(status: str, **more: object) -> bytes:
     return packb({"v": 1, "ok": True, "data": data, "complete": True})
 
 
-@pytest.mark.parametrize("more", [(), ("--process", "7", "--port", "443")], ids=["many", "of a connection"])
+@pytest.mark.parametrize("more", [(), ("--connection", "process=7,port=443")], ids=["many", "of a connection"])
 @pytest.mark.parametrize("history", [True, False])
 def test_a_miss_before_the_memory_of_the_cache_says_so(history, more):
     """A key that is not found at a time that the cache knows no more has `history` false, as text and as JSON."""
@@ -161,9 +163,9 @@ def test_a_miss_before_the_memory_of_a_file_says_so():
 def test_a_container_that_is_no_text_is_refused(command):
     """Bytes that are no text can be no container: they exit with 2, and the line names the option."""
     for more in ((), ("--capture", DEMO)) if command[0] != "connections" else ((),):
-        done = dnstrail(*command, *more, "--container", "\udcff")
+        done = dnstrail(*command, *more, "--connection", "container=\udcff")
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "Error: --container: '\\udcff' is no text\n"
+        assert done.stderr == "Error: --connection container: '\\udcff' is no text\n"
 
 
 def test_the_run_dir_of_the_environment_is_for_other_commands():

@@ -83,7 +83,9 @@ def test_all_pages_are_shown_and_escaped():
     assert [json.loads(line) for line in as_json.stdout.splitlines()] == [ONE, hostile]
 
 
-@pytest.mark.parametrize(("options", "code"), [([], 0), (["--process", "70"], 0), (["--process", "71"], 1)])
+@pytest.mark.parametrize(
+    ("options", "code"), [([], 0), (["--connection", "process=70"], 0), (["--connection", "process=71"], 1)]
+)
 def test_nothing_of_a_named_process_is_code_1(options, code):
     """The command exits with 1 if the process that it names has no open connection."""
     with short_folder() as folder, answering(lookups_address(folder), connections_of([ONE])):
@@ -115,7 +117,7 @@ def test_a_cache_of_several_hosts_has_a_column_for_the_host():
 
 
 def test_a_host_goes_without_a_capture_file():
-    """A capture file is of one host: --host beside it is wrong usage."""
-    refused = dnstrail("get", "--capture", "demo", "--host", "alpha", "shop.example")
+    """A capture file is of one host: its host beside it is wrong usage."""
+    refused = dnstrail("get", "--capture", "demo", "--connection", "host=alpha", "shop.example")
     assert refused.returncode == 2
-    assert "--host goes without --capture" in refused.stderr
+    assert "--connection host goes without --capture" in refused.stderr

@@ -1,4 +1,7 @@
-"""`dnstrail stats` and `health` on a terminal of 80 columns."""
+"""`dnstrail stats` and `health` on a terminal of 80 columns.
+
+Tests of dnstrail_cli.lookups.tables.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`dnstrail dump` and `dnstrail load`."""
+"""`dnstrail dump` and `dnstrail load`.
+
+Tests of dnstrail_cli.lookups.cof.
+"""
 
 from __future__ import annotations
 

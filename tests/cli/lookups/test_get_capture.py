@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cli.lookups.found_text, dnstrail_cli.lookups.lookup."""
+
 from __future__ import annotations
 
 import json

@@ -89,14 +89,14 @@ def test_connection_chooses_among_rivals(running_cache):
     """The process, container, client or port of a connection decides which trail is the likeliest."""
     ask = ("--cache", running_cache, "192.0.2.1")
     assert roots(*ask) == ["b", "www.a"]
-    for connection in (("--process", 70), ("--container", "0123456789abcdef"), ("--client", "::ffff:10.0.0.2")):
-        assert roots(*ask, *connection) == ["www.a", "b"]
-    assert roots(*ask, "--client", "10.0.0.3", "--port", 443) == ["b", "www.a"]
+    for connection in ("process=70", "container=0123456789abcdef", "client=::ffff:10.0.0.2"):
+        assert roots(*ask, "--connection", connection) == ["www.a", "b"]
+    assert roots(*ask, "--connection", "client=10.0.0.3,port=443") == ["b", "www.a"]
 
 
 def test_tree_shows_the_asker(running_cache):
     """A tree shows process, container, client, the server and its kind, and the evidence for its rank."""
-    text = trail("--cache", running_cache, "192.0.2.1", "--process", 70, "--port", 443)
+    text = trail("--cache", running_cache, "192.0.2.1", "--connection", "process=70,port=443")
     first, second = text.split("b  (rival", 1)
     assert "asked by the same process" in first
     assert "1 answers led to 1 connections to port 443" in first
@@ -129,10 +129,10 @@ def test_not_found_is_code_1(running_cache):
 
 WRONG = {
     "no key": [],
-    "a client that is no address": ["a", "--client", "here"],
-    "a port out of range": ["a", "--port", "65536"],
-    "a negative process": ["a", "--process", "-1"],
-    "a process past all numbers": ["a", "--process", "9" * 30],
+    "a client that is no address": ["a", "--connection", "client=here"],
+    "a port out of range": ["a", "--connection", "port=65536"],
+    "a negative process": ["a", "--connection", "process=-1"],
+    "a process past all numbers": ["a", "--connection", f"process={'9' * 30}"],
     "a text that is no time": ["a", "--at", "soon"],
     "options of a cache without a file": ["a", "--dnscache", "grace=1"],
     "a wrong option of the cache": ["a", "--capture", str(DEMO), "--dnscache", "grace=x"],
@@ -151,7 +151,7 @@ def test_wrong_usage_is_code_2(case):
 
 def test_refused_request_is_code_2(running_cache):
     """A request that the cache refuses as bad exits with 2 and the message of the cache."""
-    done = dnstrail("trail", "--cache", running_cache, "a", "--container", "c" * 257)
+    done = dnstrail("trail", "--cache", running_cache, "a", "--connection", f"container={'c' * 257}")
     assert done.returncode == 2
     assert "container" in done.stderr
 

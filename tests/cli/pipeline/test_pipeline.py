@@ -1,5 +1,8 @@
+"""Tests of dnstrail.process.signals."""
+
 from __future__ import annotations
 
+import json
 import threading
 import urllib.request
 from contextlib import suppress
@@ -19,7 +22,7 @@ from dnstrail.protocol.batches import TURN
 from dnstrail_cli.events.output import open_output, parse_output
 from dnstrail_cli.pipeline.options import MEMORY
 from live.ports import free_port
-from live.processes import run_dir, started
+from live.processes import dnstrail, run_dir, started
 from live.workers import asker, cache, open_bus, probe, short_folder, wait_until
 
 FINDING = {"timestamp": 1, "eventName": "X", "processName": "a", "processId": 7, "args": [{"name": "b", "value": 1}]}
@@ -131,3 +134,14 @@ def test_metrics_of_all_workers():
         wait_until(read)
         assert run.poll() is None
     assert {worker for worker, page in pages.items() if f'worker="{worker}"' in page} == set(pages)
+
+
+@pytest.mark.parametrize(("variable", "logged"), [({}, set()), ({"DNSTRAIL_LOG_LEVEL": "info"}, {"cache", "probe"})])
+def test_workers_of_a_run_log_warnings(variable, logged):
+    """The workers of an all-in-one run log no line below a warning, unless DNSTRAIL_LOG_LEVEL names another level."""
+    with run_dir() as folder:
+        done = dnstrail("--capture", "demo", "--output", "json", "--run-dir", folder, **variable)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert {line["worker"] for line in lines if line["event"] == "ready"} >= logged
+    assert bool(lines) == bool(logged)

@@ -1,4 +1,7 @@
-"""The names of the events of signatures, found by a process that has no more rights than the signature worker."""
+"""The names of the events of signatures, found by a process that has no more rights than the signature worker.
+
+Tests of dnstrail_signatures.loading.names.
+"""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def test_a_segment_carries_its_header(translator, counters):
     _, event = only(translator.events(packet(segment, protocol=records.TCP)))
     assert (event.payload, event.flow.transport) == (message, "tcp")
     assert translator.events(packet(segment[:19], protocol=records.TCP)) == []
-    assert counters["tcp_header_cut"] == 1
+    assert counters["header_cut"] == 1
     assert translator.events(packet(segment, protocol=records.TCP, distance=records.FARTHEST + 1, cookie=78)) == []
     assert counters["tcp_out_of_window"] == 1
 

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_probe.formats.pcap."""
+
 from __future__ import annotations
 
 import gzip

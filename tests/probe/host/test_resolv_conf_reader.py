@@ -1,4 +1,7 @@
-"""The child process that reads files of strangers, and the bound on children that hang."""
+"""The child process that reads files of strangers, and the bound on children that hang.
+
+Tests of dnstrail_probe.host.resolv_conf_child.
+"""
 
 from __future__ import annotations
 

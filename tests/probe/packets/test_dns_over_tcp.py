@@ -73,12 +73,12 @@ CASES = {
     "overlapping segments": (
         [syn(), segment(0, ALL[: L + 5]), segment(L - 5, ALL[L - 5 :])],
         [ONE, TWO, THREE],
-        {"tcp_overlap": 1},
+        {"tcp_retransmission": 1},
     ),
     "an overlap behind a gap": (
         [syn(), segment(L, ALL[L : L + 9]), segment(L + 4, ALL[L + 4 :]), segment(0, ALL[: L + 2])],
         [ONE, TWO, THREE],
-        {"tcp_overlap": 2},
+        {"tcp_retransmission": 2},
     ),
     "other bytes for what is there already": (
         [syn(), segment(5, ALL[5 : L + 9]), segment(5, bytes(L)), segment(L + 5, ALL[L + 5 :]), segment(0, ALL[:5])],
@@ -99,13 +99,13 @@ CASES = {
     "other bytes behind a gap, before all come in order": (
         [syn(), segment(5, bytes(len(ALL) - 5)), segment(0, ALL)],
         [ONE, TWO, THREE],
-        {"tcp_overlap": 1},
+        {"tcp_retransmission": 1},
     ),
     "data in the SYN, as Fast Open has it": ([syn(0, framed(ONE)), segment(L, framed(TWO))], [ONE, TWO], {}),
     "data in the SYN that come again, for they were refused": (
         [syn(0, framed(ONE)), segment(0, framed(ONE, TWO))],
         [ONE, TWO],
-        {"tcp_overlap": 1},
+        {"tcp_retransmission": 1},
     ),
     "midstream": (cuts(ALL, L, L + 1), [ONE, TWO, THREE], {}),
     "midstream, within a message": (

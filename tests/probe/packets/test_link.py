@@ -14,7 +14,7 @@ OLDEST_QINQ = b"\x92\x00\x00\x07"
 PPPOE = b"\x88\x64\x11\x00\x00\x01\x00\x16"
 SNAP = b"\xaa\xaa\x03\x00\x00\x00"
 MPLS, LABEL, LAST_LABEL = b"\x88\x47", b"\x00\x01\x00\x40", b"\x00\x02\x01\x40"
-NOT_IP, CUT = "not_ip", "link_header_cut"
+NOT_IP, CUT = "not_ip", "header_cut"
 V4, V6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 
 FRAMES = {

@@ -50,16 +50,16 @@ IPV4 = {
     "padding after the packet": (UDP4 + bytes(20), WHOLE),
     "total length left to the card": (IP(src="192.0.2.1", dst="192.0.2.2", len=0) / TO_53 / BODY, WHOLE),
     "frame cut in the payload": (UDP4[:33], CUT),
-    "frame cut in the UDP header": (UDP4[:27], "udp_header_cut"),
-    "frame cut in the IP header": (UDP4[:19], "ip_header_cut"),
+    "frame cut in the UDP header": (UDP4[:27], "header_cut"),
+    "frame cut in the IP header": (UDP4[:19], "header_cut"),
     "do not fragment": (IP(src="192.0.2.1", dst="192.0.2.2", flags="DF") / TO_53 / BODY, WHOLE),
     "first fragment": (IP(src="192.0.2.1", dst="192.0.2.2", flags="MF") / TO_53 / BODY, "fragment"),
     "last fragment": (IP(src="192.0.2.1", dst="192.0.2.2", frag=2, proto=17) / BODY, "fragment"),
     "total length below the header's": (
         IP(src="192.0.2.1", dst="192.0.2.2", len=10) / TO_53,
-        "bad_ip_header",
+        "bad_header",
     ),
-    "header length below 20": (b"\x44" + UDP4[1:], "bad_ip_header"),
+    "header length below 20": (b"\x44" + UDP4[1:], "bad_header"),
     "TCP": (IP4 / SEGMENT / BODY, Segment(A, 4000, B, 53, PSH_ACK, payload=BODY)),
     "TCP, with options": (
         IP4 / TCP(sport=4000, dport=53, seq=7, flags="S", options=[("MSS", 1460)]) / BODY,
@@ -69,8 +69,8 @@ IPV4 = {
         bytes(IP4 / SEGMENT) + bytes(6),
         Segment(A, 4000, B, 53, PSH_ACK, payload=b""),
     ),
-    "frame cut in the TCP header": (bytes(IP4 / SEGMENT)[:39], "tcp_header_cut"),
-    "TCP header length below 20": (IP4 / TCP(sport=4000, dport=53, dataofs=4), "bad_tcp_header"),
+    "frame cut in the TCP header": (bytes(IP4 / SEGMENT)[:39], "header_cut"),
+    "TCP header length below 20": (IP4 / TCP(sport=4000, dport=53, dataofs=4), "bad_header"),
     "TCP header length past the packet": (
         IP4 / TCP(sport=4000, dport=53, seq=7, flags="A", dataofs=15) / BODY,
         Segment(A, 4000, B, 53, TcpHeader(7, flags=0x10, window=8192), payload=b""),
@@ -83,9 +83,9 @@ IPV4 = {
     "UDP length past the packet": (IP4 / UDP(sport=4000, dport=53, len=400) / BODY, WHOLE),
     "UDP length 0, as no IPv4 host takes it": (
         IP4 / UDP(sport=4000, dport=53, len=0) / BODY,
-        "bad_udp_length",
+        "bad_header",
     ),
-    "UDP length 7": (IP4 / UDP(sport=4000, dport=53, len=7) / BODY, "bad_udp_length"),
+    "UDP length 7": (IP4 / UDP(sport=4000, dport=53, len=7) / BODY, "bad_header"),
     "empty payload": (IP4 / TO_53, Datagram(A, 4000, B, 53, b"")),
 }
 
@@ -101,11 +101,11 @@ IPV6 = {
     "atomic fragment": (IP6 / IPv6ExtHdrFragment(offset=0, m=0) / TO_53 / BODY, WHOLE6),
     "first fragment": (IP6 / IPv6ExtHdrFragment(offset=0, m=1) / TO_53 / BODY, "fragment"),
     "last fragment": (IP6 / IPv6ExtHdrFragment(offset=3, m=0) / TO_53 / BODY, "fragment"),
-    "cut in an extension header": (bytes(IP6 / IPv6ExtHdrHopByHop() / TO_53)[:41], "ip_header_cut"),
+    "cut in an extension header": (bytes(IP6 / IPv6ExtHdrHopByHop() / TO_53)[:41], "header_cut"),
     "no next header": (IPv6(src="::1", dst="::2", nh=59), "other_protocol"),
     "TCP": (IP6 / IPv6ExtHdrHopByHop() / SEGMENT / BODY, Segment(A6, 4000, B6, 53, PSH_ACK, payload=BODY)),
     "UDP length 0, as a jumbogram has it": (IP6 / UDP(sport=4000, dport=53, len=0) / BODY, WHOLE6),
-    "payload length 0": (IPv6(src="::1", dst="::2", plen=0) / TO_53 / BODY, "udp_header_cut"),
+    "payload length 0": (IPv6(src="::1", dst="::2", plen=0) / TO_53 / BODY, "header_cut"),
 }
 
 
@@ -138,7 +138,7 @@ def test_frames_without_ip_have_a_reason(linktype, reason):
 @pytest.mark.parametrize("linktype", [228, 229])
 def test_the_version_is_checked(linktype):
     """A packet whose version differs from that of its link type is refused."""
-    assert dissect(linktype, b"\x55" + bytes(60)) == "bad_ip_header"
+    assert dissect(linktype, b"\x55" + bytes(60)) == "bad_header"
 
 
 @pytest.mark.parametrize(("ports", "found"), [({53}, True), ({4000}, True), ({5353}, False), (set(), False)])
@@ -168,7 +168,7 @@ def test_a_long_chain_of_extension_headers_ends():
     """Thousands of extension headers in one packet are walked once."""
     chain = b"\x3c\x00" + bytes(6)
     packet = struct.pack("!IHBB", 6 << 28, 65528, 60, 1) + A6 + B6 + chain * 8191
-    assert dissect(RAW, packet) == "ip_header_cut"
+    assert dissect(RAW, packet) == "header_cut"
 
 
 @given(st.sampled_from([*LINKS]), st.binary(max_size=200), st.sampled_from([None, frozenset({53})]))

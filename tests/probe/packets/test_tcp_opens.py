@@ -1,3 +1,5 @@
+"""Tests of dnstrail_probe.packets.connection_args."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of dnstrail.bus.contract, dnstrail.bus.served_request."""
+
 from __future__ import annotations
 
 import os

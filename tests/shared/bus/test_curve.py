@@ -1,4 +1,7 @@
-"""The bus between hosts: a client without an allowed key receives nothing, is counted, and blocks nobody."""
+"""The bus between hosts: a client without an allowed key receives nothing, is counted, and blocks nobody.
+
+Tests of dnstrail.bus.authenticator, dnstrail.bus.tcp.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Strangers at the sockets of a worker: a user of the group ends nothing, fills nothing, and is named."""
+"""Strangers at the sockets of a worker: a user of the group ends nothing, fills nothing, and is named.
+
+Tests of dnstrail.bus.gate, dnstrail.bus.relayed.
+"""
 
 from __future__ import annotations
 

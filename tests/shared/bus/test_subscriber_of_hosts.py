@@ -1,4 +1,7 @@
-"""A subscriber to several hosts: it knows the publisher of each message, and none takes the place of another."""
+"""A subscriber to several hosts: it knows the publisher of each message, and none takes the place of another.
+
+Tests of dnstrail.bus.subscriber_end.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The one form of names and addresses."""
+"""The one form of names and addresses.
+
+Tests of dnstrail.dns.unusual_name.
+"""
 
 from __future__ import annotations
 

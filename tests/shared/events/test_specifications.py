@@ -1,4 +1,7 @@
-"""The specifications of all events: what they state is unique and complete, and the image knows their effects."""
+"""The specifications of all events: what they state is unique and complete, and the image knows their effects.
+
+Tests of dnstrail.events.connections, dnstrail.events.packets, dnstrail.events.specification.
+"""
 
 from __future__ import annotations
 

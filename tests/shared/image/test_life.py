@@ -1,4 +1,7 @@
-"""The life of relations, and lookups in the past."""
+"""The life of relations, and lookups in the past.
+
+Tests of dnstrail.image.image, dnstrail.image.view.
+"""
 
 from __future__ import annotations
 

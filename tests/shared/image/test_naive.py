@@ -1,4 +1,4 @@
-"""The naive model against results that were worked out by hand from docs/lookups.md."""
+"""The naive model against results that were worked out by hand from docs/inside/image.md."""
 
 from __future__ import annotations
 

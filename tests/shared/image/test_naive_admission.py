@@ -1,4 +1,4 @@
-"""The naive model of admission, sentence by sentence (docs/capture.md, Admission)."""
+"""The naive model of admission, sentence by sentence (docs/inside/image.md, Admission)."""
 
 from __future__ import annotations
 

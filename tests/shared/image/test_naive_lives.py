@@ -1,4 +1,4 @@
-"""The naive model, sentence by sentence: relations, lives, times and lookups (docs/lookups.md)."""
+"""The naive model, sentence by sentence: relations, lives, times and lookups (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The naive model of the bounds: places, parties and evictions (docs/limits.md, The image)."""
+"""The naive model of the bounds: places, parties and evictions (docs/reference/bounds.md, The image)."""
 
 from __future__ import annotations
 

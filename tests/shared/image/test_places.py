@@ -1,4 +1,7 @@
-"""The places of query roots: whose they are, and who gives one up."""
+"""The places of query roots: whose they are, and who gives one up.
+
+Tests of dnstrail.image.order.
+"""
 
 from __future__ import annotations
 

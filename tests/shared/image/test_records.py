@@ -1,4 +1,7 @@
-"""Records: the answers of one root that state the same relations, held one by one and as a sum."""
+"""Records: the answers of one root that state the same relations, held one by one and as a sum.
+
+Tests of dnstrail.image.graph.
+"""
 
 from __future__ import annotations
 

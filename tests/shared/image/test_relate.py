@@ -1,4 +1,7 @@
-"""The messages that count, and the relations of their records."""
+"""The messages that count, and the relations of their records.
+
+Tests of dnstrail.image.kind.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The relations of answers to reverse questions (RFC 2317)."""
+"""The relations of answers to reverse questions (RFC 2317).
+
+Tests of dnstrail.image.pointers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The usual lookup, by one record, never differs from the general walk."""
+"""The usual lookup, by one record, never differs from the general walk.
+
+Tests of dnstrail.image.walk.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Events and findings in tracee's JSON shape."""
+"""Events and findings in tracee's JSON shape.
+
+Tests of dnstrail.tracee.arguments.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A DNS message in tracee's shape, key by key."""
+"""A DNS message in tracee's shape, key by key.
+
+Tests of dnstrail.tracee.codes, dnstrail.tracee.resource_record.
+"""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_honest_workers_lose_nothing(monkeypatch: pytest.MonkeyPatch, attack: Ca
 def test_what_a_member_claims_ends_with_its_membership(
     monkeypatch: pytest.MonkeyPatch, attack: Callable[[Hostile], None]
 ) -> None:
-    """A member that claims events takes them away (docs/limits.md) until its membership has expired, and no longer."""
+    """A member that claims events takes them away until its membership has expired, and no longer."""
     world, expired = attacked(attack, monkeypatch)
     assert {turn for _, turn, _ in world.missed()} <= {*range(expired + 1)}
     assert sum(turn > expired for _, turn, _ in world.handled) >= 30 / TICK

@@ -1,4 +1,7 @@
-"""The membership of a worker: it follows what the cache replies, and changes nothing while the cache is away."""
+"""The membership of a worker: it follows what the cache replies, and changes nothing while the cache is away.
+
+Tests of dnstrail_signatures.group.handled.
+"""
 
 from __future__ import annotations
 

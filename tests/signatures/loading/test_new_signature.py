@@ -56,7 +56,17 @@ def worker(folder, package, *options):
     """Yield the signature worker as a process that has a package on its path."""
     folder.chmod(0o755)  # a worker of root changes its user
     run_dir = folder / "run"
-    command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--run-dir", str(run_dir), "--no-cache", *options]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "dnstrail_signatures",
+        "--run-dir",
+        str(run_dir),
+        "--cache",
+        "none",
+        *options,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(package)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,4 +1,7 @@
-"""The settings of signatures: the tables of the file, and the findings that they suppress or rate."""
+"""The settings of signatures: the tables of the file, and the findings that they suppress or rate.
+
+Tests of dnstrail_signatures.loading.scope.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A group of signature workers, its cache and its probe in one process and on one clock: for tests of the protocol.
 
-The cache, the memberships and the shares are the real ones. Whatever lies between them follows docs/signatures.md: a
+The cache, the memberships and the shares are the real ones. All between them follows docs/use/signatures.md: a
 worker that dies stops between two batches, a worker that is frozen goes on with all that has arrived meanwhile.
 """
 

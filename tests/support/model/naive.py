@@ -1,6 +1,6 @@
 """A slow and obvious model of the image: it keeps every answer and computes each lookup from scratch.
 
-It is written from docs/lookups.md, docs/limits.md and docs/capture.md alone, and reads messages by dnspython alone.
+It is written from docs/inside/image.md and docs/reference/bounds.md alone, and reads messages by dnspython alone.
 `naive_wire`, `naive_relate`, `naive_admission`, `naive_answers`, `naive_places` and `naive_lookup` are its parts.
 """
 

@@ -1,4 +1,4 @@
-"""Admission of responses: a plain list of the queries that were seen (docs/capture.md, Admission)."""
+"""Admission of responses: a plain list of the queries that were seen (docs/inside/image.md, Admission)."""
 
 from __future__ import annotations
 

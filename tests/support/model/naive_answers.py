@@ -1,4 +1,4 @@
-"""Answers, each with its own life, and the records that they form (docs/lookups.md)."""
+"""Answers, each with its own life, and the records that they form (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that connections mean: every question and connection that was ever seen (docs/trails.md)."""
+"""The names that connections mean: every question and connection that was ever seen (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lookups over the relations that are live at one instant (docs/lookups.md)."""
+"""Lookups over the relations that are live at one instant (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The places of roots, and the choice of the root that is evicted (docs/limits.md, The image)."""
+"""The places of roots, and the choice of the root that is evicted (docs/reference/bounds.md, The image)."""
 
 from __future__ import annotations
 

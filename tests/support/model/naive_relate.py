@@ -1,4 +1,4 @@
-"""The relations of one message, as the naive model understands docs/lookups.md."""
+"""The relations of one message, as the naive model understands docs/inside/image.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lives, times and lookups, sentence by sentence, with results worked out by hand (docs/lookups.md)."""
+"""Lives, times and lookups, sentence by sentence, with results worked out by hand (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ from dnstrail_cache.losses.hops import EVERYBODY, SKIPPED, Loser, losers
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import TurnTimes
 
-MAX_HELD = 8192  # events of all turns; with more, all of one host are applied early
+#: connections and processes that wait for the end of their turn -> all of the host that has most are applied at once:
+#: `applied_early`
+MAX_HELD = 8192
 
 
 class HeldEvent(NamedTuple):
@@ -70,7 +72,9 @@ _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
-_BEHIND = 0.1  # seconds by which the cache may be behind before owners beyond their part of the work are skipped
+#: seconds by which the cache may be behind before it shares its work -> responses of an owner beyond its part are
+#: skipped: `skipped_behind`
+_BEHIND = 0.1
 _COUNT = 0.5  # seconds between two looks at all probes
 
 

@@ -1,4 +1,4 @@
-"""The groups of signature workers: who is a member, and what each has handled (docs/signatures.md)."""
+"""The groups of signature workers: who is a member, and what each has handled (docs/use/signatures.md)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestErr
 from dnstrail.protocol.members import EXPIRY, FORM, Members, Name, Progress
 from dnstrail_cache.groups.group import Group, LivingMember
 
-MAX_MEMBERS = 64  # of one group
-MAX_GROUPS = 64
-MAX_GROUPS_OF_USER = 8
-MAX_STARTS, MAX_STARTS_OF_USER = 1 << 18, 1 << 17  # that all members report together, and those of one user
-RESUMABLE = 600.0  # seconds for which a group without members is remembered
+#: members of a group of signature workers -> a further one is refused and handles all events: `join_refused`
+MAX_MEMBERS = 64
+MAX_GROUPS = 64  #: groups of signature workers -> a further one is refused: `join_refused`
+MAX_GROUPS_OF_USER = 8  #: groups of one user -> a further one is refused: `join_refused`
+MAX_STARTS = 1 << 18  # that all members report together
+MAX_STARTS_OF_USER = 1 << 17  # that those of one user report together
+#: seconds for which a group without members is remembered -> its next worker begins with the present
+RESUMABLE = 600.0
 SHOWN = 20.0  # seconds for which `stats` shows it
 _ALL = "all"  # the name under which a group is saved as a whole
 

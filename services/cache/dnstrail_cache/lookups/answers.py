@@ -1,4 +1,4 @@
-"""The answers to requests: one function for each operation, found by the type of its request (docs/lookups.md)."""
+"""The answers to requests: one function for each operation, by the type of its request (docs/reference/lookups.md)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,12 @@ from dnstrail_cache.state.dumps import Page
 
 Seen = TypeVar("Seen", FoundTrail, Asker, SeenServerName)
 Found = TypeVar("Found", LookupResult, LookupResult | None)
-_MAX_NODES = 65536  # names and addresses in one reply, since no request may delay all others
-_MAX_WORK = 16384  # relations, paths and answers that one `rank` reads, about 20 ms, for the same reason
+#: nodes in one reply to `get_many`, and names in one to `rank` -> `truncated` is true; further connections of a `rank`
+#: have no names: `rank_cut_short`
+_MAX_NODES = 65536  # since no request may delay all others
+#: relations, paths and answers that the connections of one `rank` read -> further connections have the names of an
+#: address that was looked up, in the order of `get`, or none: `rank_cut_short`
+_MAX_WORK = 16384  # about 20 ms, for the same reason
 
 
 class IncompleteHistory(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The open connections in pages, each connection with the name that it means (docs/trails.md)."""
+"""The open connections in pages, each connection with the name that it means (docs/use/lookups.md)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dnstrail_cache.state.cache_state import CacheState
 _LIGHT = 8  # connections that are searched in the time for one relation
 PAGE = 256  # connections of one page
 AT_ONCE = 0.005  # seconds for one page: events and other requests wait meanwhile
-RIVALS = 16  # other names of one connection
+RIVALS = 16  #: other names of one open connection -> the others are left out
 _NOBODY = Process()
 
 

@@ -10,10 +10,10 @@ from dnstrail.protocol.lookups import OVERLOADED, RefusedRequestError, Request
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.losses.skipped_turns import SkippedTurns
 
-MAX_PENDING = 1024
-MAX_PENDING_OF_CLIENT = 64
-MAX_PENDING_BYTES = 32 << 20
-MAX_PENDING_BYTES_OF_CLIENT = 2 << 20
+MAX_PENDING = 1024  #: waiting lookups -> `overloaded`
+MAX_PENDING_OF_CLIENT = 64  #: waiting lookups of one client -> `overloaded`
+MAX_PENDING_BYTES = 32 << 20  #: bytes of waiting lookups -> `overloaded`
+MAX_PENDING_BYTES_OF_CLIENT = 2 << 20  #: bytes of the waiting lookups of one client -> `overloaded`
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The losses between kernel and image: sums by hop, and the cgroups that they put in doubt (docs/operations.md)."""
+"""The losses between kernel and image: sums by hop, and the cgroups that they put in doubt (docs/use/operate.md)."""
 
 from __future__ import annotations
 

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, PUBLISHED
 from dnstrail.protocol.batches import TURN, Turn
 
-MOST_WORKERS = 1024
+MOST_WORKERS = 1024  #: workers that report losses -> the oldest report of the user with the most is added to a total
+#: workers of one user, or of one key, that report losses -> its oldest report is added to a total
 MOST_WORKERS_OF_USER = 64
-MOST_USERS = 1024
+MOST_USERS = 1024  # beyond it the reports of the one that reported longest ago are added to a total
 MOST_EVENTS = (1 << 53) - 1  # the greatest count that the wire carries
 Reporter = int | str | None  # the user of a connection, or the name of its key
-_LOSSES_OF_EVENT = 1024  # of one reason: each signature can fail at each event. As many are believed before the first
+#: losses of one reason (`signature_errors`, `findings_lost`, ...) that a worker reports for each published event, and
+#: before the first one -> further ones do not count: `losses_beyond_published`
+_LOSSES_OF_EVENT = 1024  # each signature can fail at each event; as many are believed before the first
 
 
 class Published:

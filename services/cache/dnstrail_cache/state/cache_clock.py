@@ -8,7 +8,8 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import Clock, StreamClock
 from dnstrail.protocol.batches import Turn
 
-_STEPS = 64  # steps of wall time that are remembered
+#: steps of the wall clock that the cache remembers for `at` -> an earlier `at` is converted by the oldest difference
+_STEPS = 64
 _LATE = 10 * SECOND  # by which the stamp of an event may lie before the turn after which it was applied
 _WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two windows
 _SLACK = SECOND // 500  # by which a shift through wall time may change: two clocks read one step

@@ -11,7 +11,7 @@ import msgspec
 from dnstrail.image import Image
 from dnstrail.image.saved import SavedRecord, saved_records
 
-MOST_DUMPS = 4  # that go on at the same time
+MOST_DUMPS = 4  #: dumps that go on at the same time -> the oldest ends: `bad_request`
 PAGE = 256  # roots of one page
 AT_ONCE = 0.005  # seconds for one page: events and other requests wait meanwhile
 

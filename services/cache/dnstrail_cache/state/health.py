@@ -7,9 +7,18 @@ from typing import NamedTuple
 
 from dnstrail.protocol.batches import Turn
 
-STATUSES = OK, WAITING, SILENT, ENDED, VANISHED, BEHIND = "ok", "waiting", "silent", "ended", "vanished", "behind"
-LATE = 1.0  # seconds by which a cache that is ok may be behind
-SILENCE = 3.5  # seconds without a turn; a probe sends one at least every second
+OK, WAITING, SILENT, ENDED, VANISHED, BEHIND = "ok", "waiting", "silent", "ended", "vanished", "behind"
+STATUSES = {
+    OK: "every probe that has not ended is heard",
+    WAITING: "no probe was heard yet",
+    SILENT: "no probe that has not ended was heard for 3.5 seconds",
+    ENDED: "every probe sent its last turn",
+    VANISHED: "a probe stopped without its last turn while another is heard",
+    BEHIND: "the probes are heard, and the cache is more than a second behind one of them",
+}
+LATE = 1.0  #: seconds by which the cache may be behind its probes -> `health` reports `behind`
+#: seconds of the silence of the probes -> `health` reports `silent`
+SILENCE = 3.5  # a probe sends a turn at least every second
 
 
 class TurnTimes(NamedTuple):
@@ -25,14 +34,7 @@ def silent_probes(probes: list[Turn], times: Mapping[str, TurnTimes], now: float
 
 
 def status_of(probes: list[Turn], times: Mapping[str, TurnTimes], now: float, lag: float = 0.0) -> str:
-    """Return the status of all probes; the cache is `lag` seconds behind them.
-
-    * "waiting": no turn has arrived yet.
-    * "ended": every probe sent its last turn.
-    * "silent": every probe that has not ended stopped sending turns.
-    * "vanished": a probe stopped without its last turn, while another one still sends turns.
-    * "behind": every probe that has not ended sends turns, and the cache is more than a second behind.
-    * "ok": every probe that has not ended sends turns.
+    """Return the status of all probes, one of STATUSES; the cache is `lag` seconds behind them.
 
     A start that another one on its host followed does not count: its probe was restarted.
     """

@@ -13,8 +13,10 @@ from dnstrail.image.saved import SavedRecord, restore, saved_records, without_la
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.state_file import StateHeader, StateRefused, StateWriter, blocks_of, read_state
 
-EVERY = 60.0  # seconds between the beginnings of two snapshots
-SOON = 10.0  # seconds until the next one if a probe has started since: the file names each probe that may vanish
+EVERY = 60.0  #: seconds between the beginnings of two snapshots -> a crash loses later answers, which the probes replay
+#: seconds between the beginnings of two snapshots if a probe has started since -> if probe and cache are killed before,
+#: nobody counts what is lost
+SOON = 10.0  # the file names each probe that may vanish
 AT_ONCE = 0.002  # seconds of one step: events and lookups wait meanwhile
 _WAITING = 64  # pieces that wait for a slow disk; beyond them the snapshot pauses
 _PATIENCE = 2.0  # seconds for the thread of a snapshot that is abandoned

@@ -25,7 +25,7 @@ from dnstrail.protocol.turn_follower import Position
 from dnstrail_cache.groups.groups import MAX_GROUPS, SavedGroup
 
 MAGIC = b"dnstrail state 1\n"
-MOST_BYTES = 256 << 20  # of a file
+MOST_BYTES = 256 << 20  #: bytes of a file of state -> it is refused: `state_refused`
 MOST_BLOCK = 16 << 20  # bytes of a block: one record of 4,096 relations fits
 _BLOCK = 1 << 16  # bytes after which a block of records is complete
 _PREFIX = struct.Struct("!BII")

@@ -20,7 +20,9 @@ from dnstrail.process.terminal import json_line
 from dnstrail.tracee import event_map
 from dnstrail_cli.events.sightings import MALFORMED, ClientSightings
 
-WINDOW = 0.2  # seconds for which an event is held back, so that an earlier event can overtake it
+#: seconds for which `option:sort-events` waits for an earlier event -> an event that comes later is printed out of
+#: order
+WINDOW = 0.2  # so that an earlier event can overtake it
 
 
 class OutputSettings(msgspec.Struct, frozen=True):

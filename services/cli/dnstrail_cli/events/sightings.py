@@ -10,7 +10,8 @@ from dnstrail.dns import is_response
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.pipeline.view import Item
 
-WINDOW = 0.1  # seconds between the sightings of one packet, as for the cache (docs/lookups.md)
+#: seconds to wait for the capture at the client's end -> the event is printed as it is
+WINDOW = 0.1
 MOST = 4096  # messages that are remembered, and items that wait
 _NANOSECONDS = 1_000_000_000
 # The errors of an item that no worker of ours sends: a value of another type, an impossible address or time.

@@ -43,7 +43,7 @@ _NOTHING: dict[str, Any] = {"ip_addresses": [], "dns_queries": [], "dns_root": "
 class CaptureLookup:
     """The image of a capture file as of a time that only moves forward.
 
-    As of `at` the image holds the messages before the first DNS message with a later stamp (docs/lookups.md), and what
+    As of `at` the image holds the messages before the first DNS message with a later stamp, and what
     else stands before it with a stamp up to `at`. A connection or server name with a later stamp is dropped: the lines
     of `answer_lines` need none, and all other lookups have one time. `on_read` is called after each step of reading.
     """

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from dnstrail.connection import Connection
 from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.lookups.options import cache_option, convert_text, host_option, json_option
+from dnstrail_cli.lookups.connection_option import connection_option
+from dnstrail_cli.lookups.options import cache_option, json_option
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.cache_backend import CacheBackend
@@ -25,23 +27,17 @@ class OpenConnections(NamedTuple):
     several: bool
 
 
+_FIELDS = ("process", "container", "host")
 _EXAMPLES = examples(
     "dnstrail connections",
-    "dnstrail connections --process 4711 --rivals",
-    "dnstrail connections --container web --watch",
+    "dnstrail connections --connection process=4711 --rivals",
+    "dnstrail connections --connection container=web --watch",
     "dnstrail connections --json | jq 'select(.name == \"\")'",
 )
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Only the connections of this process id.")
-@click.option(
-    "--container",
-    metavar="ID",
-    callback=convert_text,
-    help="Only those of this container: its name, or the beginning of its id.",
-)
-@host_option
+@connection_option(f"Only the connections of this: {', '.join(_FIELDS)}.", _FIELDS)
 @click.option("--rivals", is_flag=True, help="Show the other names of each address, the likeliest first.")
 @click.option("--watch", is_flag=True, help="Show the connections again every second.")
 @json_option
@@ -50,9 +46,7 @@ _EXAMPLES = examples(
 @click.pass_context
 def connections(
     ctx: click.Context,
-    process: int | None,
-    container: str | None,
-    host: str | None,
+    connection: Connection,
     rivals: bool,
     watch: bool,
     as_json: bool,
@@ -67,13 +61,12 @@ def connections(
     from dnstrail_cli.lookups.cache_backend import CacheBackend
 
     with closing(CacheBackend(cache, run_dir)) as backend:
-        asked = {"process": process, "container": container, "host": host}
-        look = partial(open_connections, backend, **asked, rivals=rivals)
+        look = partial(open_connections, backend, **connection.fields, rivals=rivals)
         if watch:
             _watch(look, rivals=rivals, as_json=as_json)
         found = look()
     _show(found, rivals=rivals, as_json=as_json)
-    if not found.connections and any(one is not None for one in asked.values()):
+    if not found.connections and connection.fields:
         ctx.exit(NOT_FOUND)
 
 

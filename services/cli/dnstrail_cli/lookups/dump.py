@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dnstrail.image.saved import SavedRecord
     from dnstrail_cli.lookups.cache_backend import CacheBackend
 
-MOST_LINE = 16 << 20  # bytes of a line
+MOST_LINE = 16 << 20  #: bytes of a line of a dump that `dnstrail load` reads -> exit code 2
 _DUMP_EXAMPLES = examples("dnstrail dump > image.ndjson", "dnstrail dump --cof | jq 'select(.rrtype == \"A\")'")
 _LOAD_EXAMPLES = examples("dnstrail load --state /var/lib/dnstrail/image image.ndjson")
 

@@ -16,8 +16,9 @@ from dnstrail.connection import Connection
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import json_line
+from dnstrail_cli.lookups.connection_option import FIELDS, connection_option
 from dnstrail_cli.lookups.found_text import found_text
-from dnstrail_cli.lookups.options import at_option, backend_options, connection_options, json_option
+from dnstrail_cli.lookups.options import at_option, backend_options, json_option
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.options import Backend
@@ -25,19 +26,20 @@ if TYPE_CHECKING:
 Keys = TypeVar("Keys", str, tuple[str, ...])
 _PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+):\d{1,5}", re.ASCII)
 _LONGEST = 300  # characters of a key in an error
+_connection_option = connection_option(f"The connection to explain, as far as it is known: {', '.join(FIELDS)}.")
 _GET_EXAMPLES = examples(
     "dnstrail get example.com 192.0.2.1",
     "dnstrail get --at 'yesterday 14:00' 192.0.2.1",
     "dnstrail get --json --at -2h30m 192.0.2.1 | jq .dns_root",
     "dnstrail get --capture traffic.pcap --at 2026-11-01T12:00:00Z example.com",
     "tcpdump -w - port 53 | dnstrail get --capture - example.com",
-    "dnstrail get 192.0.2.1 --process 4711 --port 443",
+    "dnstrail get 192.0.2.1 --connection process=4711,port=443",
     "dnstrail get --capture traffic.pcap - < keys.jsonl",
 )
 _TRAIL_EXAMPLES = examples(
     "dnstrail trail 192.0.2.1",
-    "dnstrail trail 192.0.2.1 --process 4711 --port 443",
-    "dnstrail trail --capture traffic.pcap --client 10.0.0.2 192.0.2.1",
+    "dnstrail trail 192.0.2.1 --connection process=4711,port=443",
+    "dnstrail trail --capture traffic.pcap --connection client=10.0.0.2 192.0.2.1",
     "dnstrail trail --json --at 14:00 192.0.2.1 | jq '.trails[0].dns_root'",
 )
 
@@ -58,7 +60,7 @@ def check_keys(_ctx: click.Context, _param: click.Parameter, value: Keys) -> Key
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...", callback=check_keys)
 @at_option
 @json_option
-@connection_options
+@_connection_option
 @backend_options
 @click.pass_context
 def get(
@@ -92,7 +94,7 @@ def get(
 @click.argument("key", callback=check_keys)
 @at_option
 @json_option
-@connection_options
+@_connection_option
 @backend_options
 @click.pass_context
 def trail(

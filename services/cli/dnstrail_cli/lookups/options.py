@@ -1,4 +1,4 @@
-"""The options that lookups share: the time, the format of the output, the connection, and the backend."""
+"""The options that lookups share: the time, the format of the output, and the backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from dnstrail.capture_options import STDIN, STDIN_PATH, CaptureOptions, capture_options
-from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import check_address, default_run_dir, optional_run_dir_option
 from dnstrail_cli.lookups.timestamps import convert_moment
@@ -25,19 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _OF_CAPTURE = ("dnscache", "dns_ports", "evidence")
-_OF_CACHE = ("cache", "run_dir", "host")
-
-
-def convert_text(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return the text of an option that is sent to the cache.
-
-    Raises:
-        SettingsError: it holds bytes that are no text.
-    """
-    try:
-        return value and value.encode().decode()
-    except UnicodeEncodeError as error:
-        raise SettingsError(f"--{param.name}: {value!r} is no text") from error
+_OF_CACHE = ("cache", "run_dir")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object on each line.")
@@ -57,39 +44,6 @@ cache_option = click.option(
     callback=check_address,
     help="Address of the cache (default: lookups.sock in the run-dir).",
 )
-
-
-host_option = click.option(
-    "--host", metavar="NAME", callback=convert_text, help="Only this host, of a cache that follows several."
-)
-
-
-def connection_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Add the options that describe a connection, and call the command with it."""
-
-    @click.option("--client", metavar="ADDRESS", help="Client of the connection to explain: its address.")
-    @click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
-    @click.option("--source-port", type=click.IntRange(0, 65535), help="Client port of the connection to explain.")
-    @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
-    @click.option(
-        "--container", metavar="ID", callback=convert_text, help="Container of the connection to explain: its id."
-    )
-    @host_option
-    @wraps(command)
-    def with_connection(
-        *args: Any,
-        host: str | None,
-        client: str | None,
-        port: int | None,
-        source_port: int | None,
-        process: int | None,
-        container: str | None,
-        **others: Any,
-    ) -> T:
-        connection = Connection(process, container, _address(client), port, source_port, host=host)
-        return command(*args, connection=connection, **others)
-
-    return with_connection
 
 
 def backend_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -119,6 +73,8 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
         if capture == STDIN_PATH and STDIN in others.get("keys", ()):
             raise SettingsError("the key - and --capture - both read stdin: name the capture file, or the key")
         _refuse_unused(click.get_current_context(), capture)
+        if capture is not None and others["connection"].host is not None:
+            raise SettingsError("--connection host goes without --capture: a capture file is of one host")
         backend = _open(capture, dnscache, options, cache, run_dir)
         try:
             return command(*args, backend=backend, **others)
@@ -126,15 +82,6 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
             backend.close()
 
     return with_backend
-
-
-def _address(client: str | None) -> str | None:
-    from dnstrail.dns.names import address_text
-
-    address = None if client is None else address_text(client)
-    if client is not None and address is None:
-        raise SettingsError(f"--client: {client!r} is no address")
-    return address
 
 
 def _refuse_unused(ctx: click.Context, capture: str | None) -> None:

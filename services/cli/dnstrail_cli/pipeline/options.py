@@ -13,8 +13,9 @@ from click.shell_completion import CompletionItem
 
 from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.pipeline import MEMORY
-from dnstrail.process.command import check_dnscache, probes_option
-from dnstrail.protocol import PROBES
+from dnstrail.process.command import check_dnscache
+from dnstrail.process.retired import retired_option
+from dnstrail.protocol import MOST_PROBES
 
 LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
     to: tuple[str, ...]
     stay: bool = False
     speed: float | None = None
-    probes: int = PROBES
+    probes: int | None = None
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -83,7 +84,9 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         show_default=True,
         help="Memory limit of each worker; a worker that exceeds it ends the run.",
     )
-    @probes_option
+    @retired_option(
+        "--probes", "`probes` in the tables of the settings file", type=click.IntRange(1, MOST_PROBES), metavar="NUMBER"
+    )
     @capture_options
     @wraps(command)
     def with_options(*args: Any, **given: Any) -> T:

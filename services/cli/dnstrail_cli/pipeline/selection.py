@@ -15,6 +15,7 @@ import msgspec
 from dnstrail.errors import SettingsError
 from dnstrail.events import DNS_ANSWER_CONFLICT, NAMES, NET_PACKET_DNS
 from dnstrail.process.clock import Clock
+from dnstrail.process.command import LOG_LEVEL
 from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.signals import PARENT
 from dnstrail.users import User
@@ -72,12 +73,12 @@ def signature_names(paths: Iterable[Path], user: User | None, clock: Clock, conf
         SettingsError: a signature file or the settings are wrong, or the signatures take too long or print too
             much.
     """
-    command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--names", "--log-level", "error", "--config", config]
+    command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--names", "--config", config]
     command += [word for path in paths for word in ("--signatures", str(path))]
     command += [] if user is None else ["--user", f"{user.uid}:{user.gid}"]
     process = subprocess.Popen(  # noqa: S603 - our own module
         command,
-        env={**os.environ, PARENT: str(os.getpid())},
+        env={**os.environ, LOG_LEVEL: "error", PARENT: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

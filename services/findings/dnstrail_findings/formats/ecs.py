@@ -30,7 +30,7 @@ TACTICS = {
 }
 _BY_WORD = {name.lower().replace(" ", "-"): name for name in TACTICS}
 _EMPTY: tuple[Any, ...] = (None, "", {}, [])
-MOST_ANSWERS = 64  # of one message
+MOST_ANSWERS = 64  #: answers of a finding in ECS -> the first are printed
 VERSION = "9.4.0"
 RISK_SCORES = (0, 21, 47, 73)  # by severity, as Elastic's rules have them
 TRANSPORTS = {NET_TCP_CONNECT: "tcp", NET_TCP_CONNECT_RESULT: "tcp", NET_UDP_CONNECT: "udp"}

@@ -10,8 +10,10 @@ from dnstrail.process.terminal import json_line
 from dnstrail_findings.cause import ExchangeEnd
 from dnstrail_findings.finding import ReceivedFinding, timestamp
 
-LONGEST_VALUE = 256  # characters; a longer value is cut
-LONGEST = 2048  # bytes; a longer line is cut
+#: characters of a value in a line of `text` -> it is cut
+LONGEST_VALUE = 256
+#: bytes of a line of `text` -> it is cut
+LONGEST = 2048
 _SEVERITIES = ("INFO", "LOW", "MEDIUM", "HIGH")
 _PLAIN = re.compile(r"[\w./:@\[\]-]+", re.ASCII)
 

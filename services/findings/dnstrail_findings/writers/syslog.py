@@ -19,7 +19,8 @@ _NOTICE = 5
 _LONGEST_HOST, _LONGEST_ID = 255, 32
 _ELSE = re.compile(r"[^!-~]", re.ASCII)
 UDP, TCP, UNIX = "udp", "tcp", "unix"
-LONGEST_DATAGRAM = 8192  # bytes; receivers should take 2,048 at least (RFC 5426, section 3.2)
+#: bytes of a datagram of syslog -> the message is sent as `text`
+LONGEST_DATAGRAM = 8192  # receivers should take 2,048 at least (RFC 5426, section 3.2)
 _PATIENCE = 5.0  # seconds
 LINGER = 1.0  # seconds for a server to read what was sent before the end
 _CHUNK, _CHUNKS = 1 << 16, 16  # bytes that are discarded at once, and how often before a message

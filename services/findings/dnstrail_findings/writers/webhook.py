@@ -30,10 +30,11 @@ from dnstrail_findings.writer import RefusedError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-PATIENCE = 5.0  # seconds for a request: connection, TLS and answer in all
+PATIENCE = 5.0  #: seconds for a request to a webhook: connection, TLS and answer in all -> it is sent again
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-MOST_HEADS = 1 << 14  # bytes of an answer up to its final status
-MOST_ANSWER = 1 << 16  # bytes of an answer that a preset reads
+MOST_HEADS = 1 << 14  #: bytes of the answer of a webhook up to its final status -> the batch is sent again
+#: bytes of the body of an answer that `preset=elastic` reads -> the documents behind count as created
+MOST_ANSWER = 1 << 16
 _REFUSED = frozenset({400, 413, 415, 422})  # the same request would be refused again (RFC 9110, section 15.5)
 _OK = range(200, 300)
 _INFORMS = range(102, 200)  # http.client skips 100, and 101 is final

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-NAMED = 64  # cgroups that a turn names, and owners of the other ones
+#: cgroups that a probe names with their losses, and owners of further ones -> the losses of the others are added up
+NAMED = 64
 OTHERS = 0  # in place of a cgroup: every loss that no named cgroup has
 
 

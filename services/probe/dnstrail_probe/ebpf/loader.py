@@ -59,7 +59,10 @@ _ABILITIES = (
 class Sizes:
     """The sizes of the ring buffer, in pages (a power of two), and of the maps, in entries."""
 
-    ring_pages: int = 8192  # 32 MiB
+    #: pages of the ring buffer of the kernel (eBPF) -> `ring_full`: an owner that added more than is free loses its own
+    #: events
+    ring_pages: int = 8192
+    #: open sockets with a known process (eBPF) -> an owner that has as many as are free gets no more: `owners_refused`
     owners: int = 65536
     losing_cgroups: int = 4096
     cgroups: int = 65536

@@ -15,7 +15,8 @@ PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_C
 CLOSED, DNS_CLOSED = 11, 12
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
-FARTHEST = 16 << 20  # bytes from the next byte that a socket expects; a window is hardly ever larger
+#: bytes from the next byte that an open socket expects (eBPF) -> the segment is dropped: `tcp_out_of_window`
+FARTHEST = 16 << 20  # a window is hardly ever larger
 
 KIND = 8  # position of the kind: after the time, as a little-endian number below 256
 _UNPLACED = -(1 << 31)

@@ -40,7 +40,8 @@ _ADDRESSES = (0, 4, 16)  # bytes; none, IPv4, IPv6
 _LAST_PORT = 65535
 _LARGEST_MESSAGE = 65535
 _LONGEST_IDENTITY = 255
-MOST_FIELDS = 128  # of one message; those that dnstap knows are 15
+#: fields of a dnstap frame, and of the message in it -> the frame is skipped: `dnstap_bad_message`
+MOST_FIELDS = 128  # those that dnstap knows are 15
 _SECOND = 10**9
 _LARGEST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262
 

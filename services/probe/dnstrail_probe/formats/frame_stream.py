@@ -6,7 +6,8 @@ import struct
 
 CONTENT_TYPE = b"protobuf:dnstap.Dnstap"
 ESCAPE = bytes(4)  # in the place of a length: a control frame follows
-LARGEST_FRAME = 1 << 20  # bytes: ample room for a query and a response of 64 KiB each
+#: bytes of a frame of dnstap -> `dnstap_bad_stream`
+LARGEST_FRAME = 1 << 20  # ample room for a query and a response of 64 KiB each
 
 ACCEPT, START, STOP, READY, FINISH = 1, 2, 3, 4, 5
 _CONTENT_FIELD = 1

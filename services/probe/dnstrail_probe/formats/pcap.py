@@ -15,14 +15,15 @@ _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6  # block types
 _END_OF_OPTIONS, _IF_TSRESOL, _IF_TSOFFSET = 0, 9, 14  # options of an interface
 _MICROSECONDS = b"\x06"  # the resolution of an interface without that option
 _SMALLEST_BLOCK = 12  # bytes
-_LARGEST_BLOCK = 1 << 24  # bytes, as in Wireshark
-_MOST_INTERFACES = 1 << 16
+_LARGEST_BLOCK = 1 << 24  #: bytes of a block of a pcapng file -> the file counts as damaged
+_MOST_INTERFACES = 1 << 16  #: interfaces of a pcapng section -> the file counts as damaged
 Packet = tuple[int, int, bytes]  # nanoseconds since the epoch, link type, frame
 DNSTAP = -1  # the link type of a dnstap frame, which states its time itself
 NANOSECONDS = 10**9  # of a second
 DAMAGE = (struct.error, LookupError)  # the errors of `Format.split`: the next bytes are no record
 HEADER = 24  # bytes
-_LARGEST_RECORD = 1 << 18  # bytes: libpcap's own limit, and the only check of sanity that the format allows
+#: bytes of a record of a pcap file -> the file counts as damaged
+_LARGEST_RECORD = 1 << 18  # libpcap's own limit, and the only check of sanity that the format allows
 # First bytes of a file -> byte order, nanoseconds in one unit of its fractions, extra bytes of each record header.
 MAGICS = {
     struct.pack(order + "I", magic): (order, unit, extra)

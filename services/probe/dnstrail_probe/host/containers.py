@@ -12,7 +12,7 @@ from dnstrail.kernel.cgroups import container_id, owner_path
 REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
 GONE = (1 << 53) - 1  # the owner of all cgroups that were removed before they were looked at: the id of no cgroup
 _LOOK_AGAIN = 1_000_000_000  # ns between two looks at the folders above a cgroup, which root may give away meanwhile
-MAX_CGROUPS = 65536
+MAX_CGROUPS = 65536  #: cgroups -> one that is gone is evicted, else one below another owner: `cgroups_dropped`
 MAX_PATH = 100  # characters of a path that are kept
 
 

@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 
 from dnstrail.kernel.capabilities import keep_capabilities
 
-DOCKER = "/var/run/docker.sock"  # the default; DOCKER_HOST overrides it, as in Docker's own tools
+DOCKER = "/var/run/docker.sock"  # the default
+#: variable: socket of Docker, for names and images of containers (default: unix:///var/run/docker.sock)
+_DOCKER_HOST = "DOCKER_HOST"
 _SCHEME = "unix://"
-MAX_KNOWN = 4096
+MAX_KNOWN = 4096  # names; beyond it the oldest is evicted, and queried again
 _TIMEOUT = 2.0  # seconds for each step of a request
 _LARGEST = 1 << 20  # bytes of a reply that are read
 _WAITING = 256  # containers whose request may wait
-RETRY = 10.0  # seconds after a request that failed: the daemon may be busy, or may not know the container
+#: seconds after a failed query for the name of a container -> until then its events have no name
+RETRY = 10.0  # the daemon may be busy, or may not know the container
 _NEVER = float("inf")
 
 
@@ -97,7 +100,7 @@ class ContainerNames:
 
 def docker_socket() -> str:
     """Return the path of the daemon's socket."""
-    host = os.environ.get("DOCKER_HOST", "")
+    host = os.environ.get(_DOCKER_HOST, "")
     return host.removeprefix(_SCHEME) if host.startswith(_SCHEME) else DOCKER
 
 

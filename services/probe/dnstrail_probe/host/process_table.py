@@ -9,7 +9,7 @@ from typing import Any
 from dnstrail.captured import Process
 
 REMEMBERED = 60_000_000_000  # ns for which an ended process is kept
-MAX_PROCESSES = 65536
+MAX_PROCESSES = 65536  #: processes -> the one that ended first is evicted, else the oldest: `processes_dropped`
 TICK = 20_000_000  # ns by which a start from /proc can be too early: /proc counts in hundredths of a second
 _CLOSING = 1_000_000_000  # ns after its end in which a process can still send: it closes its files last
 

@@ -15,15 +15,17 @@ from typing import TypeVar
 from dnstrail.kernel.capabilities import keep_capabilities
 
 _CHILD = (sys.executable, "-P", "-m", "dnstrail_probe.host.resolv_conf_child")
-_PATIENCE = 5.0  # seconds for a reply, with the start of the child
-MAX_HANGING = 4  # children
+_PATIENCE = 5.0  #: seconds to read a `resolv.conf` -> the process that reads it is replaced: `resolv_conf_unread`
+#: processes that hang while they read a `resolv.conf` -> no `resolv.conf` is read until one of them has ended:
+#: `resolv_conf_unread`
+MAX_HANGING = 4
 Child = subprocess.Popen[bytes]
 K = TypeVar("K")
 V = TypeVar("V")
 _PROC = "/proc"
 _FRESH = 10_000_000_000  # ns after which a file is read again
 MAX_REMEMBERED = 4096  # processes, and namespaces
-MAX_WAITING = 256  # files that wait to be read
+MAX_WAITING = 256  #: `resolv.conf` files that wait to be read -> `foreign` is unknown: `resolv_conf_dropped`
 
 
 class ResolvConfReader:

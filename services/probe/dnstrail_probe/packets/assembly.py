@@ -42,7 +42,7 @@ _HEADERS_SIZE = _IP_HEADER + UDP_HEADER
 _NO_OPTIONS = 0x45  # the first byte: version 4, and a header of five words
 _PROTOCOL = 9  # its place in the header
 LOSSES = {"tcp_evicted": PROBE, "fragment_evicted": PROBE}  # counters of what was lost, and the hop
-_DEEPEST = 4  # tunnels within tunnels that are opened
+_DEEPEST = 4  #: tunnels within tunnels -> the packet counts as `other_port`, or as `other_protocol`
 
 
 class Assembly:

@@ -8,9 +8,11 @@ from collections import Counter, OrderedDict
 
 from dnstrail_probe.packets.packet import Fragment, IpPacket, upper_layer
 
-TIMEOUT = 60 * 10**9  # ns of the stream's time, counted from the first piece of a packet
-MAX_PACKETS = 4096
-MAX_BYTES = 8 << 20  # of all pieces, with an overhead for each
+#: ns to wait for a fragment -> the packet is dropped
+TIMEOUT = 60 * 10**9
+MAX_PACKETS = 4096  #: fragmented packets -> the oldest is evicted: `fragment_evicted`
+#: bytes of all fragments -> the oldest is evicted: `fragment_evicted`
+MAX_BYTES = 8 << 20  # with an overhead for each piece
 _OVERHEAD = 64
 _LARGEST = 65535
 _UNIT = 8
@@ -134,7 +136,7 @@ class Fragments:
         try:
             whole = IpPacket(packet.source, packet.destination, *upper_layer(pieces.protocol, payload))
         except struct.error:
-            self._counters["ip_header_cut"] += 1
+            self._counters["header_cut"] += 1
             return None
         if whole.fragment is not None:  # a fragment within a fragment
             self._counters["fragment_bad"] += 1

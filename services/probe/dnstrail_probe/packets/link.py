@@ -16,7 +16,7 @@ _UNREADABLE = 0x4007  # GRE: a source route (RFC 1701), or a version other than 
 _INNER = {b"\x65\x58": _ETHERNET, b"\x08\x00": _RAW_IP, b"\x86\xdd": _RAW_IP}
 # (4 or 6, offset of the IP header), or the reason why there is none. A frame cut short yields short slices, no error.
 Network = tuple[int, int] | str
-_NOT_IP, _CUT = "not_ip", "link_header_cut"
+_NOT_IP, _CUT = "not_ip", "header_cut"
 _IPV4 = b"\x08\x00"
 _IPV6 = b"\x86\xdd"
 _VLAN = {b"\x81\x00", b"\x88\xa8", b"\x91\x00", b"\x92\x00"}

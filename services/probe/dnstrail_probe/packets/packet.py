@@ -74,7 +74,7 @@ def ip_packet(linktype: int, frame: bytes) -> IpPacket | str:
     try:
         return _ipv4(frame, offset) if version == 4 else _ipv6(frame, offset)
     except struct.error:
-        return "ip_header_cut"
+        return "header_cut"
 
 
 def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram | Segment | str:
@@ -91,20 +91,20 @@ def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram
 def _udp(packet: IpPacket, ports: frozenset[int] | None) -> Datagram | str:
     payload = packet.payload
     if len(payload) < UDP_HEADER:
-        return "udp_header_cut"
+        return "header_cut"
     source_port, destination_port, length = _UDP.unpack_from(payload)
     if ports is not None and source_port not in ports and destination_port not in ports:
         return "other_port"
     if length < UDP_HEADER:
         if length or len(packet.source) == _IPV4_ADDRESS:
-            return "bad_udp_length"
+            return "bad_header"
         length = len(payload)  # only IPv6 allows a length of 0 (RFC 2675, section 4)
     return Datagram(packet.source, source_port, packet.destination, destination_port, payload[UDP_HEADER:length])
 
 
 def _tcp(packet: IpPacket, ports: frozenset[int] | None) -> Segment | str:
     if len(packet.payload) < _PORTS.size:
-        return "tcp_header_cut"
+        return "header_cut"
     source_port, destination_port = _PORTS.unpack_from(packet.payload)
     if ports is not None and source_port not in ports and destination_port not in ports:
         return "other_port"
@@ -120,7 +120,7 @@ def _ipv4(frame: bytes, offset: int) -> IpPacket | str:
     # A total length of 0 was left for the network card to fill in: the packet ends with the frame.
     length = total or len(frame) - offset
     if first >> 4 != 4 or header < _IPV4.size or length < header:
-        return "bad_ip_header"
+        return "bad_header"
     payload = frame[offset + header : offset + length]
     if not flags & PIECE:
         return IpPacket(source, destination, protocol, payload)
@@ -131,7 +131,7 @@ def _ipv4(frame: bytes, offset: int) -> IpPacket | str:
 def _ipv6(frame: bytes, offset: int) -> IpPacket | str:
     first, length, protocol, source, destination = _IPV6.unpack_from(frame, offset)
     if first >> 4 != 6:
-        return "bad_ip_header"
+        return "bad_header"
     start = offset + _IPV6.size
     payload = frame[start : start + length]
     if protocol == UDP_PROTOCOL:

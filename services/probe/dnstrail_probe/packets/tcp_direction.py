@@ -12,7 +12,9 @@ from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Stream
 
 K = TypeVar("K")
-WINDOW = 1 << 20  # bytes ahead, while the window of the receiver is unknown, and behind
+#: bytes ahead of a TCP stream, if the window of its receiver is not known -> the segment is dropped:
+#: `tcp_out_of_window`
+WINDOW = 1 << 20
 T = TypeVar("T")
 
 

@@ -62,11 +62,11 @@ class TcpHeader(msgspec.Struct, frozen=True, gc=False):
 def read_tcp(data: bytes, distance: int | None = None) -> tuple[TcpHeader, bytes] | str:
     """Return the header and the payload of a segment, or the reason why it has none."""
     if len(data) < _HEADER.size:
-        return "tcp_header_cut"
+        return "header_cut"
     sequence, acknowledged, words, flags, window = _HEADER.unpack_from(data)
     size = (words >> 4) * 4
     if size < _HEADER.size:
-        return "bad_tcp_header"
+        return "bad_header"
     scale = _window_scale(data[_HEADER.size : size]) if flags & _SYN else None
     return TcpHeader(sequence, acknowledged, flags, window, scale, distance), data[size:]
 

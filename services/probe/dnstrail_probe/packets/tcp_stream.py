@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-MAX_AHEAD = 128 << 10  # bytes held after a gap
-MAX_PIECES = 512
+MAX_AHEAD = 128 << 10  #: bytes of one stream behind a gap -> the gap is skipped: `tcp_gap`
+MAX_PIECES = 512  #: segments of one stream behind a gap -> the gap is skipped: `tcp_gap`
 OVERHEAD = 256  # bytes of memory for a piece, beside its data
 _HALF, _ALL = 1 << 31, 1 << 32
 
@@ -113,7 +113,7 @@ class Stream(Generic[T]):
         piece = _Piece(start, data, Arrival(self._arrivals, timestamp))
         if start <= self._next < piece.end:
             overlap = start < self._next or (bool(self._ahead) and self._ahead[0].position < piece.end)
-            return self._take(piece) + self._drain(), "tcp_overlap" if overlap else ""
+            return self._take(piece) + self._drain(), "tcp_retransmission" if overlap else ""
         if piece.end <= self._next:
             return [], "tcp_retransmission"
         return [], self._hold(piece)
@@ -135,7 +135,7 @@ class Stream(Generic[T]):
         self._ahead_bytes += size
         if conflicts:
             return "tcp_conflict"
-        return "" if size == len(piece.data) else "tcp_overlap" if size else "tcp_retransmission"
+        return "" if size == len(piece.data) else "tcp_retransmission"
 
     def _fresh(self, piece: _Piece) -> list[_Piece]:
         """Return the parts of a piece behind a gap that are new."""

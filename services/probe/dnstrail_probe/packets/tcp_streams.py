@@ -13,11 +13,16 @@ from dnstrail_probe.packets.tcp_direction import WINDOW, Direction, StreamOwners
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Reader, Stream
 
-MAX_STREAMS = 16384
-MAX_BYTES = 32 << 20  # held for all streams
+MAX_STREAMS = 16384  #: TCP streams -> the least recently used of the owner with most is evicted: `tcp_evicted`
+#: bytes of all TCP streams, with 256 for each segment behind a gap -> the least recently used stream of the owner with
+#: most is evicted: `tcp_evicted`
+MAX_BYTES = 32 << 20
 IDLE = 300 * 10**9  # ns of the stream's time
-PATIENCE = 5 * 10**9  # ns for a missing segment: the duration of a few retransmissions
-REUSE = 60 * 10**9  # ns without a segment, after which the same ports can belong to another connection
+#: ns to wait for a missing segment -> the gap is skipped: `tcp_gap`
+PATIENCE = 5 * 10**9  # the duration of a few retransmissions
+#: ns without a segment after which the ends of a TCP connection can open another -> an earlier segment is dropped:
+#: `tcp_out_of_window`
+REUSE = 60 * 10**9
 
 T = TypeVar("T")
 _Key = tuple[int, bool, bytes, int, bytes, int]

@@ -35,7 +35,8 @@ _SO_TIMESTAMPNS = 35
 _SO_ATTACH_FILTER = 26
 _PACKET_STATISTICS = 6
 _SOL_PACKET = 263
-BUFFER = 8 << 20  # bytes that wait in the kernel; it doubles the number for its own overhead
+#: bytes of packets that wait in the AF_PACKET socket; without CAP_NET_ADMIN, `net.core.rmem_max` -> `socket_full`
+BUFFER = 8 << 20  # the kernel doubles the number for its own overhead
 _AT_ONCE = 512
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SECONDS = struct.Struct("@qq")

@@ -25,7 +25,7 @@ from dnstrail_probe.formats.frame_stream import FrameStream
 from dnstrail_probe.source import PROBE, Captures, Opening
 
 WRITERS = "dnstrail-dnstap"  # the group of the resolvers: its members may write to the socket, and do nothing else
-MOST_WRITERS = 64
+MOST_WRITERS = 64  #: resolvers on the dnstap socket -> `dnstap_too_many_writers`
 _WAITING = 16  # connections that the kernel holds until they are accepted
 _AT_ONCE = 1 << 16  # bytes of one pass, in equal parts of the writers that have some
 ENOUGH = 256  # messages after which a read makes no further pass,

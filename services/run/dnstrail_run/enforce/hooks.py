@@ -18,13 +18,25 @@ from dnstrail_run.enforce.rules import Rules, address_key
 from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, NetworkNamespace
 from dnstrail_run.report import Conflict
 
-MOST_GIVEN = 65_536  # addresses of allowed names
-MOST_REFUSED = 4_096  # different refusals
-MOST_STEPS = 256  # labels and records of one answer
-MOST_QUESTIONS = 32_768  # over UDP; the least recently used is evicted
-MOST_ADDRESSES = 512  # of the answers to one question
-MOST_TARGETS = 65_536  # addresses of answers by their questions; the least recently used is evicted
-MOST_CONFLICTS = 256  # that the report names
+#: addresses to which the allowed names of one command led -> connections to further ones are refused; the report states
+#: their number
+MOST_GIVEN = 65_536
+#: different refusals in one report -> further ones are refused, too; the report states their number
+MOST_REFUSED = 4_096
+#: labels and records of one answer that `--enforce` reads: a record of a compressed name is one -> connections to the
+#: addresses behind them are refused; the report states the number of such answers
+MOST_STEPS = 256
+#: questions over UDP whose answers `--enforce` awaits -> the least recently used is evicted, and its answer leads
+#: nowhere; the report states the number of such answers
+MOST_QUESTIONS = 32_768
+#: addresses of the answers to one question over UDP -> connections to further ones are refused; the report states their
+#: number
+MOST_ADDRESSES = 512
+#: addresses of answers with their questions, for conflicting answers -> the least recently used is evicted; after a
+#: conflict about it no name leads anywhere, and the report states it
+MOST_TARGETS = 65_536
+#: conflicting answers in one report -> the addresses of further ones are refused, too; the report states their number
+MOST_CONFLICTS = 256
 _SHOWN = 8  # addresses of each side of a conflict
 _NAMES = ("maps", "decide", "questions", "source_routes", "answers")
 _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]

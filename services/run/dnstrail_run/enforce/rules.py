@@ -13,7 +13,8 @@ import msgspec
 from dnstrail.errors import SettingsError
 from dnstrail_run.allow_list import AllowList, Network, Ports
 
-MOST_SETS = 63  # different sets of ports: a mask has 64 bits
+#: sets of ports in the list of `--enforce` -> exit code 2
+MOST_SETS = 63  # a mask has 64 bits
 _BELOW = "*"  # a label that no entry contains
 _FAMILY_BITS = 32
 

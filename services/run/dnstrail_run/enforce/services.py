@@ -46,6 +46,7 @@ _OF_USER = (
 # Variables of the environment that name a socket in another place: `unix:///run/docker.sock`, `unix:path=/run/bus,...`.
 _VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "BUILDKIT_HOST", "DBUS_SESSION_BUS_ADDRESS")
 _NAMED = re.compile(r"unix:(?:path=|//)?(/[^,;]*)")
+#: sockets of services that `--enforce` hides -> exit code 4: sockets of the user are left over, as of tmux
 MOST_HIDDEN = 256
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 _BIND, _ALL_BELOW, _SLAVE = 0x1000, 0x4000, 0x80000  # MS_BIND, MS_REC, MS_SLAVE

@@ -26,7 +26,8 @@ from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadat
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
-MOST_TEXTS = 64  # of one answer, so that one answer costs little time
+#: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
+MOST_TEXTS = 64  # so that one answer costs little time
 _DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like
 
 

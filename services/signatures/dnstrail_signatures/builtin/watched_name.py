@@ -42,8 +42,9 @@ from dnstrail_signatures.detection.open_lookups import (
     outcome_of,
 )
 
+#: variable: file of watched names for `WATCHED_NAME` (default: a bundled list for the demo)
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
-MOST_BYTES = 64 << 20  # of a list
+MOST_BYTES = 64 << 20  #: bytes of a watch list -> it is refused
 _RELOAD = "reload"
 _KEPT = "watch_list"  # the file of the last good list, in the folder of `--state`
 _SHOWN = 100  # characters of a line that is no name

@@ -13,7 +13,7 @@ import msgspec
 from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_regular
 
-MOST_BYTES = 256 << 20
+MOST_BYTES = 256 << 20  #: bytes of the file in which a signature keeps what it knows -> it is refused
 
 _Entry = TypeVar("_Entry")
 

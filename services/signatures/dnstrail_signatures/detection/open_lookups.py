@@ -16,8 +16,11 @@ from dnstrail.events import Event, Question
 from dnstrail_signatures.detection.bounded_state import BoundedTable
 
 PENDING: Final = "pending"  # the outcome of a lookup without an answer
+#: lookups of watched names that wait for an answer, or were reported within the last 30 s -> the lookup used longest
+#: ago is reported as `pending`: `evicted`
 MOST_LOOKUPS: Final = 4096
-MOST_QUERIES: Final = 16  # of one lookup, without an answer
+#: queries without an answer of one such lookup -> the oldest is forgotten: its answer does not end the lookup
+MOST_QUERIES: Final = 16
 _SECOND: Final = 1_000_000_000
 _PATIENCE: Final = 5 * _SECOND  # until a lookup without an answer is reported
 _KEPT: Final = 30 * _SECOND  # after its last query: until then, a retry and a late answer belong to a lookup

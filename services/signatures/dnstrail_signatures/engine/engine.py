@@ -36,6 +36,7 @@ from dnstrail_signatures.loading.signature_settings import Settings, SignatureSe
 _SEVERITY = "Severity"  # the property of tracee's metadata
 _DEFAULT = SignatureSettings()
 RELOAD = "reload"  # the signal to signatures that run on after a reload
+#: findings on findings -> the finding is reported, but not as an event: `too_deep`
 MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
 _Args = ParamSpec("_Args")
 

@@ -42,7 +42,7 @@ class ProcessorClock:
 
 
 BUDGET = 0.05  # seconds of processor time that a signature may take for one event
-OFFENCES = 10  # events over the budget within WINDOW that mute a signature
+OFFENCES = 10  #: events over the budget within 60 s -> the signature is muted for 60 s: `signature_muted`
 WINDOW = 60.0  # seconds
 MUTED_FOR = 60.0  # seconds; not for good, so that costly messages of a stranger do not end a detection
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dnstrail.protocol.batches import Turn
 
-WINDOW = 10_000_000_000  # ns of the probe's own clock
+WINDOW = 10_000_000_000  #: ns that the coverage covers -> older events no longer count
 _STEP = WINDOW // 100  # turns that end within one step share its counts
 
 

@@ -18,7 +18,8 @@ GROUP, ALONE = "default", "none"
 Rejoin = Callable[[Iterable[type[Signature]]], Membership]  # `join` for other signatures
 _DIGEST = 4  # bytes
 _ACTORS = "clients by host"  # how actors are told apart
-LONGEST = MAX_NAME - len(" ") - 2 * _DIGEST  # characters of a group, whose name gets a digest of its signatures
+#: characters of the name of a group (`--group`) -> a longer one is refused
+LONGEST = MAX_NAME - len(" ") - 2 * _DIGEST  # its name gets a digest of its signatures
 _LOOK = 0.005  # seconds between two looks for the reply of the cache
 
 

@@ -1,4 +1,4 @@
-"""Ownership: which worker of a group handles an event, by its actor and its turn (docs/signatures.md)."""
+"""Ownership: which worker of a group handles an event, by its actor and its turn (docs/use/signatures.md)."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-KEPT = 10.0  # seconds
-MAX_BYTES = 32 << 20
+#: seconds for which a signature worker keeps batches for a takeover -> later owners ask the probe for them
+KEPT = 10.0
+MAX_BYTES = 32 << 20  #: bytes of the batches that a signature worker keeps -> the oldest is dropped: `buffer_overflow`
 _OVERHEAD = 256  # bytes of an entry besides its body
 
 

@@ -17,7 +17,8 @@ from dnstrail.protocol.replays import Replay, ReplayRequest, encode_replay
 from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
-MOST_WAIT = 30.0  # seconds for all replies of one probe after one change of owners
+#: seconds for all replies of one probe after a change of owners -> the worker goes on without: `handover_lost_turns`
+MOST_WAIT = 30.0
 _AHEAD = 16  # gaps: each reply has about a MiB
 
 

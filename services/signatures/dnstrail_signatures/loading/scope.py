@@ -24,14 +24,13 @@ _SECOND = 1_000_000_000
 class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `allow` of a signature.
 
-    `names` cover the names below them. `processes` are names, or paths of programs. `containers` are ids, names or
-    images. `addresses` are addresses or networks. Invariant: names and addresses are valid.
+    Invariant: names and addresses are valid.
     """
 
-    names: tuple[Entry, ...] = ()
-    processes: tuple[Entry, ...] = ()
-    containers: tuple[Entry, ...] = ()
-    addresses: tuple[Entry, ...] = ()
+    names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
+    processes: tuple[Entry, ...] = ()  #: no finding on these processes: a name, or the path of a program
+    containers: tuple[Entry, ...] = ()  #: no finding on these containers: a name, an image, or an id (12 characters)
+    addresses: tuple[Entry, ...] = ()  #: no finding on events from or to these addresses or networks
 
     def __post_init__(self) -> None:
         """Refuse what would never match.
@@ -96,14 +95,13 @@ _Id = Annotated[int, msgspec.Meta(ge=0)]
 class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `only` of a signature: an event has to match each list that is not empty.
 
-    `containers` are ids or names, and `images` names of images. `programs` are paths, or names of files. `users` are
-    ids, or names on this host, which are read once. Invariant: all users are ids.
+    An event without a process matches none. Invariant: all users are ids.
     """
 
-    containers: tuple[Entry, ...] = ()
-    images: tuple[Entry, ...] = ()
-    programs: tuple[Entry, ...] = ()
-    users: tuple[_Id | Entry, ...] = ()
+    containers: tuple[Entry, ...] = ()  #: only these containers: a name, an image, or an id (its first 12 characters)
+    images: tuple[Entry, ...] = ()  #: only these images of containers
+    programs: tuple[Entry, ...] = ()  #: only these programs: a path, or the name of its file
+    users: tuple[_Id | Entry, ...] = ()  #: only these users: a number, or a name on the host of the worker
 
     def __post_init__(self) -> None:
         """Read the ids of users.
@@ -134,14 +132,15 @@ def _id_of(user: int | str) -> int:
 class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A mute of a signature: it reports nothing on events before `until`, for a reason."""
 
-    reason: Annotated[str, msgspec.Meta(min_length=1)]
-    until: Annotated[datetime, msgspec.Meta(tz=True)]
+    reason: Annotated[str, msgspec.Meta(min_length=1)]  #: why the signature is muted
+    until: Annotated[datetime, msgspec.Meta(tz=True)]  #: end of the mute, a time with its zone: no finding before it
 
 
 class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings that every signature has. The engine applies them."""
 
-    enabled: bool = True
+    enabled: bool = True  #: false: the signature does not run; true: it runs even if it is off by default
+    #: the property `Severity` of its findings
     severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
     allow: Allow = Allow()
     only: Only = Only()

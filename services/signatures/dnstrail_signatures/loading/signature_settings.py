@@ -1,4 +1,4 @@
-"""The settings of signatures: their tables in the settings file, checked (docs/settings.md)."""
+"""The settings of signatures: their tables in the settings file, checked (docs/reference/settings.md)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Which name a connection means, decided when it is made (docs/trails.md)."""
+"""Which name a connection means, decided when it is made (docs/inside/image.md)."""

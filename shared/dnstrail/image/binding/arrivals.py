@@ -13,7 +13,9 @@ from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
 from dnstrail.image.record import Sighting
 
-MAX_OF_PROCESS = 2048  # queries, answers and closes of one process that are held
+#: queries, answers and closes of DNS sockets of one process that arrived since its last connection -> the oldest is
+#: evicted: `evicted_questions`
+MAX_OF_PROCESS = 2048
 MORE = 16  # relations of an answer, or addresses of a question, by which it counts once more
 
 

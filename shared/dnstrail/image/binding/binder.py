@@ -1,4 +1,4 @@
-"""The name that each connection means, decided when the connection is applied (docs/trails.md)."""
+"""The name that each connection means, decided when the connection is applied (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections that are open, each bound to the name that it means (docs/trails.md)."""
+"""The connections that are open, each bound to the name that it means (docs/inside/image.md)."""
 
 from __future__ import annotations
 

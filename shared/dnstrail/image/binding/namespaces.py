@@ -10,7 +10,9 @@ from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
 
 DAEMONS: Final = ("nscd", "systemd-resolve")  # the C library asks them over a socket of their own (nsswitch.conf)
-MAX_NAMESPACES: Final = 4096  # beyond it the one that was noted longest ago is evicted
+#: network namespaces with a daemon that asks for others, or with IPv6 -> the one noted longest ago is forgotten:
+#: `evicted_namespaces`
+MAX_NAMESPACES: Final = 4096
 
 
 class KnownNamespace:

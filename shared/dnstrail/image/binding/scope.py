@@ -12,6 +12,8 @@ from dnstrail.image.record import LATE, Record
 
 SCOPES = ("process", "container", "host", "any")  # the narrowest first
 ANY_SCOPE = len(SCOPES) - 1
+#: ns from an answer to a connection that counts for it, or that spends the question of a daemon -> the connection is
+#: not counted, and means the last question
 SOON = SECOND  # a program connects once it has its answer, mostly within some milliseconds
 MAX_PORTS = 16  # ports of one record whose connections are counted
 MAX_LED = 16  # connections to one port whose stamps are held; older ones are only counted

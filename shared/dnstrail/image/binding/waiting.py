@@ -11,8 +11,8 @@ from dnstrail.image.binding.processes import Identity
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
 
-MAX_NAMES = 256  # names of one process with questions that are held
-MAX_OF_NAME = 64  # questions of one process for one name
+MAX_NAMES = 256  #: names of one process with questions that wait -> the oldest is evicted: `evicted_questions`
+MAX_OF_NAME = 64  #: questions of one process for one name that wait -> the oldest is evicted: `evicted_questions`
 TOGETHER = SECOND  # within which queries of several types for one name are one question
 STAGGER = SECOND // 10  # no client tries the next address earlier, unless the attempt before failed (RFC 8305)
 PATIENCE = 10 * SECOND  # after which an attempt leads to no other one

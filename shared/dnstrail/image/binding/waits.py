@@ -1,4 +1,4 @@
-"""All that waits for a connection, in equal parts for hosts and for the owners of each host (docs/limits.md)."""
+"""All that waits for a connection, in equal parts for hosts and for the owners of each host."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Trails: the ranked paths from questions to a key, with their evidence (docs/trails.md)."""
+"""Trails: the ranked paths from questions to a key, with their evidence (docs/inside/image.md)."""

@@ -1,4 +1,4 @@
-"""The names of an address, the likeliest for one connection first (docs/trails.md)."""
+"""The names of an address, the likeliest for one connection first (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from dnstrail.image.trails.rank import rank
 from dnstrail.image.trails.server_names import ServerNameTable
 from dnstrail.image.view import View
 
-MAX_RANKED = 256  # names of one address that are ordered by their trails; with more names only the askers count
+#: names of one address that are ranked -> only the questions of the connection's process, container and client come
+#: before the others: `rank_crowded`
+MAX_RANKED = 256
 
 
 class AddressNames:

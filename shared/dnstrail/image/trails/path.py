@@ -13,8 +13,10 @@ from dnstrail.image.shards import Shards
 from dnstrail.image.view import View
 from dnstrail.image.walk import Up
 
-MAX_PATHS = 512  # to one key, the last answered first; more are left out
-MAX_STEPS = 32  # of one path; resolvers follow about ten aliases
+#: questions whose paths to one key are ranked -> the last answered ones are ranked, and `truncated` is true
+MAX_PATHS = 512
+#: steps of one path -> `truncated` is true
+MAX_STEPS = 32  # resolvers follow about ten aliases
 
 
 class Path(NamedTuple):

@@ -1,4 +1,4 @@
-"""The rank of several paths for one connection: the criteria and their reasons (docs/trails.md)."""
+"""The rank of several paths for one connection: the criteria and their reasons (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -9,8 +9,10 @@ import msgspec
 
 from dnstrail.image.bounds import SECOND
 
-MAX_NAMES = 65536  # sightings in all; beyond it the sightings of the least recently named address are evicted
-MAX_NAMES_OF_ADDRESS = 64  # sightings; beyond it the oldest is evicted
+#: server names -> those of the address least recently named are evicted: `evicted_server_names`
+MAX_NAMES = 65536
+#: server names of one address -> the oldest is evicted: `evicted_server_names`
+MAX_NAMES_OF_ADDRESS = 64
 
 
 class ServerNameSighting(NamedTuple):

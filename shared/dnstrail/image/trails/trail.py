@@ -1,4 +1,4 @@
-"""Trails: the paths from questions to a key, with their evidence, ranked (docs/trails.md)."""
+"""Trails: the paths from questions to a key, with their evidence, ranked (docs/inside/image.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
 from dnstrail.image.view import NEVER, View
 
-MAX_TRAILS = 100
+MAX_TRAILS = 100  #: paths in one trail (`limit` of a request) -> `truncated` is true
 
 
 class Step(msgspec.Struct, frozen=True):

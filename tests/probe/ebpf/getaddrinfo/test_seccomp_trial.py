@@ -1,4 +1,7 @@
-"""The uprobes are tried on a process under seccomp, and not used if it does not survive them."""
+"""The uprobes are tried on a process under seccomp, and not used if it does not survive them.
+
+Tests of dnstrail_probe.ebpf.getaddrinfo.seccomp_child.
+"""
 
 from __future__ import annotations
 

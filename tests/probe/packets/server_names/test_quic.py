@@ -1,3 +1,5 @@
+"""Tests of dnstrail_probe.packets.server_names.quic_version."""
+
 from __future__ import annotations
 
 import random

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_probe.packets.server_names.client_hello."""
+
 from __future__ import annotations
 
 import ssl

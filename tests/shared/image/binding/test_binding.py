@@ -1,4 +1,7 @@
-"""The name that a connection means, by the mechanisms of real clients; many names share one address."""
+"""The name that a connection means, by the mechanisms of real clients; many names share one address.
+
+Tests of dnstrail.image.binding.binder, dnstrail.image.binding.scope.
+"""
 
 from __future__ import annotations
 

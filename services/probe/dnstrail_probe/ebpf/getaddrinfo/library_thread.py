@@ -29,7 +29,8 @@ _MOST_STARTING = 64
 _SWEEP = 2.0  # seconds between two sweeps for libraries that no process uses any more
 _Examined = tuple[Identity, Identity, int]  # program, root and user: the library of one user can have found no room
 COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
-_MOST_WAITING = 4096  # messages
+#: started programs that wait for inspection -> the probe inspects all processes: `starts_dropped`
+_MOST_WAITING = 4096
 _DESCRIPTORS = 1024  # for everything except libraries
 _PATIENCE = 5.0  # seconds to wait for the first examination of all processes
 _FAREWELL = 2.0  # seconds to wait for the end; the kernel detaches with the process what the thread did not

@@ -18,8 +18,9 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 _LAYERS = ("upperdir", "lowerdir", "lowerdir+")
 FUNCTION = "getaddrinfo"
 SOURCE = f"ebpf:{FUNCTION}"  # as --capture names it
-MOST_FILES = 1024  # libraries and loaders
-MOST_OF_ONE = 128  # of one user; of root in one mount namespace, since the root of a container is root as well
+MOST_FILES = 1024  #: libraries and loaders with uprobes -> `libraries_dropped`
+#: libraries and loaders of one user with uprobes -> `libraries_dropped`
+MOST_OF_ONE = 128  # of root in one mount namespace, since the root of a container is root as well
 Watch = Callable[[int, int], tuple[int, ...]]  # (open file, offset) -> descriptors that keep its uprobes attached
 Sharer = tuple[int, int]  # a user, and for root the mount namespace
 Version = tuple[int, int, int]  # of the content of a file: size, time of modification, time of change (ns)

@@ -3,8 +3,8 @@
 #include <uapi/linux/ptrace.h>
 
 #define NAME 256
-#define ANSWERS 64 // entries of the result list that are read; an address usually has three of them
-#define BUDGET 2000 // calls of one process that are reported within a second, so that others find room in the buffer
+#define ANSWERS 64 //: entries of a result of getaddrinfo -> the first ones are reported: `getaddrinfo_cut_short`
+#define BUDGET 2000 //: calls of getaddrinfo of one process in a second -> not reported: `getaddrinfo_over_budget`
 #define SECOND 1000000000
 
 #if defined(__x86_64__)

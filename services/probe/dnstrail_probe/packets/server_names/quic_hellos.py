@@ -9,10 +9,12 @@ from dnstrail_probe.packets.server_names.client_hello import Unreadable, read_ha
 from dnstrail_probe.packets.server_names.quic_initial import Initial, Undecryptable, read_initials
 from dnstrail_probe.packets.server_names.reader import FIRST_BYTES, SNI, ServerName, counted_name
 
-OPEN = 512  # clients that are remembered
+OPEN = 512  #: QUIC clients whose first packets are remembered, for 10 s -> `server_name_incomplete`
 IDLE = 10_000_000_000  # ns for which a client is remembered
-PIECES = 64  # frames of one ClientHello; Chromium sends about ten
-RATE = 2_000  # datagrams that are decrypted in one second: each costs about 60 us
+#: frames of the ClientHello of a QUIC client -> `quic_unreadable`
+PIECES = 64  # Chromium sends about ten
+#: first datagrams of QUIC clients that are decrypted in a second -> `quic_over_rate`
+RATE = 2_000  # each costs about 60 us
 _SECOND = 1_000_000_000
 
 _Ends = tuple[bytes, int, bytes, int]

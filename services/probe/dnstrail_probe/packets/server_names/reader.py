@@ -23,7 +23,7 @@ _HEAD = re.compile(_LINE + rb"((?:[^\r\n]+\r?\n)*)\r?\n")
 _HOST = re.compile(rb"^host:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,9})[ \t]*\r?$", re.MULTILINE | re.IGNORECASE)
 _NO_LENGTH = re.compile(rb"^(?:transfer-encoding|upgrade):", re.MULTILINE | re.IGNORECASE)
-FIRST_BYTES = 16 << 10  # bytes of a stream that are searched
+FIRST_BYTES = 16 << 10  #: bytes of a connection for server names -> `server_name_incomplete`
 _TLS_HANDSHAKE = 0x16
 
 

@@ -1,0 +1,57 @@
+"""The pages of docs/inside have the figures of the code, and the tests of each attack."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+INSIDE = Path(__file__).parents[1] / "docs/inside"
+PAGES = sorted(INSIDE.glob("*.md"))
+FIGURE = re.compile(r"<!-- (?P<value>(?P<number>[\d.,]+)(?: (?P<unit>\w+))?) = (?P<path>[\w.]+)(?P<ns> ns)? -->")
+FACTORS = {None: 1, "KiB": 1 << 10, "s": 1}
+
+
+def constant(path: str) -> Any:
+    """Return the constant of a module, or the default of a field of a class in it."""
+    module, _, name = path.rpartition(".")
+    if module.rpartition(".")[2][0].isupper():
+        module, _, owner = module.rpartition(".")
+        return getattr(getattr(importlib.import_module(module), owner)(), name)
+    return getattr(importlib.import_module(module), name)
+
+
+FIGURES = [
+    pytest.param(page, found, id=f"{page.stem}:{found['path']}")
+    for page in PAGES
+    for found in FIGURE.finditer(page.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "figure"), FIGURES)
+def test_a_figure_is_that_of_the_code(page, figure):
+    """A figure with a constant behind it stands in the sentence before, and is the value of that constant."""
+    before = page.read_text()[: figure.start()].rpartition("\n\n")[2]
+    assert figure["value"] in before.replace("\n", " ")
+    stated = float(figure["number"].replace(",", "")) * FACTORS[figure["unit"]]
+    assert constant(figure["path"]) == stated * (10**9 if figure["ns"] else 1)
+
+
+def test_every_comment_with_a_figure_is_read():
+    """Every comment that compares is one that the tests read."""
+    written = sum(len(re.findall(r"<!--[^>]* = ", page.read_text())) for page in PAGES)
+    assert written == len(FIGURES) > 0
+
+
+def test_every_attack_has_its_tests():
+    """Every attack of trust.md names a file with tests, or the program that repeats it."""
+    table = (INSIDE / "trust.md").read_text().partition("## Attacks")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    attacks = [row for row in rows if row[0].strip() != "attack"]
+    assert attacks
+    for _, _, named in attacks:
+        for span in re.findall(r"`([^`]+)`", named) or [named]:
+            assert span.startswith("make ") or "def test_" in (INSIDE.parents[1] / span).read_text(), span
