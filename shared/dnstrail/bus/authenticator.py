@@ -70,7 +70,7 @@ class Authenticator:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Path) -> None:
         self._allowed = AllowedClients(keys)
-        self._refused = defaultdict[str, LogPause](LogPause)  # by address
+        self._refused = defaultdict[str, LogPause](LogPause)  # by the address of the socket that refused
         self._zap = context.socket(zmq.REP)
         self._zap.bind(_ZAP)
         self._control, self._end = context.socket(zmq.PAIR), context.socket(zmq.PAIR)

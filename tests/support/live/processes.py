@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 PATIENCE = 120.0  # seconds that a condition is waited for: on a busy host, with others of its kind
@@ -24,7 +26,7 @@ def dnstrail(*arguments: str | Path, stdin: str | None = None, **env: str) -> su
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE,
-        env={**os.environ, **env},
+        env=_environment(env),
         check=False,
     )
 
@@ -37,7 +39,7 @@ def started(*arguments: str | Path, **env: str) -> Iterator[subprocess.Popen[str
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **env},
+        env=_environment(env),
     )
     try:
         yield process
@@ -72,6 +74,19 @@ def wait_until(condition: Callable[[], object], what: str, patience: float = PAT
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {what}"
         time.sleep(0.02)
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a command, with a run-dir that no other run of the tests uses."""
+    return {"DNSTRAIL_RUN_DIR": str(_own_run_dir()), **os.environ, **more}
+
+
+@cache
+def _own_run_dir() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "r"
 
 
 def _command(arguments: tuple[str | Path, ...]) -> list[str]:
