@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -329,8 +331,10 @@ def test_one_process_leaves_room_for_others(network, folder):
     """At most 2,000 calls of a process are reported within a second; the others are counted."""
     code = f"import socket\nfor _ in range({CALLS}): socket.getaddrinfo('hidden.test', 80, type=1)"
     with watching(getaddrinfo=True) as seen:
+        began = time.monotonic()
         with subprocess.Popen([*on_client(network, folder), sys.executable, "-c", code]) as process:
             assert process.wait(PATIENCE) == 0
+        seconds = math.ceil(time.monotonic() - began) + 1  # that the calls fall into; on a busy host there are more
 
         def count() -> int:  # the counter of the source contains the calls of other programs
             found = [event for event in seen.of_getaddrinfo("hidden.test") if event.process.pid == process.pid]
@@ -338,5 +342,5 @@ def test_one_process_leaves_room_for_others(network, folder):
 
         seen.until(lambda: count() + seen.source.counters["getaddrinfo_over_budget"] >= CALLS, "all calls")
         assert count() + seen.source.counters["getaddrinfo_over_budget"] == CALLS
-        assert BUDGET <= count() < CALLS
+        assert BUDGET <= count() <= BUDGET * seconds
         assert seen.source.counters["ring_full"] == 0
