@@ -6,17 +6,16 @@ import gc
 import math
 import os
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.errors import SettingsError
-from dnstrail.metrics.option import metrics_option, serving_metrics
+from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.process.command import (
     HELP,
     check_address,
@@ -42,10 +41,7 @@ from dnstrail_signatures.loading.chosen import Choice
 from dnstrail_signatures.loading.load import TEST
 from dnstrail_signatures.loading.names import private_stdout, write_list, write_names
 from dnstrail_signatures.loading.new_signature import write_signature
-from dnstrail_signatures.worker import SignatureWorker, run
-
-if TYPE_CHECKING:
-    from dnstrail.metrics.board import Observe
+from dnstrail_signatures.worker import run
 
 _EXAMPLES = examples(
     "dnstrail signatures",
@@ -136,7 +132,7 @@ def command(
 
 def _run(options: Options) -> None:
     """Run a worker. What needs the rights of the start is imported and read before they are dropped."""
-    observer = _observer(options.metrics)
+    observer = observer_of(options.metrics, "dnstrail_signatures")
     user = user_of_worker(options.user, options.run_dir)
     keys = keys_for(default_keys(), [*options.subscribe, options.cache or "", options.findings or ""])
     choice = Choice(options.signatures, options.select, options.config)
@@ -167,15 +163,6 @@ def _check_state(folder: Path | None) -> None:
     """
     if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise SettingsError(f"--state {folder}: must be a folder in which user {os.geteuid()} may write")
-
-
-def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWorker], None]:
-    """Return how the metrics of the worker are observed. This is imported before the change of user."""
-    if metrics is None:
-        return lambda _observe, _worker: None
-    from dnstrail_signatures.metrics import observe_signatures
-
-    return observe_signatures
 
 
 def main() -> None:

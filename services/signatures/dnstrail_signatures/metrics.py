@@ -14,9 +14,9 @@ from dnstrail.protocol.listener import SILENCE
 from dnstrail_signatures.worker import SignatureWorker
 
 
-def observe_signatures(observe: Observe, worker: SignatureWorker) -> None:
+def observe(begin: Observe, worker: SignatureWorker) -> None:
     """Begin to observe a signature worker."""
-    observe(lambda: signature_metrics(worker), lambda: unready(worker, time.monotonic()))
+    begin(lambda: signature_metrics(worker), lambda: unready(worker, time.monotonic()))
 
 
 def unready(worker: SignatureWorker, now: float) -> str:
