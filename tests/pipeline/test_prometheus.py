@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
-from live.processes import run_dir, started, wait_until
+from live.processes import metrics_port, run_dir, started, wait_until
 from live.prometheus import Prometheus, dashboard_queries, prometheus
 from live.workers import asker
 
@@ -30,12 +29,6 @@ class Stack:
     probe: subprocess.Popen[str]
 
 
-def port_of(worker: subprocess.Popen[str]) -> int:
-    """Return the port of a worker's metrics from its log."""
-    lines = (json.loads(line) for line in worker.stderr or ())
-    return next(line["port"] for line in lines if line["event"] == "metrics_served")
-
-
 @contextmanager
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """Run all workers over a dnstap socket, and Prometheus over their metrics."""
@@ -46,7 +39,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
         listeners = [start("cache"), start("signatures")]
         probe = start("probe", "--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", "2")
-        targets = [f"127.0.0.1:{port_of(worker)}" for worker in (*listeners, probe)]
+        targets = [f"127.0.0.1:{metrics_port(worker)}" for worker in (*listeners, probe)]
         wait_until((folder / "dnstap.sock").exists, "the socket")
         found = running.enter_context(prometheus(tmp_path, targets))
         yield Stack(found, folder, probe)

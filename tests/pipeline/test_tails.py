@@ -21,7 +21,7 @@ from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, decode
 from live.counting import SIGNATURE
-from live.processes import PATIENCE, run_dir, started, wait_until
+from live.processes import PATIENCE, metrics_port, run_dir, started, wait_until
 from live.stopped import frozen
 from live.workers import Asker, asker, open_bus, response
 
@@ -125,8 +125,8 @@ def counted_by_cache(client: Asker) -> Counted:
 
 def counted_by_signatures(worker: subprocess.Popen[str], *, sent: int, vanished: bool = False) -> Counted:
     """End a signature worker once it has counted all, or has connected anew; return the count that it logs."""
+    port = metrics_port(worker)
     log = (json.loads(line) for line in worker.stderr or ())
-    port = next(entry for entry in log if entry["event"] == "metrics_served")["port"]
     if vanished:
         assert any(entry["event"] == "bus_reopened" for entry in log)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import re
 import shutil
@@ -66,6 +67,12 @@ def run_dir() -> Iterator[Path]:
         yield folder / "r"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def metrics_port(worker: subprocess.Popen[str]) -> int:
+    """Return the port of a worker's metrics from its log."""
+    lines = (json.loads(line) for line in worker.stderr or ())
+    return int(next(line["port"] for line in lines if line["event"] == "metrics_served"))
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
