@@ -30,7 +30,8 @@ from dnstrail_findings.writer import RefusedError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-PATIENCE = 5.0  #: seconds for a request to a webhook: connection, TLS and answer in all -> it is sent again
+#: seconds for each step of a request to a webhook: connection, TLS, a send, the whole answer -> it is sent again
+PATIENCE = 5.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_HEADS = 1 << 14  #: bytes of the answer of a webhook up to its final status -> the batch is sent again
 #: bytes of the body of an answer that `preset=elastic` reads -> the documents behind count as created
