@@ -116,7 +116,7 @@ $(VENV)/.dev: pyproject.toml deploy/setup.sh
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.docs: pyproject.toml deploy/setup.sh
-	deploy/setup.sh $(VENV) '.[docs]'
+	deploy/setup.sh $(VENV) '.[quic,docs]'
 	@touch $@ $(VENV)/.run
 
 $(COMPILED)/.run: $(SOURCES)
