@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
+from builders.dnstap_builders import START, WHOLE, first_writer, framed, tap
 from builders.talk import answer
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.events import NET_PACKET_DNS
@@ -36,8 +36,7 @@ def source(folder: Path) -> tuple[str, str]:
 
 def reports(folder: Path, many: int) -> None:
     """Report answers, each of another name."""
-    wait_until((folder / "dnstap.sock").exists, "the probe")
-    writer = Writer(folder / "dnstap.sock")
+    writer = first_writer(folder / "dnstap.sock")
     writer.send(START)
     for first in range(0, many, AT_ONCE):
         writer.send(framed(*map(answered, range(first, first + AT_ONCE))))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dnstap_pb
 
-from live.processes import PATIENCE
+from live.processes import PATIENCE, wait_until
 
 READY = struct.pack("!IIIII", 0, 34, 4, 1, 22) + b"protobuf:dnstap.Dnstap"
 START = struct.pack("!IIIII", 0, 34, 2, 1, 22) + b"protobuf:dnstap.Dnstap"
@@ -70,7 +71,11 @@ class Writer:
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.close()
+            raise
 
     def send(self, data: bytes) -> None:
         """Send bytes."""
@@ -83,3 +88,16 @@ class Writer:
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()
+
+
+def first_writer(path: Path) -> Writer:
+    """Return a writer as soon as the probe listens: its socket exists a moment before that."""
+    writers: list[Writer] = []
+
+    def connected() -> bool:
+        with suppress(FileNotFoundError, ConnectionRefusedError):
+            writers.append(Writer(path))
+        return bool(writers)
+
+    wait_until(connected, f"a probe at {path}")
+    return writers[0]
