@@ -72,15 +72,18 @@ def apply_messages(
     live: bool,
     host: str,
     behind: bool = False,
+    batch: str = "",
+    first: int = 0,
 ) -> list[tuple[int, FeedOutcome]]:
     """Apply the DNS messages of some events, and return the places and outcomes of conflicts and skipped answers.
 
-    A row is an event, as its batch states it, and its process. `behind` is that of Circumstances.
+    A row is an event, as its batch states it, and its process. `first` is the place of the first row in the batch.
+    `behind` and `batch` are those of Circumstances.
     """
-    circumstances = Circumstances(live=live, host=host, behind=behind)
+    circumstances = Circumstances(live=live, host=host, behind=behind, batch=batch)
     notable = []
-    for place, (event, process) in enumerate(rows):
-        circumstances.flow, circumstances.process = event.flow, process
+    for place, (event, process) in enumerate(rows, first):
+        circumstances.flow, circumstances.process, circumstances.place = event.flow, process, place
         outcome = _apply_message(image, stamps.of(event.timestamp), event, circumstances)
         if outcome.conflict or outcome.skipped is not None:
             notable.append((place, outcome))

@@ -39,6 +39,7 @@ COUNTERS = {
         "evicted_relations": "roots evicted beyond `relations`",
         "evicted_owned": "relations evicted beyond the bound of a root or an answer",
         "evicted_failures": "names evicted whose last question brought no data",
+        "evicted_responses": "responses evicted that waited for their question, to become a transaction",
         "evicted_server_names": "sightings of server names evicted",
         "evicted_bindings": "connections evicted",
         "evicted_questions": "questions evicted that waited for a connection",

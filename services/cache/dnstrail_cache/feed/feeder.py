@@ -180,14 +180,15 @@ class Feeder:
         """Apply the events of a batch, and pause after each few of them."""
         state = self._state
         host = state.heard(batch.host)
+        name = f"{batch.start}/{topic}/{batch.sequence}"
         for first in range(0, len(rows), _EVENTS_AT_ONCE):
             some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
                 behind = self._is_behind(batch.start, some[0][0].timestamp + stamps.shift)
                 for place, outcome in apply_messages(
-                    state.image, some, stamps, live=state.live, host=host, behind=behind
+                    state.image, some, stamps, live=state.live, host=host, behind=behind, batch=name, first=first
                 ):
-                    self._note_outcome(outcome, first + place, batch)
+                    self._note_outcome(outcome, place, batch)
             else:
                 self._hold_some(topic, batch, some, stamps)
             yield True
