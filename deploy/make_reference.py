@@ -55,7 +55,7 @@ from dnstrail_signatures.worker import SignatureWorker
 ROOT = Path(__file__).parents[1]
 _NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make docs`. -->\n"
 _TOPICS = {  # the headings of the bounds, and the modules below each; the first that fits
-    "Admission": r"dnstrail\.image\.(admission|queries|parties|work_shares)|dnstrail_cache\..*feeder",
+    "Admission": r"dnstrail\.image\.(admission|queries|parties)|dnstrail_cache\..*feeder",
     "The image": r"dnstrail\.(image|dns\.(?!whole))|dnstrail_cache\..*(open_connections|cache_clock)",
     "Lookups": r"dnstrail\.protocol\.lookups|dnstrail\.bus\.served|dnstrail_cache\.lookups\.(answers|pending)",
     "State": r"dnstrail_cache\..*(snapshots|state_file|dumps)|dnstrail_cli\.lookups\.dump",

@@ -10,7 +10,7 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
 from dnstrail.image.answer import CGROUP, CLIENT
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.work_shares import WORK
+from dnstrail.image.parties import WORK
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import GetRequest
 from dnstrail_cache.feed.feeder import Feeder

@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Final
 
 from dnstrail.image.answer import Answer, ShareKey
-from dnstrail.image.bounds import SECOND, Bounds
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import SECOND, Bounds, Counts
 from dnstrail.image.graph import Graph
 from dnstrail.image.places import Places
 from dnstrail.image.record import Bucket, Record, Root, Sighting, new_record

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from dnstrail.image import LookupResult, Trails
 from dnstrail.image import Trail as FoundTrail
-from dnstrail.image.trails.asker import Asker
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import SeenServerName
+from dnstrail.image.trails.trail import Asker
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,

@@ -12,7 +12,7 @@ import msgspec
 from dnstrail.captured import Process
 from dnstrail.image.binding.processes import Identity, identity_of
 from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import Counts
 
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
 _Key = TypeVar("_Key")
