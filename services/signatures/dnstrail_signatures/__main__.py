@@ -36,7 +36,7 @@ from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import reload_on_signal, stop_on_signals
 from dnstrail_signatures.assembly import MILLISECONDS, Options, WorkerAssembly
 from dnstrail_signatures.engine.time_budget import BUDGET
-from dnstrail_signatures.group.join import GROUP, LONGEST
+from dnstrail_signatures.group.membership import GROUP, LONGEST
 from dnstrail_signatures.loading.chosen import Choice
 from dnstrail_signatures.loading.load import TEST
 from dnstrail_signatures.loading.names import private_stdout, write_list, write_names

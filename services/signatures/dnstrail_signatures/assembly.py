@@ -24,7 +24,7 @@ from dnstrail_signatures.engine.time_budget import TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import topics_of
 from dnstrail_signatures.findings import Delivery, delivery_over
-from dnstrail_signatures.group.join import ALONE, Rejoin, join
+from dnstrail_signatures.group.membership import ALONE, Rejoin, join
 from dnstrail_signatures.group.replays import Replays
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen

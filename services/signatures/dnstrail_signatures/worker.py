@@ -23,12 +23,11 @@ from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
-from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.members import Work, failed, faults
-from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail.signature import Finding, Signal
 from dnstrail.tracee import derived_events, finding_map
 from dnstrail_signatures.engine.engine import Engine, all_losses

@@ -19,12 +19,11 @@ from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
 from dnstrail.process.clock import Clock
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
-from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.replays import replay_address
-from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.tracee import derived_events
 

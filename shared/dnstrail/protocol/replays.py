@@ -7,14 +7,18 @@ the probe to end it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
+from dnstrail.bus import Requester
+from dnstrail.bus.remote_host import key_of
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import Count
+from dnstrail.protocol.batches import TURN, Batch, Count, Turn, decode
+from dnstrail.protocol.keyed_subscriber import own_message
 
 AT_ONCE = 1 << 20  # bytes of messages after which a reply is complete
 Messages = list[tuple[str, bytes]]  # topic and body
@@ -89,3 +93,70 @@ def _decode(body: bytes, kind: type) -> Any:
         return _DECODERS[kind].decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadMessage(f"bad {kind.__name__}: {error}") from error
+
+
+def replay_of(source: Requester, start: str, reply: bytes) -> Replay:
+    """Return the replay in a reply to a request for turns of a start. Another host replays its own starts alone.
+
+    Raises:
+        BadMessage: the reply is no replay, or contains a message of another start.
+    """
+    replay, remote = decode_replay(reply), source.remote
+    if remote is None:
+        return replay
+    own = [(topic, own_message(remote, topic, body)) for topic, body in replay.messages]
+    for topic, body in own:
+        stated = decode(body, Turn).start if topic == TURN else decode(body, Batch).start
+        if stated != start:
+            raise BadMessage(f"bad replay: a message of the start {stated}")
+    return Replay(own, replay.last)
+
+
+class ReplayingProbes:
+    """The probes from which a subscriber receives replays, and their starts. Nothing that they send raises an error.
+
+    A probe of another host has starts of its key. One of this host that has named its start is asked for another one
+    only if no probe is left that may have it. A probe is asked for one thing at a time.
+    """
+
+    def __init__(self, sources: Iterable[Requester]) -> None:
+        self.by_key: dict[str, list[Requester]] = {"": []}  # "" is this host
+        for source in sources:
+            self.by_key.setdefault("" if source.remote is None else source.remote.key, []).append(source)
+        self._named: dict[Requester, str] = {}  # the starts that probes of this host have named
+        self._asked: dict[Requester, ReplayRequest] = {}  # the requests whose replies were not read
+
+    def of(self, start: str) -> list[Requester]:
+        """Return the probes that may replay a start."""
+        of_host = self.by_key.get(key_of(start)) or self.by_key[""]
+        return [source for source in of_host if self._named.get(source, start) == start] or [*of_host]
+
+    def ask_ahead(self, source: Requester, request: ReplayRequest) -> None:
+        """Ask a probe for turns that are read later, unless it was asked for others."""
+        if source not in self._asked:
+            self._send(source, request)
+
+    def ask(self, source: Requester, request: ReplayRequest) -> Replay | None:
+        """Ask a probe for turns, unless it was asked already; return its reply, an empty one if that is bad.
+
+        Return None while there is no reply.
+        """
+        if self._asked.get(source) != request and not self._send(source, request):
+            return None
+        reply = source.reply()
+        if reply is None:
+            return None
+        del self._asked[source]
+        try:
+            replay = replay_of(source, request.start, reply)
+        except BadMessage:
+            return Replay([])
+        if replay.start:
+            self._named[source] = replay.start
+        return replay
+
+    def _send(self, source: Requester, request: ReplayRequest) -> bool:
+        sent = source.send(encode_replay(request))
+        if sent:
+            self._asked[source] = request
+        return sent

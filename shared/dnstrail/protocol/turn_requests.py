@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dnstrail.bus import Requester
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import Mark
-from dnstrail.protocol.keyed_replays import may_replay
 from dnstrail.protocol.replays import ReplayRequest, decode_replay, encode_replay
 
 _ANY = (1 << 53) - 1  # whichever turn is open
@@ -58,7 +57,7 @@ class TurnRequests:
                 start = decode_replay(reply).start
             except BadMessage:
                 continue
-            if start and may_replay(source, start):
+            if start and (source.remote is None or source.remote.owns(start)):
                 self._of = self._of if len(self._of) < self._most else {}
                 self._of[start] = source
 

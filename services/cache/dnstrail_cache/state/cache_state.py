@@ -14,9 +14,8 @@ from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn, is_young
 from dnstrail.protocol.catch_up import SETTLED
-from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
-from dnstrail.protocol.turn_follower import Position, TurnFollower
+from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
 from dnstrail_cache.groups.groups import Groups
 from dnstrail_cache.losses.skipped_turns import SkippedTurns
 from dnstrail_cache.losses.workers import Published, WorkerLosses

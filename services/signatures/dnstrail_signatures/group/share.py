@@ -11,11 +11,9 @@ from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.protocol.batches import Batch, Turn, decode
 from dnstrail.protocol.members import Work
 from dnstrail_signatures.group.handled import Takeover
-from dnstrail_signatures.group.join import Rejoin, group_name
-from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.membership import Membership, Rejoin, group_name
 from dnstrail_signatures.group.ownership import Actors, Share
-from dnstrail_signatures.group.recent import Received, RecentBatches
-from dnstrail_signatures.group.replays import Gap, MissedTurns, Replays
+from dnstrail_signatures.group.replays import Gap, MissedTurns, Received, RecentBatches, Replays
 from dnstrail_signatures.loading.chosen import Chosen
 
 
