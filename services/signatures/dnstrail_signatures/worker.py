@@ -30,15 +30,13 @@ from dnstrail.protocol.members import Work, failed, faults
 from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail.signature import Finding, Signal
 from dnstrail.tracee import derived_events, finding_map
+from dnstrail_signatures.cache import ConflictFeed
 from dnstrail_signatures.engine.engine import Engine, all_losses
 from dnstrail_signatures.engine.time_budget import TimeBudget
-from dnstrail_signatures.events.conflict_feed import ConflictFeed
-from dnstrail_signatures.events.coverage import ProbeCoverage
-from dnstrail_signatures.events.probe_times import ProbeClocks, StreamTimes
-from dnstrail_signatures.events.selected_events import origins_of, selected_names, subscribe_instead, topics_of
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.group.share import GroupShare
-from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.loading.chosen import Chosen, origins_of, selected_names, subscribe_instead, topics_of
+from dnstrail_signatures.probes import ProbeClocks, ProbeCoverage, StreamTimes
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
 
 SOURCE_COMPLETE = "source_complete"

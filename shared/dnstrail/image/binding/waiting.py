@@ -1,4 +1,4 @@
-"""What each process asked and received: as it arrived, then as questions that wait for a connection."""
+"""The questions and answers of each process: as they arrived, then as questions that wait for a connection."""
 
 from __future__ import annotations
 
