@@ -15,8 +15,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import GetRequest
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.lookups.pending_lookups import is_complete
-from dnstrail_cache.losses.hops import worst_owners
-from dnstrail_cache.losses.skipped_turns import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns
+from dnstrail_cache.losses import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns, worst_owners
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, Messages
 

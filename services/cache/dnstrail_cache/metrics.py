@@ -15,7 +15,7 @@ from dnstrail.metrics.board import Observe
 from dnstrail.metrics.families import build_info, counter, counters, gauge, histograms, one_of
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.protocol.batches import TURN
-from dnstrail_cache.losses.hops import SKIPPED
+from dnstrail_cache.losses import SKIPPED
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import SILENT, STATUSES, WAITING
 

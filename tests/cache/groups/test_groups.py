@@ -20,7 +20,6 @@ from dnstrail.protocol.lookups import (
     encode_request,
 )
 from dnstrail.protocol.members import EXPIRY, FORM, Progress, Work
-from dnstrail_cache.groups.group_stats import group_stats
 from dnstrail_cache.groups.groups import (
     MAX_GROUPS,
     MAX_GROUPS_OF_USER,
@@ -30,6 +29,7 @@ from dnstrail_cache.groups.groups import (
     SHOWN,
     Groups,
     SavedGroup,
+    group_stats,
 )
 from live.workers import FakeClock, asker, cache, probe, short_folder, wait_until_seen
 

@@ -7,7 +7,7 @@ import pytest
 
 from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC
 from dnstrail.protocol.batches import TURN, Turn
-from dnstrail_cache.losses.workers import (
+from dnstrail_cache.losses import (
     MOST_EVENTS,
     MOST_USERS,
     MOST_WORKERS,

@@ -35,14 +35,14 @@ from dnstrail.protocol.lookups import (
     VersionRequest,
 )
 from dnstrail.protocol.members import Members
-from dnstrail_cache.groups.group_stats import failed_signatures, group_stats
+from dnstrail_cache.groups.groups import failed_signatures, group_stats
 from dnstrail_cache.lookups.open_connections import (
     ConnectionPage,
     KnownConnection,
     find_connection,
     page_of_connections,
 )
-from dnstrail_cache.losses.hops import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
+from dnstrail_cache.losses import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.dumps import Page
 

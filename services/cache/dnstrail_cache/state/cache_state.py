@@ -17,8 +17,7 @@ from dnstrail.protocol.catch_up import SETTLED
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
 from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
 from dnstrail_cache.groups.groups import Groups
-from dnstrail_cache.losses.skipped_turns import SkippedTurns
-from dnstrail_cache.losses.workers import Published, WorkerLosses
+from dnstrail_cache.losses import Published, SkippedTurns, WorkerLosses
 from dnstrail_cache.state.cache_clock import CacheClock
 from dnstrail_cache.state.dumps import Dumps
 from dnstrail_cache.state.health import TurnTimes, silent_probes, status_of
