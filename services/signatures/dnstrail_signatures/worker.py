@@ -21,7 +21,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS, Event
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import PROBES
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_any
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
@@ -192,7 +192,7 @@ class SignatureWorker:
 
     def _is_kept(self, topic: str, body: bytes) -> bool:
         try:
-            message = decode(body, Turn) if topic == TURN else decode(body, Batch)
+            message = decode_any(topic, body)
         except BadMessage:
             return True
         return self.share.waits_for(message.start) and not (isinstance(message, Turn) and message.ended)

@@ -10,7 +10,7 @@ from dnstrail.bus import RemoteHost, Requester, Subscriber
 from dnstrail.bus.remote_host import key_of
 from dnstrail.bus.subscriber_end import MOST_RECEIVED, OVERHEAD
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode_any
 from dnstrail.protocol.keyed_subscriber import is_before
 from dnstrail.protocol.replays import Replay, ReplayingProbes, ReplayRequest
 from dnstrail.protocol.turn_follower import Position
@@ -272,7 +272,7 @@ class CatchUp:
 def _decoded(topic: str, body: bytes) -> Batch | Turn | None:
     """Return a message, None if it is damaged."""
     try:
-        return decode(body, Turn) if topic == TURN else decode(body, Batch)
+        return decode_any(topic, body)
     except BadMessage:
         return None
 

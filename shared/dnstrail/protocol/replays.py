@@ -17,7 +17,7 @@ from dnstrail.bus import Requester
 from dnstrail.bus.remote_host import key_of
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import TURN, Batch, Count, Turn, decode
+from dnstrail.protocol.batches import Count, decode_any
 from dnstrail.protocol.keyed_subscriber import own_message
 
 AT_ONCE = 1 << 20  # bytes of messages after which a reply is complete
@@ -106,7 +106,7 @@ def replay_of(source: Requester, start: str, reply: bytes) -> Replay:
         return replay
     own = [(topic, own_message(remote, topic, body)) for topic, body in replay.messages]
     for topic, body in own:
-        stated = decode(body, Turn).start if topic == TURN else decode(body, Batch).start
+        stated = decode_any(topic, body).start
         if stated != start:
             raise BadMessage(f"bad replay: a message of the start {stated}")
     return Replay(own, replay.last)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from dnstrail.bus import Bus, Requester
-from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import PATIENCE
 from dnstrail.protocol.replays import Replay, ReplayingProbes, ReplayRequest
 
@@ -21,7 +19,6 @@ _OVERHEAD = 256  # bytes of an entry besides its body
 _LOOK = 0.02  # seconds between two looks for the reply
 #: seconds for all replies of one probe after a change of owners -> the worker goes on without: `handover_lost_turns`
 MOST_WAIT = 30.0
-_AHEAD = 16  # gaps: each reply has about a MiB
 
 
 class Received(NamedTuple):
@@ -130,7 +127,7 @@ class Replays:
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing waits for a reply any more."""
+        """Whether nothing waits for a reply any more: the probes may have been asked for nothing."""
         return self._stop.is_set()
 
     def begin(self) -> None:
@@ -167,53 +164,3 @@ class Replays:
                 self._bus.wait(source, timeout=_LOOK)
         self._waited[source] += MOST_WAIT if replay is None else time.monotonic() - began
         return replay
-
-
-class MissedTurns:
-    """What others left behind, and this worker did not receive or holds no more.
-
-    `lost` counts the turns that no probe replays any more.
-    """
-
-    def __init__(self, replays: Replays | None) -> None:
-        self.lost = 0
-        self._replays = replays
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the worker is to end, and the probes may have been asked for nothing."""
-        return self._replays is not None and self._replays.stopped
-
-    def take(self, gaps: Sequence[Gap], recent: RecentBatches, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
-        """Yield the batches of these topics in some gaps, in their order."""
-        if self._replays:
-            self._replays.begin()
-        for number, gap in enumerate(gaps):
-            if self._replays:
-                self._replays.ask_ahead(gaps[number : number + _AHEAD])
-            lost = max(gap.until - gap.counted - 1, 0)
-            for topic, body in self._replays.turns(gap) if self._replays else ():
-                if topic == TURN:
-                    lost -= gap.counted < _turn(body) < gap.until
-                elif topic in topics and (batch := _missed(gap, body, recent)) is not None:
-                    yield topic, batch
-            self.lost += lost
-
-
-def _turn(body: bytes) -> int:
-    """Return the number of a turn; -1 if it is damaged."""
-    try:
-        return decode(body, Turn).turn
-    except BadMessage:
-        return -1
-
-
-def _missed(gap: Gap, body: bytes, recent: RecentBatches) -> Batch | None:
-    """Return a batch that lies in the gap, or in a partial turn after it, unless it is held; else None."""
-    try:
-        batch = decode(body, Batch)
-    except BadMessage:
-        return None
-    if not gap.after < batch.turn < gap.until + gap.partial:
-        return None
-    return batch if batch.turn < gap.until - 1 or all(each.body != body for each in recent) else None
