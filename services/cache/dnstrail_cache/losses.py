@@ -172,7 +172,7 @@ class Published:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def note(self, turn: Turn, earlier: Turn | None) -> None:
+    def count(self, turn: Turn, earlier: Turn | None) -> None:
         """Count what a start published since an earlier turn; None is its begin."""
         self._counts[TURN] += max(turn.turn - earlier.turn, 0) if earlier else turn.turn + 1
         before = _events(earlier) if earlier else {}
@@ -227,7 +227,7 @@ class WorkerLosses:
         self._evicted: Counter[str] = Counter()
         self._count = 0
 
-    def note(self, user: Reporter, worker: str, lost: Mapping[str, int]) -> None:
+    def report(self, user: Reporter, worker: str, lost: Mapping[str, int]) -> None:
         """Replace the report of a worker; `lost` counts from its start."""
         reports = self._users.setdefault(user, _Reports())
         self._users.move_to_end(user)

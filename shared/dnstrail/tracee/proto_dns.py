@@ -174,7 +174,7 @@ def _read_rdata(wire: bytes, at: int, end: int, type_: tuple[int, int], budget: 
     reader = _READERS.get(kind)
     if reader is not None and (klass == IN or kind not in _IN_ALONE):
         return reader(wire, at, end)
-    if kind not in _KNOWN_TYPES or klass not in _KNOWN_CLASSES or not budget.take(end - at):
+    if kind not in _KNOWN_TYPES or klass not in _KNOWN_CLASSES or not budget.spend(end - at):
         return {"rdata": _generic(wire[at:end])}
     rdclass, rdtype = dns.rdataclass.RdataClass.make(klass), dns.rdatatype.RdataType.make(kind)
     return {"rdata": dns.rdata.from_wire(rdclass, rdtype, wire, at, end - at).to_text()}

@@ -200,7 +200,7 @@ def _dump(request: DumpRequest, state: CacheState) -> Page:
 
 @answer.register
 def _lost(request: LostRequest, state: CacheState) -> None:
-    state.losses.note(request.user, request.worker, request.lost)
+    state.losses.report(request.user, request.worker, request.lost)
 
 
 @answer.register

@@ -96,7 +96,7 @@ class CacheState:
         was_live, earlier = self.live, self.follower.last(turn.start)
         self.heard(turn.host)
         self.follower.turn(turn, from_start=is_young(turn))
-        self.published.note(turn, earlier)
+        self.published.count(turn, earlier)
         if turn.live:
             self.stream.note_turn(turn)
             if not was_live:
