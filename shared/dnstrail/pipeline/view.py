@@ -22,9 +22,8 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
-from dnstrail.protocol.replays import replay_address
+from dnstrail.protocol.replays import TurnRequests, replay_address
 from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
-from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.tracee import derived_events
 
 _TIMEOUT = 2.0  # seconds for the names of connections, while events wait: a machine that stands still is no absence

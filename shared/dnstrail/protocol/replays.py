@@ -1,13 +1,13 @@
-"""Replays: how a subscriber asks a probe for the turns that it missed (docs/inside/architecture.md).
+"""Replays: how a subscriber asks probes for missed turns, and to end open ones (docs/inside/architecture.md).
 
 A live probe keeps its last turns. A subscriber that restarts names a start and the last turn that it has, and receives
 the messages of the turns after it as they were published. At the same address a subscriber that waits for a turn asks
-the probe to end it.
+the probe to end it: it does not wait for the heartbeat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,10 +17,11 @@ from dnstrail.bus import Requester
 from dnstrail.bus.remote_host import key_of
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import Count, decode_any
+from dnstrail.protocol.batches import Count, Mark, decode_any
 from dnstrail.protocol.keyed_subscriber import own_message
 
 AT_ONCE = 1 << 20  # bytes of messages after which a reply is complete
+_ANY = (1 << 53) - 1  # whichever turn is open
 Messages = list[tuple[str, bytes]]  # topic and body
 
 
@@ -160,3 +161,57 @@ class ReplayingProbes:
         if sent:
             self._asked[source] = request
         return sent
+
+
+class TurnRequests:
+    """The probes that a subscriber asks to end their open turns, at most once for each turn that it received.
+
+    Each probe names its start in its replies; another host names starts of its key alone. Nothing waits for replies. A
+    probe that cannot be asked ends its turn with the next heartbeat. Memory is bounded: `most` starts.
+    """
+
+    def __init__(self, sources: Sequence[Requester], most: int) -> None:
+        self._sources = sources
+        self._most = most
+        self._of: dict[str, Requester] = {}  # by start
+        self._unknown = {*sources}  # those that were asked, and have not named their start yet
+        self._asked: dict[str, int] = {}  # by start: the last turn that was received when its probe was asked
+        self.ask_all()
+
+    def ask_all(self) -> None:
+        """Ask all probes to end their open turns, and to name their starts."""
+        for source in self._sources:
+            source.send(_request("", -1, _ANY))
+
+    def ask(self, mark: Mark, last: int) -> None:
+        """Ask for the end of the open turn of a start, up to a mark; `last` is the last turn that was received."""
+        start, turn = mark
+        if self._asked.get(start, -1) >= last:
+            return
+        self._note_starts()
+        source = self._of.get(start)
+        sent = [one.send(_request(start, last, turn)) for one in ([source] if source else self._sources)]
+        if source is None:  # a probe that was restarted
+            self._unknown.update(self._sources)
+        if any(sent):
+            self._asked = self._asked if len(self._asked) < self._most else {}
+            self._asked[start] = last
+
+    def _note_starts(self) -> None:
+        """Note the starts that probes have named."""
+        for source in [*self._unknown]:
+            reply = source.reply()
+            if reply is None:
+                continue
+            self._unknown.discard(source)
+            try:
+                start = decode_replay(reply).start
+            except BadMessage:
+                continue
+            if start and (source.remote is None or source.remote.owns(start)):
+                self._of = self._of if len(self._of) < self._most else {}
+                self._of[start] = source
+
+
+def _request(start: str, after: int, ends: int) -> bytes:
+    return encode_replay(ReplayRequest(start, after, ends))
