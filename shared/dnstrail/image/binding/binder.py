@@ -96,7 +96,7 @@ class Binder:
         else:
             name = self._last_question(stamp, opening)
             binding = Binding(stamp, opening, name, BY_LAST if name else UNKNOWN)
-        self.bindings.add(binding)
+        self.bindings.open(binding)
         return binding
 
     def closed(self, host: str, process: Process, socket: int, stamp: int) -> None:

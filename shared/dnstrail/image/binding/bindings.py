@@ -128,7 +128,7 @@ class Bindings:
         """Yield the connections that are open and have a greater number, the first added first."""
         return (one for one in self._by_socket.values() if one.number > number and one.ended is None)
 
-    def add(self, binding: Binding) -> None:
+    def open(self, binding: Binding) -> None:
         """Add a connection. A socket that connects again has ended its connection before."""
         self.forget(binding.stamp)
         self.added += 1
