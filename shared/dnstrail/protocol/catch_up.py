@@ -6,12 +6,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dnstrail.bus import RemoteHost, Requester, Subscriber
+from dnstrail.bus import Requester, Subscriber
 from dnstrail.bus.remote_host import key_of
 from dnstrail.bus.subscriber_end import MOST_RECEIVED, OVERHEAD
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode_any
-from dnstrail.protocol.keyed_subscriber import is_before
+from dnstrail.protocol.keyed_subscriber import SubscriberLayer, is_before
 from dnstrail.protocol.replays import Replay, ReplayingProbes, ReplayRequest
 from dnstrail.protocol.turn_follower import Position
 
@@ -163,7 +163,7 @@ class _Host:
         return not _is_known(message, place, self._positions.get(gap.start))
 
 
-class CatchUp:
+class CatchUp(SubscriberLayer):
     """A subscriber that continues the positions of an earlier run, without a gap and without an event twice.
 
     A start without a position is received from the first turn that its probe has, if `is_asked_for` returns true for
@@ -187,7 +187,7 @@ class CatchUp:
         counters: Counter[str],
         is_asked_for: Callable[[Turn], bool] = lambda _: True,
     ) -> None:
-        self._subscriber = subscriber
+        super().__init__(subscriber)
         self._monotonic = monotonic
         self._on_turn = on_turn
         self._until = monotonic() + SETTLED
@@ -225,31 +225,6 @@ class CatchUp:
                 return message
         self._settled = not self._waiting and now >= self._until
         return None
-
-    def fill(self) -> None:
-        """Take what has arrived into memory, within a bound."""
-        self._subscriber.fill()
-
-    @property
-    def publisher(self) -> RemoteHost | None:
-        """The publisher of the message that arrived last."""
-        return self._subscriber.publisher
-
-    def subscribe(self, topic: str, start: str = "") -> None:
-        """Subscribe to a further topic."""
-        self._subscriber.subscribe(topic, start)
-
-    def unsubscribe(self, topic: str, start: str = "") -> None:
-        """Cancel the subscription to a topic."""
-        self._subscriber.unsubscribe(topic, start)
-
-    def reopen(self, start: str) -> None:
-        """Connect and subscribe anew to the publisher of a start."""
-        self._subscriber.reopen(start)
-
-    def close(self) -> None:
-        """Close the subscriber."""
-        self._subscriber.close()
 
     def _collect(self) -> None:
         """Take the messages that arrived from the socket, where too many would be lost."""
