@@ -218,7 +218,7 @@ def test_a_connection_has_its_transport_and_name() -> None:
 def test_tracee_keeps_the_map() -> None:
     """The shape of tracee is the map that arrived, with trail and next."""
     found = explained()
-    assert json.loads(tracee.encode(found)) == {**found.map, "trail": TRAIL, "next": found.explained["next"]}
+    assert json.loads(tracee(found)) == {**found.map, "trail": TRAIL, "next": found.explained["next"]}
 
 
 def test_text_is_a_line_for_people() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import SettingsError
+from dnstrail_findings.output import RefusedError
 from dnstrail_findings.presets import LINES as LINES_OF_TEXT
-from dnstrail_findings.writer import RefusedError
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 from live.certificate import make_certificate
 from live.namespaces import skip

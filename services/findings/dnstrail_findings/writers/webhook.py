@@ -24,8 +24,8 @@ from urllib3.util import parse_url as parse_any_url
 
 from dnstrail import __version__
 from dnstrail.errors import SettingsError
+from dnstrail_findings.output import RefusedError
 from dnstrail_findings.presets import ARRAY, Preset
-from dnstrail_findings.writer import RefusedError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
