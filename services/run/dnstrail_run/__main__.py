@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from dnstrail.capture_options import capture_options
-from dnstrail.process.command import examples, run_command
-from dnstrail.process.retired import retired_option
+from dnstrail.process.command import examples, retired_option, run_command
 
 _REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
 _DOMAINS = "domains:"  # before the file of --allow-learn
