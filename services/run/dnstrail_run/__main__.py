@@ -70,8 +70,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
     commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
-    from dnstrail_run.session import run_session
-    from dnstrail_run.settings import Settings
+    from dnstrail_run.session import Settings, run_session
 
     learn, domains = learned_file(given.pop("learn"))
     domains = given.pop("learn_domains") or domains
