@@ -63,7 +63,7 @@ class _Addressed(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ActorFilter(Protocol):
-    """The actors whose events are wanted (dnstrail/actor.py)."""
+    """The actors whose events are wanted: containers, processes or clients."""
 
     def owns_process(self, process: Process) -> bool:
         """Return whether the events of a process are wanted."""

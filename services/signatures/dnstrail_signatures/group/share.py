@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from dnstrail.actor import actor_of
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.protocol.batches import Batch, Turn, decode
 from dnstrail.protocol.members import Work
+from dnstrail_signatures.detection.subjects import actor_of
 from dnstrail_signatures.group.handled import Takeover
 from dnstrail_signatures.group.join import Rejoin, group_name
 from dnstrail_signatures.group.membership import Membership
