@@ -32,7 +32,6 @@ from dnstrail.image import Image
 from dnstrail.metrics.server import closed_by_force
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.config_file import DEFAULT, TABLES, setting_of
-from dnstrail.process.log_events import LOG_EVENTS
 from dnstrail.protocol import lookups
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
 from dnstrail.protocol.losses import LossReporter
@@ -291,13 +290,6 @@ def _families() -> Iterator[tuple[str, Metric]]:
         yield from ((worker, family) for family in (*families, closed_by_force({})))
 
 
-def log() -> Iterator[str]:
-    """Yield the page of the log."""
-    yield "# The log\n\nEach line names its worker and an event. Frequent lines appear at most every ten seconds.\n\n"
-    rows = ((f"`{event}`", workers, meaning) for event, (workers, meaning) in LOG_EVENTS.items())
-    yield table(("event", "worker", "meaning"), *rows)
-
-
 def events() -> Iterator[str]:
     """Yield the page of the events."""
     rows = ((f"`{one.name}`", one.id, one.emitter, one.words) for one in SPECIFICATIONS)
@@ -414,7 +406,7 @@ def _constants(kind: str) -> Iterator[tuple[str, str]]:
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {"lookups": operations, "errors": failures}
-PAGES |= {page.__name__: page for page in (commands, settings, bounds, counters, metrics, events, log)}
+PAGES |= {page.__name__: page for page in (commands, settings, bounds, counters, metrics, events)}
 
 
 def write(folder: Path) -> None:
