@@ -137,11 +137,6 @@ def _no_beat() -> None:
     """Send no heartbeat: a read of a pipe may take any time."""
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail probe")
-
-
 def _show_report(report: CheckReport, *, as_json: bool) -> None:
     """Print what the host can do: a table for people, or JSON for programs."""
     if as_json:
@@ -193,4 +188,4 @@ def go_first() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail probe")

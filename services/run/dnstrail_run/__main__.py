@@ -84,10 +84,5 @@ def learned_file(value: str | None) -> tuple[Path | None, bool]:
     return Path(value.removeprefix(_DOMAINS)), value.startswith(_DOMAINS)
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail run")
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail run")
