@@ -17,32 +17,25 @@ class Backlog(Protocol):
     @property
     def has_room(self) -> bool:
         """True if a batch can be added."""
-        ...
 
     def __len__(self) -> int:
         """Return the number of lines."""
-        ...
 
     @property
     def at_risk(self) -> int:
         """The number of lines that are lost if the process ends."""
-        ...
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Add a batch."""
-        ...
 
     def first(self) -> Sequence[bytes]:
         """Return the oldest batch, [] if there is none."""
-        ...
 
     def done(self) -> None:
         """Remove the oldest batch."""
-        ...
 
     def close(self) -> None:
         """Close the backlog."""
-        ...
 
 
 class MemoryBacklog:

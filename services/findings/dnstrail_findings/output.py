@@ -52,11 +52,9 @@ class Writer(Protocol):
             RefusedError: They were refused for good.
             EndedError: The receiver wants no more lines.
         """
-        ...
 
     def close(self) -> None:
         """Close the writer."""
-        ...
 
 
 class Output:

@@ -93,7 +93,6 @@ _run_dir = partial(
     help="Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder).",
 )
 
-
 run_dir_option = _run_dir(default=default_run_dir)
 
 
@@ -180,7 +179,6 @@ subscribe_option = click.option(
     callback=check_address,
     help="Address of a probe (default: events.sock in the run-dir).",
 )
-
 
 probes_option = click.option(
     "--probes",

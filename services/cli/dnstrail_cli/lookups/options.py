@@ -29,7 +29,6 @@ _OF_CACHE = ("cache", "run_dir")
 _NUMBERS = {"process": 1 << 32, "port": 1 << 16, "source_port": 1 << 16}  # fields with a number below a bound
 FIELDS = ("client", "port", "source_port", "process", "container", "host")
 
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object on each line.")
 
 
@@ -39,7 +38,6 @@ at_option = click.option(
     callback=convert_moment,
     help="As of a time: epoch seconds, RFC 3339, 14:00, 'yesterday 14:00', -5m, -2h30m (local time zone).",
 )
-
 
 cache_option = click.option(
     "--cache",
