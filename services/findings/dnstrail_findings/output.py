@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from dnstrail_findings.backlog import Backlog, LineQueue, MemoryBacklog
+from dnstrail_findings.backlog import Backlog, LineQueue
 from dnstrail_findings.finding import ReceivedFinding
 
 FIRST_REST = 1.0  # seconds without a try after a failure, doubling up to the longest
@@ -82,7 +82,7 @@ class Output:
         self.error: BaseException | None = None
         self._encode = encode
         self._writer = writer
-        self._backlog: Backlog = MemoryBacklog() if backlog is None else backlog
+        self._backlog = Backlog() if backlog is None else backlog
         self._queue = LineQueue()
         self._monotonic = monotonic
         self._first_rest = rest
