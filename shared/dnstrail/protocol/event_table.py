@@ -67,11 +67,9 @@ class ActorFilter(Protocol):
 
     def owns_process(self, process: Process) -> bool:
         """Return whether the events of a process are wanted."""
-        ...
 
     def owns_client(self, flow: Flow | None, payload: bytes) -> bool:
         """Return whether an event without a process is wanted."""
-        ...
 
 
 E = TypeVar("E", msgspec.Raw, WireEvent)  # an event that is decoded when it is read, or with its batch
