@@ -130,10 +130,5 @@ def command(
         )
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail cache")
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail cache")

@@ -165,10 +165,5 @@ def _check_state(folder: Path | None) -> None:
         raise SettingsError(f"--state {folder}: must be a folder in which user {os.geteuid()} may write")
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail signatures")
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail signatures")

@@ -13,7 +13,7 @@ import msgspec
 from dnstrail.bus import Bus, Pusher
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import DnsDataSource
-from dnstrail.connection_names import ConnectionEnricher
+from dnstrail.connection_names import AT_ONCE, ConnectionEnricher
 from dnstrail.errors import BadMessage
 from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
 from dnstrail.process.clock import Clock
@@ -112,7 +112,9 @@ class EventView:
             return [[] for _ in connections]
         patient = DnsDataSource(self._dns.client.address, timeout=_PATIENCE, bus=self._bus)
         try:
-            return patient.rank(connections, after=[(self.last.start, self.last.turn)])
+            after = [(self.last.start, self.last.turn)]
+            parts = (connections[first : first + AT_ONCE] for first in range(0, len(connections), AT_ONCE))
+            return [names for part in parts for names in patient.rank(part, after=after)]
         finally:
             patient.close()
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dnstrail.actor import actor_of
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.protocol.batches import Batch, Turn, decode, decode_any
 from dnstrail.protocol.members import Work
+from dnstrail_signatures.detection.subjects import actor_of
 from dnstrail_signatures.group.handled import Takeover
 from dnstrail_signatures.group.membership import Membership, Rejoin, group_name
 from dnstrail_signatures.group.ownership import Actors, Share
