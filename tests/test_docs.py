@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import click
 import pytest
 
 import dnstrail_probe
-from dnstrail import Event, Signature
+from dnstrail import Event, EventSelector, Signature, SignatureMetadata
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import NAMES
 from dnstrail.image.binding import bindings
@@ -385,6 +386,17 @@ def test_what_a_signature_may_use_exists(heading: str, cls: type) -> None:
     listed = [code for cells in rows(DOCS / "use/signatures.md", heading) for code in codes(cells[0])]
     names = {code.partition("(")[0].partition(".")[0] for code in listed}
     assert names <= {*dir(cls), *getattr(cls, "__annotations__", ())}
+
+
+@pytest.mark.parametrize("page", ["use/porting.md", "use/signatures.md"])
+def test_the_parameters_of_a_page_are_those_of_the_class(page: str) -> None:
+    """A class that a page shows with its parameters begins with these, in this order."""
+    classes = {cls.__name__: cls for cls in (EventSelector, SignatureMetadata)}
+    shown = re.findall(rf"`({'|'.join(classes)})\(([\w, ]+)\)", text(DOCS / page))
+    assert shown
+    for name, parameters in shown:
+        known = [*inspect.signature(classes[name]).parameters]
+        assert known[: parameters.count(",") + 1] == parameters.split(", ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAME)
