@@ -51,7 +51,7 @@ from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
 
 ROOT = Path(__file__).parents[1]
-_NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make docs`. -->\n"
+_NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make reference`. -->\n"
 _TOPICS = {  # the headings of the bounds, and the modules below each; the first that fits
     "Admission": r"dnstrail\.image\.(admission|queries|parties)|dnstrail_cache\..*feeder",
     "The image": r"dnstrail\.(image|dns\.(?!whole))|dnstrail_cache\..*(open_connections|cache_clock)",

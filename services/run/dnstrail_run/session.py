@@ -52,7 +52,10 @@ _CATCHING_UP = 15.0  #: seconds for the events up to the end of the command -> t
 _TURNS = 2  # after the event of that end
 #: seconds to wait for the ends of connections after the end of a command -> their bytes are unknown
 _CLOSING = 1.0  # a peer acknowledges each
-_UNSEEN = "The end of the command was not seen: the probe captures no processes, or is behind."
+_UNSEEN = (
+    "The end of the command was not seen: the probe captures no processes, is behind, or knows them by other numbers "
+    "(a container needs the PID namespace of its host)."
+)
 _LEFT = "Processes of the command left its cgroup: nothing was refused to them."
 _IS_ROOT = "The command ran as root: it can leave its cgroup, and nothing is refused to it there."
 _WEAKENED = (

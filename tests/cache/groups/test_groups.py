@@ -213,6 +213,15 @@ def test_a_worker_of_an_earlier_version_learns_that_it_is_alone(groups):
     assert living(join(groups, "a")) == {"a"}
 
 
+def test_a_worker_of_an_earlier_version_is_followed_by_the_next_one(groups):
+    """What it left behind, the next worker handles; one that was there all the time has handled it itself."""
+    join(groups, "old", form=1, progress=at(7))
+    assert join(groups, "new", cache="").behind == {}
+    join(groups, "new", progress=at(9, first=8), epoch=FIRST + 2, leave=True)
+    join(groups, "old", BEGIN + 1, form=1, progress=at(12))
+    assert join(groups, "next", BEGIN + 1 + EXPIRY).behind == {"s": 12}
+
+
 def test_a_full_group_stays_below_the_limit_of_a_message(groups):
     """64 members of 1,024 starts, or two of 4,096 with the longest names: each request and reply fits in a message."""
     sizes = []

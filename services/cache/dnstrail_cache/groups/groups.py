@@ -64,13 +64,11 @@ class Groups:
 
         `reached` returns the last turn that the cache has received of a start: nobody has handled a later one. Where a
         member was faster than the cache, the others handle some events again. A worker of an earlier version learns
-        that it is alone: it handles all events.
+        that it is alone: it handles all events, and the next worker goes on where it ended.
 
         Raises:
             RefusedError: there are too many groups or members, or they report too many starts.
         """
-        if request.form != FORM:
-            return Members(self._first_epoch, settled=True, members=())
         group = self._group((request.user, request.group), now)
         known = group.members.get(request.worker)
         self._check_starts(request, known)
@@ -79,7 +77,9 @@ class Groups:
         if known is None:
             self._check_room(group)
         member = group.admit(request.worker, now)
-        member.knows = request.epoch if request.cache == self._name and request.epoch <= group.epoch else 0
+        member.alone = request.form != FORM
+        known_epoch = request.epoch if request.cache == self._name and request.epoch <= group.epoch else 0
+        member.knows = group.epoch if member.alone else known_epoch
         member.work = request.work
         progress = [_until(one, reached(one.start)) for one in request.progress]
         member.report(progress, goes_on=known is None and request.cache != "" and not returns)
@@ -88,7 +88,9 @@ class Groups:
             progress = [one for one in progress if one.first is not None and one.last >= one.first]
             lasts = ((one.start, one.last) for one in progress)
             behind = behind | {start: min(last, behind.get(start, last)) for start, last in lasts}
-        reply = Members(group.epoch, settled, group.others(request.worker, behind), self._name, behind)
+        reply = Members(self._first_epoch, settled=True, members=())
+        if not member.alone:
+            reply = Members(group.epoch, settled, group.others(request.worker, behind), self._name, behind)
         if request.leave:
             group.end(request.worker)
         group.forget_known()
