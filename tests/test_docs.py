@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import pytest
-from dnstrail_cache.losses.hops import losses_by_hop
+from dnstrail_cache.losses import losses_by_hop
 
 import dnstrail_probe
 from dnstrail import Event, EventSelector, Signature, SignatureMetadata
