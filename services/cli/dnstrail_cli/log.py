@@ -18,9 +18,8 @@ from dnstrail_cli.lookups.options import json_option
 
 if TYPE_CHECKING:
     from dnstrail.events import Event
-    from dnstrail.pipeline.view import EventView, Item
+    from dnstrail.pipeline.view import Emit, EventView, Item
     from dnstrail.process.clock import Clock
-    from dnstrail_cli.events.output import Printer
 
 _FORWARDER = "forwarder"  # the hop of questions that were asked for others: theirs are shown
 _POLL = 0.05  # seconds between looks at the stop signal
@@ -101,54 +100,51 @@ def _await_facts(view: EventView, clock: Clock, run_dir: Path, stopped: Callable
     click.echo("dnstrail: ready", err=True)
 
 
-def _printer(clock: Clock, *, as_json: bool) -> Printer:
+def _printer(clock: Clock, *, as_json: bool) -> Emit:
     if as_json:
-        return _JsonRows()
+        return _print_row
     from rich.console import Console
 
     from dnstrail_cli.events.table import EventTable
 
     console = Console(markup=False, highlight=False, emoji=False)
-    return EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())
+    return EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone()).print
 
 
-def _printing(printer: Printer, accepts: Filter) -> Callable[[Item], None]:
+def _printing(show: Emit, accepts: Filter) -> Emit:
     """Return a function that prints the events that a filter accepts; one that no cache of ours sends is left out."""
     from dnstrail.events import Event
 
     def emit(item: Item) -> None:
         try:
             if isinstance(item, Event) and item.arg("hop") != _FORWARDER and accepts(item):
-                printer.print(item)
+                show(item)
         except BadMessage:
             return
 
     return emit
 
 
-class _JsonRows:
-    """Prints each transaction as one JSON object."""
+def _print_row(item: Item) -> None:
+    """Print a transaction as one JSON object.
 
-    def print(self, item: Item) -> None:
-        """Print a transaction.
+    Raises:
+        BadMessage: no cache of ours sends it.
+    """
+    from dnstrail.events import Event
+    from dnstrail.process.terminal import json_line
+    from dnstrail_cli.events.sightings import MALFORMED
 
-        Raises:
-            BadMessage: no cache of ours sends it.
-        """
-        from dnstrail.events import Event
-        from dnstrail.process.terminal import json_line
-        from dnstrail_cli.events.sightings import MALFORMED
-
-        try:
-            line = json_line(row_of(item) if isinstance(item, Event) else item)
-        except MALFORMED as error:
-            raise BadMessage(repr(error)) from error
-        click.echo(line)
+    try:
+        line = json_line(row_of(item) if isinstance(item, Event) else item)
+    except MALFORMED as error:
+        raise BadMessage(repr(error)) from error
+    click.echo(line)
 
 
 def row_of(event: Event) -> dict[str, Any]:
     """Return a transaction as a map: its end in ns of wall time, its asker, and its arguments by name."""
-    from dnstrail.tracee.arguments import event_args
+    from dnstrail.tracee.event_shape import event_args
 
     process = event.process
     return {
