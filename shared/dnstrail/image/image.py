@@ -19,7 +19,7 @@ from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.facts.connections import Connections
+from dnstrail.image.facts.connections import ConnectionStages
 from dnstrail.image.facts.transactions import Transactions
 from dnstrail.image.failures import Failure, Failures
 from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
@@ -81,7 +81,7 @@ class Image:
         self.failures = Failures(self._counters)
         self.on_response: Callable[[Flow, int, int], None] | None = None
         self.transactions: Transactions | None = None
-        self.connections: Connections | None = None
+        self.connections: ConnectionStages | None = None
         self._last_evidence: Evidence | None = None
         self._grace = self.bounds.grace_ns
         self._usual = min(MOST, self.bounds.nodes, self.bounds.walked)
@@ -116,9 +116,9 @@ class Image:
         self.transactions = Transactions(self.admission.queries, self.bounds.owned, self._counters)
         return self.transactions
 
-    def begin_connections(self) -> Connections:
+    def begin_connections(self) -> ConnectionStages:
         """Begin to collect the stages of connections, and return the collection; whoever begins it takes them."""
-        self.connections = collected = Connections()
+        self.connections = collected = ConnectionStages()
         self.binder.bindings.on_stage = collected.note
         return collected
 

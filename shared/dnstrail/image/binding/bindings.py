@@ -73,7 +73,7 @@ class Binding:
     `by` states how the name was found. `stamp` is the time of the connection, and `ended` the time of its close or of
     the end of its process. `connected` states that its success was seen. `question` is the question that it spent.
     `said` is the name that it sent itself, the evidence of this, and its time. `number` is its place among all
-    connections that were added. `fact` is for `Connections` alone.
+    connections that were added. `fact` is for `ConnectionStages` alone.
     """
 
     __slots__ = (

@@ -37,10 +37,10 @@ class ConnectionFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     received: int = -1
 
 
-class Connections:
+class ConnectionStages:
     """The stages of connections since the last call of `take`. `event` is the place of the event that is applied.
 
-    Connections that were opened before have no facts.
+    ConnectionStages that were opened before have no facts.
     """
 
     def __init__(self) -> None:
