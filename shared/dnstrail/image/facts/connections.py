@@ -40,7 +40,7 @@ class ConnectionFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class ConnectionStages:
     """The stages of connections since the last call of `take`. `event` is the place of the event that is applied.
 
-    ConnectionStages that were opened before have no facts.
+    Connections that were opened before have no facts.
     """
 
     def __init__(self) -> None:
