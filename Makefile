@@ -1,6 +1,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 COMPILED := $(VENV)-compiled
+DOCS := $(VENV)-docs
 SOURCES := pyproject.toml deploy/setup.sh deploy/compile_hook.py \
 	$(shell find shared services -type f -not -path '*/__pycache__/*')
 DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
@@ -8,7 +9,7 @@ export DNSTRAIL_CORPUS
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run compiled demo docs test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
+.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -28,9 +29,12 @@ compiled: $(VENV)/.run ## compile the image by mypyc for "make run"; it needs a 
 demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a finding (no root needed)
 	@$(BIN)/python -m dnstrail_cli.demo
 
-docs: $(VENV)/.docs ## write the reference, and build the site of the docs into dist/docs, without a warning
+docs: $(DOCS)/.docs ## build the site of the docs into dist/docs, without a warning
+	$(DOCS)/bin/sphinx-build -W --keep-going -q -j auto -d dist/.doctrees docs dist/docs
+
+reference: $(VENV)/.dev ## write docs/reference from the code; a test fails where they differ
 	$(BIN)/python deploy/make_reference.py docs/reference
-	$(BIN)/sphinx-build -W --keep-going -q -j auto -d dist/.doctrees docs dist/docs
+	$(BIN)/python deploy/make_detections_page.py docs/reference/detections.md
 
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
 	@deploy/setup-live.sh --tests
@@ -104,7 +108,7 @@ packages: $(VENV)/.dev ## build the distribution and the Debian package (in dist
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) .encrypted .tunnels .clients .prometheus .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) $(DOCS) .encrypted .tunnels .clients .prometheus .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh
@@ -115,9 +119,9 @@ $(VENV)/.dev: pyproject.toml deploy/setup.sh
 	deploy/setup.sh $(VENV) '.[dev]'
 	@touch $@ $(VENV)/.run
 
-$(VENV)/.docs: pyproject.toml deploy/setup.sh
-	deploy/setup.sh $(VENV) '.[quic,docs]'
-	@touch $@ $(VENV)/.run
+$(DOCS)/.docs: pyproject.toml deploy/setup.sh
+	deploy/setup.sh $(DOCS) '.[docs]'
+	@touch $@
 
 $(COMPILED)/.run: $(SOURCES)
 	deploy/setup.sh --compiled $(COMPILED) .

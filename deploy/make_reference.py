@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -32,7 +31,6 @@ from dnstrail.image import Image
 from dnstrail.metrics.server import closed_by_force
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.config_file import DEFAULT, TABLES, setting_of
-from dnstrail.process.log_events import LOG_EVENTS
 from dnstrail.protocol import lookups
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
 from dnstrail.protocol.losses import LossReporter
@@ -53,9 +51,9 @@ from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
 
 ROOT = Path(__file__).parents[1]
-_NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make docs`. -->\n"
+_NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make reference`. -->\n"
 _TOPICS = {  # the headings of the bounds, and the modules below each; the first that fits
-    "Admission": r"dnstrail\.image\.(admission|queries|parties|work_shares)|dnstrail_cache\..*feeder",
+    "Admission": r"dnstrail\.image\.(admission|queries|parties)|dnstrail_cache\..*feeder",
     "The image": r"dnstrail\.(image|dns\.(?!whole))|dnstrail_cache\..*(open_connections|cache_clock)",
     "Lookups": r"dnstrail\.protocol\.lookups|dnstrail\.bus\.served|dnstrail_cache\.lookups\.(answers|pending)",
     "State": r"dnstrail_cache\..*(snapshots|state_file|dumps)|dnstrail_cli\.lookups\.dump",
@@ -97,13 +95,11 @@ class Meaning:
 @cache
 def meanings() -> tuple[Meaning, ...]:
     """Return all comments of the product that state a meaning."""
-    files = [file for folder in (ROOT / "shared", *(ROOT / "services").iterdir()) for file in _sources(folder)]
-    return tuple(meaning for file, module in files for meaning in _meanings(file, module))
-
-
-def _sources(folder: Path) -> Iterator[tuple[Path, str]]:
-    for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.bpf.c")]):
-        yield file, ".".join(file.relative_to(folder).parts).removesuffix(".py")
+    found: list[Meaning] = []
+    for folder in (ROOT / "shared", *(ROOT / "services").iterdir()):
+        for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.bpf.c")]):
+            found += _meanings(file, ".".join(file.relative_to(folder).parts).removesuffix(".py"))
+    return tuple(found)
 
 
 def _meanings(file: Path, module: str) -> Iterator[Meaning]:
@@ -199,17 +195,12 @@ def _value_of(option: click.Option) -> str:
 
 
 def _signature_keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    for field in _all_fields(struct):
-        inner = _struct_in(field.type)
-        if inner is not None:
+    for field in msgspec.inspect.type_info(struct).fields:
+        types = getattr(field.type, "types", (field.type,))
+        if inner := next((each.cls for each in types if isinstance(each, msgspec.inspect.StructType)), None):
             yield from _signature_keys(inner, f"{field.name}.")
         else:
             yield f"`{prefix}{field.name}`", _type(field.type), _meaning(struct, field.name)
-
-
-def _struct_in(info: msgspec.inspect.Type) -> type[msgspec.Struct] | None:
-    types = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
-    return next((each.cls for each in types if isinstance(each, msgspec.inspect.StructType)), None)
 
 
 def bounds() -> Iterator[str]:
@@ -244,10 +235,8 @@ def _amount(value: Any, bound: str) -> tuple[str, str]:
 
 
 def _bytes(value: int) -> str:
-    for size, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
-        if value % size == 0:
-            return f"{value // size:,} {name}"
-    return f"{value:,} bytes"
+    size, name = next((unit for unit in ((1 << 20, "MiB"), (1 << 10, "KiB")) if value % unit[0] == 0), (1, "bytes"))
+    return f"{value // size:,} {name}"
 
 
 def counters() -> Iterator[str]:
@@ -280,22 +269,13 @@ def _families() -> Iterator[tuple[str, Metric]]:
     state = CacheState(Image(), SystemClock())
     outputs = make_outputs([parse_target("stdout")])
     workers = {
-        "probe": probe_metrics(
-            SimpleNamespace(losses={}, counters=Counter()), BatchPublisher(SimpleNamespace(), "", live=True)
-        ),
+        "probe": probe_metrics(MagicMock(losses={}, counters=Counter()), BatchPublisher(MagicMock(), "", live=True)),
         "cache": cache_metrics(state, Resolvers()),
         "signatures": signature_metrics(SignatureWorker(MagicMock(), Chosen.of(), Delivery(print))),
         "findings": findings_metrics(FindingsWorker(outputs, Explainer(None), LossReporter())),
     }
     for worker, families in workers.items():
         yield from ((worker, family) for family in (*families, closed_by_force({})))
-
-
-def log() -> Iterator[str]:
-    """Yield the page of the log."""
-    yield "# The log\n\nEach line names its worker and an event. Frequent lines appear at most every ten seconds.\n\n"
-    rows = ((f"`{event}`", workers, meaning) for event, (workers, meaning) in LOG_EVENTS.items())
-    yield table(("event", "worker", "meaning"), *rows)
 
 
 def events() -> Iterator[str]:
@@ -320,10 +300,8 @@ event exists only where `--events` or a signature selects it. `timestamp` is nan
 def operations() -> Iterator[str]:
     """Yield the page of the operations on the wire."""
     yield _OPERATIONS
-    for struct in (lookups.Request, _parent(lookups.RankRequest), _parent(lookups.GetRequest)):
-        users = ", ".join(
-            f"`{name}`" for name, operation in lookups.OPERATIONS.items() if issubclass(operation, struct)
-        )
+    for struct in (lookups.Request, lookups.RankRequest.__base__, lookups.GetRequest.__base__):
+        users = ", ".join(f"`{name}`" for name, one in lookups.OPERATIONS.items() if issubclass(one, struct))
         yield f"\n### Fields of {'all operations' if struct is lookups.Request else users}\n\n"
         yield table(("field", "type", "default", "meaning"), *_fields(struct))
     yield "\n## Operations\n"
@@ -355,19 +333,10 @@ longer knows everything about the time of the request.
 """
 
 
-def _all_fields(struct: type[msgspec.Struct]) -> tuple[msgspec.inspect.Field, ...]:
-    info = msgspec.inspect.type_info(struct)
-    return info.fields if isinstance(info, msgspec.inspect.StructType) else ()
-
-
-def _parent(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    return struct.__mro__[1]
-
-
 def _fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of the fields that a Struct adds to its parent."""
-    added = {*struct.__struct_fields__}.difference(getattr(_parent(struct), "__struct_fields__", ()))
-    for field in _all_fields(struct):
+    added = {*struct.__struct_fields__}.difference(getattr(struct.__base__, "__struct_fields__", ()))
+    for field in msgspec.inspect.type_info(struct).fields:
         if field.name in added:
             yield f"`{field.name}`", _type(field.type), _default(field), _meaning(struct, field.name)
 
@@ -414,7 +383,7 @@ def _constants(kind: str) -> Iterator[tuple[str, str]]:
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {"lookups": operations, "errors": failures}
-PAGES |= {page.__name__: page for page in (commands, settings, bounds, counters, metrics, events, log)}
+PAGES |= {page.__name__: page for page in (commands, settings, bounds, counters, metrics, events)}
 
 
 def write(folder: Path) -> None:

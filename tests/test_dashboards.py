@@ -53,7 +53,7 @@ def families():
     state = CacheState(Image(), SystemClock())
     state.note_answered(GetRequest(key="x"), 0.1)
     resolvers = Resolvers()
-    resolvers.note(there(), 0, 1)
+    resolvers.observe(there(), 0, 1)
     source = SimpleNamespace(losses={}, counters=Counter(packets=1))
     worker = SignatureWorker(Messages(), Chosen.of(Quiet), Delivery(print))
     yield from cache_metrics(state, resolvers)

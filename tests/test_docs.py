@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -16,11 +17,20 @@ import click
 import pytest
 
 import dnstrail_probe
+from dnstrail import Event, EventSelector, Signature, SignatureMetadata
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import NAMES
+from dnstrail.image.binding import bindings
 from dnstrail.protocol.lookups import OPERATIONS
+from dnstrail_cache.losses import losses_by_hop
+from dnstrail_cache.state.health import OK, STATUSES
 from dnstrail_cli.__main__ import main_command
+from dnstrail_cli.lookups.options import FIELDS
+from dnstrail_findings.presets import PRESETS
+from dnstrail_findings.targets import FORMATS
+from dnstrail_probe.ebpf.getaddrinfo.calls import _OUTCOMES
 from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.scope import CommonSettings
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.workers import asker
 
@@ -45,6 +55,7 @@ NAME = attrgetter("name")
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>.*?) -->\n)?^```(?P<language>[\w{}-]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+KUBERNETES = "deploy/kubernetes/dnstrail.yaml"
 CACHE, FILE, NOT_RUN = "test: cache", "file: ", "not run:"
 OTHER_PROGRAMS = ("docker ", "podman ", "buildah ", "systemd-nspawn ")
 TESTED_ELSEWHERE = ("test: client",)  # tests/pipeline/test_workers.py
@@ -56,6 +67,19 @@ COMPLETE = {  # of each operation the least request that is complete
     "lost": {"worker": "test", "lost": {}},
     "join": {"group": "test", "worker": "test"},
 }
+BINDINGS = {bindings.BY_THREAD, bindings.BY_PROCESS, bindings.BY_PARENT, bindings.BY_DAEMON, bindings.BY_LAST}
+NODE = re.compile(r"hostPath: \{path: (/(?:run|var)/[\w/-]+)")
+LISTED = [  # a page, where it lists words of the code, and these
+    ("use/operate.md", "See whether it works", STATUSES.keys() - {OK}),
+    ("use/operate.md", "See what was lost", losses_by_hop([], {}, {}, {}).keys() - {"total"}),
+    ("use/lookups.md", "Explain one connection", {*FIELDS}),
+    ("use/lookups.md", r"`bound` names [^.]+", {"bound", *BINDINGS, *bindings.SAID}),
+    ("use/outputs.md", "Choose a format", FORMATS.keys()),
+    ("use/outputs.md", "To a webhook or a SIEM", PRESETS.keys()),
+    ("use/settings.md", r"takes these keys(?s:.+?)\n\n(?s:.+?)\n\n", {*CommonSettings.__struct_fields__}),
+    ("use/kubernetes.md", r"in folders of the node: [^.]+", {*NODE.findall((ROOT / KUBERNETES).read_text())}),
+    ("inside/kernel.md", "Results of the C library", {name for name, _ in _OUTCOMES.values()}),
+]
 HARD_WORDS = re.compile(
     r"(?:^|[.:!?]\s+)(?:What|Whether|Of)\b|\b(?:tells?|told|lest|but for|so-and-so|likewise|somebody|lets? go)\b"
 )
@@ -343,6 +367,36 @@ def test_every_documented_time_is_accepted(form: str) -> None:
     """Every form of a time in use/lookups.md is accepted by --at, or refused for this hour of the day alone."""
     done = dnstrail("get", "--capture", "demo", f"--at={form}", "shop.example")
     assert done.returncode in (0, 1) or "in the future" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(("page", "place", "words"), LISTED)
+def test_a_list_of_a_page_is_that_of_the_code(page: str, place: str, words: set[str]) -> None:
+    """A page lists all words of the code, in a sentence or in the first column below a heading."""
+    file = DOCS / page
+    if f"## {place}\n" in file.read_text():
+        found = " ".join(cells[0] for cells in rows(file, place))
+    else:
+        [found] = re.findall(place, text(file))
+    assert {*codes(found)} == words
+
+
+@pytest.mark.parametrize(("heading", "cls"), [("The methods", Signature), ("The event", Event)])
+def test_what_a_signature_may_use_exists(heading: str, cls: type) -> None:
+    """Signatures and events have each method and attribute that use/signatures.md lists."""
+    listed = [code for cells in rows(DOCS / "use/signatures.md", heading) for code in codes(cells[0])]
+    names = {code.partition("(")[0].partition(".")[0] for code in listed}
+    assert names <= {*dir(cls), *getattr(cls, "__annotations__", ())}
+
+
+@pytest.mark.parametrize("page", ["use/porting.md", "use/signatures.md"])
+def test_the_parameters_of_a_page_are_those_of_the_class(page: str) -> None:
+    """A class that a page shows with its parameters begins with these, in this order."""
+    classes = {cls.__name__: cls for cls in (EventSelector, SignatureMetadata)}
+    shown = re.findall(rf"`({'|'.join(classes)})\(([\w, ]+)\)", text(DOCS / page))
+    assert shown
+    for name, parameters in shown:
+        known = [*inspect.signature(classes[name]).parameters]
+        assert known[: parameters.count(",") + 1] == parameters.split(", ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAME)

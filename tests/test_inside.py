@@ -1,4 +1,4 @@
-"""The pages of docs/inside have the figures of the code, and the tests of each attack."""
+"""The pages that people write have the figures of the code, and trust.md the tests of each attack."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-INSIDE = Path(__file__).parents[1] / "docs/inside"
-PAGES = sorted(INSIDE.glob("*.md"))
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(page for part in ("start", "use", "inside") for page in (DOCS / part).glob("*.md"))
 FIGURE = re.compile(r"<!-- (?P<value>(?P<number>[\d.,]+)(?: (?P<unit>\w+))?) = (?P<path>[\w.]+)(?P<ns> ns)? -->")
-FACTORS = {None: 1, "KiB": 1 << 10, "s": 1}
+FACTORS = {None: 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "ms": 1e-3, "s": 1, "seconds": 1}
 
 
 def constant(path: str) -> Any:
@@ -48,10 +48,10 @@ def test_every_comment_with_a_figure_is_read():
 
 def test_every_attack_has_its_tests():
     """Every attack of trust.md names a file with tests, or the program that repeats it."""
-    table = (INSIDE / "trust.md").read_text().partition("## Attacks")[2].partition("\n## ")[0]
+    table = (DOCS / "inside/trust.md").read_text().partition("## Attacks")[2].partition("\n## ")[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")]
     attacks = [row for row in rows if row[0].strip() != "attack"]
     assert attacks
     for _, _, named in attacks:
         for span in re.findall(r"`([^`]+)`", named) or [named]:
-            assert span.startswith("make ") or "def test_" in (INSIDE.parents[1] / span).read_text(), span
+            assert span.startswith("make ") or "def test_" in (DOCS.parent / span).read_text(), span

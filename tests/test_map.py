@@ -1,7 +1,7 @@
 """The map of the tests: each module of the product has tests, and one look finds them.
 
 The tests of a module are test_NAME.py in the tests of its package, and each test file that names it: by an import, or
-by a line `Tests of dnstrail.image.order, dnstrail.image.shards.` in its docstring, where no import shows it. As a
+by a line `Tests of dnstrail.image.order, dnstrail.dns.tables.` in its docstring, where no import shows it. As a
 program it prints them: `.venv/bin/python tests/test_map.py shared/dnstrail/image/order.py`.
 """
 

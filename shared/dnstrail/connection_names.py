@@ -12,7 +12,7 @@ from dnstrail.events import DST_DNS, SPECIFICATIONS, Event
 from dnstrail.protocol.lookups import ConnectionTo
 
 _CONNECTS = tuple(one.name for one in SPECIFICATIONS if any(field.name == DST_DNS for field in one.fields))
-_AT_ONCE = 64  # connections in one lookup: the cache ranks each lookup with bounded work, and serves others in between
+AT_ONCE = 64  # connections in one lookup: the cache ranks each lookup with bounded work, and serves others in between
 _REST = 5.0  # seconds without lookups after one that failed: the stream of events must not wait
 
 
@@ -54,8 +54,8 @@ class ConnectionEnricher:
         names: dict[ConnectionTo | None, list[str]] = {}
         if self._dns is None or self._monotonic() < self._resting_until:
             return names
-        for first in range(0, len(connections), _AT_ONCE):
-            asked = connections[first : first + _AT_ONCE]
+        for first in range(0, len(connections), AT_ONCE):
+            asked = connections[first : first + AT_ONCE]
             try:
                 names |= zip(asked, self._dns.rank(asked, after=marks, patience=0), strict=True)
             except DnstrailError:

@@ -18,27 +18,21 @@ class DataSource(Protocol):
             DataNotFound: there are no data under the key.
             KeyNotSupported: the key is of a type that is not in `keys`.
         """
-        ...
 
     def schema(self) -> str:
         """Return the shape of a result as JSON."""
-        ...
 
     def keys(self) -> list[str]:
         """Return the types of key that `get` accepts."""
-        ...
 
     def version(self) -> int:
         """Return the version of the schema."""
-        ...
 
     def namespace(self) -> str:
         """Return the namespace: "tracee" for the data sources of tracee."""
-        ...
 
     def id(self) -> str:
         """Return the name within the namespace."""
-        ...
 
 
 class DnsIdentity:

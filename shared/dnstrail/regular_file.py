@@ -63,7 +63,7 @@ def read_trusted(path: Path, kind: str, owners: Iterable[int] = ()) -> bytes:
             if _others_may_write(found, owning):
                 raise SettingsError(
                     f"{kind} {path}: others may write it or its folder; refused: {place} must belong to root or "
-                    "to this user, and only its owner may write it"
+                    f"to this user, and only its owner may write it: chmod go-w {place}"
                 )
 
     try:

@@ -10,13 +10,12 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
 from dnstrail.image.answer import CGROUP, CLIENT
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.work_shares import WORK
+from dnstrail.image.parties import WORK
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import GetRequest
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.lookups.pending_lookups import is_complete
-from dnstrail_cache.losses.hops import worst_owners
-from dnstrail_cache.losses.skipped_turns import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns
+from dnstrail_cache.losses import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns, worst_owners
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, Messages
 

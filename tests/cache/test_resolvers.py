@@ -20,7 +20,7 @@ def response_from(number):
 def talked():
     """Return a live image whose responses are noted, and the notes."""
     talk, resolvers = Talk(), Resolvers()
-    talk.image.on_response = resolvers.note
+    talk.image.on_response = resolvers.observe
     return talk, resolvers
 
 
@@ -88,9 +88,9 @@ def test_the_table_keeps_the_resolvers_in_use():
     """A thousand servers that answer once displace no resolver that answers often; their times are added up."""
     resolvers = Resolvers()
     for _ in range(10):
-        resolvers.note(response_from(0), 0, MILLISECOND)
+        resolvers.observe(response_from(0), 0, MILLISECOND)
     for number in range(1, 1001):
-        resolvers.note(response_from(number), 3, MILLISECOND)
+        resolvers.observe(response_from(number), 3, MILLISECOND)
     found = counts(resolvers)
     assert found["NOERROR", "10.0.0.0"] == 10
     assert len(resolvers.answered) == MOST_RESOLVERS
@@ -102,9 +102,9 @@ def test_labels_are_a_closed_set():
     """Whatever a response contains, its labels are an address and one of five rcodes."""
     resolvers = Resolvers()
     for rcode in range(16):
-        resolvers.note(response_from(1), rcode, -5)
-        resolvers.note(Flow(b"", 53, b"", 1), rcode, 5)
-        resolvers.note(Flow(packed("::ffff:10.0.0.1"), 53, b"", 1), rcode, 5)
+        resolvers.observe(response_from(1), rcode, -5)
+        resolvers.observe(Flow(b"", 53, b"", 1), rcode, 5)
+        resolvers.observe(Flow(packed("::ffff:10.0.0.1"), 53, b"", 1), rcode, 5)
     found = counts(resolvers)
     assert {rcode for rcode, _ in found} == {"NOERROR", "SERVFAIL", "NXDOMAIN", "REFUSED", OTHER}
     assert {server for _, server in found} == {"10.0.0.1", "unknown"}

@@ -215,10 +215,22 @@ def test_a_connection_has_its_transport_and_name() -> None:
     assert evidence["connection_info"]["community_uid"] == "1:abc="
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["net_tcp_connect", "net_tcp_connect_result", "net_tcp_close", "net_udp_connect", "net_udp_close"],
+)
+def test_every_event_of_a_connection_has_its_transport(name) -> None:
+    """Attempt, outcome and end of a connection name their transport in both schemas."""
+    found, transport = finding_of(connection(name=name)), name[4:7]
+    [evidence] = json.loads(ocsf.encode(found))["evidences"]
+    assert json.loads(ecs.encode(found))["network"]["transport"] == transport
+    assert evidence["connection_info"]["protocol_name"] == transport
+
+
 def test_tracee_keeps_the_map() -> None:
     """The shape of tracee is the map that arrived, with trail and next."""
     found = explained()
-    assert json.loads(tracee.encode(found)) == {**found.map, "trail": TRAIL, "next": found.explained["next"]}
+    assert json.loads(tracee(found)) == {**found.map, "trail": TRAIL, "next": found.explained["next"]}
 
 
 def test_text_is_a_line_for_people() -> None:

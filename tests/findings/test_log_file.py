@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_findings.writers import stdout
-from dnstrail_findings.writers.log_file import LogFile, try_file
-from dnstrail_findings.writers.stdout import Stdout
+from dnstrail_findings.writers import log_file
+from dnstrail_findings.writers.log_file import LogFile, Stdout, try_file
 from live.processes import PATIENCE
 
 LINE = b"x" * 9  # ten bytes with its end
@@ -183,8 +182,8 @@ def test_a_full_disk_leaves_no_part_of_a_line(path) -> None:
 
 GONE = """
     import os, sys
-    from dnstrail_findings.writer import EndedError
-    from dnstrail_findings.writers.stdout import Stdout
+    from dnstrail_findings.output import EndedError
+    from dnstrail_findings.writers.log_file import Stdout
     reader, writer = os.pipe()
     os.dup2(writer, 1)
     os.close(reader)
@@ -214,7 +213,7 @@ def test_a_line_is_written_once_across_failures(monkeypatch) -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    monkeypatch.setattr(stdout, "_STDOUT", writer)
+    monkeypatch.setattr(log_file, "_STDOUT", writer)
     made, received, failures = Stdout(), b"", 0
     for line in lines:
         written = False

@@ -13,8 +13,7 @@ from builders.findings import finding_of
 from builders.writers import Numbered, Script
 from dnstrail_findings import backlog, output
 from dnstrail_findings.backlog import LineQueue
-from dnstrail_findings.output import Output
-from dnstrail_findings.writer import EndedError, RefusedError
+from dnstrail_findings.output import EndedError, Output, RefusedError
 from live.workers import wait_until
 
 FINDING = finding_of()

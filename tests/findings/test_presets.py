@@ -13,10 +13,9 @@ import pytest
 from builders.findings import cause_of, dns_answer, finding_of
 from dnstrail.errors import SettingsError
 from dnstrail_findings.finding import ReceivedFinding
-from dnstrail_findings.output import Output
+from dnstrail_findings.output import Output, RefusedError
 from dnstrail_findings.presets import PRESETS
 from dnstrail_findings.targets import make_outputs, parse_target
-from dnstrail_findings.writer import RefusedError
 from dnstrail_findings.writers.webhook import MOST_ANSWER, Webhook
 from live.webhook_server import OK, read_request, serving
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_findings.writer import RefusedError
+from dnstrail_findings.output import RefusedError
 from dnstrail_findings.writers import syslog
 from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer, try_socket
 from live.workers import BOUND, short_folder, wait_until

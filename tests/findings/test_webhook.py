@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import SettingsError
+from dnstrail_findings.output import RefusedError
 from dnstrail_findings.presets import LINES as LINES_OF_TEXT
-from dnstrail_findings.writer import RefusedError
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 from live.certificate import make_certificate
 from live.namespaces import skip
@@ -98,17 +98,9 @@ def test_a_server_that_never_answers_is_given_up() -> None:
 
 def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
     """A server cannot prolong a request by one byte at a time."""
-    closed = threading.Event()
-
-    def drip(connection: socket.socket) -> None:
-        with suppress(OSError):
-            for byte in b"HTTP/1.1 204 No Content\r\nX: " + b"x" * 200:
-                connection.sendall(bytes([byte]))
-                closed.wait(0.05)
-
-    with serving(drip) as server, pytest.raises(TimeoutError):
+    endless = b"HTTP/1.1 204 No Content\r\nX: " + b"x" * 200
+    with serving(lambda connection: drip(connection, endless, 10)) as server, pytest.raises(TimeoutError):
         Webhook(server.url, patience=0.2).write(LINES)
-    closed.set()
 
 
 def test_a_server_that_delays_each_step_is_given_up(certificates, monkeypatch) -> None:
@@ -126,6 +118,39 @@ def test_a_server_that_delays_each_step_is_given_up(certificates, monkeypatch) -
     with serving(shake_late) as server, pytest.raises(TimeoutError):
         Webhook(parse_url(f"https://127.0.0.1:{server.port}/"), patience=patience).write(LINES)
     assert not left or left[0] < patience * 0.9  # a busy host may reach the end within the handshake
+
+
+def drip(connection: socket.socket, answer: bytes, seconds: float) -> None:
+    """Send an answer byte by byte in a time."""
+    with suppress(OSError):
+        for byte in answer:
+            connection.sendall(bytes([byte]))
+            time.sleep(seconds / len(answer))
+
+
+def test_a_proxy_and_a_server_that_drip_are_given_up(certificates, monkeypatch) -> None:
+    """A request has one time in all: handshake and answer of a server lack what the answer of a proxy took."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "certificate.pem"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    patience = 1.5
+
+    def forward(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        with socket.create_connection(("127.0.0.1", server.port), BOUND) as onward:
+            drip(connection, b"HTTP/1.1 200 Connected\r\n\r\n", patience * 0.7)
+            back = threading.Thread(target=pump, args=(onward, connection))
+            back.start()
+            pump(connection, onward)
+            back.join(BOUND)
+
+    def answer(connection: socket.socket) -> None:
+        read_request(connection)
+        drip(connection, OK, patience * 0.7)
+
+    with serving(answer, over_tls(certificates)) as server, serving(forward) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(TimeoutError):
+            Webhook(parse_url(f"https://localhost:{server.port}/in"), patience=patience).write(LINES)
 
 
 def test_each_address_of_a_server_has_a_part_of_the_time(monkeypatch) -> None:

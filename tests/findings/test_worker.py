@@ -34,7 +34,7 @@ class Sink:
 
     def __init__(self, script: Script, pusher: Pusher) -> None:
         self.script = script
-        self.output = Output("test", tracee.encode, script, rest=0.001)
+        self.output = Output("test", tracee, script, rest=0.001)
         self.reported: list[dict[str, int]] = []
         self.worker: FindingsWorker | None = None
         self._pusher = pusher
@@ -130,7 +130,7 @@ def test_what_arrives_soon_after_the_stop_is_written() -> None:
     late, stop = Late(*(body_of(id_=name) for name in "abc")), threading.Event()
     stop.set()
     script = Script()
-    run(late, late, [Output("test", tracee.encode, script)], stop)
+    run(late, late, [Output("test", tracee, script)], stop)
     assert [json.loads(line)["findingId"] for line in script.written] == ["a", "b", "c"]
 
 

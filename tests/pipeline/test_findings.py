@@ -16,9 +16,8 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_findings.worker import run as run_findings
 from dnstrail_signatures.builtin.watched_name import WatchedName
-from dnstrail_signatures.events.selected_events import topics_of
 from dnstrail_signatures.findings import Delivery, offer_to, push_to
-from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.loading.chosen import Chosen, topics_of
 from dnstrail_signatures.worker import SignatureWorker
 from dnstrail_signatures.worker import run as run_signatures
 from live.groups import events, group

@@ -16,8 +16,7 @@ from dnstrail.image import Bounds
 from dnstrail.pipeline.view import EventView
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol import PROBES
-from dnstrail.protocol.replays import replay_address
-from dnstrail.protocol.turn_requests import TurnRequests
+from dnstrail.protocol.replays import TurnRequests, replay_address
 from live.workers import FakeClock, asker, open_bus, running, short_folder, wait_until
 
 

@@ -1,6 +1,6 @@
 """`dnstrail probe --check` on real hosts, with and without privileges.
 
-Tests of dnstrail.kernel.capabilities, dnstrail_probe.check_report.
+Tests of dnstrail.kernel.capabilities.
 """
 
 from __future__ import annotations

@@ -62,8 +62,9 @@ PROBE = f"""
 from dnstrail_probe import registry
 from dnstrail_probe.registry import SourceEntry
 registry.SOURCES = (*registry.SOURCES, {LINE})
-from dnstrail_probe.__main__ import main
-main()
+from dnstrail.process.command import run_command
+from dnstrail_probe.__main__ import command
+run_command(command, "dnstrail probe")
 """
 
 

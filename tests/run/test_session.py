@@ -14,7 +14,7 @@ from dnstrail_run.forms import FORMATS
 from dnstrail_run.launcher import Launcher
 from dnstrail_run.report import RunReport
 from dnstrail_run.sections import sections
-from dnstrail_run.settings import Settings
+from dnstrail_run.session import Settings
 
 
 def settings_of(*command: str) -> Settings:

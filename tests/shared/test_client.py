@@ -462,7 +462,7 @@ def alone(monkeypatch):
 def test_without_a_socket_the_cache_is_absent(address, bus):
     """No socket at the address: the error names the command to start."""
     reason, text = reason_at(address, bus)
-    assert (reason, "start `dnstrail cache`" in text) == ("absent", True)
+    assert (reason, "start `dnstrail` or `dnstrail cache`" in text) == ("absent", True)
 
 
 @pytest.mark.usefixtures("alone")

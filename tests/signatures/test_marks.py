@@ -12,9 +12,8 @@ from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.events.selected_events import topics_of
 from dnstrail_signatures.findings import Delivery
-from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.loading.chosen import Chosen, topics_of
 from dnstrail_signatures.worker import SignatureWorker, run
 from live.workers import BOUND, answering, probe, running, short_folder, wait_until
 

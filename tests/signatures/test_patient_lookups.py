@@ -10,8 +10,8 @@ from dnstrail.errors import DataNotFound, Forgotten, Unavailable
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import dns_response
+from dnstrail_signatures.cache import PATIENCE, PatientDns
 from dnstrail_signatures.engine.engine import Engine
-from dnstrail_signatures.patient_lookups import PATIENCE, PatientDns
 from live.workers import FakeClock
 
 AWAY = Unavailable("ipc:///x", 1.0, "absent")

@@ -41,13 +41,12 @@ from dnstrail.tracee.proto_dns import proto_dns as shape
 from dnstrail_signatures import worker as worker_module
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
+from dnstrail_signatures.cache import ConflictFeed
 from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
-from dnstrail_signatures.events.conflict_feed import ConflictFeed
-from dnstrail_signatures.events.selected_events import origins_of, topics_of
 from dnstrail_signatures.findings import Delivery, offer_to, push_to
 from dnstrail_signatures.group.ownership import Share
 from dnstrail_signatures.group.share import GroupShare
-from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.loading.chosen import Chosen, origins_of, topics_of
 from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, run
 from live.workers import (

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dnstrail.dns import header, usual_answer
-from dnstrail.dns.recent import Recent
+from dnstrail.dns import header
+from dnstrail.dns.tables import Recent
 from dnstrail.image import Bounds, Circumstances, Image
 
 SECOND = 1_000_000_000  # ns
@@ -46,7 +46,7 @@ def fresh_names() -> bool:
             image.feed(START + number * SECOND // RATE, answer(number), Circumstances(live=True))
         image.get(f"www.n{number}.example.com")
         sizes.append(resident())
-        for table in (header._known, usual_answer._targets):
+        for table in (header._known, header._targets):
             forget(table)
         blocks.append(sys.getallocatedblocks())
         if minute in (1, 5) or not minute % 10:

@@ -36,8 +36,7 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
-from dnstrail.protocol.replays import replay_address
-from dnstrail.protocol.turn_requests import TurnRequests
+from dnstrail.protocol.replays import TurnRequests, replay_address
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
 from dnstrail_cache.worker import TOPICS, run
@@ -131,10 +130,5 @@ def command(
         )
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail cache")
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail cache")

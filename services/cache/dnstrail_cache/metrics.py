@@ -15,7 +15,7 @@ from dnstrail.metrics.board import Observe
 from dnstrail.metrics.families import build_info, counter, counters, gauge, histograms, one_of
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.protocol.batches import TURN
-from dnstrail_cache.losses.hops import SKIPPED
+from dnstrail_cache.losses import SKIPPED
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import SILENT, STATUSES, WAITING
 
@@ -64,7 +64,7 @@ class Resolvers:
         self._times: dict[tuple[bytes, str], Histogram] = {}
         self._others: dict[str, Histogram] = {}
 
-    def note(self, flow: Flow, rcode: int, waited: int) -> None:
+    def observe(self, flow: Flow, rcode: int, waited: int) -> None:
         """Note a response that reached the sender of its query `waited` ns after the query."""
         meant = flow.meant if flow.socket and not flow.egress and flow.meant else flow.source
         resolver = meant.removeprefix(V4_MAPPED)
@@ -99,7 +99,7 @@ def _text(packed: bytes) -> str:
 def observe(begin: Observe, state: CacheState) -> None:
     """Begin to observe a cache."""
     resolvers = Resolvers()
-    state.image.on_response = resolvers.note
+    state.image.on_response = resolvers.observe
     begin(lambda: cache_metrics(state, resolvers), lambda: unready(state))
 
 

@@ -30,7 +30,7 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
-from dnstrail.protocol.turn_requests import TurnRequests
+from dnstrail.protocol.replays import TurnRequests
 from dnstrail.tracee import event_map
 from dnstrail.users import service_ids
 from dnstrail_cache.feed.feeder import TOPICS, Feeder

@@ -64,12 +64,7 @@ def _worker(name: str, summary: str) -> LazyCommand:
     return LazyCommand(f"dnstrail_{name}.__main__", "command", summary)
 
 
-_LOOKUP, _COUNTERS = "dnstrail_cli.lookups.lookup", "dnstrail_cli.lookups.counters"
-
-
-_DUMP = "dnstrail_cli.lookups.dump"
-
-
+_LOOKUP, _COUNTERS, _DUMP = (f"dnstrail_cli.lookups.{name}" for name in ("lookup", "counters", "dump"))
 _COMMANDS = {
     "get": LazyCommand(_LOOKUP, "get", "Look up names and addresses."),
     "trail": LazyCommand(_LOOKUP, "trail", "Show how a name or an address was reached, with evidence."),
@@ -92,8 +87,6 @@ _COMMANDS = {
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
 }
-
-
 _EXAMPLES = examples(
     "sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns",
     "sudo dnstrail --events net_packet_dns,net_tcp_connect",

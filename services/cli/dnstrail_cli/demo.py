@@ -46,11 +46,6 @@ def command() -> None:
             bus.close()
 
 
-def main() -> None:
-    """Run the demo."""
-    run_command(command, "demo")
-
-
 def _show(client: LookupClient, findings: list[Item]) -> None:
     _title(f"Which names is {_ADDRESS} known by, and which query led to it?   (dnstrail get {_ADDRESS})")
     click.echo(found_text(_ADDRESS, client.request("get", key=_ADDRESS)["data"]))
@@ -67,4 +62,4 @@ def _title(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(command, "demo")

@@ -88,10 +88,5 @@ def command(
         )
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail findings")
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail findings")

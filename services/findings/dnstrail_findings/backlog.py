@@ -5,79 +5,45 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 MOST_LINES = 10_000  #: findings that wait in the queue of an output -> the finding is lost: `queue_full`
 MOST_BYTES = 16 << 20  #: bytes in the queue of an output -> the finding is lost: `queue_full`
 
 
-class Backlog(Protocol):
-    """Batches of lines in their order."""
+class Backlog:
+    """Batches of lines in their order: here at most one, in memory. There is room while it holds none."""
+
+    def __init__(self) -> None:
+        self._held: Sequence[bytes] = ()
 
     @property
     def has_room(self) -> bool:
         """True if a batch can be added."""
-        ...
+        return not self._held
 
     def __len__(self) -> int:
         """Return the number of lines."""
-        ...
+        return len(self._held)
 
     @property
     def at_risk(self) -> int:
-        """The number of lines that are lost if the process ends."""
-        ...
+        """The number of lines that are lost if the process ends: those in memory."""
+        return len(self._held)
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Add a batch."""
-        ...
+        self._held = lines
 
     def first(self) -> Sequence[bytes]:
-        """Return the oldest batch, [] if there is none."""
-        ...
+        """Return the oldest batch, which is empty if there is none."""
+        return self._held
 
     def done(self) -> None:
         """Remove the oldest batch."""
-        ...
+        self._held = ()
 
     def close(self) -> None:
-        """Close the backlog."""
-        ...
-
-
-class MemoryBacklog:
-    """One batch in memory."""
-
-    def __init__(self) -> None:
-        self._lines: Sequence[bytes] = ()
-
-    @property
-    def has_room(self) -> bool:
-        """True if no batch waits."""
-        return not self._lines
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    @property
-    def at_risk(self) -> int:
-        """The number of lines."""
-        return len(self._lines)
-
-    def add(self, lines: Sequence[bytes]) -> None:
-        """Hold a batch."""
-        self._lines = lines
-
-    def first(self) -> Sequence[bytes]:
-        """Return the batch."""
-        return self._lines
-
-    def done(self) -> None:
-        """Forget the batch."""
-        self._lines = ()
-
-    def close(self) -> None:
-        """Do nothing: memory needs no end."""
+        """Close the backlog: memory needs no end."""
 
 
 class LineQueue:

@@ -1,17 +1,17 @@
-"""An output: a bounded queue, and the thread that writes its lines."""
+"""An output: a bounded queue, the thread that writes its lines, and the contract of the writer at its end."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 
-from dnstrail_findings.backlog import Backlog, LineQueue, MemoryBacklog
+from dnstrail_findings.backlog import Backlog, LineQueue
 from dnstrail_findings.finding import ReceivedFinding
-from dnstrail_findings.writer import EndedError, RefusedError, Writer
 
 FIRST_REST = 1.0  # seconds without a try after a failure, doubling up to the longest
 #: seconds of rest after a failed attempt -> it grows no further
@@ -21,6 +21,40 @@ MAX_LINE = 1 << 20  #: bytes of a line of an output -> the finding is lost: `too
 PATIENCE = 6.0  # a writer needs less for one batch
 LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
 Encode = Callable[[ReceivedFinding], bytes]
+
+
+class RefusedError(Exception):
+    """The receiver refuses these lines for good, or only `lines` of them. The text names the reason."""
+
+    def __init__(self, reason: str, lines: int | None = None) -> None:
+        self.lines = lines
+        super().__init__(reason)
+
+
+class EndedError(Exception):
+    """The receiver has left for good, and wants no more lines."""
+
+
+class Writer(Protocol):
+    """Writes batches of lines. It belongs to the thread of its output.
+
+    `most` and `most_bytes` bound a batch. A batch is written whole or not at all, as far as the receiver allows it.
+    """
+
+    most: int
+    most_bytes: int
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Write lines, in bounded time.
+
+        Raises:
+            OSError: They were not written now, and may be later.
+            RefusedError: They were refused for good.
+            EndedError: The receiver wants no more lines.
+        """
+
+    def close(self) -> None:
+        """Close the writer."""
 
 
 class Output:
@@ -48,7 +82,7 @@ class Output:
         self.error: BaseException | None = None
         self._encode = encode
         self._writer = writer
-        self._backlog: Backlog = MemoryBacklog() if backlog is None else backlog
+        self._backlog = Backlog() if backlog is None else backlog
         self._queue = LineQueue()
         self._monotonic = monotonic
         self._first_rest = rest

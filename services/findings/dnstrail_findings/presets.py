@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dnstrail.process.terminal import json_line
 from dnstrail_findings.finding import ReceivedFinding
-from dnstrail_findings.writer import RefusedError
+from dnstrail_findings.output import RefusedError
 
 _NANOSECONDS = 1_000_000_000
 _MOST, _MOST_BYTES = 100, 1 << 20  # of a batch

@@ -16,6 +16,7 @@ import structlog
 
 from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_regular
+from dnstrail_findings.backlog import Backlog
 
 _WHOLE, _NEW = ".lines", ".tmp"  # the ends of the names of files
 _NAME = re.compile(r"(\d{16})-(\d{1,6})\.lines", re.ASCII)
@@ -31,7 +32,7 @@ class _Batch(NamedTuple):
     size: int
 
 
-class Spool:
+class Spool(Backlog):
     """Batches of lines in files, the oldest first; a file appears whole, under its name.
 
     Beyond `most_bytes` or MOST_FILES the oldest batch is removed: `spool_full` counts its lines. A batch that cannot be
@@ -42,10 +43,10 @@ class Spool:
     """
 
     def __init__(self, folder: Path, most_bytes: int, counters: Counter[str]) -> None:
+        super().__init__()
         self._folder = folder
         self._most_bytes = most_bytes
         self._counters = counters
-        self._held: Sequence[bytes] = ()
         self._read: Sequence[bytes] = ()  # the oldest batch, once it is read
         self._fails = False
         self._opened, self._lock = _own(folder)
@@ -54,18 +55,8 @@ class Spool:
         self._lines = sum(batch.lines for batch in self._batches)
         self._next = int(self._batches[-1].name.partition("-")[0]) + 1 if self._batches else 0
 
-    @property
-    def has_room(self) -> bool:
-        """True if no batch is held in memory."""
-        return not self._held
-
     def __len__(self) -> int:
         return self._lines + len(self._held)
-
-    @property
-    def at_risk(self) -> int:
-        """The number of lines that are held in memory."""
-        return len(self._held)
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Write a batch to a file of its own; remove old ones first, to make room."""
@@ -76,7 +67,7 @@ class Spool:
             self._append(_Batch(self._write(content, len(lines)), len(lines), len(content)))
         except OSError as error:
             self._fail(error)
-            self._held = lines
+            super().add(lines)
         else:
             self._fails = False
 
@@ -95,7 +86,7 @@ class Spool:
         if self._batches:
             self._remove_first()
         else:
-            self._held = ()
+            super().done()
 
     def close(self) -> None:
         """Let another process use the folder."""

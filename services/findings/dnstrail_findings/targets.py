@@ -15,13 +15,11 @@ from dnstrail.errors import BusError, SettingsError
 from dnstrail.regular_file import read_regular
 from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.formats import ecs, ocsf, text, tracee
-from dnstrail_findings.output import Encode, Output
+from dnstrail_findings.output import Encode, Output, Writer
 from dnstrail_findings.presets import ARRAY, LINES, PRESETS, Preset
 from dnstrail_findings.spool import Spool
-from dnstrail_findings.writer import Writer
-from dnstrail_findings.writers.log_file import LogFile, try_file
+from dnstrail_findings.writers.log_file import LogFile, Stdout, try_file
 from dnstrail_findings.writers.publisher import FindingPublisher
-from dnstrail_findings.writers.stdout import Stdout
 from dnstrail_findings.writers.syslog import (
     LONGEST_DATAGRAM,
     TCP,
@@ -35,7 +33,7 @@ from dnstrail_findings.writers.syslog import (
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 
 FORMATS: dict[str, Encode] = {
-    "tracee": tracee.encode,
+    "tracee": tracee,
     "ecs": ecs.encode,
     "ocsf": ocsf.encode,
     "text": text.encode,

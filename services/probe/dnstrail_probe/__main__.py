@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import msgspec
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, make_folder, socket_path
@@ -34,9 +35,10 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
+from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
-from dnstrail_probe.check import check_host
+from dnstrail_probe.check import CheckReport, check_host
 from dnstrail_probe.identity import UNKNOWN, host_identity
 from dnstrail_probe.registry import AUTO, best_source, capture_option, open_source
 from dnstrail_probe.source import Source
@@ -47,6 +49,7 @@ NICENESS = -5  # gives about three times the CPU share of niceness 0: sched(7)
 _AUTOGROUP = Path("/proc/self/autogroup")  # where it exists, niceness only counts within one session
 _CHECK = "Show what this host can and cannot do, with remedies; exit 1 if no live source can be opened."
 _NOTHING_LIVE = 1
+_WIDTH = 120  # columns of a report where the output is no terminal
 _EXAMPLES = examples(
     "sudo dnstrail probe",
     "sudo dnstrail probe --check",
@@ -97,10 +100,8 @@ def command(
     of Docker and the layers of images belong to root.
     """
     if check:
-        from dnstrail_probe.check_report import show_report
-
         report = check_host(options, run_dir)
-        show_report(report, as_json=as_json)
+        _show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
     observer = observer_of(metrics, "dnstrail_probe")
@@ -136,9 +137,24 @@ def _no_beat() -> None:
     """Send no heartbeat: a read of a pipe may take any time."""
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail probe")
+def _show_report(report: CheckReport, *, as_json: bool) -> None:
+    """Print what the host can do: a table for people, or JSON for programs."""
+    if as_json:
+        click.echo(json_line(msgspec.to_builtins(report)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("check", "", "needed for", "reason", "remedy", box=None, pad_edge=False)
+    for result in report.checks:
+        cells = (result.name, "yes" if result.able else "no", result.purpose, result.reason, result.remedy)
+        table.add_row(*(Text(escape_unprintable(cell)) for cell in cells))
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(table)
+    console.print(f"\nauto captures by {report.auto}" + ("" if report.live else ": no live source can be opened"))
 
 
 def _report(text: str) -> None:
@@ -172,4 +188,4 @@ def go_first() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail probe")

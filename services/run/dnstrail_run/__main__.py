@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from dnstrail.capture_options import capture_options
-from dnstrail.process.command import examples, run_command
-from dnstrail.process.retired import retired_option
+from dnstrail.process.command import examples, retired_option, run_command
 
 _REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
 _DOMAINS = "domains:"  # before the file of --allow-learn
@@ -71,8 +70,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
     commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
-    from dnstrail_run.session import run_session
-    from dnstrail_run.settings import Settings
+    from dnstrail_run.session import Settings, run_session
 
     learn, domains = learned_file(given.pop("learn"))
     domains = given.pop("learn_domains") or domains
@@ -86,10 +84,5 @@ def learned_file(value: str | None) -> tuple[Path | None, bool]:
     return Path(value.removeprefix(_DOMAINS)), value.startswith(_DOMAINS)
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail run")
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail run")

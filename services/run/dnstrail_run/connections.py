@@ -10,7 +10,6 @@ from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_run.report import UNKNOWN, Program, ReachedAddress
 
 OTHERS = 8  #: further names of one address in the report -> they are left out
-AT_ONCE = 64  # connections in one lookup
 CONNECTED = "connected"
 
 
@@ -107,10 +106,8 @@ class Connections:
     ) -> None:
         """Ask for the names of the connections that have none which was asked; each takes `most` of them."""
         unnamed = [one for one in self._rows.values() if one.request and not any(n in asked for n in one.target.names)]
-        for first in range(0, len(unnamed), AT_ONCE):
-            some = unnamed[first : first + AT_ONCE]
-            for row, names in zip(some, rank([row.request for row in some if row.request]), strict=True):
-                row.target = row.target._replace(names=tuple(names[:most]))
+        for row, names in zip(unnamed, rank([row.request for row in unnamed if row.request]), strict=True):
+            row.target = row.target._replace(names=tuple(names[:most]))
 
     def _has_room(self, table: Sized) -> bool:
         self.left_out += len(table) >= self._most

@@ -13,6 +13,7 @@ import signal
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -85,7 +86,7 @@ class Launcher:
             SourceUnavailable: it cannot be made; the text names the remedy.
         """
         while not self.cgroup and not self.done:
-            self._read()
+            self.wait()
 
     @property
     def is_running(self) -> bool:
@@ -108,11 +109,7 @@ class Launcher:
     def take(self) -> None:
         """Take the reports that have arrived."""
         while not self.done and select.select([self._reports], [], [], 0)[0]:
-            self._read()
-
-    def wait(self) -> None:
-        """Wait for a report, and take it."""
-        self._read()
+            self.wait()
 
     def close(self) -> None:
         """Wait for the end of the launcher; without `GO` it ends without the command."""
@@ -121,7 +118,8 @@ class Launcher:
         os.close(self._reports)
         os.waitpid(self._process, 0)
 
-    def _read(self) -> None:
+    def wait(self) -> None:
+        """Wait for a report, and take it."""
         data = os.read(self._reports, 4096)
         self.done = not data
         *lines, self._buffer = (self._buffer + data).split(b"\n")
@@ -169,7 +167,7 @@ def launch(
         try:
             os.close(orders)
             os.close(reports)
-            code = _Launched(command, user, ordered, reported, wait_for_all=wait_for_all, enforce=enforce).run()
+            code = _Launched(command, user, ordered, reported, wait_for_all, enforce).run()
         except BaseException:  # noqa: BLE001 - nothing of this process may go on as its parent
             traceback.print_exc()
         finally:
@@ -179,27 +177,18 @@ def launch(
     return Launcher(process, orders, reports)
 
 
+@dataclass
 class _Launched:
     """The launcher itself, in its own process."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        user: User | None,
-        orders: int,
-        reports: int,
-        *,
-        wait_for_all: bool,
-        enforce: Enforce | None,
-    ) -> None:
-        self._command = command
-        self._user = user
-        self._orders = orders
-        self._reports = reports
-        self._wait_for_all = wait_for_all
-        self._enforce = enforce
-        self._enforcement: Enforcement | None = None
-        self._routes: list[Routes] = []
+    command: Sequence[str]
+    user: User | None
+    orders: int
+    reports: int
+    wait_for_all: bool
+    enforce: Enforce | None
+    enforcement: Enforcement | None = None
+    routes: list[Routes] = field(default_factory=list)
 
     def run(self) -> int:
         """Do the whole work; return an exit code."""
@@ -208,10 +197,10 @@ class _Launched:
             signal.signal(number, signal.SIG_IGN)
         cgroup = None
         try:
-            cgroup = make_cgroup(guarded=self._enforce is not None)
+            cgroup = make_cgroup(guarded=self.enforce is not None)
             self._hook(cgroup)
             self._report(cgroup=cgroup.id, path=str(cgroup.path))
-            order = os.read(self._orders, 1)
+            order = os.read(self.orders, 1)
             if order == GO:
                 self._run_command(cgroup, ignored)
             elif order:
@@ -225,27 +214,27 @@ class _Launched:
         return 0
 
     def _hook(self, cgroup: CommandCgroup) -> None:
-        if self._enforce is not None:
-            rules, afterwards = self._enforce.rules, self._enforce.allow_afterwards
-            hidden = hide_services(self._user.uid if self._user else os.geteuid(), self._enforce.sockets)
+        if self.enforce is not None:
+            rules, afterwards = self.enforce.rules, self.enforce.allow_afterwards
+            hidden = hide_services(self.user.uid if self.user else os.geteuid(), self.enforce.sockets)
             self._report(hidden=hidden, mounts=_MOUNTS.stat().st_ino)
-            namespaces = self._enforce.namespaces
-            self._enforcement = Enforcement(cgroup.path, rules, namespaces, allow_afterwards=afterwards)
-            guide = self._enforcement.guide
-            self._routes = [Routes(cgroup, self._user, namespaces[0], guide)]
+            namespaces = self.enforce.namespaces
+            self.enforcement = Enforcement(cgroup.path, rules, namespaces, allow_afterwards=afterwards)
+            guide = self.enforcement.guide
+            self.routes = [Routes(cgroup, self.user, namespaces[0], guide)]
             for named in namespaces[1:]:
                 with suppress(SourceUnavailable):  # removed meanwhile
-                    self._routes.append(Routes(cgroup, self._user, named, guide))
+                    self.routes.append(Routes(cgroup, self.user, named, guide))
 
     def _leave(self, cgroup: CommandCgroup) -> None:
         """Remove the cgroup. With rules, the processes that are left stay in it."""
-        if self._enforcement is None:
+        if self.enforcement is None:
             cgroup.release()
         else:
-            self._enforcement.end()
-            outcome = Outcome(self._enforcement.attempts(), self._enforcement.conflicts(), self._enforcement.limits())
+            self.enforcement.end()
+            outcome = Outcome(self.enforcement.attempts(), self.enforcement.conflicts(), self.enforcement.limits())
             self._report(outcome=msgspec.to_builtins(outcome))
-        for routes in self._routes:
+        for routes in self.routes:
             routes.close()
         cgroup.remove()
 
@@ -255,12 +244,12 @@ class _Launched:
         )  # until the command can receive them
         pid = os.fork()
         if pid == 0:
-            privileges = self._enforce is None or self._enforce.allow_new_privileges
-            domain = self._enforce is not None and has_domains()
-            exec_command(self._command, self._user, cgroup, ignored, blocked, domain=domain, new_privileges=privileges)
+            privileges = self.enforce is None or self.enforce.allow_new_privileges
+            domain = self.enforce is not None and has_domains()
+            exec_command(self.command, self.user, cgroup, ignored, blocked, domain=domain, new_privileges=privileges)
         self._report(pid=pid)
         self._report(code=self._wait(pid))
-        while self._wait_for_all and cgroup.processes() and self._orders not in self._select([self._orders], _LOOKS):
+        while self.wait_for_all and cgroup.processes() and self.orders not in self._select([self.orders], _LOOKS):
             pass
         processes = cgroup.processes()
         self._report(left=len(processes), left_names=names_of(processes))
@@ -268,19 +257,19 @@ class _Launched:
     def _wait(self, pid: int) -> int:
         """Pass signals on until the command has ended; return its exit code, 128 and more for a signal."""
         end = os.pidfd_open(pid)
-        listening = [end, self._orders]
+        listening = [end, self.orders]
         while end not in (ready := self._select(listening)):
-            if self._orders in ready and not self._pass_on(pid):
+            if self.orders in ready and not self._pass_on(pid):
                 listening = [end]  # nobody is left to order anything
-                if self._enforcement is not None:
-                    self._enforcement.end()
+                if self.enforcement is not None:
+                    self.enforcement.end()
         os.close(end)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return status if status >= 0 else _KILLED - status
 
     def _select(self, listening: list[int], seconds: float | None = None) -> list[int]:
         """Return the descriptors that are readable, as select does; meanwhile follow the routes to the resolvers."""
-        changes = {routes.fileno(): routes for routes in self._routes}
+        changes = {routes.fileno(): routes for routes in self.routes}
         ready = select.select([*listening, *changes], [], [], seconds)[0]
         for changed in changes.keys() & ready:
             changes[changed].learn()
@@ -288,11 +277,11 @@ class _Launched:
 
     def _pass_on(self, pid: int) -> bool:
         """Pass on the signals that have arrived; return False if the other end was closed."""
-        orders = os.read(self._orders, 64)
+        orders = os.read(self.orders, 64)
         for number in orders:
             os.kill(pid, number)
         return bool(orders)
 
     def _report(self, **fields: object) -> None:
         with suppress(BrokenPipeError):  # the other end has ended; the command goes on
-            os.write(self._reports, json.dumps(fields).encode() + b"\n")
+            os.write(self.reports, json.dumps(fields).encode() + b"\n")

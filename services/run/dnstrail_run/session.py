@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.kernel.cgroups import find_cgroup2, running_containers
 from dnstrail.pipeline.pipeline import Pipeline
@@ -35,7 +36,6 @@ from dnstrail_run.forms import FORMATS, format_of, show_report
 from dnstrail_run.launcher import Enforce, Launcher, launch, pass_on_signals
 from dnstrail_run.namespaces import namespaces_of
 from dnstrail_run.report import Coverage, Refusal, RunReport, coverage_of
-from dnstrail_run.settings import Settings
 from dnstrail_run.verdict import (
     OBJECTION,
     failures,
@@ -52,7 +52,10 @@ _CATCHING_UP = 15.0  #: seconds for the events up to the end of the command -> t
 _TURNS = 2  # after the event of that end
 #: seconds to wait for the ends of connections after the end of a command -> their bytes are unknown
 _CLOSING = 1.0  # a peer acknowledges each
-_UNSEEN = "The end of the command was not seen: the probe captures no processes, or is behind."
+_UNSEEN = (
+    "The end of the command was not seen: the probe captures no processes, is behind, or knows them by other numbers "
+    "(a container needs the PID namespace of its host)."
+)
 _LEFT = "Processes of the command left its cgroup: nothing was refused to them."
 _IS_ROOT = "The command ran as root: it can leave its cgroup, and nothing is refused to it there."
 _WEAKENED = (
@@ -65,6 +68,26 @@ _STRENGTHENED = (
 )
 _NO_DOMAIN = "This kernel lacks Landlock of Linux 6.12: the command can take sockets of other processes of its user."
 _MOUNTS = Path("/proc/self/ns/mnt")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as the command line states it."""
+
+    command: tuple[str, ...]
+    reports: tuple[Path, ...]
+    allow: Path | None
+    enforce: bool
+    on_crash: str
+    allow_new_privileges: bool
+    learn: Path | None
+    learn_domains: bool
+    fail_on: tuple[str, ...]
+    follow_containers: bool
+    wait_for_all: bool
+    getaddrinfo: bool
+    quiet: bool
+    run_dir: Path | None
+    options: CaptureOptions
 
 
 class Run(NamedTuple):
@@ -127,7 +150,7 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
     refuse_inherited_sockets()
     namespaces = namespaces_of(allowed.resolvers)
     return Enforce(
-        rules_of(allowed), namespaces, settings.allow_afterwards, settings.allow_new_privileges, allowed.sockets
+        rules_of(allowed), namespaces, settings.on_crash == "allow", settings.allow_new_privileges, allowed.sockets
     )
 
 
@@ -166,7 +189,8 @@ def _run(settings: Settings, launcher: Launcher, clock: Clock) -> Run:
     own, *others = namespaces_of({})
     named = {one.cookie: frozenset(one.resolvers) for one in others}
     followed = Followed(launcher.cgroup, frozenset(own.resolvers), partial(cgroups_below, Path(launcher.path)), named)
-    with watching(settings, followed.take, clock) as watch:
+    capture = "ebpf:getaddrinfo" if settings.getaddrinfo else "ebpf"
+    with watching(settings.run_dir, capture, settings.options, followed.take, clock) as watch:
         never = threading.Event()
         watch.work(never, lambda: is_heard(watch) or _has_ended(launcher, followed))
         first, lost, started, began = watch.view.last, watch.view.lost, clock.wall(), clock.monotonic()
@@ -314,7 +338,7 @@ def _exit_code(report: RunReport, settings: Settings, *, written: bool) -> int:
     """
     if objects(report):
         return OBJECTION
-    if settings.judges and not report.coverage.complete:
+    if (settings.allow is not None or settings.fail_on) and not report.coverage.complete:
         _say("dnstrail: the capture is incomplete: nobody can tell that nothing else was reached\n")
         return CANNOT_SERVE
     return report.exit_code if written else report.exit_code or CANNOT_SERVE

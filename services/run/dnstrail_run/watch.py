@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dnstrail.bus import Bus, ZmqBus
 from dnstrail.bus.ipc import default_run_dir, lookups_address
-from dnstrail.capture_options import options_of
+from dnstrail.capture_options import CaptureOptions, options_of
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
 from dnstrail.pipeline.pipeline import Pipeline, Plan, run_folder, running
@@ -18,7 +18,6 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.privileges import drop_privileges, may_change_user
 from dnstrail.users import service_user, user_of
 from dnstrail_run.followed import TOPICS
-from dnstrail_run.settings import Settings
 
 _POLL = 0.05  # seconds
 _PATIENCE = 3.0  # seconds for an answer of a running cache
@@ -78,9 +77,11 @@ def joined(run_dir: Path, topics: tuple[str, ...], bus: Bus, emit: Emit, clock: 
 
 
 @contextmanager
-def watching(settings: Settings, emit: Emit, clock: Clock) -> Iterator[Joined | Pipeline]:
+def watching(
+    run_dir: Path | None, capture: str, options: CaptureOptions, emit: Emit, clock: Clock
+) -> Iterator[Joined | Pipeline]:
     """Use the pipeline that runs in the run-dir, else start one."""
-    given = settings.run_dir or default_run_dir()
+    given = run_dir or default_run_dir()
     bus = ZmqBus()
     try:
         if serves_live(given):
@@ -88,9 +89,8 @@ def watching(settings: Settings, emit: Emit, clock: Clock) -> Iterator[Joined | 
                 yield watch
             return
         user = service_user() if may_change_user() else None
-        with run_folder(settings.run_dir, user) as folder:
-            capture = "ebpf:getaddrinfo" if settings.getaddrinfo else "ebpf"
-            plan = Plan(folder, capture, events=TOPICS, options=options_of(settings.options), user=user)
+        with run_folder(run_dir, user) as folder:
+            plan = Plan(folder, capture, events=TOPICS, options=options_of(options), user=user)
             with running(plan, bus, emit, clock) as pipeline:
                 yield pipeline
     finally:

@@ -36,7 +36,7 @@ from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import reload_on_signal, stop_on_signals
 from dnstrail_signatures.assembly import MILLISECONDS, Options, WorkerAssembly
 from dnstrail_signatures.engine.time_budget import BUDGET
-from dnstrail_signatures.group.join import GROUP, LONGEST
+from dnstrail_signatures.group.membership import GROUP, LONGEST
 from dnstrail_signatures.loading.chosen import Choice
 from dnstrail_signatures.loading.load import TEST
 from dnstrail_signatures.loading.names import private_stdout, write_list, write_names
@@ -165,10 +165,5 @@ def _check_state(folder: Path | None) -> None:
         raise SettingsError(f"--state {folder}: must be a folder in which user {os.geteuid()} may write")
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(command, "dnstrail signatures")
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command, "dnstrail signatures")

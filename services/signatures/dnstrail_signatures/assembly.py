@@ -20,15 +20,13 @@ from dnstrail.process.config_file import ConfigFile
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
+from dnstrail_signatures.cache import ConflictFeed, PatientDns
 from dnstrail_signatures.engine.time_budget import TimeBudget
-from dnstrail_signatures.events.conflict_feed import ConflictFeed
-from dnstrail_signatures.events.selected_events import topics_of
 from dnstrail_signatures.findings import Delivery, delivery_over
-from dnstrail_signatures.group.join import ALONE, Rejoin, join
+from dnstrail_signatures.group.membership import ALONE, Rejoin, join
 from dnstrail_signatures.group.replays import Replays
 from dnstrail_signatures.group.share import GroupShare
-from dnstrail_signatures.loading.chosen import Chosen
-from dnstrail_signatures.patient_lookups import PatientDns
+from dnstrail_signatures.loading.chosen import Chosen, topics_of
 from dnstrail_signatures.worker import SignatureWorker
 
 MILLISECONDS = 1000  # in a second

@@ -21,25 +21,22 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS, Event
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import PROBES
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_any
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
-from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.members import Work, failed, faults
-from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail.signature import Finding, Signal
 from dnstrail.tracee import derived_events, finding_map
+from dnstrail_signatures.cache import ConflictFeed
 from dnstrail_signatures.engine.engine import Engine, all_losses
 from dnstrail_signatures.engine.time_budget import TimeBudget
-from dnstrail_signatures.events.conflict_feed import ConflictFeed
-from dnstrail_signatures.events.coverage import ProbeCoverage
-from dnstrail_signatures.events.probe_times import ProbeClocks, StreamTimes
-from dnstrail_signatures.events.selected_events import origins_of, selected_names, subscribe_instead, topics_of
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.group.share import GroupShare
-from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.loading.chosen import Chosen, origins_of, selected_names, subscribe_instead, topics_of
+from dnstrail_signatures.probes import ProbeClocks, ProbeCoverage, StreamTimes
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
 
 SOURCE_COMPLETE = "source_complete"
@@ -195,7 +192,7 @@ class SignatureWorker:
 
     def _is_kept(self, topic: str, body: bytes) -> bool:
         try:
-            message = decode(body, Turn) if topic == TURN else decode(body, Batch)
+            message = decode_any(topic, body)
         except BadMessage:
             return True
         return self.share.waits_for(message.start) and not (isinstance(message, Turn) and message.ended)

@@ -37,7 +37,7 @@ class MessageBound:
         self._frames = self._bytes = 0  # of the message at hand
         self.frames = self.counted = 0
 
-    def take(self, data: bytes) -> bool:
+    def follow(self, data: bytes) -> bool:
         """Follow the next bytes; return False at a message beyond the bounds, or if they are no ZMTP 2 or 3."""
         data = self._head + data
         self.frames = self.counted = 0
@@ -48,9 +48,9 @@ class MessageBound:
                 self._head = data
                 return size > 0
             self._greeted, at = True, size
-        return self._follow(data, at)
+        return self._follow_frames(data, at)
 
-    def _follow(self, data: bytes, at: int) -> bool:
+    def _follow_frames(self, data: bytes, at: int) -> bool:
         """Follow the frames from a place on."""
         end, at = len(data), at + self._left
         while at < end:

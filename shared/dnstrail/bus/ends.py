@@ -179,7 +179,7 @@ class PublisherEnd(End):
             return
         try:
             for _ in range(CHANGES_AT_ONCE):
-                self._subscriptions.note(self.socket.recv(zmq.NOBLOCK, copy=False))
+                self._subscriptions.count(self.socket.recv(zmq.NOBLOCK, copy=False))
         except zmq.Again:
             self._subscriptions.settle()
 

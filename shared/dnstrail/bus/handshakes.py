@@ -46,8 +46,8 @@ class Handshakes:
         """Add a connection that was opened now."""
         self._open[server] = self._turns[server] = _Handshake(connection, now)
 
-    def note(self, server: Hashable, size: int) -> None:
-        """Note bytes from a server: they may end its handshake."""
+    def receive(self, server: Hashable, size: int) -> None:
+        """Count bytes from a server: they may end its handshake."""
         handshake = self._open.get(server)
         if handshake is not None:
             handshake.received += size

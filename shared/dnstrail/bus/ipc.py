@@ -264,7 +264,7 @@ def _where_served(path: Path) -> tuple[str, str]:
     if closed:
         remedy = _remedy_of(closed / path.name)
         return "permission", f"a cache may serve {closed}, which this user may not open: {remedy}"
-    return "absent", "nobody serves this socket: start `dnstrail cache`, or name its folder with --run-dir"
+    return "absent", "nobody serves this socket: start `dnstrail` or `dnstrail cache`, or name another --run-dir"
 
 
 def _run_dirs() -> list[Path]:

@@ -115,7 +115,7 @@ class _Client:
         """Return how many of the bytes that it has sent an answer permits again."""
         if self.answers is None:
             return self.sent
-        self.answers.take(down)
+        self.answers.follow(down)
         if self.way.outward and self.answers.counted:
             return self.sent
         return min(self.sent, self.answers.counted * ANSWERED or len(down))
@@ -336,11 +336,11 @@ class Relay:
 
     def _note(self, client: _Client, up: bytes, down: bytes) -> int:
         """Note bytes from a client, or an answer to it; return how many bytes the client may send next."""
-        if client.messages is not None and up and not client.messages.take(up):
+        if client.messages is not None and up and not client.messages.follow(up):
             self._refused[client.way.number, client.owner, NO_END] += 1
             return 0
         if client.way.outward:
-            self._handshakes.note(client, len(up))
+            self._handshakes.receive(client, len(up))
         most, renewed, gathered = client.way.allowance
         if gathered:
             self._has_more = self._has_more or len(up) == CHUNK

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import select
+from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 import zmq
 
-from dnstrail.bus import received_messages
-from dnstrail.bus.received_messages import ReceivedMessages
 from dnstrail.bus.remote_host import RemoteHost
 
+MOST_RECEIVED = 128 << 20  # bytes; a flood of 50,000 events a second has 10 MiB a second
+OVERHEAD = 512  # bytes that a message costs besides its body
 _TAKEN_AT_ONCE = 16  # messages from memory between two looks at the sockets: a look costs as much as a message
 _READ_AT_ONCE = 2000  # messages of one socket in one look: more than wait there, unless their sender is faster
-
 _PERMITTED = 1 << 20  # bytes of messages after which their publisher is permitted to send more
+
+
+class ReceivedMessages:
+    """The messages that were taken from a socket and not handled yet, in their order; `size` counts their bytes."""
+
+    def __init__(self) -> None:
+        self._messages: deque[tuple[bytes, bytes]] = deque()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, topic: bytes, body: bytes) -> None:
+        """Add a message."""
+        self._messages.append((topic, body))
+        self.size += len(body) + OVERHEAD
+
+    def take(self) -> tuple[bytes, bytes] | None:
+        """Take out the oldest message; None if there is none."""
+        if not self._messages:
+            return None
+        topic, body = self._messages.popleft()
+        self.size -= len(body) + OVERHEAD
+        return topic, body
+
 
 Connect = Callable[[Iterable[str]], zmq.Socket[bytes]]  # opens a socket that subscribes to these topics
 
@@ -189,10 +214,10 @@ class SubscriberEnd:
         heappush(self._waiting, (source.served, source.number, source))
 
     def _has_room(self, source: _Source) -> bool:
-        most = received_messages.MOST_RECEIVED
         if len(self._sources) == 1:
-            return self.size < most
-        return self.size < most // 2 or source.received.size < most // 2 // len(self._sources)
+            return self.size < MOST_RECEIVED
+        half = MOST_RECEIVED // 2
+        return self.size < half or source.received.size < half // len(self._sources)
 
     def _watch(self, source: _Source) -> None:
         """Wait for a socket, too. It may have received something already."""

@@ -36,7 +36,7 @@ class Subscriptions:
     def __getitem__(self, topic: bytes) -> int:
         return self._by_topic[topic]
 
-    def note(self, message: zmq.Frame) -> None:
+    def count(self, message: zmq.Frame) -> None:
         """Count a message of a subscriber, or one that the bus sends for a subscriber that has left."""
         change, topic = message.bytes[:1], message.bytes[1:]
         if change in _CHANGES:

@@ -8,8 +8,7 @@ from typing import Final
 import msgspec
 
 from dnstrail.dns.header import HEADER, IN, QR
-from dnstrail.dns.name import MAX_POINTERS, POINTER, Known, read_name
-from dnstrail.dns.names import v4_text
+from dnstrail.dns.names import MAX_POINTERS, POINTER, Known, read_name, v4_text
 from dnstrail.dns.rdata import SVCB, TYPES, A, read_rdata
 from dnstrail.dns.service_binding import ServiceBinding
 from dnstrail.errors import BadMessage

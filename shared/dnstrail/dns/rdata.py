@@ -1,13 +1,28 @@
-"""The targets in the RDATA of the types that make relations (RFC 1035, 2782, 3596, 9460)."""
+"""The types of resource records that make relations, and the targets in their RDATA (RFC 1035, 2782, 3596, 9460)."""
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final
 
-from dnstrail.dns.name import Known, read_name
-from dnstrail.dns.names import packed_address_text
+from dnstrail.dns.names import Known, packed_address_text, read_name
 from dnstrail.dns.service_binding import ServiceBinding, read_service_binding
 
+
+class Kind(IntEnum):
+    """The kinds of relation: the types of the resource records that state them."""
+
+    A = 1
+    CNAME = 5
+    PTR = 12
+    MX = 15
+    AAAA = 28
+    SRV = 33
+    SVCB = 64
+    HTTPS = 65
+
+
+# The same as plain integers.
 A: Final = 1
 CNAME: Final = 5
 PTR: Final = 12
@@ -16,6 +31,9 @@ AAAA: Final = 28
 SRV: Final = 33
 SVCB: Final = 64
 HTTPS: Final = 65
+ADDRESSES: Final = frozenset({A, AAAA})
+BINDINGS: Final = frozenset({SVCB, HTTPS})
+FAR: Final = frozenset({MX, SRV})  # lead to the addresses of other services, not of the name itself
 _ADDRESS_LENGTH: Final = {A: 4, AAAA: 16}
 _NAME_OFFSET: Final = {CNAME: 0, PTR: 0, MX: 2, SRV: 6}
 TYPES: Final = frozenset({*_ADDRESS_LENGTH, *_NAME_OFFSET, SVCB, HTTPS})

@@ -10,8 +10,7 @@ from typing import Final
 
 import msgspec
 
-from dnstrail.dns.name import Known, read_name
-from dnstrail.dns.names import V4_MAPPED, packed_address_text, v4_text
+from dnstrail.dns.names import V4_MAPPED, Known, packed_address_text, read_name, v4_text
 
 MANDATORY: Final = 0
 ALPN: Final = 1

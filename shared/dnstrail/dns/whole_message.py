@@ -29,8 +29,8 @@ class TextBudget:
     def __init__(self) -> None:
         self.left = MAX_TEXT
 
-    def take(self, size: int) -> bool:
-        """Take a number of bytes from the budget, and return whether it had as many."""
+    def spend(self, size: int) -> bool:
+        """Spend a number of bytes, and return whether the budget had as many."""
         enough = size <= self.left
         self.left -= size if enough else 0
         return enough

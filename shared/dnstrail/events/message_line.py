@@ -51,7 +51,7 @@ def _targets(message: dns.message.Message) -> Iterator[str]:
     """Yield the answers, each an address, a name without its final dot, or the presentation form, up to the bound."""
     budget = TextBudget()
     for rdata in (rdata for rrset in message.answer for rdata in rrset):
-        if not budget.take(len(rdata.to_wire() or b"")):
+        if not budget.spend(len(rdata.to_wire() or b"")):
             yield _MORE
             return
         yield rdata.to_text().removesuffix(".") or "."

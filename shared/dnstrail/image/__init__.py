@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dnstrail.connection import Connection
+from dnstrail.dns.rdata import Kind
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.image import FeedOutcome, Image
-from dnstrail.image.kind import Kind
-from dnstrail.image.result import LookupResult
+from dnstrail.image.lookup import LookupResult
 from dnstrail.image.trails.server_names import ServerNameSighting
 from dnstrail.image.trails.trail import Step, Trail, Trails
 

@@ -6,11 +6,10 @@ from typing import Final
 
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import IN, QR, Header
-from dnstrail.dns.recent import Recent
+from dnstrail.dns.tables import Recent
 from dnstrail.errors import SettingsError
 from dnstrail.image.answer import CGROUP, CLIENT, Answer, Circumstances, Edge, PartyKey, ShareKey
-from dnstrail.image.bounds import Bounds
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import Bounds, Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.parties import Doubts, owner_of, party_of, share_of
 from dnstrail.image.queries import ANY, COPY, MAX_EDGES, Address, Key, Queries, Query, address_of, servers_of

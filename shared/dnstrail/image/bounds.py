@@ -1,4 +1,4 @@
-"""The bounds of the image (docs/reference/bounds.md)."""
+"""The bounds of the image (docs/reference/bounds.md), and its counters."""
 
 from __future__ import annotations
 
@@ -62,3 +62,12 @@ class Bounds(msgspec.Struct, frozen=True):
     def history_ns(self) -> int:
         """Return the history in nanoseconds."""
         return round(self.history * SECOND)
+
+
+class Counts(dict[str, int]):
+    """Counters by name; one that has counted nothing is 0. Unlike Counter it sets an item as fast as a dict."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: str) -> int:
+        return 0

@@ -1,10 +1,15 @@
-"""The evidence of an answer. It is not compiled, since mypyc shortens the annotations by which msgspec decodes it."""
+"""The evidence of an answer: who asked, and who answered. It is not compiled: msgspec decodes by its annotations."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
 from dnstrail.captured import Process
+from dnstrail.dns.names import known_address
+
+_NOBODY = Process()
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
@@ -22,3 +27,32 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     matched: bool
     foreign: bool | None
     host: str = ""
+
+
+class AskedBy(msgspec.Struct, frozen=True, kw_only=True):
+    """The client that asked, with its process, and the server that answered. Unknown fields are "" or 0.
+
+    `host` is the host whose probe captured the answer. A reply contains it where the cache follows several hosts.
+    """
+
+    client: str
+    server: str
+    process_id: int
+    process_name: str
+    executable: str
+    container_id: str
+    host: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def asked_by(evidence: Evidence) -> dict[str, Any]:
+    """Return the fields of AskedBy."""
+    process = evidence.process or _NOBODY
+    return {
+        "client": known_address(evidence.client),
+        "server": known_address(evidence.server),
+        "process_id": process.pid,
+        "process_name": process.name,
+        "executable": process.path,
+        "container_id": process.container_id,
+        "host": evidence.host or msgspec.UNSET,
+    }

@@ -7,9 +7,8 @@ from typing import Final
 
 from dnstrail.dns.header import outcome_of_rcode
 from dnstrail.image.answer import PartyKey
-from dnstrail.image.counts import Counts
-from dnstrail.image.evidence import Evidence
-from dnstrail.image.trails.asker import AskedBy, asked_by
+from dnstrail.image.bounds import Counts
+from dnstrail.image.evidence import AskedBy, Evidence, asked_by
 
 #: names with a question that brought no data -> an owner with more than half gives up its oldest, else the oldest of
 #: all goes: `evicted_failures`

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dnstrail.image.kind import PTR
+from dnstrail.dns.rdata import PTR
+from dnstrail.dns.tables import PARTS, Shards
 from dnstrail.image.record import Record
-from dnstrail.image.shards import PARTS, Shards
 
 if TYPE_CHECKING:
     from mypy_extensions import i64

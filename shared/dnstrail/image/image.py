@@ -16,23 +16,20 @@ from dnstrail.image.admission import Admission, Verdict, asking_share, evidence_
 from dnstrail.image.answer import Answer, Circumstances, PartyKey
 from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
-from dnstrail.image.bounds import Bounds
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import Bounds, Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.facts.connections import ConnectionStages
 from dnstrail.image.facts.transactions import Transactions
 from dnstrail.image.failures import Failure, Failures
-from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
+from dnstrail.image.lookup import MOST, LookupResult, look_up, look_up_by_walks, look_up_usual, put_first
+from dnstrail.image.parties import WorkShares, cost_of
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.relate import read_answer
-from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable
 from dnstrail.image.trails.trail import MAX_TRAILS, Trails, find_trails
-from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import View
-from dnstrail.image.work_shares import WorkShares, cost_of
 
 _NEVER: Final = -(1 << 61)
 _RCODE: Final = 0x000F

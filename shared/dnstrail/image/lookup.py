@@ -1,23 +1,55 @@
-"""The lookup: which names lead to a key, and which addresses it leads to (docs/inside/image.md)."""
+"""The lookup: which names lead to a key, and which addresses it leads to (docs/inside/image.md).
+
+Most keys are touched by one record, which gives the whole result. The others need walks. A key without forward
+relations is looked up by its reverse records.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from dnstrail.dns.names import address_text
-from dnstrail.image.graph import newest_first
-from dnstrail.image.pointers import look_up_pointers, reverse_records
-from dnstrail.image.record import Record, Root
-from dnstrail.image.result import EXPIRED, LookupResult
-from dnstrail.image.shards import Shards
-from dnstrail.image.usual_lookup import MOST, look_up_usual
+from dnstrail.dns.rdata import AAAA, CNAME, FAR, PTR, A
+from dnstrail.dns.tables import PARTS, Shards
+from dnstrail.image.graph import Graph, newest_first
+from dnstrail.image.record import LATE, Record, Root
 from dnstrail.image.view import NEVER, View
 from dnstrail.image.walk import Down, Up
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+STATES = LIVE, GRACE, EXPIRED = "live", "grace", "expired"  # of a relation, a trail, or a result
+MOST: Final = 16  # relations of the only record of a usual lookup
+_BOTH: Final = A | AAAA
 _MOST_ROUGH: Final = 8  # records with a rough sum for which a lookup is repeated
-_LEAST: Final = 64  # records that each lookup may read for its origin, whatever other lookups of its request have read
+# Records for its origin, or reverse relations, that each lookup may read, whatever others of its request have read.
+_LEAST: Final = 64
+
+
+class LookupResult(msgspec.Struct, frozen=True, gc=False):
+    """The result of a lookup; it contains only names and addresses that live relations connect with the key.
+
+    The name of an open connection is contained even if its relations have ended: `state` is then "expired".
+    `truncated` states that a bound left some out. `history` is False if the lookup is for a past time that the image
+    does not remember wholly. `hosts` are the hosts that asked for `dns_root`; only a cache of several hosts names them.
+    """
+
+    ip_addresses: list[str]
+    dns_queries: list[str]
+    dns_root: str
+    state: str = "live"
+    truncated: bool = False
+    history: bool = True
+    hosts: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a reply."""
+        return dict(msgspec.to_builtins(self))
 
 
 def look_up(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
@@ -196,3 +228,119 @@ def _state(view: View, roots: Shards[Root], key: str, addresses: bool, nodes: in
     if strict.rough is not None:
         view.rough = strict.rough if view.rough is None else [*dict.fromkeys(view.rough + strict.rough)]
     return "live" if found else "grace"
+
+
+def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResult, Root] | None:
+    """Return what `look_up` returns at the present time `t`, if it is simple to tell; else None.
+
+    No other record may touch a node of the walk. All relations of the record, `most` at most, must be live by its last
+    answer without grace.
+    """
+    digest: i64 = hash(key)
+    part = digest % PARTS
+    above = graph.into.parts[part].get(key)
+    record = graph.out.parts[part].get(key, above)
+    if not isinstance(record, Record) or (above is not None and above is not record):
+        return None
+    youngest, edges = record.youngest, record.edges
+    if record.latest == LATE or len(edges) > most:
+        return None
+    lasting = t - youngest.stamp
+    for life in youngest.lives:
+        if life <= lasting:
+            return None
+    if edges[0][1] == PTR:
+        return LookupResult([key], sorted([target for _, _, target in edges]), ""), record.root
+    return _along_chain(graph, record, key)
+
+
+def _along_chain(  # noqa: C901 - one pass, since a call costs more than the tests
+    graph: Graph, record: Record, key: str
+) -> tuple[LookupResult, Root] | None:
+    """Return the result by a record that states one chain; None if another record touches a node of the walk.
+
+    The chain leads from the question along aliases to addresses, or to services: MX and SRV whose targets own nothing.
+    """
+    into, out, root, edges = graph.into.parts, graph.out.parts, record.root, record.edges
+    last = root.name
+    place = 0 if key == last else -1  # of the key in the chain
+    names: list[str] = [last]
+    addresses: list[str] = []
+    services: list[str] | None = None
+    versions = 0  # of IP in the addresses
+    for owner, kind, target in edges:
+        if owner != last:
+            return None
+        if kind == A or kind == AAAA:  # noqa: PLR1714, SIM109 - a set or a tuple costs more
+            addresses.append(target)
+            versions |= kind
+        elif kind == CNAME and not addresses and services is None and target not in names:
+            index, node = (into, last) if place < 0 else (out, target)
+            digest: i64 = hash(node)
+            if index[digest % PARTS].get(node, record) is not record:
+                return None
+            if target == key:
+                place = len(names)
+            names.append(target)
+            last = target
+        elif kind in FAR and target not in names and target not in out[hash(target) % PARTS]:
+            services = [target] if services is None else [*services, target]
+        else:
+            return None
+    if place < 0:
+        digest = hash(last)
+        if into[digest % PARTS].get(last, record) is not record:
+            return None
+        is_service = services is not None and key in services
+        return LookupResult([] if is_service else [key], [*names, key] if is_service else names, root.name), root
+    if services is not None or len(names) > place + 2:
+        names[place + 1 :] = sorted({*names[place + 1 :], *(services or ())})
+    # A server may state one address in IPv4 and in IPv4-mapped form.
+    distinct = [*dict.fromkeys(addresses)] if versions == _BOTH else addresses
+    return LookupResult(distinct, names, root.name), root
+
+
+def look_up_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple[LookupResult, Root] | None:
+    """Look up a key by its reverse records; return None if it has no live ones."""
+    ranks: dict[str, tuple[int, int, int]] = {}  # freshness (negative), number of the answer, place there
+    last, root = (NEVER, 0), None
+    relations = reverse_records(view, key, is_address=is_address)
+    cut = view.budget < 0
+    for record, place, fresh in relations:
+        if len(ranks) >= nodes:
+            cut = True
+            break
+        owner, _, target = record.edges[place]
+        other = target if is_address else owner
+        number = view.number(record, place, fresh)
+        known = ranks.get(other)
+        if known is None or (-fresh, -number) < (known[0], -known[1]):
+            ranks[other] = -fresh, number, place
+        if root is None or (fresh, number) > last:
+            last, root = (fresh, number), record.root
+    if root is None:
+        return None
+    others = sorted(ranks, key=ranks.__getitem__)
+    if is_address:
+        others = [name for _, name in sorted([(rank[0], name) for name, rank in ranks.items()])]
+    addresses, names = ([key], others) if is_address else (others, [key])
+    grace = view.aged and not reverse_records(view.without_grace(), key, is_address=is_address)
+    return LookupResult(addresses, names, "", "grace" if grace else "live", cut, view.exact), root
+
+
+def reverse_records(view: View, key: str, *, is_address: bool) -> list[tuple[Record, int, int]]:
+    """Return the live PTR relations of an address, or to a name: record, place and freshness.
+
+    If the bound on relations leaves some out, the budget of the view is negative.
+    """
+    found: list[tuple[Record, int, int]] = []
+    for record in newest_first(view.graph.out if is_address else view.graph.pointed, key):
+        for place in record.owned_by(key) if is_address else record.leading_to(key):
+            if record.edges[place][0 if is_address else 2] == key:
+                view.budget -= 1
+                if view.budget < 0 and len(found) >= _LEAST:
+                    return found
+                fresh = view.freshness(record, place)
+                if fresh != NEVER:
+                    found.append((record, place, fresh))
+    return found

@@ -7,10 +7,10 @@ from heapq import heapify, heappop, heappush, heapreplace, merge
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from dnstrail.dns.tables import PARTS, Shards
 from dnstrail.image.answer import PartyKey, ShareKey
 from dnstrail.image.holders import ALONE, HOSTS, MAX_PARTIES, OWNERS, HostPlaces, Owner, Party, Uses
 from dnstrail.image.record import Root
-from dnstrail.image.shards import PARTS, Shards
 
 if TYPE_CHECKING:
     from mypy_extensions import i64

@@ -7,8 +7,7 @@ from typing import Final
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.names import V4_MAPPED
 from dnstrail.image.answer import Edge
-from dnstrail.image.bounds import SECOND
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import SECOND, Counts
 from dnstrail.image.holders import MAX_PARTIES
 from dnstrail.image.order import Link, Ring
 from dnstrail.image.parties import Doubts, OwnerSide, SideKey

@@ -7,14 +7,13 @@ from typing import Final
 
 from dnstrail.captured import FORWARDER, Flow
 from dnstrail.dns import Message, ResourceRecord, ServiceBinding, decode
-from dnstrail.dns.header import Header
+from dnstrail.dns.header import Header, read_usual_answer
 from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
-from dnstrail.dns.recent import Recent
-from dnstrail.dns.usual_answer import read_usual_answer
+from dnstrail.dns.rdata import ADDRESSES, CNAME, PTR
+from dnstrail.dns.tables import Recent
 from dnstrail.errors import BadMessage
 from dnstrail.image.answer import Answer, Edge
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.kind import ADDRESSES, CNAME, PTR
 
 _AA: Final = 0x0400  # flags of the header: authoritative answer, recursion available
 _RA: Final = 0x0080

@@ -8,11 +8,11 @@ from typing import Annotated, Final
 
 import msgspec
 
+from dnstrail.dns.rdata import PTR, Kind
 from dnstrail.image.answer import Answer, Edge, PartyKey
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.image import Image
-from dnstrail.image.kind import PTR, Kind
 from dnstrail.image.record import MAX_SIGHTINGS, Record, Sighting, Sum
 from dnstrail.image.relate import MAX_TTL
 

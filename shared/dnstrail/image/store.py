@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Final
 
 from dnstrail.image.answer import Answer, ShareKey
-from dnstrail.image.bounds import SECOND, Bounds
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import SECOND, Bounds, Counts
 from dnstrail.image.graph import Graph
 from dnstrail.image.places import Places
 from dnstrail.image.record import Bucket, Record, Root, Sighting, new_record
@@ -47,7 +46,7 @@ class Wheel:
         bucket.append(record)
         record.bucket = bucket
 
-    def take(self, now: int) -> Record | None:
+    def pop_due(self, now: int) -> Record | None:
         """Take out a record whose second is over at `now`, or whose deadline is reached; None if there is none."""
         while self.next <= now:
             bucket = self._buckets[self._seconds[0]]
@@ -127,7 +126,7 @@ class Store:
         for _ in range(steps):
             if self._ending.next > now and self._leaving.next > now:
                 return
-            record = self._ending.take(now) or self._leaving.take(now)
+            record = self._ending.pop_due(now) or self._leaving.pop_due(now)
             if record is None:
                 return
             self._reach(record, now, live=live)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from dnstrail.dns.names import address_text
+from dnstrail.dns.rdata import ADDRESSES, BINDINGS, FAR
 from dnstrail.image.answer import Edge
 from dnstrail.image.graph import newest_first
-from dnstrail.image.kind import ADDRESSES, BINDINGS, FAR
 from dnstrail.image.record import INDEXED, LATE, Record
 from dnstrail.image.view import NEVER, View
 

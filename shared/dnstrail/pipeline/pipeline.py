@@ -62,8 +62,8 @@ class Plan(msgspec.Struct, frozen=True):
         cache = lookups if self.cache else NONE
         unprivileged = [*common, "--findings", findings_address(self.run_dir), "--subscribe", events]
         unprivileged += [] if self.probes is None else ["--probes", str(self.probes)]
-        if self.user is not None:
-            unprivileged += ["--user", f"{self.user.uid}:{self.user.gid}"]
+        user = [] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]
+        unprivileged += user
         workers: dict[str, list[str]] = {}
         if self.cache:
             workers["cache"] = [*unprivileged, "--serve", lookups, *_each("--dnscache", self.dnscache)]
@@ -72,7 +72,7 @@ class Plan(msgspec.Struct, frozen=True):
                 *("--run-dir", str(self.run_dir)),
                 *("--receive", outputs_address(self.run_dir), "--cache", cache),
                 *_each("--to", self.to),
-                *([] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]),
+                *user,
             ]
         if self.findings:
             workers["signatures"] = [
@@ -83,8 +83,7 @@ class Plan(msgspec.Struct, frozen=True):
             ]
         listeners = len(workers.keys() - {"findings"}) + 1  # and this process
         workers["probe"] = [*common, "--publish", events, "--capture", self.capture, *self.options]
-        workers["probe"] += ["--subscribers", str(listeners)]
-        workers["probe"] += [] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]
+        workers["probe"] += ["--subscribers", str(listeners), *user]
         workers["probe"] += [] if self.speed is None else ["--speed", str(self.speed)]
         return workers
 
@@ -159,10 +158,6 @@ class Pipeline:
         self.view.wait(_POLL)
         self.view.take(self._clock)
 
-    def close(self) -> None:
-        """Stop listening."""
-        self.view.close()
-
     def _check(self, ended: dict[str, int]) -> None:
         last = self.view.last
         for worker, code in ended.items():
@@ -191,7 +186,7 @@ def running(plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> Iterator[Pipeline
         try:
             yield pipeline
         finally:
-            pipeline.close()
+            pipeline.view.close()
 
 
 @contextmanager

@@ -13,19 +13,17 @@ import msgspec
 from dnstrail.bus import Bus, Pusher
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import DnsDataSource
-from dnstrail.connection_names import ConnectionEnricher
+from dnstrail.connection_names import AT_ONCE, ConnectionEnricher
 from dnstrail.errors import BadMessage
 from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
 from dnstrail.process.clock import Clock
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
-from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
-from dnstrail.protocol.replays import replay_address
-from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail.protocol.turn_requests import TurnRequests
+from dnstrail.protocol.replays import TurnRequests, replay_address
+from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail.tracee import derived_events
 
 _TIMEOUT = 2.0  # seconds for the names of connections, while events wait: a machine that stands still is no absence
@@ -114,7 +112,9 @@ class EventView:
             return [[] for _ in connections]
         patient = DnsDataSource(self._dns.client.address, timeout=_PATIENCE, bus=self._bus)
         try:
-            return patient.rank(connections, after=[(self.last.start, self.last.turn)])
+            after = [(self.last.start, self.last.turn)]
+            parts = (connections[first : first + AT_ONCE] for first in range(0, len(connections), AT_ONCE))
+            return [names for part in parts for names in patient.rank(part, after=after)]
         finally:
             patient.close()
 

@@ -23,15 +23,12 @@ class Clock(Protocol):
 
     def wall(self) -> float:
         """Return the seconds since the epoch."""
-        ...
 
     def monotonic(self) -> float:
         """Return the seconds of a clock that never steps."""
-        ...
 
     def sleep(self, seconds: float) -> None:
         """Let so many seconds pass."""
-        ...
 
 
 class SystemClock:

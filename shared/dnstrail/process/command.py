@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dnstrail.errors import (
     BusError,
@@ -27,7 +28,6 @@ from dnstrail.errors import (
     SettingsError,
     Unavailable,
 )
-from dnstrail.process.retired import retired_option
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import MOST_PROBES, PROBES
 
@@ -45,6 +45,8 @@ HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settin
 _COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
 Addresses = TypeVar("Addresses", str | None, tuple[str, ...])
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
+_GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)  # the command line, and the settings file
 NONE = "none"  # the value of `--cache` of a worker that asks no cache
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _CODES: dict[type[DnstrailError], int] = {
@@ -62,6 +64,20 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def retired_option(spelling: str, instead: str, *name: str, **settings: Any) -> Callable[[F], F]:
+    """Return the hidden option of a spelling that goes away with the next release; `name` is its parameter.
+
+    Its use prints a warning on stderr, which names what to use instead.
+    """
+
+    def warn(ctx: click.Context, param: click.Parameter, value: object) -> object:
+        if ctx.get_parameter_source(str(param.name)) in _GIVEN:
+            click.echo(f"dnstrail: {spelling} goes away with the next release: use {instead}", err=True)
+        return value
+
+    return click.option(spelling, *name, hidden=True, callback=warn, **settings)
+
+
 def default_run_dir() -> Path:
     """Return the folder of the sockets where no option names it."""
     from dnstrail.bus import ipc
@@ -76,7 +92,6 @@ _run_dir = partial(
     type=click.Path(path_type=Path, readable=False),  # the code that opens a socket there reports what is wrong
     help="Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder).",
 )
-
 
 run_dir_option = _run_dir(default=default_run_dir)
 
@@ -164,7 +179,6 @@ subscribe_option = click.option(
     callback=check_address,
     help="Address of a probe (default: events.sock in the run-dir).",
 )
-
 
 probes_option = click.option(
     "--probes",

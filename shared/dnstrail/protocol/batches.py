@@ -135,6 +135,15 @@ def decode(body: bytes, kind: type[T]) -> T:
     return _decoded(_DECODERS[kind], body, kind)
 
 
+def decode_any(topic: str, body: bytes) -> Batch | Turn:
+    """Return the batch or turn in a bus message, as its topic states.
+
+    Raises:
+        BadMessage: the body is no such message.
+    """
+    return decode(body, Turn) if topic == TURN else decode(body, Batch)
+
+
 def decode_whole(body: bytes) -> tuple[Batch, list[Row]]:
     """Return the batch in the body of a bus message, and all its events: decoded, each with its process.
 

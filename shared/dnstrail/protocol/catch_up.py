@@ -6,14 +6,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dnstrail.bus import RemoteHost, Requester, Subscriber
-from dnstrail.bus.received_messages import MOST_RECEIVED, OVERHEAD
+from dnstrail.bus import Requester, Subscriber
 from dnstrail.bus.remote_host import key_of
+from dnstrail.bus.subscriber_end import MOST_RECEIVED, OVERHEAD
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.keyed_replays import replay_of
-from dnstrail.protocol.keyed_subscriber import is_before
-from dnstrail.protocol.replays import ReplayRequest, encode_replay
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode_any
+from dnstrail.protocol.keyed_subscriber import SubscriberLayer, is_before
+from dnstrail.protocol.replays import Replay, ReplayingProbes, ReplayRequest
 from dnstrail.protocol.turn_follower import Position
 
 #: seconds after its start for which a cache asks probes for turns, and for which it waits for those of one start -> it
@@ -40,7 +39,6 @@ class _Gap:
     until: Turn
     sources: list[Requester]
     expiry: float
-    asked: bool = False
     deadline: float = 0.0
 
 
@@ -52,14 +50,14 @@ class _Host:
 
     def __init__(
         self,
-        sources: Sequence[Requester],
+        probes: ReplayingProbes,
         positions: Mapping[str, Position],
         until: float,
         counters: Counter[str],
         is_asked_for: Callable[[Turn], bool],
     ) -> None:
         self.size = 0
-        self._sources = sources
+        self._probes = probes
         self._positions = positions
         self._until = until
         self._counters = counters
@@ -69,7 +67,6 @@ class _Host:
         self._caught_up: dict[str, int] = {}  # by start: the last turn that was replayed
         self._replayed: deque[Message] = deque()
         self._gap: _Gap | None = None
-        self._named: dict[Requester, str] = {}  # the starts that probes of this host have named
 
     @property
     def has_messages(self) -> bool:
@@ -126,13 +123,8 @@ class _Host:
             if position is None and not self._is_asked_for(first):
                 return True
             after = -1 if position is None else position.ended
-            self._gap = _Gap(start, after, first, self._sources_of(start), now + SETTLED)
+            self._gap = _Gap(start, after, first, self._probes.of(start), now + SETTLED)
         return start in self._caught_up and self._gap is None
-
-    def _sources_of(self, start: str) -> list[Requester]:
-        """Return the probes that may replay a start, without those that have named another one."""
-        unnamed = [source for source in self._sources if self._named.get(source, "") in ("", start)]
-        return unnamed or [*self._sources]
 
     def _continue(self, gap: _Gap, now: float) -> bool:
         """Ask for the next turns of a gap, or read the reply; return False while it has to wait."""
@@ -141,27 +133,18 @@ class _Host:
                 self._counters["replays_failed"] += 1
             self._gap = None
             return True
-        source = gap.sources[0]
-        if not gap.asked:
-            gap.deadline = gap.deadline or now + PATIENCE
-            gap.asked = source.send(encode_replay(ReplayRequest(gap.start, gap.after)))
-        reply = source.reply() if gap.asked else None
-        if reply is not None and self._add(gap, reply):
-            gap.asked, gap.deadline = False, 0.0
-        elif reply is not None or (now >= gap.deadline and len(gap.sources) > 1):
-            gap.sources, gap.asked, gap.deadline = gap.sources[1:], False, 0.0
+        gap.deadline = gap.deadline or now + PATIENCE
+        replay = self._probes.ask(gap.sources[0], ReplayRequest(gap.start, gap.after))
+        if replay is not None and self._add(gap, replay):
+            gap.deadline = 0.0
+        elif replay is not None or (now >= gap.deadline and len(gap.sources) > 1):
+            gap.sources, gap.deadline = gap.sources[1:], 0.0
         else:
             return False
         return True
 
-    def _add(self, gap: _Gap, reply: bytes) -> bool:
+    def _add(self, gap: _Gap, replay: Replay) -> bool:
         """Add the messages of a reply; return whether it contains any."""
-        try:
-            replay = replay_of(gap.sources[0], gap.start, reply)
-        except BadMessage:
-            return False
-        if gap.sources[0].remote is None:
-            self._named[gap.sources[0]] = replay.start
         if not replay.messages or replay.last <= gap.after:
             return False
         messages = [message for message in replay.messages if self._is_missed(gap, message)]
@@ -174,13 +157,13 @@ class _Host:
 
     def _is_missed(self, gap: _Gap, message: Message) -> bool:
         """Return whether a replayed message is one of a gap, and was not received before the restart."""
-        place = _place_of(*message)
+        place = _place_of(_decoded(*message))
         if place is None or place[1] > gap.until.turn:
             return False
         return not _is_known(message, place, self._positions.get(gap.start))
 
 
-class CatchUp:
+class CatchUp(SubscriberLayer):
     """A subscriber that continues the positions of an earlier run, without a gap and without an event twice.
 
     A start without a position is received from the first turn that its probe has, if `is_asked_for` returns true for
@@ -204,17 +187,13 @@ class CatchUp:
         counters: Counter[str],
         is_asked_for: Callable[[Turn], bool] = lambda _: True,
     ) -> None:
-        self._subscriber = subscriber
+        super().__init__(subscriber)
         self._monotonic = monotonic
         self._on_turn = on_turn
         self._until = monotonic() + SETTLED
         self._settled = False
-        by_key: dict[str, list[Requester]] = {_THIS_HOST: []}
-        for source in sources:
-            by_key.setdefault(_THIS_HOST if source.remote is None else source.remote.key, []).append(source)
-        self._hosts = {
-            key: _Host(of_key, positions, self._until, counters, is_asked_for) for key, of_key in by_key.items()
-        }
+        probes = ReplayingProbes(sources)
+        self._hosts = {key: _Host(probes, positions, self._until, counters, is_asked_for) for key in probes.by_key}
         self._ready: deque[_Host] = deque()  # the hosts with messages, but those that wait for a replay
         self._waiting: list[_Host] = []
         self._size = 0  # of the messages of all hosts that arrived, in bytes
@@ -247,69 +226,38 @@ class CatchUp:
         self._settled = not self._waiting and now >= self._until
         return None
 
-    def fill(self) -> None:
-        """Take what has arrived into memory, within a bound."""
-        self._subscriber.fill()
-
-    @property
-    def publisher(self) -> RemoteHost | None:
-        """The publisher of the message that arrived last."""
-        return self._subscriber.publisher
-
-    def subscribe(self, topic: str, start: str = "") -> None:
-        """Subscribe to a further topic."""
-        self._subscriber.subscribe(topic, start)
-
-    def unsubscribe(self, topic: str, start: str = "") -> None:
-        """Cancel the subscription to a topic."""
-        self._subscriber.unsubscribe(topic, start)
-
-    def reopen(self, start: str) -> None:
-        """Connect and subscribe anew to the publisher of a start."""
-        self._subscriber.reopen(start)
-
-    def close(self) -> None:
-        """Close the subscriber."""
-        self._subscriber.close()
-
     def _collect(self) -> None:
         """Take the messages that arrived from the socket, where too many would be lost."""
         while self._size < MOST_RECEIVED and (message := self._subscriber.receive()) is not None:
-            place = _place_of(*message)
-            key = _THIS_HOST if place is None else key_of(place[0])
+            stated = _decoded(*message)
+            key = _THIS_HOST if stated is None else key_of(stated.start)
             host = self._hosts.get(key) or self._hosts[_THIS_HOST]
             if not host.has_messages:
                 self._ready.append(host)
             before = host.size
-            host.add(message, place)
+            host.add(message, _place_of(stated))
             self._size += host.size - before
-            if message[0] == TURN and (turn := _turn_in(message[1])) is not None:
-                host.note(turn)
-                self._on_turn(turn)
-
+            if isinstance(stated, Turn):
+                host.note(stated)
+                self._on_turn(stated)
         if self._size >= MOST_RECEIVED and self._waiting:
             max(self._waiting, key=lambda host: host.size).give_up()
 
 
-def _place_of(topic: str, body: bytes) -> Place | None:
-    """Return start, turn and sequence of a message; None for a message that is damaged."""
+def _decoded(topic: str, body: bytes) -> Batch | Turn | None:
+    """Return a message, None if it is damaged."""
     try:
-        if topic == TURN:
-            turn = decode(body, Turn)
-            return turn.start, turn.turn, -1
-        batch = decode(body, Batch)
+        return decode_any(topic, body)
     except BadMessage:
         return None
-    return batch.start, batch.turn, batch.sequence
+
+
+def _place_of(message: Batch | Turn | None) -> Place | None:
+    if message is None:
+        return None
+    return message.start, message.turn, message.sequence if isinstance(message, Batch) else -1
 
 
 def _is_known(message: Message, place: Place, position: Position | None) -> bool:
     """Return whether a batch was received before the restart, in the turn that was open then."""
     return position is not None and message[0] != TURN and place[2] < position.next.get(message[0], 0)
-
-
-def _turn_in(body: bytes) -> Turn | None:
-    try:
-        return decode(body, Turn)
-    except BadMessage:
-        return None

@@ -63,15 +63,13 @@ class _Addressed(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ActorFilter(Protocol):
-    """The actors whose events are wanted (dnstrail/actor.py)."""
+    """The actors whose events are wanted: containers, processes or clients."""
 
     def owns_process(self, process: Process) -> bool:
         """Return whether the events of a process are wanted."""
-        ...
 
     def owns_client(self, flow: Flow | None, payload: bytes) -> bool:
         """Return whether an event without a process is wanted."""
-        ...
 
 
 E = TypeVar("E", msgspec.Raw, WireEvent)  # an event that is decoded when it is read, or with its batch

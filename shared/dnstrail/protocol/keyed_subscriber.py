@@ -71,38 +71,16 @@ def is_before(topic: str, body: bytes, turn: Turn) -> bool:
     return not _too_fast(later, earlier, -AHEAD) and not _too_fast(earlier, later, _REPLAYED)
 
 
-class KeyedSubscriber:
-    """A subscriber to hosts that do not trust each other. It returns each message of another host as its own.
+class SubscriberLayer:
+    """A subscriber over another one: it passes on all but the messages, which a subclass receives."""
 
-    A start is one of the key that published it, and its host is the name of the key, whatever the message states. Of
-    another host no clock runs ahead of its first turn by more than the time since then and AHEAD, and no count grows
-    faster than a probe can count. The counts before its first message are held to the age that a live start states. A
-    message beyond that, or a malformed one, is refused and counted as REFUSED in `counters`: REFUSED_MESSAGE takes its
-    place, so that a flood of them is bounded by who receives it. Messages of this host are returned as they are.
-
-    Memory is bounded for each host. The clock of a file is free.
-    """
-
-    def __init__(self, subscriber: Subscriber, monotonic: Callable[[], float], counters: Counter[str]) -> None:
+    def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
-        self._monotonic = monotonic
-        self._counters = counters
-        self._hosts = defaultdict[str, _Host](_Host)  # by key: as many as have sockets
-        self._empty = monotonic()  # the last time at which nothing had arrived
 
     @property
     def publisher(self) -> RemoteHost | None:
         """The host that published the message that was received last; None for this host."""
         return self._subscriber.publisher
-
-    def receive(self) -> tuple[str, bytes] | None:
-        """Return the next message; REFUSED_MESSAGE instead of a refused one."""
-        message = self._subscriber.receive()
-        if message is None:
-            self._empty = self._monotonic()
-            return None
-        remote = self._subscriber.publisher
-        return message if remote is None else self._held(remote, *message)
 
     def fill(self) -> None:
         """Take what has arrived into memory, within a bound."""
@@ -117,13 +95,46 @@ class KeyedSubscriber:
         self._subscriber.unsubscribe(topic, start)
 
     def reopen(self, start: str) -> None:
-        """Connect and subscribe anew to the publisher of a start. Its next turn is the first one of its connection."""
-        self._hosts.pop(key_of(start), None)
+        """Connect and subscribe anew to the publisher of a start."""
         self._subscriber.reopen(start)
 
     def close(self) -> None:
         """Close the subscriber."""
         self._subscriber.close()
+
+
+class KeyedSubscriber(SubscriberLayer):
+    """A subscriber to hosts that do not trust each other. It returns each message of another host as its own.
+
+    A start is one of the key that published it, and its host is the name of the key, whatever the message states. Of
+    another host no clock runs ahead of its first turn by more than the time since then and AHEAD, and no count grows
+    faster than a probe can count. The counts before its first message are held to the age that a live start states. A
+    message beyond that, or a malformed one, is refused and counted as REFUSED in `counters`: REFUSED_MESSAGE takes its
+    place, so that a flood of them is bounded by who receives it. Messages of this host are returned as they are.
+
+    Memory is bounded for each host. The clock of a file is free.
+    """
+
+    def __init__(self, subscriber: Subscriber, monotonic: Callable[[], float], counters: Counter[str]) -> None:
+        super().__init__(subscriber)
+        self._monotonic = monotonic
+        self._counters = counters
+        self._hosts = defaultdict[str, _Host](_Host)  # by key: as many as have sockets
+        self._empty = monotonic()  # the last time at which nothing had arrived
+
+    def receive(self) -> tuple[str, bytes] | None:
+        """Return the next message; REFUSED_MESSAGE instead of a refused one."""
+        message = self._subscriber.receive()
+        if message is None:
+            self._empty = self._monotonic()
+            return None
+        remote = self._subscriber.publisher
+        return message if remote is None else self._held(remote, *message)
+
+    def reopen(self, start: str) -> None:
+        """Connect and subscribe anew to the publisher of a start. Its next turn is the first one of its connection."""
+        self._hosts.pop(key_of(start), None)
+        super().reopen(start)
 
     def _held(self, remote: RemoteHost, topic: str, body: bytes) -> tuple[str, bytes]:
         """Return a message as the own one of its host, or REFUSED_MESSAGE."""

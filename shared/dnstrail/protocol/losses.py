@@ -2,7 +2,7 @@
 
 A source counts what the kernel or the probe lost, and each turn carries these counts by hop (`Turn.lost`). A
 subscriber counts what the bus lost on the way to it (`TurnFollower.lost`). A `LossReporter` writes them to the worker's
-log and sends them to the cache (operation `lost`). The cache adds all of them up (`dnstrail_cache/losses/`).
+log and sends them to the cache (operation `lost`). The cache adds all of them up (`dnstrail_cache/losses.py`).
 """
 
 from __future__ import annotations

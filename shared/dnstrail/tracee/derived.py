@@ -9,8 +9,7 @@ from typing import Any
 from dnstrail.captured import Flow
 from dnstrail.dns import is_response
 from dnstrail.events import NET_PACKET_DNS, NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE, Event
-from dnstrail.tracee.proto_dns import shown_message
-from dnstrail.tracee.resource_record import Fields
+from dnstrail.tracee.proto_dns import Fields, shown_message
 
 _PROTOCOLS = {"udp": 17, "tcp": 6}  # RFC 5237
 _TRANSPORT_HEADER = {"udp": 8, "tcp": 20}  # bytes

@@ -11,7 +11,7 @@ from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, YOUNG, Batch, CgroupLoss, Turn, encode
 from dnstrail_cache.feed.feeder import Feeder
-from dnstrail_cache.losses.hops import EVERYBODY, Loser, losers
+from dnstrail_cache.losses import EVERYBODY, Loser, losers
 from dnstrail_cache.state.cache_clock import SECOND
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, Messages, asker, cache, probe, response, seen, short_folder, wait_until

@@ -20,7 +20,6 @@ from dnstrail.protocol.lookups import (
     encode_request,
 )
 from dnstrail.protocol.members import EXPIRY, FORM, Progress, Work
-from dnstrail_cache.groups.group_stats import group_stats
 from dnstrail_cache.groups.groups import (
     MAX_GROUPS,
     MAX_GROUPS_OF_USER,
@@ -30,6 +29,7 @@ from dnstrail_cache.groups.groups import (
     SHOWN,
     Groups,
     SavedGroup,
+    group_stats,
 )
 from live.workers import FakeClock, asker, cache, probe, short_folder, wait_until_seen
 
@@ -211,6 +211,15 @@ def test_a_worker_of_an_earlier_version_learns_that_it_is_alone(groups):
     reply = groups.join(decode_request(body), BEGIN)
     assert (reply.settled, reply.members, reply.behind) == (True, (), None)
     assert living(join(groups, "a")) == {"a"}
+
+
+def test_a_worker_of_an_earlier_version_is_followed_by_the_next_one(groups):
+    """What it left behind, the next worker handles; one that was there all the time has handled it itself."""
+    join(groups, "old", form=1, progress=at(7))
+    assert join(groups, "new", cache="").behind == {}
+    join(groups, "new", progress=at(9, first=8), epoch=FIRST + 2, leave=True)
+    join(groups, "old", BEGIN + 1, form=1, progress=at(12))
+    assert join(groups, "next", BEGIN + 1 + EXPIRY).behind == {"s": 12}
 
 
 def test_a_full_group_stays_below_the_limit_of_a_message(groups):

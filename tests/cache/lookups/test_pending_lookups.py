@@ -11,7 +11,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import GetRequest, RefusedRequestError
 from dnstrail.protocol.turn_follower import _FAR_AHEAD, TurnFollower
 from dnstrail_cache.lookups.pending_lookups import PendingLookup, PendingLookups, is_complete
-from dnstrail_cache.losses.skipped_turns import SkippedTurns
+from dnstrail_cache.losses import SkippedTurns
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until, wait_until_seen
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")

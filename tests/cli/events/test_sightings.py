@@ -107,18 +107,10 @@ def test_a_window_sorts_events_by_their_times():
     assert in_order == [{"timestamp": 0}, 10**9, 2 * 10**9, 3 * 10**9]
 
 
-class Printed(list):
-    """A printer that remembers."""
-
-    def print(self, item: Any) -> None:
-        """Remember an item."""
-        self.append(item.process_id)
-
-
 def test_output_passes_events_through_its_stages():
     """An output shows each message once, sorts, and prints the rest at its end."""
-    clock, printed = FakeClock(), Printed()
-    output = EventOutput(printed, clock, once=True, sort=True)
+    clock, printed = FakeClock(), []
+    output = EventOutput(lambda item: printed.append(item.process_id), clock, once=True, sort=True)
     output.emit(query(6, APP, port=9))
     output.emit(answer(5, RESOLVER))
     output.emit(answer(5.01, APP))

@@ -8,7 +8,7 @@ import pytest
 
 from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
-from dnstrail_cli.lookups.connection_option import parse_connection
+from dnstrail_cli.lookups.options import parse_connection
 from live.processes import dnstrail
 
 

@@ -1,7 +1,4 @@
-"""`dnstrail dump` and `dnstrail load`.
-
-Tests of dnstrail_cli.lookups.cof.
-"""
+"""`dnstrail dump` and `dnstrail load`."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 import zmq
 
-from dnstrail.bus import ends, received_messages, zeromq
+from dnstrail.bus import ends, subscriber_end, zeromq
 from dnstrail.bus.ipc import socket_path
 from dnstrail.bus.subscriptions import _MOST_UNSETTLED, MOST_CHANGES
 from live.raw_peer import GREETING, connection, finish_handshake, frame, peer, ready
@@ -45,7 +45,7 @@ def test_a_live_publisher_holds_bounded_bytes_for_a_subscriber_that_does_not_rea
 
 def test_a_subscriber_that_lags_holds_bounded_bytes(address, monkeypatch):
     """A subscriber takes messages from its socket up to a number of bytes; none is lost, and their order stays."""
-    monkeypatch.setattr(received_messages, "MOST_RECEIVED", 4 * len(LARGEST))
+    monkeypatch.setattr(subscriber_end, "MOST_RECEIVED", 4 * len(LARGEST))
     with open_bus() as bus:
         publisher = bus.publisher(address, lossless=True)
         subscriber = bus.subscriber([address], [TOPIC])

@@ -35,7 +35,7 @@ def pieces(data: bytes, chosen: random.Random) -> Iterator[bytes]:
 def accepted(*sent: bytes, seed: int = 0) -> bool:
     """Return whether bytes are accepted, in random pieces."""
     bound = MessageBound()
-    return all(bound.take(piece) for piece in pieces(b"".join(sent), random.Random(seed)))
+    return all(bound.follow(piece) for piece in pieces(b"".join(sent), random.Random(seed)))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -80,7 +80,7 @@ def test_frames_are_counted(seed):
     bound, counted = MessageBound(), 0
     sent = HELLO + b"".join(frame(bytes(size)) for size in range(0, 600, 7))
     for piece in pieces(sent, random.Random(seed)):
-        assert bound.take(piece)
+        assert bound.follow(piece)
         counted += bound.frames
     assert counted == 1 + len(range(0, 600, 7))
 
@@ -192,7 +192,7 @@ def relayed(outer: socket.socket, inner: Path, bound: MessageBound, verdicts: li
         back = threading.Thread(target=copied, args=(worker, client))
         back.start()
         while data := client.recv(1 << 16):
-            verdicts.append(bound.take(data))
+            verdicts.append(bound.follow(data))
             worker.sendall(data)
         worker.shutdown(socket.SHUT_RDWR)
         back.join(PATIENCE)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dnstrail.bus import ZmqBus, received_messages
+from dnstrail.bus import ZmqBus, subscriber_end
 from dnstrail.bus.keys import load_keys
 from dnstrail.bus.remote_host import RemoteHost
 from live.keyed_hosts import keyed_hosts
@@ -86,7 +86,7 @@ def test_a_flood_of_one_host_does_not_delay_another(hosts):
 
 def test_a_flood_of_one_host_leaves_memory_to_another(hosts, monkeypatch):
     """A host that sends more than the memory holds has half of it; the messages of another host have room besides."""
-    monkeypatch.setattr(received_messages, "MOST_RECEIVED", 100_000)
+    monkeypatch.setattr(subscriber_end, "MOST_RECEIVED", 100_000)
     with subscriber_to(hosts) as (bus, subscriber):
         hosts.await_subscribers(TOPIC)
         for _ in range(30):

@@ -11,7 +11,7 @@ from builders.dns_builders import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, re
 from builders.hostile import BOMBS, HEAD, MESSAGE_LIMIT, ONE, QUESTION, P, bomb, chained, pointer
 from dnstrail.dns import decode
 from dnstrail.dns.message import MAX_BINDINGS
-from dnstrail.dns.name import MAX_KNOWN, MAX_POINTERS, read_name
+from dnstrail.dns.names import MAX_KNOWN, MAX_POINTERS, read_name
 from dnstrail.errors import BadMessage
 
 MX, SRV, SVCB = 15, 33, 64

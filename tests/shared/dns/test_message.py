@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from builders.dns_builders import reply, rr
 from builders.hostile import BOMBS
 from dnstrail.dns import Message, decode
-from dnstrail.dns.name import read_name
+from dnstrail.dns.names import read_name
 from dnstrail.errors import BadMessage
 from model.by_dnspython import disagreement, read_all, records_of, text_of
 

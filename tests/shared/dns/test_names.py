@@ -1,7 +1,4 @@
-"""The one form of names and addresses.
-
-Tests of dnstrail.dns.unusual_name.
-"""
+"""The one form of names and addresses."""
 
 from __future__ import annotations
 

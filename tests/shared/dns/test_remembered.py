@@ -8,16 +8,16 @@ import pytest
 
 from builders.dns_builders import CNAME, asked, by_hand, record, response_to, wire
 from builders.hostile import P
-from dnstrail.dns import header, usual_answer
+from dnstrail.dns import header
 from dnstrail.dns.header import read_header
-from dnstrail.dns.recent import Recent
+from dnstrail.dns.tables import Recent
 from dnstrail.errors import BadMessage
 from dnstrail.image import relate
 from dnstrail.image.relate import relate_usual
 
 TABLES: dict[str, tuple[Recent[Any, Any], int]] = {
     "questions": (header._known, header._QUESTIONS),
-    "targets": (usual_answer._targets, usual_answer._TARGETS),
+    "targets": (header._targets, header._TARGETS),
     "lives": (relate._known_lives, relate._LIVES),
 }
 
@@ -39,7 +39,7 @@ def test_labels_that_make_no_target_are_not_remembered(labels: bytes) -> None:
     """Labels of any length may lead nowhere; the table does not hold them."""
     payload = by_hand(asked(wire("q.example")), record(P, CNAME, labels + b"\x00"))
     assert relate_usual(payload, read_header(payload), 10) is None
-    assert usual_answer._targets.get((labels, "")) is None
+    assert header._targets.get((labels, "")) is None
 
 
 def test_a_name_too_long_is_no_remembered_question() -> None:

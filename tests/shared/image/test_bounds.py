@@ -17,8 +17,8 @@ from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
 from dnstrail.image.admission import Copies
-from dnstrail.image.binding.arrivals import ReceivedAnswer
-from dnstrail.image.binding.namespaces import Namespaces
+from dnstrail.image.binding.processes import Namespaces
+from dnstrail.image.binding.waiting import ReceivedAnswer
 from dnstrail.image.parties import Doubts
 from dnstrail.image.queries import ANY, MAX_ALL_EDGES, Queries, Query
 from dnstrail.image.trails.server_names import ServerNameTable

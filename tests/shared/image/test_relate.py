@@ -1,6 +1,6 @@
 """The messages that count, and the relations of their records.
 
-Tests of dnstrail.image.kind.
+Tests of dnstrail.dns.rdata.
 """
 
 from __future__ import annotations

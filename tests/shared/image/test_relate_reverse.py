@@ -1,6 +1,6 @@
 """The relations of answers to reverse questions (RFC 2317).
 
-Tests of dnstrail.image.pointers.
+Tests of dnstrail.image.lookup.
 """
 
 from __future__ import annotations

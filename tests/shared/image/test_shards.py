@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from builders.dns_builders import response_to, t
+from dnstrail.dns.tables import PARTS, Shards
 from dnstrail.image import Bounds, Image
-from dnstrail.image.counts import Counts
-from dnstrail.image.shards import PARTS, Shards
+from dnstrail.image.bounds import Counts
 
 
 def test_names_are_found_in_their_parts() -> None:

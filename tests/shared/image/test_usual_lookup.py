@@ -14,8 +14,7 @@ import pytest
 from builders.dns_builders import response_to, t
 from builders.traffic import KEYS, NAMES, message
 from dnstrail.image import Bounds, Circumstances, Image
-from dnstrail.image.lookup import look_up_by_walks
-from dnstrail.image.usual_lookup import MOST, look_up_usual
+from dnstrail.image.lookup import MOST, look_up_by_walks, look_up_usual
 from model.episodes import AHEAD, LATE
 
 CHAIN = ("a CNAME b", "b CNAME c", "c A 1.1.1.1", "c A 1.1.1.2")

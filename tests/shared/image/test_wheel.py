@@ -33,9 +33,9 @@ def test_a_record_is_taken_between_its_bucket_and_its_deadline(ahead: int) -> No
     due = NOW + ahead
     wheel, one = Wheel(LAG), record(due)
     wheel.put(one, NOW)
-    assert wheel.take(max(NOW, due - 65 * SECOND) if ahead > 599 * SECOND else due - 1 - SECOND) is None
-    assert wheel.take(due + SECOND) is one
-    assert wheel.take(due + SECOND) is None
+    assert wheel.pop_due(max(NOW, due - 65 * SECOND) if ahead > 599 * SECOND else due - 1 - SECOND) is None
+    assert wheel.pop_due(due + SECOND) is one
+    assert wheel.pop_due(due + SECOND) is None
     assert (wheel._buckets, wheel._seconds, one.bucket) == ({}, [], None)
 
 
@@ -44,7 +44,7 @@ def test_a_record_of_the_present_second_is_taken_at_its_deadline() -> None:
     wheel, early, late = Wheel(LAG), record(NOW + 10), record(NOW + 20)
     for one in (late, early):
         wheel.put(one, NOW)
-    assert [wheel.take(NOW + ahead) for ahead in (9, 10, 19, 20)] == [None, early, None, late]
+    assert [wheel.pop_due(NOW + ahead) for ahead in (9, 10, 19, 20)] == [None, early, None, late]
 
 
 def test_deadlines_in_the_far_future_share_buckets() -> None:
@@ -62,8 +62,8 @@ def test_a_record_is_in_one_bucket() -> None:
         end_at(one, NOW + ahead * SECOND - LAG)
         wheel.put(one, NOW)
     assert held(wheel) == 1
-    assert wheel.take(NOW + 21 * SECOND) is one
-    assert wheel.take(NOW + 10**6 * SECOND) is None
+    assert wheel.pop_due(NOW + 21 * SECOND) is one
+    assert wheel.pop_due(NOW + 10**6 * SECOND) is None
 
 
 def test_a_record_is_in_one_wheel() -> None:
@@ -82,8 +82,8 @@ def test_a_deadline_in_the_second_of_another_wheel_is_met() -> None:
     second.put(one, NOW)
     end_at(one, one.ends + 5 * SECOND)  # in the first wheel the deadline is now what it was in the second
     first.put(one, NOW)
-    assert first.take(NOW + 5 * SECOND - 1) is None
-    assert first.take(NOW + 5 * SECOND) is one
+    assert first.pop_due(NOW + 5 * SECOND - 1) is None
+    assert first.pop_due(NOW + 5 * SECOND) is one
     assert (held(first), held(second)) == (0, 0)
 
 
@@ -118,7 +118,7 @@ def test_every_deadline_is_met(steps: list[tuple[str, int, int]]) -> None:
                 due.pop(number, None)
             case "take":
                 now += seconds * SECOND // 10
-                while (taken := wheel.take(now)) is not None:
+                while (taken := wheel.pop_due(now)) is not None:
                     left = due.pop(records.index(taken))
                     if left > now:
                         due[records.index(taken)] = left

@@ -10,7 +10,7 @@ from builders.dns_builders import A, asked, by_hand, record, t, wire
 from builders.talk import answer
 from dnstrail.dns.header import read_header
 from dnstrail.image.answer import CGROUP, CLIENT
-from dnstrail.image.work_shares import LEAST, MAX_SHARES, WORK, WorkShares, cost_of
+from dnstrail.image.parties import LEAST, MAX_SHARES, WORK, WorkShares, cost_of
 
 COST = 50  # units of one response
 

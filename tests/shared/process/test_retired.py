@@ -6,8 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from dnstrail.process.command import LOG_LEVEL, check_address, log_level_option, worker_cache_option
-from dnstrail.process.retired import retired_option
+from dnstrail.process.command import LOG_LEVEL, check_address, log_level_option, retired_option, worker_cache_option
 
 
 @click.command()

@@ -6,11 +6,11 @@ import msgpack
 import msgspec
 import pytest
 
-from dnstrail.actor import actor_of_client
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.protocol.event_table import BatchTable, ReceivedEvents
+from dnstrail_signatures.detection.subjects import actor_of_client
 
 SHELL = Process(7, "sh", "/bin/sh", 1, 0, "c1", 70, 9, "web", "nginx", 3, 4, 5)
 OTHER = Process(8, "sh", "/bin/sh", container_id="c1", container_name="web", container_image="nginx")

@@ -11,7 +11,7 @@ from dnstrail.captured import Captured
 from dnstrail.image import Bounds
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import Batch, Turn
-from dnstrail.protocol.followed_starts import VANISHED, FollowedStarts
+from dnstrail.protocol.turn_follower import VANISHED, FollowedStarts
 
 MOST = 4
 

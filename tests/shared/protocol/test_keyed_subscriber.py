@@ -11,7 +11,6 @@ from dnstrail.bus import RemoteHost
 from dnstrail.errors import BadMessage
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, decode, encode
-from dnstrail.protocol.keyed_replays import replay_of, sources_of
 from dnstrail.protocol.keyed_subscriber import (
     AHEAD,
     MOST_CGROUPS,
@@ -23,7 +22,7 @@ from dnstrail.protocol.keyed_subscriber import (
     KeyedSubscriber,
     own_message,
 )
-from dnstrail.protocol.replays import Replay, encode_replay
+from dnstrail.protocol.replays import Replay, ReplayingProbes, encode_replay, replay_of
 from dnstrail.protocol.turn_follower import TurnFollower
 from live.workers import FakeClock, Messages, response, seen
 
@@ -236,10 +235,10 @@ class Source:
 
 
 def test_a_probe_is_asked_for_its_own_starts_alone():
-    """The probes of this host may replay any start, and each other host those of its key."""
+    """Each other host may replay the starts of its key, and the probes of this host all other starts."""
     local, alpha, beta = (Source(remote) for remote in (None, ALPHA, BETA))
-    assert sources_of("aa.s", [local, alpha, beta]) == [local, alpha]
-    assert sources_of("s", [local, alpha, beta]) == [local]
+    probes = ReplayingProbes([local, alpha, beta])
+    assert [probes.of(start) for start in ("aa.s", "cc.s", "s")] == [[alpha], [local], [local]]
 
 
 def test_another_host_replays_its_own_messages_alone():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.bus.remote_host import RemoteHost
-from dnstrail.protocol.replays import Replay, decode_request, encode_replay
-from dnstrail.protocol.turn_requests import TurnRequests
+from dnstrail.protocol.replays import Replay, TurnRequests, decode_request, encode_replay
 
 MOST = 4
 

@@ -1,7 +1,4 @@
-"""Events and findings in tracee's JSON shape.
-
-Tests of dnstrail.tracee.arguments.
-"""
+"""Events and findings in tracee's JSON shape."""
 
 from __future__ import annotations
 

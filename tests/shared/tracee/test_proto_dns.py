@@ -1,6 +1,6 @@
 """A DNS message in tracee's shape, key by key.
 
-Tests of dnstrail.tracee.codes, dnstrail.tracee.resource_record.
+Tests of dnstrail.tracee.codes, dnstrail.tracee.proto_dns.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ from dnstrail.errors import LookupRefused
 from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import EXPIRY, MAX_NAME, REMEMBERED, RENEWAL, Work
-from dnstrail_signatures.group.join import LONGEST, group_name
-from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.membership import LONGEST, Membership, group_name
 
 NOW = 50.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail_signatures.group.recent import KEPT, MAX_BYTES, Received, RecentBatches
+from dnstrail_signatures.group.replays import KEPT, MAX_BYTES, Received, RecentBatches
 
 
 def received(at=0.0, turn=0, start="s", size=10):

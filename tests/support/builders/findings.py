@@ -61,12 +61,12 @@ def cause_of(
     return Event(NET_PACKET_DNS, captured, mark, host, coverage=0.5, place=(NET_PACKET_DNS, 1, 2))
 
 
-def connection(process: Process = CURL) -> Event:
-    """Return the event of a connection to an address with two names."""
+def connection(process: Process = CURL, name: str = NET_TCP_CONNECT) -> Event:
+    """Return an event of a connection to an address with two names."""
     args = {"dst_dns": ["shop.example", "other.example"], "community_id": "1:abc="}
     flow = Flow(b"", 0, ipaddress.ip_address("198.51.100.66").packed, 443, "tcp")
     captured = Captured(STAMP, b"", flow, process, args)
-    return Event(NET_TCP_CONNECT, captured, ("s", 5), "web-1", args={"dst": "198.51.100.66", "dst_port": 443})
+    return Event(name, captured, ("s", 5), "web-1", args={"dst": "198.51.100.66", "dst_port": 443})
 
 
 def body_of(cause: Event | None = None, id_: str = "f1", metadata: SignatureMetadata = METADATA, **data: Any) -> bytes:

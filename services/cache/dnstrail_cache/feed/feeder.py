@@ -19,7 +19,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.losses.hops import EVERYBODY, SKIPPED, Loser, losers
+from dnstrail_cache.losses import EVERYBODY, SKIPPED, Loser, losers
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import TurnTimes
 

@@ -16,11 +16,13 @@ class LivingMember:
     """A living member: what it reported last, by start, and when (monotonic).
 
     `firsts` are the turns from which it counts: it had begun with them when it first reported the start here; `latest`
-    is the latest of them. `knows` is the epoch whose changes it has taken in.
+    is the latest of them. `knows` is the epoch whose changes it has taken in. `alone`: it is of an earlier version and
+    handles all events, so that the others share them without it.
     """
 
     renewed: float
     knows: int = 0
+    alone: bool = False
     progress: dict[str, Progress] = field(default_factory=dict)
     firsts: dict[str, int] = field(default_factory=dict)
     latest: int = 0
@@ -101,6 +103,8 @@ class Group:
         lasts = lasts if me.knows else dict.fromkeys(lasts, -1)
         found, size = [], 0
         for name, member in self.members.items():
+            if member.alone:
+                continue
             ahead = member.ahead(lasts) if name != worker else {}
             size += len(name) + sum(len(start) + _OVERHEAD for start in ahead)
             if size <= MOST_BYTES:

@@ -1,18 +1,22 @@
-"""The groups of signature workers: who is a member, and what each has handled (docs/use/signatures.md)."""
+"""The groups of signature workers: who is a member, and how far each handled the events (docs/use/signatures.md)."""
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import to_builtins
 from msgspec.structs import replace
 
+from dnstrail.image.bounds import SECOND
 from dnstrail.protocol import MOST_PROBES
+from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestError
-from dnstrail.protocol.members import EXPIRY, FORM, Members, Name, Progress
+from dnstrail.protocol.members import EXPIRY, FORM, MAX_SIGNATURES, Members, Name, Progress
 from dnstrail_cache.groups.group import Group, LivingMember
 
 #: members of a group of signature workers -> a further one is refused and handles all events: `join_refused`
@@ -60,13 +64,11 @@ class Groups:
 
         `reached` returns the last turn that the cache has received of a start: nobody has handled a later one. Where a
         member was faster than the cache, the others handle some events again. A worker of an earlier version learns
-        that it is alone: it handles all events.
+        that it is alone: it handles all events, and the next worker goes on where it ended.
 
         Raises:
             RefusedError: there are too many groups or members, or they report too many starts.
         """
-        if request.form != FORM:
-            return Members(self._first_epoch, settled=True, members=())
         group = self._group((request.user, request.group), now)
         known = group.members.get(request.worker)
         self._check_starts(request, known)
@@ -75,7 +77,9 @@ class Groups:
         if known is None:
             self._check_room(group)
         member = group.admit(request.worker, now)
-        member.knows = request.epoch if request.cache == self._name and request.epoch <= group.epoch else 0
+        member.alone = request.form != FORM
+        known_epoch = request.epoch if request.cache == self._name and request.epoch <= group.epoch else 0
+        member.knows = group.epoch if member.alone else known_epoch
         member.work = request.work
         progress = [_until(one, reached(one.start)) for one in request.progress]
         member.report(progress, goes_on=known is None and request.cache != "" and not returns)
@@ -84,7 +88,9 @@ class Groups:
             progress = [one for one in progress if one.first is not None and one.last >= one.first]
             lasts = ((one.start, one.last) for one in progress)
             behind = behind | {start: min(last, behind.get(start, last)) for start, last in lasts}
-        reply = Members(group.epoch, settled, group.others(request.worker, behind), self._name, behind)
+        reply = Members(self._first_epoch, settled=True, members=())
+        if not member.alone:
+            reply = Members(group.epoch, settled, group.others(request.worker, behind), self._name, behind)
         if request.leave:
             group.end(request.worker)
         group.forget_known()
@@ -193,3 +199,49 @@ def _progress(handled: Mapping[str, int]) -> tuple[Progress, ...]:
 
 def _until(progress: Progress, reached: int | None) -> Progress:
     return progress if reached is None or progress.last <= reached else replace(progress, last=reached)
+
+
+def group_stats(groups: Iterable[tuple[GroupKey, Group]], probes: Iterable[Turn]) -> dict[str, Any]:
+    """Return the members of each group, by "name of user N"."""
+    turns = {probe.start: probe for probe in probes}
+    return {_shown(key): _stats_of(group, turns) for key, group in groups}
+
+
+def failed_signatures(groups: Iterable[tuple[GroupKey, Group]]) -> dict[str, str]:
+    """Return why signatures of living members do not run as their settings state, by "signature of user N"."""
+    found: dict[str, str] = {}
+    for (user, _), group in groups:
+        for member in group.members.values():
+            found |= {_of_user(name, user): reason for name, reason in member.work.failed.items()}
+    return dict(islice(found.items(), MAX_SIGNATURES))
+
+
+def _stats_of(group: Group, turns: dict[str, Turn]) -> dict[str, Any]:
+    total = sum(member.work.handled for member in group.members.values())
+    members = {name: _member(member, total, turns) for name, member in group.members.items()}
+    return {"epoch": group.epoch, "left": group.left, "members": members}
+
+
+def _member(member: LivingMember, total: int, turns: dict[str, Turn]) -> dict[str, Any]:
+    """Return the counters of a member, and how far it is behind what this cache has received."""
+    behind = [(turns[one.start], one) for one in member.progress.values() if one.start in turns]
+    events = sum(max(sum((turn.published or {}).values()) - one.published, 0) for turn, one in behind)
+    seconds = max((turn.now - one.time for turn, one in behind), default=0) / SECOND
+    return {
+        "share": round(member.work.handled / total, 3) if total else 0.0,
+        "handled": member.work.handled,
+        "handled_twice": member.work.twice,
+        "handover_lost_turns": member.work.handover_lost,
+        "lag_events": events,
+        "lag_seconds": round(max(seconds, 0.0), 3),
+        "signatures": {name: to_builtins(faults) for name, faults in member.work.signatures.items()},
+    }
+
+
+def _shown(key: GroupKey) -> str:
+    user, name = key
+    return _of_user(name, user)
+
+
+def _of_user(name: str, user: int | str | None) -> str:
+    return f"{name} of user {'unknown' if user is None else user}"

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from dnstrail.image import LookupResult, Trails
 from dnstrail.image import Trail as FoundTrail
-from dnstrail.image.trails.asker import Asker
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import SeenServerName
+from dnstrail.image.trails.trail import Asker
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
@@ -35,14 +35,14 @@ from dnstrail.protocol.lookups import (
     VersionRequest,
 )
 from dnstrail.protocol.members import Members
-from dnstrail_cache.groups.group_stats import failed_signatures, group_stats
+from dnstrail_cache.groups.groups import failed_signatures, group_stats
 from dnstrail_cache.lookups.open_connections import (
     ConnectionPage,
     KnownConnection,
     find_connection,
     page_of_connections,
 )
-from dnstrail_cache.losses.hops import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
+from dnstrail_cache.losses import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.dumps import Page
 
@@ -200,7 +200,7 @@ def _dump(request: DumpRequest, state: CacheState) -> Page:
 
 @answer.register
 def _lost(request: LostRequest, state: CacheState) -> None:
-    state.losses.note(request.user, request.worker, request.lost)
+    state.losses.report(request.user, request.worker, request.lost)
 
 
 @answer.register

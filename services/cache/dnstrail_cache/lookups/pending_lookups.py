@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dnstrail.bus import ServedRequest
 from dnstrail.protocol.lookups import OVERLOADED, RefusedRequestError, Request
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.losses.skipped_turns import SkippedTurns
+from dnstrail_cache.losses import SkippedTurns
 
 MAX_PENDING = 1024  #: waiting lookups -> `overloaded`
 MAX_PENDING_OF_CLIENT = 64  #: waiting lookups of one client -> `overloaded`

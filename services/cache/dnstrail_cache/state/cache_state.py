@@ -14,12 +14,10 @@ from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn, is_young
 from dnstrail.protocol.catch_up import SETTLED
-from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
-from dnstrail.protocol.turn_follower import Position, TurnFollower
+from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
 from dnstrail_cache.groups.groups import Groups
-from dnstrail_cache.losses.skipped_turns import SkippedTurns
-from dnstrail_cache.losses.workers import Published, WorkerLosses
+from dnstrail_cache.losses import Published, SkippedTurns, WorkerLosses
 from dnstrail_cache.state.cache_clock import CacheClock
 from dnstrail_cache.state.dumps import Dumps
 from dnstrail_cache.state.health import TurnTimes, silent_probes, status_of
@@ -98,7 +96,7 @@ class CacheState:
         was_live, earlier = self.live, self.follower.last(turn.start)
         self.heard(turn.host)
         self.follower.turn(turn, from_start=is_young(turn))
-        self.published.note(turn, earlier)
+        self.published.count(turn, earlier)
         if turn.live:
             self.stream.note_turn(turn)
             if not was_live:

@@ -6,15 +6,16 @@ import heapq
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import click
 import msgspec
 
 from dnstrail.errors import BadMessage, SettingsError
 from dnstrail.events import Event
-from dnstrail.pipeline.view import Item
+from dnstrail.pipeline.view import Emit, Item
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee import event_map
@@ -57,43 +58,28 @@ def parse_output(values: Iterable[str]) -> OutputSettings:
     return settings
 
 
-class Printer(Protocol):
-    """One form of output."""
+def print_json(item: Item, *, parse_arguments: bool) -> None:
+    """Print an event as a JSON object in tracee's shape on one line; a finding has this shape already.
 
-    def print(self, item: Item) -> None:
-        """Print an event, or a finding in tracee's shape.
-
-        Raises:
-            BadMessage: no worker of ours sends such an item.
-        """
-
-
-class JsonLines:
-    """Prints each event as one JSON object in tracee's shape."""
-
-    def __init__(self, *, parse_arguments: bool) -> None:
-        self._parse_arguments = parse_arguments
-
-    def print(self, item: Item) -> None:
-        """Print an event, or a finding that has this shape already."""
-        try:
-            line = json_line(
-                event_map(item, parse_arguments=self._parse_arguments) if isinstance(item, Event) else item
-            )
-        except MALFORMED as error:
-            raise BadMessage(repr(error)) from error
-        click.echo(line)
+    Raises:
+        BadMessage: no worker of ours sends such an item.
+    """
+    try:
+        line = json_line(event_map(item, parse_arguments=parse_arguments) if isinstance(item, Event) else item)
+    except MALFORMED as error:
+        raise BadMessage(repr(error)) from error
+    click.echo(line)
 
 
 class EventOutput:
-    """Takes events and findings through the stages that the settings name, and prints them.
+    """Takes events and findings through the stages that the settings name, and prints them by `show`.
 
     A caller that uses stages calls `release` regularly: time alone moves an item on.
     """
 
-    def __init__(self, printer: Printer, clock: Clock, *, once: bool = False, sort: bool = False) -> None:
+    def __init__(self, show: Emit, clock: Clock, *, once: bool = False, sort: bool = False) -> None:
         self.shown = 0
-        self._printer = printer
+        self._show = show
         self._clock = clock
         self._stages: list[ClientSightings | SortWindow] = [
             *([ClientSightings()] if once else []),
@@ -117,7 +103,7 @@ class EventOutput:
             self._stages[place].add(item, self._clock.monotonic())
             return
         try:
-            self._printer.print(item)
+            self._show(item)
         except BadMessage:
             return  # as for a bad batch
         self.shown += 1
@@ -126,14 +112,14 @@ class EventOutput:
 def open_output(settings: OutputSettings, clock: Clock) -> EventOutput:
     """Return the output that the settings choose, on stdout."""
     if settings.format == "json" or (not settings.format and not sys.stdout.isatty()):
-        return EventOutput(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
+        return EventOutput(partial(print_json, parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
     from rich.console import Console
 
     from dnstrail_cli.events.table import EventTable
 
     console = Console(markup=False, highlight=False, emoji=False)
     table = EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())
-    return EventOutput(table, clock, once=not settings.every_sighting, sort=settings.sort)
+    return EventOutput(table.print, clock, once=not settings.every_sighting, sort=settings.sort)
 
 
 class SortWindow:

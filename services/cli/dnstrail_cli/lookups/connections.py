@@ -13,8 +13,7 @@ import click
 from dnstrail.connection import Connection
 from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.lookups.connection_option import connection_option
-from dnstrail_cli.lookups.options import cache_option, json_option
+from dnstrail_cli.lookups.options import cache_option, connection_option, json_option
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.cache_backend import CacheBackend

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dnstrail.image.saved import SavedRecord
     from dnstrail_cli.lookups.cache_backend import CacheBackend
 
+_SECOND = 1_000_000_000  # ns
 MOST_LINE = 16 << 20  #: bytes of a line of a dump that `dnstrail load` reads -> exit code 2
 _DUMP_EXAMPLES = examples("dnstrail dump > image.ndjson", "dnstrail dump --cof | jq 'select(.rrtype == \"A\")'")
 _LOAD_EXAMPLES = examples("dnstrail load --state /var/lib/dnstrail/image image.ndjson")
@@ -36,11 +37,10 @@ def dump(cof: bool, cache: str | None, run_dir: Path) -> None:
     import msgspec
 
     from dnstrail_cli.lookups.cache_backend import CacheBackend
-    from dnstrail_cli.lookups.cof import cof_lines
 
     with closing(CacheBackend(cache, run_dir)) as backend:
         for record in _records(backend):
-            for line in cof_lines(record) if cof else [record]:
+            for line in _cof_lines(record) if cof else [record]:
                 click.echo(json_line(msgspec.to_builtins(line)))  # bytes as base64
 
 
@@ -80,6 +80,39 @@ def _records(backend: CacheBackend) -> Iterator[dict[str, Any]]:
         cursor = page["next"]
         if not cursor:
             return
+
+
+def _cof_lines(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a line of the Passive DNS Common Output Format for each relation of a record of a dump.
+
+    The times are those of the answers that are held. The format is draft-dulaunoy-dnsop-passive-dns-cof.
+    """
+    from dnstrail.image import Kind
+
+    answers, total = record["answers"], record["total"]
+    first = min([one["stamp"] for one in answers] + ([total["first"]] if total else []))
+    last = max([one["stamp"] for one in answers] + ([total["stamp"]] if total else []))
+    count = len(answers) + (total["count"] if total else 0)
+    for owner, kind, target in record["edges"]:
+        yield {
+            "rrname": _rrname(owner),
+            "rrtype": Kind(kind).name,
+            "rdata": target,
+            "time_first": first // _SECOND,
+            "time_last": last // _SECOND,
+            "count": count,
+        }
+
+
+def _rrname(owner: str) -> str:
+    """Return an owner; an address is the owner of a reverse record under its reverse name."""
+    import dns.reversename
+
+    from dnstrail.dns.names import address_text
+
+    if address_text(owner) is None:
+        return owner
+    return dns.reversename.from_address(owner).to_text(omit_final_dot=True)
 
 
 def _lines(file: BinaryIO) -> Iterator[SavedRecord]:

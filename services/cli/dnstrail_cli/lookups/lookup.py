@@ -16,9 +16,8 @@ from dnstrail.connection import Connection
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.lookups.connection_option import FIELDS, connection_option
 from dnstrail_cli.lookups.found_text import found_text
-from dnstrail_cli.lookups.options import at_option, backend_options, json_option
+from dnstrail_cli.lookups.options import FIELDS, at_option, backend_options, connection_option, json_option
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.options import Backend

@@ -13,8 +13,7 @@ from click.shell_completion import CompletionItem
 
 from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.pipeline import MEMORY
-from dnstrail.process.command import check_dnscache
-from dnstrail.process.retired import retired_option
+from dnstrail.process.command import check_dnscache, retired_option
 from dnstrail.protocol import MOST_PROBES
 
 LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker

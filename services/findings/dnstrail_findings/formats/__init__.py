@@ -1,1 +1,11 @@
-"""The formats: each module encodes a finding as one line."""
+"""The formats: each encodes a finding as one line. A finding arrives in tracee's shape; each other one has a module."""
+
+from __future__ import annotations
+
+from dnstrail.process.terminal import json_line
+from dnstrail_findings.finding import ReceivedFinding
+
+
+def tracee(finding: ReceivedFinding) -> bytes:
+    """Return the map that arrived, with what explains it: `trail` and `next`."""
+    return json_line({**finding.map, **finding.explained}).encode()

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from dnstrail.dns.names import address_text
-from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, NET_UDP_CONNECT
+from dnstrail.events.connections import CONNECTIONS
 from dnstrail.process.terminal import json_line
 from dnstrail_findings.cause import Cause, DnsMessage, ExchangeEnd, PrintedAnswer, escaped, flags, response_code
 from dnstrail_findings.finding import ReceivedFinding, timestamp
@@ -33,7 +33,7 @@ _EMPTY: tuple[Any, ...] = (None, "", {}, [])
 MOST_ANSWERS = 64  #: answers of a finding in ECS -> the first are printed
 VERSION = "9.4.0"
 RISK_SCORES = (0, 21, 47, 73)  # by severity, as Elastic's rules have them
-TRANSPORTS = {NET_TCP_CONNECT: "tcp", NET_TCP_CONNECT_RESULT: "tcp", NET_UDP_CONNECT: "udp"}
+TRANSPORTS = {one.name: one.name.split("_")[1] for one in CONNECTIONS if one.name.startswith(("net_tcp_", "net_udp_"))}
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,4 @@
-"""Lines in a file, which is rotated by size."""
+"""Lines in a file, which is rotated by size, and lines on stdout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+
+from dnstrail_findings.output import EndedError
+
+_STDOUT = 1
 
 
 class LogFile:
@@ -102,3 +106,33 @@ def _open(path: Path, *, make: bool = True) -> int:
         return file
     os.close(file)
     raise OSError(f"{path} is no regular file of this user")
+
+
+class Stdout:
+    """Writes to stdout, unbuffered. A reader that does not read delays this output alone.
+
+    Invariant: after a failure `_left` is what is left of the lines, which are tried again before any others.
+    """
+
+    most = 1
+    most_bytes = 1 << 20
+
+    def __init__(self) -> None:
+        self._left = memoryview(b"")
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Write lines, or what is left of them.
+
+        Raises:
+            OSError: The disk behind stdout is full, or a pipe that another process made non-blocking.
+            EndedError: The reader has gone.
+        """
+        self._left = self._left or memoryview(b"".join(line + b"\n" for line in lines))
+        try:
+            while self._left:
+                self._left = self._left[os.write(_STDOUT, self._left) :]
+        except BrokenPipeError as error:
+            raise EndedError from error
+
+    def close(self) -> None:
+        """Leave stdout open: it belongs to the process."""

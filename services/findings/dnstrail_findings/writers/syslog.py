@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dnstrail_findings.finding import ReceivedFinding, timestamp
-from dnstrail_findings.writer import RefusedError
+from dnstrail_findings.output import RefusedError
 
 _AUTHPRIV = 10  # facility: security and authorization messages
 _SEVERITIES = (6, 5, 4, 3)  # informational, notice, warning, error; by the severity of the finding

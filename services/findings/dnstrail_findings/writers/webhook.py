@@ -24,14 +24,13 @@ from urllib3.util import parse_url as parse_any_url
 
 from dnstrail import __version__
 from dnstrail.errors import SettingsError
+from dnstrail_findings.output import RefusedError
 from dnstrail_findings.presets import ARRAY, Preset
-from dnstrail_findings.writer import RefusedError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: seconds for each step of a request to a webhook: connection, TLS, a send, the whole answer -> it is sent again
-PATIENCE = 5.0
+PATIENCE = 5.0  #: seconds for a request to a webhook: connection, TLS, send and answer in all -> it is sent again
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_HEADS = 1 << 14  #: bytes of the answer of a webhook up to its final status -> the batch is sent again
 #: bytes of the body of an answer that `preset=elastic` reads -> the documents behind count as created
@@ -40,6 +39,7 @@ _REFUSED = frozenset({400, 413, 415, 422})  # the same request would be refused 
 _OK = range(200, 300)
 _INFORMS = range(102, 200)  # http.client skips 100, and 101 is final
 _PORTS = {"https": 443, "http": 80}
+_LEAST = 0.001  # seconds: 0 would make a socket non-blocking
 
 
 class Url(NamedTuple):
@@ -127,11 +127,14 @@ class Webhook:
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
         """Post a body, and return the status, with the first bytes of the answer behind it if the preset reads them."""
+        end = time.monotonic() + self._patience
         host = f"[{self._url.host}]" if ":" in self._url.host else self._url.host
         manager = self._manager()
-        response = manager.urlopen(
+        pool = manager.connection_from_url(f"{self._url.scheme}://{host}:{self._url.port}")
+        pool.conn_kw["end"] = end
+        response = pool.urlopen(
             "POST",
-            f"{self._url.scheme}://{host}:{self._url.port}{self._url.target}",
+            self._url.target,
             body=body,
             headers=self._headers,
             retries=False,  # the queue of the output sends again
@@ -200,12 +203,12 @@ class _Received(RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         if self.room <= 0:
             raise ConnectionAbortedError("the answer is longer than its bound")
+        received = self._file.readinto(memoryview(buffer)[: self.room]) or 0
+        self.room -= received
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError("no answer in time")
-        self._socket.settimeout(left)
-        received = self._file.readinto(memoryview(buffer)[: self.room]) or 0
-        self.room -= received
+        self._socket.settimeout(left)  # also for a handshake, which follows the answer of a proxy
         return received
 
     def close(self) -> None:
@@ -231,11 +234,31 @@ class _Answer(HTTPResponse):
 
 
 class _HttpConnection(HTTPConnection):
+    """A connection whose steps end at a time: `timeout`, which urllib3 sets for a step, is at most what is left."""
+
     response_class = _Answer
 
+    def __init__(self, *args: Any, end: float, **kwargs: Any) -> None:
+        self._end = end
+        super().__init__(*args, **kwargs)
 
-class _HttpsConnection(HTTPSConnection):
-    response_class = _Answer
+    @property
+    def timeout(self) -> float | None:
+        left = max(self._end - time.monotonic(), _LEAST)
+        return left if self._timeout is None else min(self._timeout, left)
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeout = seconds
+
+    def _new_conn(self) -> socket.socket:
+        made = super()._new_conn()
+        made.settimeout(self.timeout)
+        return made
+
+
+class _HttpsConnection(_HttpConnection, HTTPSConnection):
+    """The same over TLS."""
 
 
 class _HttpPool(HTTPConnectionPool):

@@ -32,6 +32,15 @@ UPROBES = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
 _BPF_ANY, _BPF_NOEXIST = 0, 1
+_OWNERS_FOUND, _OWNERS_REFUSED = 6, 7  # places of `enum counter` (events.bpf.c), as those of the next table
+_COUNTERS = {
+    "ring_full": 0,
+    "unreadable": 1,
+    "getaddrinfo_unreadable": 2,
+    "getaddrinfo_over_budget": 3,
+    "ipv6_too_many_extensions": 4,
+    "owners_refused": _OWNERS_REFUSED,
+}
 # Function -> program type and attach type, by their names in bcc.
 _HOOKS = {
     "on_ingress": ("CGROUP_SKB", "CGROUP_INET_INGRESS"),
@@ -114,34 +123,9 @@ class Programs:
         self.losses = LossMap(self._bcc.lib, self._bpf["losses"].map_fd, sizes.losing_cgroups)
 
     @property
-    def lost(self) -> int:
-        """Events that found the ring buffer full."""
-        return self._count(0)
-
-    @property
-    def unreadable(self) -> int:
-        """Packets whose bytes could not be read."""
-        return self._count(1)
-
-    @property
-    def calls_unreadable(self) -> int:
-        """Calls of getaddrinfo whose name could not be read."""
-        return self._count(2)
-
-    @property
-    def calls_over_budget(self) -> int:
-        """Calls of getaddrinfo beyond the budget of their process, which are not reported."""
-        return self._count(3)
-
-    @property
-    def too_many_extensions(self) -> int:
-        """IPv6 packets with more extension headers than the programs follow."""
-        return self._count(4)
-
-    @property
-    def owners_refused(self) -> int:
-        """Sockets that found no room in the map of owners, once for each time that they would have entered it."""
-        return self._count(7)
+    def counts(self) -> dict[str, int]:
+        """What the programs counted, under the names of the counters of the source."""
+        return {name: self._count(which) for name, which in _COUNTERS.items()}
 
     def program_fd(self, function: str) -> int:
         """Return the descriptor of a program; its fdinfo contains the number and the duration of its runs."""
@@ -149,13 +133,13 @@ class Programs:
 
     def refuse_owner(self) -> None:
         """Count a socket that finds no room in the map of owners."""
-        self._counters[ctypes.c_int(7)] = ctypes.c_uint64(self._count(7) + 1)
+        self._count_one(_OWNERS_REFUSED)
 
     def add(self, table: str, key: bytes, value: bytes) -> None:
         """Add an entry to a map, unless a program has added it already."""
         added = self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST) == 0
         if added and table == "owners":
-            self._counters[ctypes.c_int(6)] = ctypes.c_uint64(self._count(6) + 1)
+            self._count_one(_OWNERS_FOUND)
 
     def note_owner_of_cgroup(self, cgroup: int, owner: int) -> None:
         """Note the owner of a cgroup, in whose share the events and sockets of the cgroup are counted."""
@@ -188,6 +172,9 @@ class Programs:
 
     def _count(self, which: int) -> int:
         return int(self._counters[ctypes.c_int(which)].value)
+
+    def _count_one(self, which: int) -> None:
+        self._counters[ctypes.c_int(which)] = ctypes.c_uint64(self._count(which) + 1)
 
     def _detach(self) -> None:
         for descriptor in self._links:

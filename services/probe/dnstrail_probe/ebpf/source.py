@@ -154,12 +154,7 @@ class EbpfSource:
 
     def _count_losses(self) -> None:
         counts = {
-            "ring_full": self._programs.lost,
-            "unreadable": self._programs.unreadable,
-            "ipv6_too_many_extensions": self._programs.too_many_extensions,
-            "getaddrinfo_unreadable": self._programs.calls_unreadable,
-            "getaddrinfo_over_budget": self._programs.calls_over_budget,
-            "owners_refused": self._programs.owners_refused,
+            **self._programs.counts,
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
         }

@@ -46,7 +46,6 @@ class Format(Protocol):
         Raises:
             struct.error, LookupError: the next bytes are no record. The packets before it are appended.
         """
-        ...
 
 
 class Pcap:

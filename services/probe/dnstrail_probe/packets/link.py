@@ -83,20 +83,8 @@ def _ppp(frame: bytes) -> Network:
     return _ppp_protocol(frame, 2 if frame[:2] == b"\xff\x03" else 0)
 
 
-def _ppp_serial(frame: bytes) -> Network:
-    return _cisco_hdlc(frame) if frame[:1] in _CISCO_HDLC else _ppp(frame)
-
-
 def _cisco_hdlc(frame: bytes) -> Network:
     return _by_ethertype(frame, frame[2:4], 4)
-
-
-def _linux_cooked(frame: bytes) -> Network:
-    return _by_ethertype(frame, frame[14:16], 16)
-
-
-def _linux_cooked_2(frame: bytes) -> Network:
-    return _by_ethertype(frame, frame[0:2], 20)
 
 
 def _raw(frame: bytes) -> Network:
@@ -127,15 +115,15 @@ LINKS: dict[int, Callable[[bytes], Network]] = {
     9: _ppp,
     12: _raw,  # DLT_RAW on most systems; files should use 101
     14: _raw,  # DLT_RAW on OpenBSD
-    50: _ppp_serial,  # with its HDLC header, or that of Cisco
+    50: lambda frame: _cisco_hdlc(frame) if frame[:1] in _CISCO_HDLC else _ppp(frame),  # serial: either header
     51: _pppoe,
     101: _raw,
     104: _cisco_hdlc,
     108: _loopback,  # OpenBSD; always big-endian
-    113: _linux_cooked,
+    113: lambda frame: _by_ethertype(frame, frame[14:16], 16),  # Linux cooked
     228: lambda _: (4, 0),
     229: lambda _: (6, 0),
-    276: _linux_cooked_2,
+    276: lambda frame: _by_ethertype(frame, frame[0:2], 20),  # Linux cooked, version 2
 }
 
 

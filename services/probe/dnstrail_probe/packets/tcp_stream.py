@@ -25,20 +25,16 @@ class Reader(Protocol[T]):
     @property
     def held(self) -> int:
         """Bytes that it holds until more arrive."""
-        ...
 
     @property
     def done(self) -> bool:
         """True if it needs no more bytes of this stream."""
-        ...
 
     def take(self, data: bytes, arrival: Arrival) -> list[tuple[int, T]]:
         """Return the items that these bytes complete, each with the time stamp of the segment that completed it."""
-        ...
 
     def skip(self) -> None:
         """Note that bytes are missing here."""
-        ...
 
 
 class _Piece(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import socket
 import struct
 from collections import Counter
@@ -11,6 +10,7 @@ from types import MappingProxyType
 
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.libc import call
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.check import Check, Host, capability
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
@@ -38,7 +38,6 @@ _SOL_PACKET = 263
 #: bytes of packets that wait in the AF_PACKET socket; without CAP_NET_ADMIN, `net.core.rmem_max` -> `socket_full`
 BUFFER = 8 << 20  # the kernel doubles the number for its own overhead
 _AT_ONCE = 512
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _SECONDS = struct.Struct("@qq")
 
 
@@ -140,8 +139,7 @@ def attach_filter(packets: socket.socket, program: bytes) -> None:
 def _bind_to_all_interfaces(packets: socket.socket) -> None:
     """Let a socket receive the packets of all protocols on all interfaces; `socket.bind` wants the name of one."""
     address = struct.pack("@HHiHBB8x", socket.AF_PACKET, socket.htons(_ETH_P_ALL), 0, 0, 0, 0)
-    if _LIBC.bind(packets.fileno(), address, len(address)):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    call("bind", packets.fileno(), address, len(address))
 
 
 def _enlarge_buffer(packets: socket.socket) -> None:

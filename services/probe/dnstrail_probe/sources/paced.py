@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 
 from dnstrail.captured import Captured
 from dnstrail.errors import SettingsError
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.batches import CgroupLoss
 from dnstrail_probe.source import Captures, Source
 
 
@@ -23,12 +22,13 @@ class PacedSource:
     """
 
     live = False
+    lost_by_cgroup = ()
 
     def __init__(self, source: Source, clock: Clock, speed: float, sleep: Callable[[float], object]) -> None:
         if not speed > 0:
             raise SettingsError(f"--speed {speed:g} is not positive")
         self.name = f"{source.name} at speed {speed:g}"
-        self.counters: Counter[str] = source.counters
+        self.counters, self.losses, self.capabilities = source.counters, source.losses, source.capabilities
         self._source = source
         self._clock = clock
         self._speed = speed
@@ -36,21 +36,6 @@ class PacedSource:
         self._held: deque[tuple[str, Captured]] = deque()
         self._ended = False
         self._origin: tuple[float, int] | None = None
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """The capabilities of the inner source."""
-        return self._source.capabilities
-
-    @property
-    def losses(self) -> Mapping[str, str]:
-        """The losses of the inner source."""
-        return self._source.losses
-
-    @property
-    def lost_by_cgroup(self) -> tuple[CgroupLoss, ...]:
-        """The losses by cgroup of the inner source."""
-        return self._source.lost_by_cgroup
 
     @property
     def damage(self) -> str:

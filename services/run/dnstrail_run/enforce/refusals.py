@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from dnstrail.protocol.lookups import ConnectionTo
-from dnstrail_run.connections import AT_ONCE
 from dnstrail_run.report import UNKNOWN, Conflict, Program, ReachedAddress, Refusal
 
 _TCP = "tcp"
@@ -97,13 +96,10 @@ def with_names(
     """Return refusals with names: of an address without one, the likeliest name that the command asked."""
     ends = [*dict.fromkeys((one.address, one.port) for one in found if one.address and not one.name)]
     known = set(asked)
-    names: dict[tuple[str, int], str] = {}
-    for first in range(0, len(ends), AT_ONCE):
-        some = ends[first : first + AT_ONCE]
-        ranked = rank([ConnectionTo(address=address, port=port) for address, port in some])
-        names |= {
-            end: next((name for name in of_end if name in known), "") for end, of_end in zip(some, ranked, strict=True)
-        }
+    ranked = rank([ConnectionTo(address=address, port=port) for address, port in ends])
+    names = {
+        end: next((name for name in of_end if name in known), "") for end, of_end in zip(ends, ranked, strict=True)
+    }
     return [msgspec.structs.replace(one, name=one.name or names.get((one.address, one.port), "")) for one in found]
 
 

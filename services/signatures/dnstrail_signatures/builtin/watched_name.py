@@ -259,6 +259,8 @@ def read_watch_list(path: Path) -> frozenset[str]:
     try:
         content = BytesIO(read_regular(path, MOST_BYTES))
         names = frozenset(_names(path, TextIOWrapper(content, "utf-8")))
+    except PermissionError as error:
+        raise SettingsError(f"watch list {path}: user {os.geteuid()} of this worker may not read it") from error
     except OSError as error:
         raise SettingsError(f"watch list {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

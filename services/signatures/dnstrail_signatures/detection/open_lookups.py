@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
-from dnstrail.actor import actor_of_client
 from dnstrail.captured import GETADDRINFO, LAST_TIME, SERVER
 from dnstrail.dns.header import outcome_of_rcode
 from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import Event, Question
 from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.subjects import actor_of_client
 
 PENDING: Final = "pending"  # the outcome of a lookup without an answer
 #: lookups of watched names that wait for an answer, or were reported within the last 30 s -> the lookup used longest

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from hashlib import blake2b
 
 import msgspec
 import structlog
 
+from dnstrail.bus import Bus
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
 from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.members import EXPIRY, FORM, REMEMBERED, RENEWAL, Members, Progress, Work
+from dnstrail.protocol.losses import worker_name
+from dnstrail.protocol.members import EXPIRY, FORM, MAX_NAME, REMEMBERED, RENEWAL, Members, Progress, Work
+from dnstrail.signature import Signature
 from dnstrail_signatures.group.handled import HandledStart, Takeover
 from dnstrail_signatures.group.ownership import Owners, Share
 
 _AGAIN = 0.1  # seconds until a request is sent again that could not be sent, or that a start waits for
 _LATE = 1.5 * RENEWAL  # seconds after a renewal after which the next step is late
 _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
+GROUP, ALONE = "default", "none"
+_DIGEST = 4  # bytes
+_ACTORS = "clients by host"  # how actors are told apart
+#: characters of the name of a group (`--group`) -> a longer one is refused
+LONGEST = MAX_NAME - len(" ") - 2 * _DIGEST  # its name gets a digest of its signatures
+_LOOK = 0.005  # seconds between two looks for the reply of the cache
 
 
 class Membership:
@@ -254,3 +266,33 @@ class Membership:
                 start.owed = -1
             found.append(start.settle(self.owners, counted=inherits))
         return found
+
+
+Rejoin = Callable[[Iterable[type[Signature]]], Membership]  # `join` for other signatures
+
+
+def join(
+    bus: Bus,
+    cache: str,
+    group: str,
+    stop: threading.Event,
+    beat: Callable[[], None],
+    classes: Iterable[type[Signature]],
+) -> Membership:
+    """Return the membership of a worker, once the cache has replied or the worker has to go on alone."""
+    client = LookupClient(cache, bus=bus, beat=beat)
+    membership = Membership(client, group_name(group, classes), worker_name("signatures"), time.monotonic())
+    while membership.waits and not stop.is_set():
+        beat()
+        membership.step(time.monotonic(), Work)
+        bus.wait(timeout=_LOOK)
+    return membership
+
+
+def group_name(group: str, classes: Iterable[type[Signature]]) -> str:
+    """Return the name of a group with its signatures: workers share events only if they run the same signatures.
+
+    Workers of an earlier version told actors apart in another way. They are a group of their own.
+    """
+    described = sorted(f"{cls.metadata.id} {cls.metadata.version} {cls.metadata.event_name}" for cls in classes)
+    return f"{group} {blake2b(chr(0).join([_ACTORS, *described]).encode(), digest_size=_DIGEST).hexdigest()}"

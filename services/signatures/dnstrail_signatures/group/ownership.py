@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from dnstrail.actor import actor_of_client, actor_of_process
 from dnstrail.captured import Flow, Process
+from dnstrail_signatures.detection.subjects import actor_of_client, actor_of_process
 
 MAX_ACTORS = 16384  # whose owner is remembered
 _MAX_SHARES = 8  # different sets of members that are remembered

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dnstrail.actor import actor_of
+from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
-from dnstrail.protocol.batches import Batch, Turn, decode
+from dnstrail.protocol.batches import Batch, Turn, decode, decode_any
 from dnstrail.protocol.members import Work
+from dnstrail_signatures.detection.subjects import actor_of
 from dnstrail_signatures.group.handled import Takeover
-from dnstrail_signatures.group.join import Rejoin, group_name
-from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.membership import Membership, Rejoin, group_name
 from dnstrail_signatures.group.ownership import Actors, Share
-from dnstrail_signatures.group.recent import Received, RecentBatches
-from dnstrail_signatures.group.replays import Gap, MissedTurns, Replays
+from dnstrail_signatures.group.replays import Gap, Received, RecentBatches, Replays
 from dnstrail_signatures.loading.chosen import Chosen
+
+_AHEAD = 16  # gaps: each reply has about a MiB
 
 
 class MovedBatch(NamedTuple):
@@ -32,27 +33,24 @@ class GroupShare:
     """The events that this worker handles. Without a membership it handles all.
 
     `rejoin` joins the group of other signatures. `replays` are the probes, which replay what departed members of the
-    group did not handle. `recent` holds the batches of the last seconds.
+    group did not handle. `recent` holds the batches of the last seconds. `lost` counts the turns that departed members
+    left behind, and that no probe replays any more.
     """
 
     def __init__(
         self, membership: Membership | None = None, rejoin: Rejoin | None = None, replays: Replays | None = None
     ) -> None:
         self.recent = RecentBatches()
+        self.lost = 0
         self._membership = membership
         self._rejoin = rejoin
-        self._missed = MissedTurns(replays)
+        self._replays = replays
         self._early: dict[tuple[str, str, int], list[Share]] = {}  # batches that were replayed, and may still arrive
 
     @property
     def waits(self) -> bool:
         """Whether the next message has to wait for the members of the group."""
         return self._membership is not None and self._membership.waits
-
-    @property
-    def lost(self) -> int:
-        """The number of turns that departed members left behind, and that no probe replays any more."""
-        return self._missed.lost
 
     def of_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> Actors | None:
         """Return the actors whose events this worker handles, None for all; keep the batch for later owners."""
@@ -97,7 +95,7 @@ class GroupShare:
         """Renew the membership; after a change of owners, yield the batches of these topics from before it."""
         if self._membership is not None and (takeovers := self._membership.step(now, work)):
             yield from self._moved({one.start: one for one in takeovers}, self._membership, topics)
-            if not self._missed.stopped:
+            if self._replays is None or not self._replays.stopped:
                 self._membership.confirm()
 
     def renew(self, now: float) -> None:
@@ -129,7 +127,7 @@ class GroupShare:
         self, takeovers: Mapping[str, Takeover], group: Membership, topics: Container[str]
     ) -> Iterator[MovedBatch]:
         """Yield what this worker has missed or holds of turns whose owners have changed, in its order."""
-        for topic, batch in self._missed.take(self._gaps(takeovers.values()), self.recent, topics):
+        for topic, batch in self._missed(self._gaps(takeovers.values()), topics):
             group.renew(time.monotonic())
             takeover = takeovers[batch.start]
             if batch.turn > takeover.ended:
@@ -139,6 +137,26 @@ class GroupShare:
             group.renew(time.monotonic())
             if each.start in takeovers and takeovers[each.start].moves(each.turn):
                 yield _moved(each.topic, decode(each.body, Batch), takeovers[each.start])
+
+    def _missed(self, gaps: Sequence[Gap], topics: Container[str]) -> Iterator[tuple[str, Batch]]:
+        """Yield the batches of these topics in some gaps, in their order; count the turns that no probe replays."""
+        replays = self._replays
+        if replays is not None:
+            replays.begin()
+        for number, gap in enumerate(gaps):
+            if replays is not None:
+                replays.ask_ahead(gaps[number : number + _AHEAD])
+            lost = max(gap.until - gap.counted - 1, 0)
+            for topic, body in () if replays is None else replays.turns(gap):
+                try:
+                    message = decode_any(topic, body)
+                except BadMessage:
+                    continue
+                if isinstance(message, Turn):
+                    lost -= gap.counted < message.turn < gap.until
+                elif topic in topics and _is_missed(gap, message, body, self.recent):
+                    yield topic, message
+            self.lost += lost
 
     def _gaps(self, takeovers: Iterable[Takeover]) -> list[Gap]:
         gaps = [
@@ -154,3 +172,10 @@ def _moved(topic: str, batch: Batch, takeover: Takeover) -> MovedBatch:
     gained = now if takeover.after is not None and batch.turn > takeover.after else []
     latest = takeover.shares(batch.turn, latest=True)  # what was given up earlier was counted then
     return MovedBatch(topic, batch, Actors(batch.host, gained, before), Actors(batch.host, latest, now))
+
+
+def _is_missed(gap: Gap, batch: Batch, body: bytes, recent: RecentBatches) -> bool:
+    """Return whether a batch lies in the gap, or in a partial turn after it, and is not held."""
+    if not gap.after < batch.turn < gap.until + gap.partial:
+        return False
+    return batch.turn < gap.until - 1 or all(each.body != body for each in recent)

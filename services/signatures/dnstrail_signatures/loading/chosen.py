@@ -1,4 +1,4 @@
-"""The signatures that a worker runs: chosen by `--select` and by the settings, at the start and for a reload."""
+"""The signatures that a worker runs, chosen by `--select` and the settings, and the events that they select."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from dnstrail.bus import Subscriber
 from dnstrail.errors import SettingsError
+from dnstrail.events import DERIVED, NAMES, NET_PACKET_DNS, ORIGINS, PUBLISHED, SOURCE
+from dnstrail.events import topics_of as topics_of_events
 from dnstrail.process.config_file import ConfigFile
-from dnstrail.signature import Signature
+from dnstrail.protocol.batches import TURN
+from dnstrail.signature import ANY, Signature
 from dnstrail.tracee import signature_ids
 from dnstrail_signatures.loading.load import Found, SignatureFile, find, load
 from dnstrail_signatures.loading.signature_settings import Settings, enabled, sets, settings_of
@@ -86,3 +90,33 @@ def _check(names: tuple[str, ...], classes: list[type[Signature]]) -> None:
         raise SettingsError(
             f"--select: no signature reports {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
         )
+
+
+def topics_of(classes: Iterable[type[Signature]]) -> tuple[str, ...]:
+    """Return the topics that these signatures need: those of the events that they select, and the ends of turns."""
+    return (*topics_of_events(selected_names(classes)), TURN)
+
+
+def subscribe_instead(subscriber: Subscriber, before: set[str], now: set[str]) -> bool:
+    """Subscribe to other topics than before; return whether there are any."""
+    for topic in now - before:
+        subscriber.subscribe(topic)
+    for topic in before - now:
+        subscriber.unsubscribe(topic)
+    return now != before
+
+
+def selected_names(classes: Iterable[type[Signature]]) -> set[str]:
+    """Return the names of the events that some of these signatures select. A wildcard selects no derived event."""
+    selectors = [selector for cls in classes for selector in cls.selected_events]
+    selected = {selector.name for selector in selectors if selector.source in (*ANY, SOURCE)}
+    wildcard = PUBLISHED if selected.intersection(ANY) else ()
+    return selected.intersection(NAMES).union(wildcard)
+
+
+def origins_of(classes: Iterable[type[Signature]], topic: str) -> frozenset[str]:
+    """Return the origins of the events that some of these signatures select under a topic: "host", "container"."""
+    names = {topic, *ANY, *(DERIVED if topic == NET_PACKET_DNS else ())}
+    selectors = [selector for cls in classes for selector in cls.selected_events]
+    chosen = {one.origin for one in selectors if one.source in (*ANY, SOURCE) and one.name in names}
+    return frozenset(ORIGINS if chosen.intersection(ANY) else chosen)

@@ -10,8 +10,8 @@ from dnstrail.captured import FORWARDER, Process
 from dnstrail.connection import Connection
 from dnstrail.dns.header import HeaderQuestion as Asked
 from dnstrail.dns.names import address_text
+from dnstrail.dns.rdata import Kind
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.binding.arrivals import Arrival, Close, ReceivedAnswer, SentQuery, weight
 from dnstrail.image.binding.bindings import (
     BY_DAEMON,
     BY_LAST,
@@ -25,15 +25,22 @@ from dnstrail.image.binding.bindings import (
     Meaning,
     SocketKey,
 )
-from dnstrail.image.binding.namespaces import DAEMONS, Namespaces
-from dnstrail.image.binding.processes import Identity, Processes, identity_of
+from dnstrail.image.binding.processes import DAEMONS, Identity, Namespaces, Processes, identity_of
 from dnstrail.image.binding.scope import SOON, is_sinkhole, last_question
-from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion, WaitingQuestions, candidate
+from dnstrail.image.binding.waiting import (
+    Arrival,
+    Close,
+    ConnectionAttempt,
+    ReceivedAnswer,
+    SentQuery,
+    WaitingQuestion,
+    WaitingQuestions,
+    candidate,
+    weight,
+)
 from dnstrail.image.binding.waits import Waits
-from dnstrail.image.bounds import Bounds
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import Bounds, Counts
 from dnstrail.image.graph import Graph
-from dnstrail.image.kind import Kind
 from dnstrail.image.record import Sighting
 
 _ADDRESSES = (Kind.A, Kind.AAAA)
@@ -89,7 +96,7 @@ class Binder:
         else:
             name = self._last_question(stamp, opening)
             binding = Binding(stamp, opening, name, BY_LAST if name else UNKNOWN)
-        self.bindings.add(binding)
+        self.bindings.open(binding)
         return binding
 
     def closed(self, host: str, process: Process, socket: int, stamp: int) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from dnstrail.captured import Process
 from dnstrail.image.binding.processes import Identity, identity_of
 from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import Counts
 
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
 _Key = TypeVar("_Key")
@@ -145,7 +145,7 @@ class Bindings:
         """Yield the connections that are open and have a greater number, the first added first."""
         return (one for one in self._by_socket.values() if one.number > number and one.ended is None)
 
-    def add(self, binding: Binding) -> None:
+    def open(self, binding: Binding) -> None:
         """Add a connection. A socket that connects again has ended its connection before."""
         self.forget(binding.stamp)
         self.added += 1

@@ -1,16 +1,20 @@
-"""Processes by pid and start: a process that gets the pid of an ended one is another process."""
+"""Processes by pid and start, and the network namespaces of their connections."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dnstrail.captured import Process
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import Counts
 
 Identity = tuple[str, int, int]  # host, pid, and start in ns (0 if unknown)
 MAX_LIVES = 4  # processes of one pid that are remembered, the last started ones
+DAEMONS: Final = ("nscd", "systemd-resolve")  # the C library asks them over a socket of their own (nsswitch.conf)
+#: network namespaces with a daemon that asks for others, or with IPv6 -> the one noted longest ago is forgotten:
+#: `evicted_namespaces`
+MAX_NAMESPACES: Final = 4096
 
 
 class Life(NamedTuple):
@@ -126,3 +130,52 @@ def _at(lives: list[Life], at: int) -> Life:
 def identity_of(host: str, process: Process | None) -> Identity | None:
     """Return the identity of a process, None if its pid is unknown."""
     return (host, process.pid, process.start_time) if process is not None and process.pid else None
+
+
+class KnownNamespace:
+    """One network namespace: the last daemon of each name, and whether a connection over IPv6 has succeeded."""
+
+    __slots__ = ("daemons", "uses_ipv6")
+
+    def __init__(self) -> None:
+        self.daemons: dict[str, Identity] = {}
+        self.uses_ipv6 = False
+
+
+_UNKNOWN: Final = KnownNamespace()
+
+
+class Namespaces:
+    """The namespaces with a daemon or with IPv6, by host and number. Evictions are counted as `evicted_namespaces`."""
+
+    def __init__(self, counters: Counts) -> None:
+        self.counters = counters
+        self._of: OrderedDict[tuple[str, int], KnownNamespace] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def of(self, host: str, number: int) -> KnownNamespace:
+        """Return a namespace, or one without daemons and IPv6."""
+        return self._of.get((host, number), _UNKNOWN)
+
+    def asked(self, host: str, number: int, process: Process) -> None:
+        """Note that a daemon asks in a namespace: it is the last one of its name there."""
+        self._noted(host, number).daemons[process.name] = (host, process.pid, process.start_time)
+
+    def connected(self, host: str, number: int, address: str) -> None:
+        """Note that a connection to an address succeeded."""
+        if ":" in address:
+            self._noted(host, number).uses_ipv6 = True
+
+    def _noted(self, host: str, number: int) -> KnownNamespace:
+        key = host, number
+        found = self._of.get(key)
+        if found is None:
+            found = self._of[key] = KnownNamespace()
+            if len(self._of) > MAX_NAMESPACES:
+                self._of.popitem(last=False)
+                self.counters["evicted_namespaces"] += 1
+        else:
+            self._of.move_to_end(key)
+        return found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dnstrail.captured import Process
-from dnstrail.image.binding.arrivals import Arrivals
 from dnstrail.image.binding.processes import Identity
-from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion, WaitingQuestions
-from dnstrail.image.counts import Counts
+from dnstrail.image.binding.waiting import Arrivals, ConnectionAttempt, WaitingQuestion, WaitingQuestions
+from dnstrail.image.bounds import Counts
 from dnstrail.image.holders import MAX_PARTIES
 from dnstrail.image.order import Link, Ring
 

@@ -12,8 +12,7 @@ from dnstrail.dns.header import Header
 from dnstrail.dns.message import read_question
 from dnstrail.image.admission import Packet, Verdict
 from dnstrail.image.answer import Circumstances, PartyKey
-from dnstrail.image.bounds import SECOND
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import SECOND, Counts
 from dnstrail.image.facts.outcome import RCODE, Reading
 from dnstrail.image.facts.pending import Key, hop_of, id_of, resolver_of
 from dnstrail.image.facts.transaction import OF_CLIENT, SERVED, UNKNOWN, Transaction

@@ -7,8 +7,8 @@ from typing import Final
 
 from dnstrail.dns.header import IN, Header
 from dnstrail.dns.message import read_question
-from dnstrail.dns.name import Known, read_name
-from dnstrail.dns.rdata import CNAME, TYPES, read_rdata
+from dnstrail.dns.names import Known, read_name
+from dnstrail.dns.rdata import CNAME, TYPES, Kind, read_rdata
 from dnstrail.image.answer import Answer, Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.facts.transaction import (
@@ -21,7 +21,6 @@ from dnstrail.image.facts.transaction import (
     UNKNOWN,
     Relation,
 )
-from dnstrail.image.kind import Kind
 
 RCODE: Final = 0x000F
 _TRUNCATED: Final = 0x0200

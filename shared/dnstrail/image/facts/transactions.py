@@ -10,11 +10,10 @@ from msgspec.structs import replace
 from dnstrail.captured import FORWARDER, Flow, Process
 from dnstrail.dns.header import Header
 from dnstrail.dns.message import read_question
-from dnstrail.dns.recent import Recent
+from dnstrail.dns.tables import Recent
 from dnstrail.image.admission import Verdict, keys_of
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.bounds import SECOND
-from dnstrail.image.counts import Counts
+from dnstrail.image.bounds import SECOND, Counts
 from dnstrail.image.facts.held_responses import HeldResponse, HeldResponses, Named
 from dnstrail.image.facts.outcome import RCODE, Reading, read_outcome
 from dnstrail.image.facts.pending import Key, Pending, Received, hop_of, resolver_of

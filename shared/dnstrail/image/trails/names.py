@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from dnstrail.connection import Connection
+from dnstrail.dns.tables import Shards
 from dnstrail.image.binding.scope import ANY_SCOPE, is_sinkhole, scope_of
 from dnstrail.image.graph import newest_first
 from dnstrail.image.lookup import look_up
 from dnstrail.image.record import Root
-from dnstrail.image.shards import Shards
 from dnstrail.image.trails.path import Path, answers_of, find_paths
 from dnstrail.image.trails.rank import rank
 from dnstrail.image.trails.server_names import ServerNameTable

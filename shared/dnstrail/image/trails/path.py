@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dnstrail.dns.names import address_text
+from dnstrail.dns.rdata import PTR
+from dnstrail.dns.tables import Shards
 from dnstrail.image.graph import newest_first
-from dnstrail.image.kind import PTR
-from dnstrail.image.pointers import reverse_records
+from dnstrail.image.lookup import reverse_records
 from dnstrail.image.record import Record, Root, Sighting
-from dnstrail.image.shards import Shards
 from dnstrail.image.view import View
 from dnstrail.image.walk import Up
 

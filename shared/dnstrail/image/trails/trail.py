@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import pairwise
 
 import msgspec
 
+from dnstrail.captured import Process
 from dnstrail.connection import Connection
+from dnstrail.dns.rdata import Kind
+from dnstrail.dns.tables import Shards
 from dnstrail.image.binding.bindings import Meaning
 from dnstrail.image.binding.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.bounds import SECOND
+from dnstrail.image.evidence import AskedBy, asked_by
 from dnstrail.image.graph import newest_first
-from dnstrail.image.kind import Kind
-from dnstrail.image.record import Record, Root
-from dnstrail.image.result import EXPIRED, GRACE, LIVE, STATES
-from dnstrail.image.shards import Shards
-from dnstrail.image.trails.asker import Asker, askers
+from dnstrail.image.lookup import EXPIRED, GRACE, LIVE, STATES
+from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.trails.path import Path, answers_of, find_paths
 from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
@@ -39,6 +40,20 @@ class Step(msgspec.Struct, frozen=True):
     remaining: float
     count: int
     state: str
+
+
+class Asker(AskedBy, frozen=True, kw_only=True):
+    """One client of one server, with the number and times (s) of its answers. Unknown fields are "", 0 or None.
+
+    `matched` states that the queries of all these answers were captured. `foreign` states that the server is none of
+    the asker's configured resolvers.
+    """
+
+    matched: bool
+    foreign: bool | None
+    first_seen: float
+    last_seen: float
+    count: int
 
 
 class Trail(msgspec.Struct, frozen=True):
@@ -187,3 +202,26 @@ def _state(view: View, end: int) -> str:
     if view.t < end:
         return LIVE
     return GRACE if view.since < end else EXPIRED
+
+
+def askers(answers: Iterable[Sighting]) -> list[Asker]:
+    """Return the askers of these answers, the last answered asker first."""
+    groups: dict[tuple[object, ...], list[Sighting]] = {}
+    for answer in answers:
+        evidence = answer.evidence
+        process = evidence.process or Process()
+        key = evidence.host, evidence.client, evidence.server, process.pid, process.name, evidence.foreign
+        groups.setdefault(key, []).append(answer)
+    return sorted(map(_asker, groups.values()), key=lambda asker: -asker.last_seen)
+
+
+def _asker(answers: list[Sighting]) -> Asker:
+    evidence = answers[0].evidence
+    return Asker(
+        **asked_by(evidence),
+        matched=all(answer.evidence.matched for answer in answers),
+        foreign=evidence.foreign,
+        first_seen=min(answer.stamp for answer in answers) / SECOND,
+        last_seen=max(answer.stamp for answer in answers) / SECOND,
+        count=len(answers),
+    )

@@ -33,9 +33,9 @@ def calls():
 @pytest.fixture
 def unread(monkeypatch):
     """Return the name of a module that only unusual names need, as if it was not imported yet."""
-    module = "dnstrail.dns.unusual_name"
-    monkeypatch.delitem(sys.modules, module, raising=False)
-    return module
+    monkeypatch.setattr(dns, "name", dns.name)  # is the present module again afterwards
+    monkeypatch.delitem(sys.modules, "dns.name")
+    return "dns.name"
 
 
 def test_codecs_are_imported_before_capabilities_are_dropped(unread, calls):

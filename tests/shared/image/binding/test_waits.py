@@ -1,6 +1,6 @@
 """Questions that wait for a connection are shared by owner: a flood of one evicts its own (docs/reference/bounds.md).
 
-Tests of dnstrail.image.binding.arrivals, dnstrail.image.binding.waiting.
+Tests of dnstrail.image.binding.waiting, dnstrail.image.binding.waiting.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The thread in which the C libraries of all processes are found and watched, and the messages that it takes."""
+"""The thread in which the C libraries of all processes are found and watched."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from dnstrail.kernel.capabilities import keep_capabilities
 from dnstrail_probe.ebpf.getaddrinfo.elf import c_libraries, usual_libraries
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import MOST_FILES, UprobeTable, Watch
@@ -27,6 +25,7 @@ _START = 5.0  # seconds for which a starting container is polled
 _POLL = 0.002  # seconds between two polls of starting containers
 _MOST_STARTING = 64
 _SWEEP = 2.0  # seconds between two sweeps for libraries that no process uses any more
+_Message = Callable[[float], object]  # what the thread is to do, as of a time
 _Examined = tuple[Identity, Identity, int]  # program, root and user: the library of one user can have found no room
 COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
 #: started programs that wait for inspection -> the probe inspects all processes: `starts_dropped`
@@ -159,25 +158,6 @@ def _host_root() -> Identity:
         return identity(Path("/").stat())
 
 
-class Started(msgspec.Struct, frozen=True):
-    """A process executed a program."""
-
-    pid: int
-
-
-class ContainerStarting(msgspec.Struct, frozen=True):
-    """A container will start in a cgroup, given by its folder."""
-
-    cgroup: str
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """The thread is to end."""
-
-
-Message = Started | ContainerStarting | Stop
-
-
 class LibraryThread:
     """Runs a `LibraryFinder` in a thread of its own, so that a file that hangs holds up nothing else.
 
@@ -203,27 +183,27 @@ class LibraryThread:
         self._closed, self._dropped, self._ready = threading.Event(), threading.Event(), threading.Event()
         self._files = UprobeTable(watch, counters, self._closed)
         self._finder = LibraryFinder(self._files, counters, processes)
-        self._messages: queue.Queue[Message] = queue.Queue(_MOST_WAITING)
+        self._messages: queue.Queue[_Message] = queue.Queue(_MOST_WAITING)
         self._thread = threading.Thread(target=self._work, name="C libraries", daemon=True)
         self._thread.start()
         self._ready.wait(_PATIENCE)
 
     def process_started(self, pid: int) -> None:
         """Watch the library of a process that executed a program."""
-        self._put(Started(pid))
+        self._put(partial(self._finder.examine, pid))
 
     def container_starting(self, cgroup: str) -> None:
         """Watch the library of a container that starts in a cgroup, given by its folder."""
-        self._put(ContainerStarting(cgroup))
+        self._put(partial(self._finder.expect_container, cgroup))
 
     def close(self) -> None:
         """Stop watching."""
         self._closed.set()
         with suppress(queue.Full):  # then the thread wakes anyway
-            self._messages.put_nowait(Stop())
+            self._messages.put_nowait(lambda _now: None)
         self._thread.join(_FAREWELL)
 
-    def _put(self, message: Message) -> None:
+    def _put(self, message: _Message) -> None:
         try:
             self._messages.put_nowait(message)
         except queue.Full:
@@ -236,21 +216,12 @@ class LibraryThread:
         self._ready.set()
         while not self._closed.is_set():
             with suppress(queue.Empty):
-                self._take(self._messages.get(timeout=self._finder.wait))
+                self._messages.get(timeout=self._finder.wait)(self._clock())
             if self._dropped.is_set():
                 self._dropped.clear()
                 self._finder.examine_all_later()
             self._finder.advance(self._clock())
         self._files.close()
-
-    def _take(self, message: Message) -> None:
-        match message:
-            case Started(pid):
-                self._finder.examine(pid, self._clock())
-            case ContainerStarting(cgroup):
-                self._finder.expect_container(cgroup, self._clock())
-            case Stop():
-                pass  # `_closed` is set
 
 
 def _raise_descriptor_limit() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dnstrail.actor import NOBODY, actor_of
 from dnstrail.captured import Captured, Flow, Process
+from dnstrail_signatures.detection.subjects import NOBODY, actor_of
 
 CLIENT, SERVER = bytes((10, 0, 0, 1)), bytes((8, 8, 8, 8))
 ANSWER = b"\0\0\x80" + bytes(9)

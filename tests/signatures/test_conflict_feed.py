@@ -9,7 +9,7 @@ from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.protocol.batches import Batch, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import dns_response
-from dnstrail_signatures.events.conflict_feed import PATIENCE, ConflictFeed
+from dnstrail_signatures.cache import CONFLICTS, ConflictFeed
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
@@ -84,4 +84,4 @@ def test_the_end_of_a_source_waits_for_its_conflicts(messages, published, handle
     began = cache.clock.monotonic()
     feed.complete(("start", 3), running.take_conflicts, cache.clock.monotonic)
     assert len(delivered) == handled
-    assert (cache.clock.monotonic() - began >= PATIENCE) == (published == 9)
+    assert (cache.clock.monotonic() - began >= CONFLICTS) == (published == 9)

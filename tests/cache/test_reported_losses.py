@@ -7,7 +7,7 @@ import pytest
 
 from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC
 from dnstrail.protocol.batches import TURN, Turn
-from dnstrail_cache.losses.workers import (
+from dnstrail_cache.losses import (
     MOST_EVENTS,
     MOST_USERS,
     MOST_WORKERS,
@@ -26,7 +26,7 @@ def most(*turns: tuple[Turn, Turn | None]) -> dict[str, int]:
     """Return the bounds above 0 after some turns, each with the one before."""
     published = Published()
     for now, earlier in turns:
-        published.note(now, earlier)
+        published.count(now, earlier)
     return {name: count for name, count in published.most_missed.items() if count and name not in LOSS_REASONS}
 
 
@@ -58,7 +58,7 @@ def test_odd_turns_never_lower_a_bound():
 def test_reasons_are_bounded_by_all_events():
     """What signatures and findings lose is bounded by the events of all names; a few are believed without any event."""
     published = Published()
-    published.note(turn(0, published={NET_PACKET_DNS: 2, NET_TCP_CONNECT: 1}), None)
+    published.count(turn(0, published={NET_PACKET_DNS: 2, NET_TCP_CONNECT: 1}), None)
     assert {published.most_missed[reason] for reason in LOSS_REASONS} == {(3 + 1) * 1024}
 
 
@@ -72,9 +72,9 @@ def total(reported: WorkerLosses) -> dict[str, int]:
 def test_the_latest_report_of_a_worker_counts():
     """A report counts from the start of its worker: it replaces the one before, and the workers are added up."""
     reported = WorkerLosses()
-    reported.note(1, "a", {"dns": 1})
-    reported.note(1, "b", {"dns": 10, TURN: 1})
-    reported.note(1, "a", {"dns": 3})
+    reported.report(1, "a", {"dns": 1})
+    reported.report(1, "b", {"dns": 10, TURN: 1})
+    reported.report(1, "a", {"dns": 3})
     assert total(reported) == {"dns": 13, TURN: 1}
 
 
@@ -82,15 +82,15 @@ def test_the_workers_of_users_stay_apart():
     """Nobody replaces the report of another user, or of a key."""
     reported = WorkerLosses()
     for number, user in enumerate((1, 2, None, "1", "host")):
-        reported.note(user, "a", {"dns": 10**number})
+        reported.report(user, "a", {"dns": 10**number})
     assert total(reported) == {"dns": 11111}
 
 
 def test_a_worker_missed_no_more_than_was_published():
     """A count beyond what was published is left out, and counted, until as much was published."""
     reported = WorkerLosses()
-    reported.note(1, "a", {"dns": MOST_EVENTS, TURN: 5, "getaddrinfo": 1, "x": 0})
-    reported.note(2, "a", {"dns": 7})
+    reported.report(1, "a", {"dns": MOST_EVENTS, TURN: 5, "getaddrinfo": 1, "x": 0})
+    reported.report(2, "a", {"dns": 7})
     assert reported.counted({"dns": 10, TURN: 5}) == ({"dns": 17, TURN: 5}, 2)
     assert reported.counted({}) == ({}, 4)
 
@@ -100,7 +100,7 @@ def test_the_counts_of_evicted_workers_stay_in_the_sum(users):
     """However many workers come and go, the table stays bounded and the sum is right."""
     reported = WorkerLosses()
     for number in range(3 * MOST_WORKERS):
-        reported.note(number % users, str(number), {"dns": 1})
+        reported.report(number % users, str(number), {"dns": 1})
     tables = [reports.workers for reports in reported._users.values()]
     assert len(tables) == min(users, MOST_USERS)
     assert max(map(len, tables)) <= MOST_WORKERS_OF_USER
@@ -111,11 +111,11 @@ def test_the_counts_of_evicted_workers_stay_in_the_sum(users):
 def test_a_user_with_many_workers_makes_room():
     """Beyond the bound of all workers, those go whose user has the most; the report of another user stays."""
     reported = WorkerLosses()
-    reported.note("honest", "a", {"dns": 1})
+    reported.report("honest", "a", {"dns": 1})
     for number in range(2 * MOST_WORKERS):
-        reported.note(number % (MOST_WORKERS // MOST_WORKERS_OF_USER), str(number), {})
+        reported.report(number % (MOST_WORKERS // MOST_WORKERS_OF_USER), str(number), {})
     assert reported._count == MOST_WORKERS
-    reported.note("honest", "a", {"dns": 3})
+    reported.report("honest", "a", {"dns": 3})
     assert total(reported) == {"dns": 3}
 
 
@@ -123,7 +123,7 @@ def test_endless_names_claim_no_more_than_the_workers_of_one_user():
     """A user that reports under ever new names counts like as many workers as a user can have, twice at most."""
     reported = WorkerLosses()
     for number in range(50 * MOST_WORKERS_OF_USER):
-        reported.note(1, str(number), {"dns": MOST_EVENTS})
+        reported.report(1, str(number), {"dns": MOST_EVENTS})
     assert reported.counted({"dns": 3})[0] == {"dns": 2 * MOST_WORKERS_OF_USER * 3}
 
 
@@ -131,6 +131,6 @@ def test_the_sum_is_bounded():
     """Whatever counts strangers report, a reply can contain the sum."""
     reported = WorkerLosses()
     for number in range(2 * MOST_WORKERS):
-        reported.note(number % 100, str(number), {TURN: MOST_EVENTS})
+        reported.report(number % 100, str(number), {TURN: MOST_EVENTS})
     assert total(reported) == {TURN: MOST_EVENTS}
     assert msgpack.packb(dict(total(reported)))

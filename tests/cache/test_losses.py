@@ -8,7 +8,7 @@ from dnstrail.image import Image
 from dnstrail.protocol.batches import TURN, CgroupLoss, Turn
 from dnstrail.protocol.lookups import StatsRequest
 from dnstrail_cache.lookups.answers import answer
-from dnstrail_cache.losses.hops import losses_by_hop, losses_by_host, worst_cgroups
+from dnstrail_cache.losses import losses_by_hop, losses_by_host, worst_cgroups
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail.dns.recent import Recent
+from dnstrail.dns.tables import Recent
 
 
 @given(st.integers(1, 8), st.lists(st.integers(0, 20)))

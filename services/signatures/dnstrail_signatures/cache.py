@@ -1,4 +1,4 @@
-"""Lookups of signatures: they wait for a cache that is away, and raise `Forgotten` where the cache cannot know."""
+"""The cache of a signature worker: lookups that wait until it is back, and the conflicts that it publishes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dnstrail.bus import Bus
-from dnstrail.client import DnsDataSource, Monotonic
-from dnstrail.errors import DataNotFound, Forgotten, Unavailable
+from dnstrail.bus import Bus, Subscriber
+from dnstrail.client import DnsDataSource, LookupClient, Monotonic
+from dnstrail.errors import DataNotFound, DnstrailError, Forgotten, Unavailable
+from dnstrail.protocol.batches import Batch, Mark
 
 #: seconds for which lookups of signatures wait for a cache that is away, in one absence -> they fail at once until it
 #: answers: `signature_unavailable`
 PATIENCE = 30.0
 _PAUSE = 0.1  # seconds between two requests to it
 _REST = 1.0  # seconds between two requests to a cache for which they wait no more
+CONFLICTS = 1.0  # seconds at the end of a source, for the conflicts that the cache has published
+_PUBLISHED = "conflicts_published"  # the counter of the cache
+_LOOK = 0.01  # seconds between two looks for conflicts
 
 
 class PatientDns(DnsDataSource):
@@ -68,3 +72,30 @@ class PatientDns(DnsDataSource):
         if self._monotonic() - self._since >= PATIENCE or self._pause(_PAUSE):
             self._failed = (self._monotonic(), error)
             raise error
+
+
+class ConflictFeed:
+    """The subscription of a worker to the conflicts of its cache; their sequence shows what was lost."""
+
+    def __init__(self, bus: Bus, subscriber: Subscriber, client: LookupClient) -> None:
+        self.subscriber = subscriber
+        self._bus = bus
+        self._client = client
+        self._next: int | None = None
+
+    def missed(self, batch: Batch) -> int:
+        """Note a batch; return how many were lost before it. A cache that has started anew counts from 0."""
+        expected, self._next = self._next, batch.sequence + 1
+        return 0 if expected is None else max(batch.sequence - expected, 0)
+
+    def complete(self, mark: Mark, take: Callable[[], None], monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Take all conflicts up to a mark, for a bounded time: `take` handles those that have arrived."""
+        deadline = monotonic() + CONFLICTS
+        try:
+            published = self._client.ask("stats", after=[mark])["cache"].get(_PUBLISHED, 0)
+        except DnstrailError:
+            return
+        take()
+        while (self._next or 0) < published and monotonic() < deadline:
+            self._bus.wait(self.subscriber, timeout=_LOOK)
+            take()
