@@ -134,17 +134,14 @@ def _flow_of_question(flow: Flow) -> Flow:
 
 
 class HeldResponses:
-    """The responses of the last second that came without a question, within a bound."""
+    """The responses of the last second that came without a question, within a bound. `held` contains them all."""
 
     def __init__(self, counters: Counts) -> None:
         self._counters = counters
-        self._held: OrderedDict[HeldResponse, None] = OrderedDict()  # the one that came first is the first
+        self.held: OrderedDict[HeldResponse, None] = OrderedDict()  # the one that came first is the first
         self._owners: dict[PartyKey, OrderedDict[HeldResponse, None]] = {}
         self._by_key: dict[Key, dict[HeldResponse, None]] = {}
         self._by_packet: dict[Packet, HeldResponse] = {}
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def of_packet(self, packet: Packet | None) -> HeldResponse | None:
         """Return the response of which a packet is a copy."""
@@ -162,15 +159,15 @@ class HeldResponses:
 
     def add(self, held: HeldResponse, keys: list[Key]) -> HeldResponse | None:
         """Hold a response. Return one that must go for it."""
-        self._held[held] = None
+        self.held[held] = None
         self._owners.setdefault(held.owner, OrderedDict())[held] = None
         if held.verdict.packet is not None:
             self._by_packet[held.verdict.packet] = held
         self.add_keys(held, keys if held.named is None else [held.named])
-        if len(self._held) <= MOST_HELD:
+        if len(self.held) <= MOST_HELD:
             return None
         own = self._owners[held.owner]
-        evicted = next(iter(own if len(own) > MOST_HELD // 2 else self._held))
+        evicted = next(iter(own if len(own) > MOST_HELD // 2 else self.held))
         self._counters["evicted_responses"] += 1
         self._remove(evicted)
         return evicted
@@ -203,14 +200,14 @@ class HeldResponses:
 
     def due(self, now: int) -> HeldResponse | None:
         """Return the response that came first, no longer held, if it has waited for a second; else None."""
-        first = next(iter(self._held), None)
+        first = next(iter(self.held), None)
         if first is None or first.stamp + REORDER >= now:
             return None
         self._remove(first)
         return first
 
     def _remove(self, held: HeldResponse) -> None:
-        del self._held[held]
+        del self.held[held]
         own = self._owners[held.owner]
         del own[held]
         if not own:

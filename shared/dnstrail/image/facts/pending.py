@@ -84,10 +84,10 @@ class Pending:
         """The id of the transaction."""
         return id_of(self.batch, self.place)
 
-    def follow(self, before: Pending | None) -> None:
+    def follow(self, before: Pending) -> None:
         """Note the question before that had the same bytes. Of these questions the last three are linked."""
         self.before = before
-        if before is not None and before.before is not None:
+        if before.before is not None:
             before.before.before = None
 
     def send(self, key: Key, client: Key, flow: Flow, stamp: int, process: Process | None) -> None:
@@ -110,7 +110,7 @@ class Pending:
         """Return it as it ended."""
         flow = self.flow
         return Transaction(
-            id=self.id,
+            id=f"{self.batch}/{self.place}/{_STAGE}",  # as `id`: a call costs as much as the text
             host=self.host,
             asked=self.first,
             ended=ended,
@@ -118,7 +118,7 @@ class Pending:
             type=self.asked.type,
             process=self.process,
             flow=flow,
-            hop=hop_of(flow),
+            hop=OF_CLIENT if self.sent and flow.role != FORWARDER else hop_of(flow),
             resolver=resolver_of(flow),
             outcome=outcome,
             rcode=rcode,

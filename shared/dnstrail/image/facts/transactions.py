@@ -88,26 +88,16 @@ class Transactions:
         if flow is None:  # a query without a flow waits for nothing
             return
         digest = hash((circumstances.host, payload))
-        if isinstance(pending, Pending) and pending in self._open:
+        if pending is not None and isinstance(pending, Pending) and pending in self._open:
             if stamp - pending.latest <= WINDOW:
                 self._repeat(pending, query, stamp, digest)
                 return
             self._end_unanswered(pending)
-        captured = last = self._packets.get(digest)
-        while captured is not None and not _is_captured_again(captured, query, flow, stamp, circumstances.process):
-            captured = captured.before
-        if captured is None:
-            captured = self._begin(stamp, header, payload, circumstances, flow, query)
-            captured.follow(last)
-            self._note_packet(digest, captured, stamp)
-        else:
-            captured.keys += (query.key, query.client)
-            if flow.egress and not captured.sent:
-                self._note_asker(captured, query, flow, stamp, circumstances.process)
+        captured = self._capture(stamp, header, payload, circumstances, flow, query, digest)
         query.pending = captured
         if not flow.egress and circumstances.process is not None:
             self._note_received(captured, circumstances.process)
-        if len(self._held) and captured in self._open:
+        if self._held.held and captured in self._open:
             self._join(captured, query, stamp, servers_of(flow))
 
     def answered(
@@ -120,7 +110,7 @@ class Transactions:
                 self._hold(stamp, header, payload, circumstances, verdict)
             return
         pending, query.pending = query.pending, None
-        held = self._held.take(verdict.packet) if len(self._held) else None
+        held = self._held.take(verdict.packet) if self._held.held else None
         if not isinstance(pending, Pending) or pending not in self._open:
             return
         if held is not None and verdict.copy:  # the image holds the answer of the first copy
@@ -132,16 +122,34 @@ class Transactions:
         reading = read_outcome(header, payload, answer)
         self._end(pending, stamp, header, reading, circumstances.foreign, verdict)
 
-    def _begin(
-        self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances, flow: Flow, query: Query
+    def _capture(
+        self,
+        stamp: int,
+        header: Header,
+        payload: bytes,
+        circumstances: Circumstances,
+        flow: Flow,
+        query: Query,
+        digest: int,
     ) -> Pending:
-        """Open a transaction."""
+        """Return the transaction of a query: the one that has its packet, else a new one."""
+        captured = last = self._packets.get(digest)
+        while captured is not None and not _is_captured_again(captured, query, flow, stamp, circumstances.process):
+            captured = captured.before
+        if captured is not None:
+            captured.keys += (query.key, query.client)
+            if flow.egress and not captured.sent:
+                self._note_asker(captured, query, flow, stamp, circumstances.process)
+            return captured
         pending = Pending(query.key, query.client, flow, stamp, header.asked, circumstances)
         if not pending.name:
             pending.name = read_question(payload, {})[0]
         if pending.process is not None:
             self._note_process(pending, pending.process)
         self._open[pending] = None
+        if last is not None:
+            pending.follow(last)
+        self._note_packet(digest, pending, stamp)
         return pending
 
     def _note_process(self, pending: Pending, process: Process) -> None:
@@ -158,7 +166,7 @@ class Transactions:
         """Note a packet of a process: calls of getaddrinfo for the same name belong to it."""
         named: Named = (pending.host, process.pid, process.start_time, pending.name)
         self._named.add(named, pending)
-        if len(self._held):
+        if self._held.held:
             self._held.use_calls(named, stamp)
 
     def _note_asker(self, pending: Pending, query: Query, flow: Flow, stamp: int, process: Process | None) -> None:
