@@ -17,8 +17,8 @@ from dnstrail.captured import Flow, Process
 from dnstrail.events import DNS_TRANSACTION, Event
 from dnstrail.image import Circumstances, Image
 from dnstrail.image.facts.transaction import Transaction
-from dnstrail.protocol.batch_publisher import BatchPublisher, HostIdentity
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
+from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batches import TURN, Batch, HostIdentity, Turn, decode, encode
 from dnstrail.protocol.facts import unpacked_fact
 from dnstrail.protocol.replay_window import KEPT
 from dnstrail.protocol.replays import ReplayRequest, decode_replay, encode_replay, replay_address

@@ -10,8 +10,8 @@ from dnstrail.bus.ipc import events_address
 from dnstrail.captured import Captured, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.process.clock import StreamClock
-from dnstrail.protocol.batch_publisher import MOST_ON_WAY, UNKNOWN, HostIdentity
-from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, decode
+from dnstrail.protocol.batch_publisher import MOST_ON_WAY
+from dnstrail.protocol.batches import TURN, UNKNOWN, Batch, CgroupLoss, HostIdentity, Turn, decode
 from dnstrail.protocol.listener import CONFIRMS, Listener
 from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import TurnFollower

@@ -14,7 +14,8 @@ from dnstrail.captured import Captured, Flow
 from dnstrail.events import DNS_TRANSACTION, FACT_ID, FACT_NAMES
 from dnstrail.image.facts.transaction import Transaction
 from dnstrail.image.queries import WINDOW
-from dnstrail.protocol.batch_publisher import BatchPublisher, HostIdentity
+from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batches import HostIdentity
 from dnstrail.protocol.facts import packed_fact
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail_cache.state.cache_state import CacheState

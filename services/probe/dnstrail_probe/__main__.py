@@ -37,7 +37,7 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import escape_unprintable, json_line
-from dnstrail.protocol.batch_publisher import UNKNOWN
+from dnstrail.protocol.batches import UNKNOWN
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_probe.check import CheckReport, check_host

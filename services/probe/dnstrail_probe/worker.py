@@ -10,8 +10,8 @@ import structlog
 
 from dnstrail.bus import Publisher, Server
 from dnstrail.process.clock import StreamClock
-from dnstrail.protocol.batch_publisher import UNKNOWN, BatchPublisher, HostIdentity, Losses
-from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.batch_publisher import BatchPublisher, Losses
+from dnstrail.protocol.batches import TURN, UNKNOWN, HostIdentity
 from dnstrail.protocol.listener import confirmed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.replay_window import ReplayWindow

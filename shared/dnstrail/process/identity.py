@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.process.clock import boot_id
-from dnstrail.protocol.batch_publisher import HostIdentity
+from dnstrail.protocol.batches import HostIdentity
 
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5)
 _LENGTH = 32  # hexadecimal digits

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter, deque
-from typing import NamedTuple
 
 import msgspec
 
 from dnstrail.bus import Publisher
-from dnstrail.bus.remote_host import start_of
 from dnstrail.captured import Captured
-from dnstrail.protocol.batches import TURN, CgroupLoss, Turn, WireBatch, encode
+from dnstrail.protocol.batches import TURN, UNKNOWN, CgroupLoss, HostIdentity, Turn, WireBatch, encode
 from dnstrail.protocol.event_table import BatchTable
 from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail.protocol.replays import Messages
@@ -23,27 +20,6 @@ _MOST_OF_EVENTS = MOST_BYTES - (16 << 10)  # the rest is for the counts of the b
 MOST_ON_WAY = 2400  # messages: 800 in the queue of a subscriber, and fewer in the buffers of the kernel and the relay
 _HOP = "probe"
 Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far
-
-
-class HostIdentity(NamedTuple):
-    """The host of an event, and the digest of the key of the publisher.
-
-    The fields of the host are "" where it is unknown, as in a capture file. `key` is "" for a publisher on its own host
-    alone.
-    """
-
-    host: str = ""
-    machine_id: str = ""
-    key: str = ""
-    boot_id: str = ""
-
-    def new_start(self) -> str:
-        """Return the id of a new start. Subscribers of all hosts know it by this id."""
-        random = secrets.token_hex(8)
-        return start_of(self.key, random) if self.key else random
-
-
-UNKNOWN = HostIdentity()
 
 
 class BatchPublisher:

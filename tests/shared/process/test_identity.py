@@ -8,7 +8,7 @@ import pytest
 from dnstrail.bus import RemoteHost
 from dnstrail.process import identity
 from dnstrail.process.identity import host_identity
-from dnstrail.protocol.batch_publisher import HostIdentity
+from dnstrail.protocol.batches import HostIdentity
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from dnstrail.bus.remote_host import key_digest, start_of
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.process.log import configure
-from dnstrail.protocol.batch_publisher import BatchPublisher, HostIdentity
-from dnstrail.protocol.batches import TURN, Mark
+from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batches import TURN, HostIdentity, Mark
 from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail.protocol.replays import replay_address
 from dnstrail_probe.worker import _ON_REQUEST, HEARTBEAT
