@@ -23,9 +23,9 @@ from dnstrail.image.relate import read_answer
 
 _PACKETS: Final = 32768  # queries in one half of the table
 #: questions of processes whose packets are known -> a call of getaddrinfo may be a transaction beside its packet
-_NAMED: Final = 4096
+MOST_NAMED: Final = 4096
 #: unanswered questions whose late answers are known -> a late answer that is admitted makes a transaction of its own
-_UNANSWERED: Final = 4096
+MOST_UNANSWERED: Final = 4096
 _AT_ONCE: Final = 4096  # unanswered questions that one call ends
 _NEVER: Final = -(1 << 61)
 
@@ -49,8 +49,8 @@ class Transactions:
         self._packets = Recent[int, Pending](_PACKETS)  # by a hash of the bytes of the last try
         self._until = 0
         self._received: dict[Received, dict[Pending, None]] = {}  # the one that was received first is the first
-        self._named = Recent[Named, Pending](_NAMED)
-        self._unanswered = Recent[Key, int](_UNANSWERED)  # the stamp of the last try
+        self._named = Recent[Named, Pending](MOST_NAMED)
+        self._unanswered = Recent[Key, int](MOST_UNANSWERED)  # the stamp of the last try
         self._held = HeldResponses(counters)
         self._ended: list[Transaction] = []
 
