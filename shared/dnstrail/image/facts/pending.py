@@ -29,39 +29,24 @@ class Pending:
     `sent` states that this socket is the asker's own. `server` is the process that owns a socket at which the question
     arrived, and `received` its place among the questions to this process. `first` and `latest` are the stamps of the
     first and the last try. `answered` is the stamp of its answer, 0 without one. `ended` is the transaction while other
-    captures of the question may still come. `keys` are those of all its captures. `before` is the question before with
-    the same bytes.
+    captures of the question may still come. `others` are the keys of its other captures, and `before` is the question
+    before that had the same bytes.
     """
 
-    __slots__ = (
-        "answered",
-        "asked",
-        "asked_for",
-        "batch",
-        "before",
-        "client",
-        "ended",
-        "first",
-        "flow",
-        "host",
-        "key",
-        "keys",
-        "latest",
-        "name",
-        "place",
-        "process",
-        "received",
-        "sent",
-        "server",
-        "tries",
-    )
+    tries: int = 1
+    asked_for: str = ""
+    others: tuple[Key, ...] = ()
+    server: Process | None = None
+    received: Received | None = None
+    answered: int = 0
+    ended: Transaction | None = None
+    before: Pending | None = None
 
     def __init__(
         self, key: Key, client: Key, flow: Flow, stamp: int, asked: HeaderQuestion, circumstances: Circumstances
     ) -> None:
         self.key = key
         self.client = client
-        self.keys: tuple[Key, ...] = (key, client)
         self.flow = flow
         self.sent = flow.egress
         self.process: Process | None = circumstances.process if flow.egress else None
@@ -71,13 +56,6 @@ class Pending:
         self.asked = asked
         self.name = asked.name
         self.first = self.latest = stamp
-        self.tries = 1
-        self.asked_for = ""
-        self.server: Process | None = None
-        self.received: Received | None = None
-        self.answered = 0
-        self.ended: Transaction | None = None
-        self.before: Pending | None = None
 
     @property
     def id(self) -> str:

@@ -23,9 +23,9 @@ from dnstrail.image.relate import read_answer
 
 _PACKETS: Final = 32768  # queries in one half of the table
 #: questions of processes whose packets are known -> a call of getaddrinfo may be a transaction beside its packet
-_NAMED: Final = 4096
+MOST_NAMED: Final = 4096
 #: unanswered questions whose late answers are known -> a late answer that is admitted makes a transaction of its own
-_UNANSWERED: Final = 4096
+MOST_UNANSWERED: Final = 4096
 _AT_ONCE: Final = 4096  # unanswered questions that one call ends
 _NEVER: Final = -(1 << 61)
 
@@ -49,8 +49,8 @@ class Transactions:
         self._packets = Recent[int, Pending](_PACKETS)  # by a hash of the bytes of the last try
         self._until = 0
         self._received: dict[Received, dict[Pending, None]] = {}  # the one that was received first is the first
-        self._named = Recent[Named, Pending](_NAMED)
-        self._unanswered = Recent[Key, int](_UNANSWERED)  # the stamp of the last try
+        self._named = Recent[Named, Pending](MOST_NAMED)
+        self._unanswered = Recent[Key, int](MOST_UNANSWERED)  # the stamp of the last try
         self._held = HeldResponses(counters)
         self._ended: list[Transaction] = []
 
@@ -137,30 +137,31 @@ class Transactions:
         while captured is not None and not _is_captured_again(captured, query, flow, stamp, circumstances.process):
             captured = captured.before
         if captured is not None:
-            captured.keys += (query.key, query.client)
+            captured.others += (query.key, query.client)
             if flow.egress and not captured.sent:
                 self._note_asker(captured, query, flow, stamp, circumstances.process)
             return captured
         pending = Pending(query.key, query.client, flow, stamp, header.asked, circumstances)
         if not pending.name:
             pending.name = read_question(payload, {})[0]
-        if pending.process is not None:
-            self._note_process(pending, pending.process)
+        process = pending.process
+        if process is not None:
+            self._note_packet_of(process, pending, stamp)
+            if flow.role == FORWARDER:
+                self._note_client(pending, process)
         self._open[pending] = None
         if last is not None:
             pending.follow(last)
         self._note_packet(digest, pending, stamp)
         return pending
 
-    def _note_process(self, pending: Pending, process: Process) -> None:
-        """Note the process that asked, and the client for which it asks, if it is a forwarder."""
-        self._note_packet_of(process, pending, pending.latest)
-        if pending.flow.role == FORWARDER:
-            received = pending.host, process.pid, process.start_time, pending.asked.key
-            for client in self._received.get(received, ()):
-                if client is not pending and pending.latest - client.latest <= WINDOW:
-                    pending.asked_for = client.asked_for or client.id
-                    break
+    def _note_client(self, pending: Pending, process: Process) -> None:
+        """Note the client for which a forwarder asks: the first one whose question it received, and that waits."""
+        received = pending.host, process.pid, process.start_time, pending.asked.key
+        for client in self._received.get(received, ()):
+            if client is not pending and pending.latest - client.latest <= WINDOW:
+                pending.asked_for = client.asked_for or client.id
+                break
 
     def _note_packet_of(self, process: Process, pending: Pending, stamp: int) -> None:
         """Note a packet of a process: calls of getaddrinfo for the same name belong to it."""
@@ -173,7 +174,9 @@ class Transactions:
         """Note that a question which was captured at its server is now captured at the asker's own socket, too."""
         pending.send(query.key, query.client, flow, stamp, process)
         if process is not None:
-            self._note_process(pending, process)
+            self._note_packet_of(process, pending, pending.latest)
+            if flow.role == FORWARDER:
+                self._note_client(pending, process)
         ended = pending.ended
         if ended is not None:
             pending.ended = replace(
@@ -249,7 +252,7 @@ class Transactions:
 
     def _end_unanswered(self, pending: Pending) -> None:
         """End a question that nobody answered in time."""
-        for key in pending.keys:
+        for key in (pending.key, pending.client, *pending.others):
             self._unanswered.add(key, pending.latest)
         self._close(pending, pending.transaction(pending.latest + WINDOW, UNANSWERED))
 

@@ -1,6 +1,6 @@
 """Transactions, by the messages that an image receives.
 
-Tests of dnstrail.image.facts.transactions, dnstrail.image.facts.transaction, dnstrail.image.facts.pending.
+Tests of dnstrail.image.facts.transaction, dnstrail.image.facts.pending.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from builders.dns_builders import AAAA, t
 from builders.talk import OWN, SERVERS, Talk, answer, back, packed, query, there
 from dnstrail.captured import CLIENT, FORWARDER
 from dnstrail.image.facts.held_responses import MAX_KEPT, MOST_HELD
+from dnstrail.image.facts.transactions import MOST_NAMED, MOST_UNANSWERED
 from dnstrail.image.queries import SHARE
 
 NXDOMAIN, TRUNCATED = 0x8183, 0x8380
@@ -457,3 +458,29 @@ def test_a_new_collection():
     for number, name, flow in ((1, "a.example", SERVERS), (2, "b.example", OWN), (3, "c.example", OWN)):
         talk.hear(2, answer(name=name, id_=number), back(flow))
     assert [(one.name, one.tries) for one in talk.ended(40)] == [("b.example", 1)]
+
+
+def test_late_answers_beyond_the_bound():
+    """Beyond the unanswered questions that are remembered, a late answer makes a transaction without a question."""
+    talk = Asking("accept")
+    for number in range(2 * MOST_UNANSWERED + 1):
+        talk.ask(number / 1e6, query(id_=number % 65536), there(port=number % 50000, socket=number + 1, egress=True))
+        talk.ended(31 if number % 1000 == 999 else None)
+    talk.ended(31)
+    first, last = 0, 2 * MOST_UNANSWERED
+    for number in (first, last):
+        flow = back(there(port=number % 50000, socket=number + 1, egress=True))
+        talk.hear(30.5, answer(id_=number), flow)
+    assert [one.asked for one in talk.ended(100)] == [0]
+
+
+def test_calls_beyond_the_bound():
+    """Beyond the names that are remembered, a call of getaddrinfo is a transaction beside its packet."""
+    talk = Asking()
+    for number in range(2 * MOST_NAMED + 1):
+        talk.ask(number / 1e6, query(f"n{number}.example", id_=number), **APPLICATION)
+        talk.hear(number / 1e6, answer(name=f"n{number}.example", id_=number), **APPLICATION)
+    talk.ended()
+    for number in (0, 2 * MOST_NAMED):
+        talk.hear(0.1, answer(id_=0, name=f"n{number}.example"), None, call=True, **APPLICATION)
+    assert talk.only(60).name == "n0.example"
