@@ -198,6 +198,7 @@ def subscribed(bus: ZmqBus, cache: Cache) -> Subscriber:
     """Subscribe to facts, and wait until the cache collects them."""
     subscriber = bus.subscriber([cache.address], [DNS_TRANSACTION, TURN])
     wait_until(lambda: cache.step(0.001) or cache.facts._publisher.subscribers(TURN), "the subscription")
+    cache.step(0.001)
     assert cache.state.image.transactions is not None
     return subscriber
 
