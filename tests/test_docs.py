@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 import pytest
-from dnstrail_cache.losses import losses_by_hop
 
 import dnstrail_probe
 from dnstrail import Event, EventSelector, Signature, SignatureMetadata
@@ -23,6 +22,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import NAMES
 from dnstrail.image.binding import bindings
 from dnstrail.protocol.lookups import OPERATIONS
+from dnstrail_cache.losses import losses_by_hop
 from dnstrail_cache.state.health import OK, STATUSES
 from dnstrail_cli.__main__ import main_command
 from dnstrail_cli.lookups.options import FIELDS
