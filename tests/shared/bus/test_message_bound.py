@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -191,9 +192,10 @@ def relayed(outer: socket.socket, inner: Path, bound: MessageBound, verdicts: li
         worker.connect(str(inner))
         back = threading.Thread(target=copied, args=(worker, client))
         back.start()
-        while data := client.recv(1 << 16):
-            verdicts.append(bound.follow(data))
-            worker.sendall(data)
+        with suppress(ConnectionResetError):  # a client closes with bytes unread
+            while data := client.recv(1 << 16):
+                verdicts.append(bound.follow(data))
+                worker.sendall(data)
         worker.shutdown(socket.SHUT_RDWR)
         back.join(PATIENCE)
 
