@@ -32,6 +32,7 @@ from dnstrail.metrics.server import closed_by_force
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.config_file import DEFAULT, TABLES, setting_of
 from dnstrail.protocol import lookups
+from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.metrics import Resolvers, cache_metrics
@@ -42,7 +43,6 @@ from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.metrics import findings_metrics
 from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
-from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen

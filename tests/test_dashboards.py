@@ -17,6 +17,7 @@ from builders.talk import there
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
 from dnstrail.process.clock import SystemClock
+from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.lookups import GetRequest
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
@@ -27,7 +28,6 @@ from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.metrics import findings_metrics
 from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
-from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen

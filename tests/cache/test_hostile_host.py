@@ -12,8 +12,8 @@ from dnstrail.image import Bounds
 from dnstrail.protocol import catch_up
 from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, encode
 from dnstrail.protocol.keyed_subscriber import REFUSED
+from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail.protocol.replays import Replay, encode_replay
-from dnstrail_probe.replay_window import ReplayWindow
 from live.keyed_hosts import HONEST, HOSTILE, keyed_hosts
 from live.workers import SteppedClock, response, wait_until, wait_until_seen
 

@@ -44,6 +44,8 @@ KINDS = {  # by socket: the kind of a peer, and a message of it
     "events": (b"SUB", frame(b"\x01net_packet_dns")),
     "events-replay": (b"DEALER", frame(b"", more=True) + frame(b"\x82\xa5start\xa0\xa5after\xff")),
     "conflicts": (b"SUB", frame(b"\x01dns_answer_conflict")),
+    "facts": (b"SUB", frame(b"\x01dns_transaction")),
+    "facts-replay": (b"DEALER", frame(b"", more=True) + frame(b"\x82\xa5start\xa0\xa5after\xff")),
     "findings": (b"PUSH", frame(b"\x80")),
 }
 ACTIONS = ("connect", "connect", "fill", "ping", "half a frame", "read", "hang up", "hang up", "speak http", "curve")

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
-import struct
 
 import dns.message
 import pytest
 
+from builders.capture_files import RAW_IPV4, pcap, udp
 from live.processes import dnstrail, run_dir
 from live.workers import response
 
-RAW_IPV4 = 228
+CLIENT, SERVER = ("192.0.2.100", 40000), ("192.0.2.53", 53)
+SECOND = 1_793_534_400
 
 
 @pytest.fixture
@@ -19,20 +20,14 @@ def capture(tmp_path):
     query = dns.message.make_query(name, "A", id=1).to_wire()
     first = response(name, f"{name} 300 A 192.0.2.1")
     second = response(name, f"{name} 300 A 198.51.100.6")
-    packets = [(0, 40000, 53, query), (20_000, 53, 40000, first), (30_000, 53, 40000, second)]
+    packets = [
+        (SECOND, 0, udp(CLIENT, SERVER, query)),
+        (SECOND, 20_000, udp(SERVER, CLIENT, first)),
+        (SECOND, 30_000, udp(SERVER, CLIENT, second)),
+    ]
     path = tmp_path / "conflict.pcap"
-    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, RAW_IPV4)
-    path.write_bytes(head + b"".join(packet(*one) for one in packets))
+    path.write_bytes(pcap(*packets, linktype=RAW_IPV4))
     return path
-
-
-def packet(microseconds: int, source: int, target: int, payload: bytes) -> bytes:
-    """Return a UDP packet of a pcap file, between the one client and the one server."""
-    ends = (bytes([192, 0, 2, 100]), bytes([192, 0, 2, 53]))
-    ends = ends if target == 53 else ends[::-1]
-    udp = struct.pack("!4H", source, target, 8 + len(payload), 0) + payload
-    frame = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + b"".join(ends) + udp
-    return struct.pack("<IIII", 1_793_534_400, microseconds, len(frame), len(frame)) + frame
 
 
 def test_second_answer_with_other_targets_is_an_event(capture):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from dnstrail.captured import Captured
 from dnstrail.events import NET_PACKET_DNS
-from dnstrail_probe.batch_publisher import BatchPublisher
+from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import observe
 
 

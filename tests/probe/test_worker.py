@@ -10,12 +10,11 @@ from dnstrail.bus.ipc import events_address
 from dnstrail.captured import Captured, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.process.clock import StreamClock
-from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, decode
+from dnstrail.protocol.batch_publisher import MOST_ON_WAY
+from dnstrail.protocol.batches import TURN, UNKNOWN, Batch, CgroupLoss, HostIdentity, Turn, decode
 from dnstrail.protocol.listener import CONFIRMS, Listener
 from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_probe.batch_publisher import MOST_ON_WAY
-from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.worker import _AGAIN, HEARTBEAT, LINGER, run
 from live.workers import FakeClock, open_bus, running, short_folder, wait_until

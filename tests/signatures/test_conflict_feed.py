@@ -67,7 +67,7 @@ def test_lost_conflicts_are_counted(messages):
     delivered = []
     running = worker(ConflictFeed(Cache(messages, 0), messages, Cache(messages, 0)), delivered)
     messages.waiting.extend(map(conflict, (7, 8, 11, 0, 1)))
-    running.take_conflicts()
+    running.take_of_cache()
     assert len(delivered) == 5
     assert running.turns.lost == {DNS_ANSWER_CONFLICT: 2}
 
@@ -82,6 +82,6 @@ def test_the_end_of_a_source_waits_for_its_conflicts(messages, published, handle
     running = worker(feed, delivered)
     cache.late = [conflict(sequence) for sequence in range(3)]
     began = cache.clock.monotonic()
-    feed.complete(("start", 3), running.take_conflicts, cache.clock.monotonic)
+    feed.complete(("start", 3), running.take_of_cache, {DNS_ANSWER_CONFLICT}, monotonic=cache.clock.monotonic)
     assert len(delivered) == handled
     assert (cache.clock.monotonic() - began >= CONFLICTS) == (published == 9)

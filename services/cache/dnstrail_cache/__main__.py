@@ -10,13 +10,14 @@ from pathlib import Path
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address, socket_path
+from dnstrail.bus.ipc import conflicts_address, events_address, facts_address, lookups_address, socket_path
 from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.remote_host import key_digest
 from dnstrail.bus.tcp import local_address
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
-from dnstrail.process.clock import SystemClock, boot_id
+from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
     check_address,
@@ -32,6 +33,7 @@ from dnstrail.process.command import (
 )
 from dnstrail.process.config_file import config_option
 from dnstrail.process.heartbeat import Heartbeat
+from dnstrail.process.identity import host_identity
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
@@ -39,6 +41,7 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.protocol.replays import TurnRequests, replay_address
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
+from dnstrail_cache.facts import FactsPublisher
 from dnstrail_cache.worker import TOPICS, run
 
 _EXAMPLES = examples(
@@ -68,6 +71,13 @@ _EXAMPLES = examples(
     help="File that keeps the image over a restart, with live probes (default: none).",
 )
 @click.option("--findings", callback=check_address, help="Address that also receives dns_answer_conflict events.")
+@click.option(
+    "--facts",
+    multiple=True,
+    callback=check_address,
+    help="Address at which facts such as dns_transaction are published (repeatable; default: facts.sock beside "
+    "lookups.sock).",
+)
 @probes_option
 @metrics_option
 @user_option
@@ -79,6 +89,7 @@ def command(
     dnscache: tuple[str, ...],
     state: Path | None,
     findings: str | None,
+    facts: tuple[str, ...],
     probes: int,
     metrics: tuple[str, int] | None,
     user: User | None,
@@ -94,13 +105,18 @@ def command(
     serve = serve or (lookups_address(run_dir),)
     address = local_address(serve, lookups_address(run_dir))
     folder = socket_path(address).parent
-    keys = keys_for(default_keys(), [*serve, *subscribe, findings or ""])
+    facts = facts or (facts_address(address),)
+    keys = keys_for(default_keys(), [*serve, *subscribe, *facts, findings or ""])
+    identity = host_identity()
+    if keys is not None:
+        identity = identity._replace(key=key_digest(keys.public))
     drop_privileges(user_of_worker(user, folder), folder)
     stop = stop_on_signals()
     gc.disable()  # the cache makes no reference cycles, and a collection over its image delays all lookups
     bus = ZmqBus(keys)
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         server = bus.server(*serve)
+        published = bus.publisher(*facts, lossless=False), bus.server(*map(replay_address, facts))
         publishers = subscribe or (events_address(run_dir),)
         subscriber = bus.subscriber(publishers, TOPICS)
         replays = [bus.requester(replay_address(address)) for address in publishers]
@@ -126,7 +142,8 @@ def command(
             state_file=None if state is None else state.absolute(),
             replays=replays,
             turn_requests=TurnRequests([bus.requester(replay_address(address)) for address in publishers], probes),
-            boot_id=boot_id(),
+            boot_id=identity.boot_id,
+            facts=partial(FactsPublisher, *published, identity),
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, PUBLISHED
+from dnstrail.events import DNS_ANSWER_CONFLICT, FACT_NAMES, LOSS_REASONS, NET_PACKET_DNS, PUBLISHED
 from dnstrail.image.answer import CGROUP, CLIENT, PartyKey
 from dnstrail.protocol.batches import TURN, CgroupLoss, Mark, Turn
 from dnstrail.protocol.lookups import Request
@@ -185,7 +185,8 @@ class Published:
         """The greatest number of events that one worker can have missed, by event name or reason."""
         events = sum(self._counts[name] for name in PUBLISHED)
         most = {name: self._counts[name] for name in (*PUBLISHED, TURN)}
-        most[DNS_ANSWER_CONFLICT] = self._counts[NET_PACKET_DNS]  # the cache publishes them: an answer has one at most
+        for name in (DNS_ANSWER_CONFLICT, *FACT_NAMES):  # the cache publishes them: a message leads to one at most
+            most[name] = self._counts[NET_PACKET_DNS]
         return {**most, **dict.fromkeys(LOSS_REASONS, (events + 1) * _LOSSES_OF_EVENT)}
 
 

@@ -33,12 +33,14 @@ from dnstrail.protocol.lookups import (
 from dnstrail.protocol.replays import TurnRequests
 from dnstrail.tracee import event_map
 from dnstrail.users import service_ids
+from dnstrail_cache.facts import FactsPublisher
 from dnstrail_cache.feed.feeder import TOPICS, Feeder
 from dnstrail_cache.lookups.answers import IncompleteHistory, answer
 from dnstrail_cache.lookups.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import Snapshots, begin_live
 
+MakeFacts = Callable[[CacheState], FactsPublisher]
 PUBLISHED = "conflicts_published"  # the counter that numbers the batches, so that a subscriber detects a loss
 PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is false: `incomplete`
 _POLL = 0.05  # seconds between two checks of the stop signal
@@ -97,13 +99,14 @@ def run(
     replays: Sequence[Requester] = (),
     turn_requests: TurnRequests | None = None,
     boot_id: str = "",
+    facts: MakeFacts | None = None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
     Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
     while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there. The
     probes replay at `replays` what they published before, and end by `turn_requests` the turns for which lookups wait.
-    `boot_id` is that of this host.
+    `boot_id` is that of this host. `facts` makes the publisher of the facts that the image learns.
     """
     state = CacheState(Image(bounds, unmatched), clock, boot_id)
     snapshots = None if state_file is None else Snapshots(state_file, state)
@@ -114,7 +117,7 @@ def run(
     if state_file is not None or replays:
         catch_up = _caught_up(keyed, replays, state, may_be_missed if state_file is None else lambda _: True)
     feeder = Feeder(catch_up or keyed, state, Conflicts(state, conflicts, pusher).report)
-    worker = _Worker(server, feeder, state, beat, turn_requests)
+    worker = _Worker(server, feeder, state, beat, turn_requests, facts)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     gathered = clock.monotonic()
@@ -136,6 +139,7 @@ def run(
     if snapshots is not None:
         feeder.complete()
         snapshots.close()
+    worker.close()
     structlog.get_logger().info("stopped", **state.image.counters)
 
 
@@ -174,6 +178,7 @@ class _Worker:
         state: CacheState,
         beat: Callable[[], None],
         turn_requests: TurnRequests | None = None,
+        facts: MakeFacts | None = None,
     ) -> None:
         self.pending = PendingLookups()
         self.behind = False
@@ -183,16 +188,27 @@ class _Worker:
         self._state = state
         self._beat = beat
         self._turn_requests = turn_requests or TurnRequests((), 0)
+        self._facts = facts and facts(state)
 
     def step(self) -> None:
-        """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones."""
+        """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones.
+
+        The facts of the events are published before: a reply counts them.
+        """
         self.behind = self._feeder.drain(self._events)
-        if refused := self._server.refused:
+        if self._facts is not None:
+            self._facts.step()
+        if refused := self._server.refused + (self._facts.refused if self._facts else 0):
             self._state.counters["clients_refused"] = refused
         began = self._state.clock.monotonic()
         self._answer_waiting(began)
         self._events = min(max(self._state.clock.monotonic() - began, _EVENTS[0]), _EVENTS[1])
         self.behind = self.behind or self.pending.has_ready
+
+    def close(self) -> None:
+        """Publish the last facts."""
+        if self._facts is not None:
+            self._facts.close()
 
     def _answer_waiting(self, now: float) -> None:
         """Answer lookups that have waited for half of the time at most, and requests for the rest of it."""

@@ -31,15 +31,16 @@ from dnstrail.process.command import (
 )
 from dnstrail.process.config_file import config_option
 from dnstrail.process.heartbeat import Heartbeat
+from dnstrail.process.identity import host_identity
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail.protocol.batches import UNKNOWN
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_probe.check import CheckReport, check_host
-from dnstrail_probe.identity import UNKNOWN, host_identity
 from dnstrail_probe.registry import AUTO, best_source, capture_option, open_source
 from dnstrail_probe.source import Source
 from dnstrail_probe.sources.paced import PacedSource

@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 
 from dnstrail.metrics.board import Observe
 from dnstrail.metrics.families import build_info, counter, counters
-from dnstrail_probe.batch_publisher import BatchPublisher
+from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail_probe.source import KERNEL, PROBE, Source
 
 

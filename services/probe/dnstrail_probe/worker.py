@@ -10,12 +10,11 @@ import structlog
 
 from dnstrail.bus import Publisher, Server
 from dnstrail.process.clock import StreamClock
-from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.batch_publisher import BatchPublisher, Losses
+from dnstrail.protocol.batches import TURN, UNKNOWN, HostIdentity
 from dnstrail.protocol.listener import confirmed
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_probe.batch_publisher import BatchPublisher, Losses
-from dnstrail_probe.identity import UNKNOWN, HostIdentity
-from dnstrail_probe.replay_window import ReplayWindow
+from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail_probe.source import Source
 
 HEARTBEAT, HEARTBEAT_OF_FILE = 1.0, 0.1  # seconds between turns when nothing is captured

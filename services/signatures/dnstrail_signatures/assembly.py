@@ -13,11 +13,12 @@ from typing import Any
 import click
 
 from dnstrail.bus import Bus, Pusher
-from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address
+from dnstrail.bus.ipc import conflicts_address, events_address, facts_address, lookups_address
 from dnstrail.bus.tcp import is_tcp
-from dnstrail.events import DNS_ANSWER_CONFLICT
+from dnstrail.events import DNS_ANSWER_CONFLICT, FACT_NAMES
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.process.terminal import json_line
+from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_signatures.cache import ConflictFeed, PatientDns
@@ -30,6 +31,8 @@ from dnstrail_signatures.loading.chosen import Chosen, topics_of
 from dnstrail_signatures.worker import SignatureWorker
 
 MILLISECONDS = 1000  # in a second
+_PATIENCE = 10.0  # seconds for the first turn of the facts
+_LOOK = 0.05  # seconds between two looks for it
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ class WorkerAssembly:
         rejoin = self._rejoin()
         membership = rejoin(chosen.classes) if rejoin else None
         self._conflicts = self._conflict_feed()
+        self._facts = FactFeed(bus, cache) if self._conflicts else None
         self._subscriber = bus.subscriber(options.publishers, [])
-        sources = [bus.requester(replay_address(address)) for address in options.publishers]
+        published = [*options.publishers, *([facts_address(cache)] if self._facts else [])]
+        sources = [bus.requester(replay_address(address)) for address in published]
         self._share = GroupShare(membership, rejoin, Replays(bus, sources, self._await_replay, stop))
 
     def worker(self) -> SignatureWorker:
@@ -90,14 +95,18 @@ class WorkerAssembly:
             self._delivery(self._bus.pusher(options.findings) if options.findings else None),
             dns=self._dns,
             conflicts=self._conflicts,
+            facts=self._facts,
             budget=TimeBudget(options.budget / MILLISECONDS),
             share=self._share,
             beat=self._keep_alive,
             probes=options.probes,
             state=options.state,
         )
+        topics = topics_of(self._chosen.classes)
+        if self._facts is not None and {*FACT_NAMES}.intersection(topics):
+            self._await_facts(worker, self._facts)
         # Every signature has started: a probe waits for its subscribers before it publishes, and counts the last topic.
-        for topic in topics_of(self._chosen.classes):
+        for topic in topics:
             self._subscriber.subscribe(topic)
         return worker
 
@@ -105,6 +114,14 @@ class WorkerAssembly:
         if self._dns is None or self._options.group == ALONE:
             return None
         return partial(join, self._bus, self._dns.client.address, self._options.group, self._stop, self._beat)
+
+    def _await_facts(self, worker: SignatureWorker, facts: FactFeed) -> None:
+        """Wait until the cache publishes the facts of all later events, for a bounded time: it may start later."""
+        deadline = time.monotonic() + _PATIENCE
+        while not facts.heard and time.monotonic() < deadline and not self._stop.is_set():
+            self._bus.wait(facts.subscriber, timeout=_LOOK)
+            worker.take_of_cache()
+            self._beat()
 
     def _conflict_feed(self) -> ConflictFeed | None:
         """Subscribe to the conflicts, which a cache publishes on its own host."""

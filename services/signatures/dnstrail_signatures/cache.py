@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from dnstrail.bus import Bus, Subscriber
 from dnstrail.client import DnsDataSource, LookupClient, Monotonic
 from dnstrail.errors import DataNotFound, DnstrailError, Forgotten, Unavailable
+from dnstrail.events import DNS_ANSWER_CONFLICT, FACT_NAMES
 from dnstrail.protocol.batches import Batch, Mark
+from dnstrail.protocol.facts import FactFeed
 
 #: seconds for which lookups of signatures wait for a cache that is away, in one absence -> they fail at once until it
 #: answers: `signature_unavailable`
 PATIENCE = 30.0
 _PAUSE = 0.1  # seconds between two requests to it
 _REST = 1.0  # seconds between two requests to a cache for which they wait no more
-CONFLICTS = 1.0  # seconds at the end of a source, for the conflicts that the cache has published
-_PUBLISHED = "conflicts_published"  # the counter of the cache
+CONFLICTS = 1.0  # seconds at the end of a source, for the conflicts and facts that the cache has published
+_CONFLICTS, _FACTS = "conflicts_published", "facts_published"  # the counters of the cache
 _LOOK = 0.01  # seconds between two looks for conflicts
 
 
@@ -88,14 +90,29 @@ class ConflictFeed:
         expected, self._next = self._next, batch.sequence + 1
         return 0 if expected is None else max(batch.sequence - expected, 0)
 
-    def complete(self, mark: Mark, take: Callable[[], None], monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Take all conflicts up to a mark, for a bounded time: `take` handles those that have arrived."""
+    def complete(
+        self,
+        mark: Mark,
+        take: Callable[[], None],
+        chosen: Container[str],
+        facts: FactFeed | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take all conflicts, and all facts, up to a mark, for a bounded time: `take` handles those that have arrived.
+
+        Only the topics of `chosen` are awaited.
+        """
         deadline = monotonic() + CONFLICTS
         try:
-            published = self._client.ask("stats", after=[mark])["cache"].get(_PUBLISHED, 0)
+            published = self._client.ask("stats", after=[mark])["cache"]
         except DnstrailError:
             return
+        conflicts = published.get(_CONFLICTS, 0) if DNS_ANSWER_CONFLICT in chosen else 0
+        ends = [self.subscriber, *([] if facts is None else [facts.subscriber])]
+        learned = published.get(_FACTS, 0) if any(name in chosen for name in FACT_NAMES) else 0
         take()
-        while (self._next or 0) < published and monotonic() < deadline:
-            self._bus.wait(self.subscriber, timeout=_LOOK)
+        while monotonic() < deadline and (
+            (self._next or 0) < conflicts or (facts is not None and facts.published < learned)
+        ):
+            self._bus.wait(*ends, timeout=_LOOK)
             take()

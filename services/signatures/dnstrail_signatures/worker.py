@@ -18,11 +18,12 @@ from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS, Event
+from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, FACT_NAMES, NET_PACKET_DNS, Event
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_any
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
+from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_fact
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -67,7 +68,7 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
         else:
             bus.wait(*worker.subscribers, timeout=_POLL)
         more = _take_messages(worker, stop)
-        worker.take_conflicts()
+        worker.take_of_cache()
         if more:
             continue
         worker.on_idle(time.monotonic())
@@ -96,10 +97,10 @@ def _take_messages(worker: SignatureWorker, stop: threading.Event) -> bool:
 class SignatureWorker:
     """The state of one run: the engine, and what was received and lost on the way to it.
 
-    `share` is the part of the events that the worker handles. `conflicts` are the events of the cache. `beat` is called
-    before each event. `received` counts events by name. `heard` is the time of the last turn on the monotonic clock. At
-    most `probes` starts of probes are followed. `refused` is why the last reload was refused. Signatures keep in
-    the folder `state` what they need after a restart.
+    `share` is the part of the events that the worker handles. `conflicts` and `facts` are the events of the cache.
+    `beat` is called before each event. `received` counts events by name. `heard` is the time of the last turn on the
+    monotonic clock. At most `probes` starts of probes are followed. `refused` is why the last reload was refused.
+    Signatures keep in the folder `state` what they need after a restart.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class SignatureWorker:
         *,
         dns: DnsDataSource | None = None,
         conflicts: ConflictFeed | None = None,
+        facts: FactFeed | None = None,
         budget: TimeBudget | None = None,
         share: GroupShare | None = None,
         beat: Callable[[], None] = lambda: None,
@@ -121,6 +123,7 @@ class SignatureWorker:
         self.beat = beat
         self._bus_end = subscriber
         self._conflicts = conflicts
+        self._facts = facts
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(
             chosen.classes, sources, self._on_finding, budget, chosen.settings, probes, chosen.asked, state
@@ -128,7 +131,7 @@ class SignatureWorker:
         self.refused = ""
         self._subscriber = KeyedSubscriber(subscriber, time.monotonic, self.engine.counters)
         self._listener = Listener(self._subscriber)
-        self._starts = FollowedStarts(probes, self._forget, self.engine.counters)
+        self._starts = FollowedStarts(probes + (RUNS if facts else 0), self._forget, self.engine.counters)
         self.turns = TurnFollower(_followed(chosen))
         self.coverage = ProbeCoverage()
         self.received: Counter[str] = Counter()
@@ -153,7 +156,7 @@ class SignatureWorker:
     @property
     def subscribers(self) -> list[Subscriber]:
         """The ends at which events arrive."""
-        return [self._bus_end, *([self._conflicts.subscriber] if self._conflicts else [])]
+        return [self._bus_end, *(feed.subscriber for feed in (self._conflicts, self._facts) if feed is not None)]
 
     def adopt(self, reloaded: Reloaded) -> None:
         """Go on with other signatures and settings. The events before were handled by the earlier ones."""
@@ -169,6 +172,8 @@ class SignatureWorker:
         self._chosen = chosen
         self._derived = selected_names(chosen.classes).intersection(DERIVED)
         self._origins = {topic: origins_of(chosen.classes, topic) for topic in topics_of(chosen.classes)}
+        if self._facts is not None:
+            self._facts.select({*FACT_NAMES}.intersection(self._origins))
 
     def take_message(self) -> bool:
         """Handle the next message of the probes; return False if none has arrived."""
@@ -197,33 +202,45 @@ class SignatureWorker:
             return True
         return self.share.waits_for(message.start) and not (isinstance(message, Turn) and message.ended)
 
-    def on_message(self, topic: str, body: bytes, now: float) -> None:
-        """Handle one message from the bus."""
+    def on_message(self, topic: str, body: bytes, now: float, facts: FactFeed | None = None) -> None:
+        """Handle one message from the bus: of a probe, or of the facts of the cache."""
         self.beat()
         try:
             if topic == TURN:
                 turn = decode(body, Turn)
                 if self._starts.follow(turn, now):
-                    self._on_turn(turn, now)
+                    self._on_turn(turn, now, facts)
                 if now >= self._due:  # many messages wait
                     self._report_and_share(now)
             elif topic:  # else it was refused
-                self._on_batch(topic, decode(body, Batch), body, now)
+                self._on_batch(topic, batch := decode(body, Batch), body, now)
+                if facts is not None:
+                    facts.batch(batch)
         except BadMessage as error:
             self.engine.counters["bad_bus_message"] += 1
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
 
-    def take_conflicts(self) -> None:
-        """Handle the conflicts that the cache has published, for a bounded time."""
+    def take_of_cache(self) -> None:
+        """Handle the conflicts and the facts that the cache has published, for a bounded time."""
         until = time.monotonic() + _LONGEST
-        while self._conflicts is not None and (message := self._conflicts.subscriber.receive()) is not None:
-            self.on_message(*message, time.monotonic())
+        while (received := self._receive_of_cache()) is not None:
+            message, facts = received
+            self.on_message(*message, time.monotonic(), facts)
             if time.monotonic() >= until:
                 break
 
+    def _receive_of_cache(self) -> tuple[tuple[str, bytes], FactFeed | None] | None:
+        """Return the next message of the cache, with the feed of a fact: facts wait for the members of the group."""
+        if self._conflicts is not None and (message := self._conflicts.subscriber.receive()) is not None:
+            return message, None
+        if self._facts is None or self.share.waits:
+            return None
+        message = self._facts.subscriber.receive()
+        return None if message is None else (message, self._facts)
+
     def on_idle(self, now: float) -> None:
         """Note that nothing waits to be received."""
-        if reopened := self._listener.idle(now):
+        if reopened := self._listener.idle(now) + (self._facts.idle(now) if self._facts else 0):
             self.engine.counters["reopened"] += reopened
         for start, clock in self._clocks.silent(now):
             self.engine.on_time(start, clock)
@@ -306,19 +323,21 @@ class SignatureWorker:
 
     def _select(self, topic: str, batch: Batch, actors: ActorFilter | None) -> list[tuple[int, Captured]]:
         received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
-        return received.select(self._origins.get(topic, frozenset()), actors)
+        selected = received.select(self._origins.get(topic, frozenset()), actors)
+        return selected if topic not in FACT_NAMES else [(place, unpacked_fact(one)) for place, one in selected]
 
-    def _on_turn(self, turn: Turn, now: float) -> None:
+    def _on_turn(self, turn: Turn, now: float, facts: FactFeed | None) -> None:
         self.share.end_turn(turn, now)
         earlier = self.turns.last(turn.start)
         self.turns.turn(turn)
-        self._listener.turn(turn)
+        (facts or self._listener).turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
-        self.heard = now
+        if facts is None:
+            self.heard = now
         self.engine.on_time(turn.start, self._clocks.turn(turn, now))
-        if turn.ended and not (earlier is not None and earlier.ended):
-            if self._conflicts is not None and DNS_ANSWER_CONFLICT in self._origins:
-                self._conflicts.complete((turn.start, turn.turn), self.take_conflicts)
+        if facts is None and turn.ended and not (earlier is not None and earlier.ended):
+            if self._conflicts is not None and {DNS_ANSWER_CONFLICT, *FACT_NAMES}.intersection(self._origins):
+                self._conflicts.complete((turn.start, turn.turn), self.take_of_cache, self._origins, self._facts)
             with lookups_after((turn.start, turn.turn)):
                 self.engine.on_signal(Signal(SOURCE_COMPLETE))
             complete = {"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters}

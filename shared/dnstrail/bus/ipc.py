@@ -61,6 +61,11 @@ def conflicts_address(lookups: str) -> str:
     return f"{_SCHEME}{socket_path(lookups).parent}/conflicts.sock"
 
 
+def facts_address(lookups: str) -> str:
+    """Return the address at which the cache that serves these lookups publishes facts."""
+    return f"{_SCHEME}{socket_path(lookups).parent}/facts.sock"
+
+
 def findings_address(run_dir: Path) -> str:
     """Return the address that receives the findings of a run-dir."""
     return f"{_SCHEME}{run_dir}/findings.sock"

@@ -46,7 +46,8 @@ class Recent(Generic[K, V]):
         if full:
             self.replace()
         self._young[key] = value
-        self._drop_two()
+        if self._replaced:
+            self._drop_two()
         return full
 
     def replace(self) -> None:

@@ -15,6 +15,8 @@ from dnstrail.captured import ASKER_SEEN as ASKER_SEEN
 from dnstrail.captured import GETADDRINFO as GETADDRINFO
 from dnstrail.events.connections import *  # noqa: F403 - a constant stands in its family alone
 from dnstrail.events.connections import CONNECTIONS
+from dnstrail.events.facts import *  # noqa: F403 - as above
+from dnstrail.events.facts import FACTS
 from dnstrail.events.packets import *  # noqa: F403 - as above
 from dnstrail.events.packets import NET_PACKET_DNS, PACKETS
 from dnstrail.events.processes import *  # noqa: F403 - as above
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
     from dnstrail.events.event import Executable as Executable
     from dnstrail.events.event import Question as Question
 
-SPECIFICATIONS: Final[tuple[EventSpecification, ...]] = (*PACKETS, *CONNECTIONS, *PROCESSES)
+SPECIFICATIONS: Final[tuple[EventSpecification, ...]] = (*PACKETS, *CONNECTIONS, *PROCESSES, *FACTS)
 EVENTS: Final[Mapping[str, EventSpecification]] = MappingProxyType({one.name: one for one in SPECIFICATIONS})
 PUBLISHED: Final = tuple(one.name for one in SPECIFICATIONS if one.published)  # the topics of the bus
+FACT_NAMES: Final = tuple(one.name for one in FACTS)  # the topics that the cache publishes at an address of its own
 DERIVED: Final = tuple(one.name for one in SPECIFICATIONS if not one.published)  # from net_packet_dns, where wanted
 NAMES: Final = (*PUBLISHED, *DERIVED)
 EFFECTS: Final[Mapping[str, str]] = MappingProxyType({one.name: one.effect for one in SPECIFICATIONS if one.effect})

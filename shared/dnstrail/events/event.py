@@ -17,6 +17,7 @@ from dnstrail.dns.message import read_question
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.dns.whole_message import read_whole_message
 from dnstrail.errors import BadMessage
+from dnstrail.events import FACT_ID, FACT_NAMES
 
 SOURCE = "tracee"  # of every event and finding, as event selectors name it
 ORIGINS = HOST, CONTAINER = ("host", "container")  # of an event, as event selectors name them
@@ -61,7 +62,12 @@ class Event:
 
     @property
     def id(self) -> str:
-        """The identity of the event: the same for every worker that handles it; "" if it did not come by the bus."""
+        """The identity of the event: the same for every worker that handles it; "" if it did not come by the bus.
+
+        A fact has one of its own, which stays if a cache publishes it again.
+        """
+        if self.event_name in FACT_NAMES:
+            return str(self.captured.args.get(FACT_ID, ""))
         return "/".join(map(str, (self.mark[0], *self.place))) if self.mark and self.place else ""
 
     @property

@@ -8,7 +8,7 @@ from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import IN, QR, Header
 from dnstrail.dns.tables import Recent
 from dnstrail.errors import SettingsError
-from dnstrail.image.answer import CGROUP, CLIENT, Circumstances, Edge, PartyKey, ShareKey
+from dnstrail.image.answer import CGROUP, CLIENT, Answer, Circumstances, Edge, PartyKey, ShareKey
 from dnstrail.image.bounds import Bounds, Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.parties import Doubts, owner_of, party_of, share_of
@@ -98,7 +98,8 @@ class Verdict:
     `matched` states that it answers a captured query, and `asker` is the process that sent that query. `doubted` states
     that it is unmatched, and counts only because events of its party were lost. `copy` marks a copy of a response that
     was admitted, and `packet` is what all copies share. `query` is the query whose wait it ended. `first` contains the
-    relations of the first answer if it answers a query again, else None.
+    relations of the first answer if it answers a query again, else None. `answer` is what the image read of it, None if
+    it read nothing behind the question.
     """
 
     admitted: bool = False
@@ -109,6 +110,7 @@ class Verdict:
     packet: Packet | None = None
     query: Query | None = None
     first: tuple[Edge, ...] | None = None
+    answer: Answer | None = None
 
 
 class Admission:
@@ -139,14 +141,14 @@ class Admission:
         """
         return Counts({"matched": self._matched} if self._matched else {}, **self._counters)
 
-    def asked(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> None:
-        """Note a query; it waits for its response. A copy of a waiting query changes nothing."""
+    def asked(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> Query | None:
+        """Note a query, which waits for its response, and return it; None for a copy of one that waits already."""
         flow = circumstances.flow
         if flow is None:
-            return
+            return None
         sent = flow.egress
         client_end = address_of(flow.source, flow.source_port)
-        key, client = _keys(circumstances.host, flow, client_end, header.question, clients_own=sent)
+        key, client = keys_of(circumstances.host, flow, client_end, header.question, clients_own=sent)
         query = self.queries.find_waiting(key, stamp)
         servers, digest = servers_of(flow), hash(payload)
         sender = circumstances.process if sent else None
@@ -155,10 +157,11 @@ class Admission:
             side = self.queries.side(party)
             query = Query(key, client, party, side, sender or self.queries.sender(stamp, client))
         elif query.is_copy(stamp, digest, servers):
-            return
+            return None
         elif sender is not None:
             query.asker = sender
         self.queries.note(query, stamp, digest, servers)
+        return query
 
     def answered(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> Verdict:
         """Return the verdict on a response. The response ends the wait of its query, whatever it contains."""
@@ -172,7 +175,7 @@ class Admission:
             self._judge(verdict, stamp, circumstances, sent=True)
             return verdict
         client_end = address_of(flow.destination, flow.destination_port)
-        key, client = _keys(circumstances.host, flow, client_end, header.question, clients_own=not flow.egress)
+        key, client = keys_of(circumstances.host, flow, client_end, header.question, clients_own=not flow.egress)
         server = ANY if flow.socket and flow.egress else address_of(flow.source, flow.source_port)
         query = self.queries.find(key, client)
         packet, new = self._copies.find_or_add(hash((payload, client_end)), stamp)
@@ -235,7 +238,7 @@ class Admission:
         self._counters["unmatched_accepted" if verdict.admitted else "unmatched_rejected"] += 1
 
 
-def _keys(host: str, flow: Flow, client: Address, question: bytes, *, clients_own: bool) -> tuple[Key, Key]:
+def keys_of(host: str, flow: Flow, client: Address, question: bytes, *, clients_own: bool) -> tuple[Key, Key]:
     """Return the key of a query at its socket, and its key by the client's address.
 
     Cookies of sockets, and addresses of clients, are those of one host: another host may have the same.

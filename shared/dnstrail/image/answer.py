@@ -18,9 +18,10 @@ class Circumstances:
     that the server is none of the asker's configured resolvers; None means unknown. `asked` states that the question
     was captured together with its answer, as by getaddrinfo: such an answer needs no query. `host` is the host on which
     the packet was captured. `behind` states that the image is behind: owners beyond their part of the work are skipped.
+    `batch` and `place` name the event among all events of all probes.
     """
 
-    __slots__ = ("asked", "behind", "flow", "foreign", "host", "live", "process")
+    __slots__ = ("asked", "batch", "behind", "flow", "foreign", "host", "live", "place", "process")
 
     def __init__(
         self,
@@ -31,6 +32,8 @@ class Circumstances:
         asked: bool = False,
         host: str = "",
         behind: bool = False,
+        batch: str = "",
+        place: int = 0,
     ) -> None:
         self.flow = flow
         self.process = process
@@ -39,6 +42,8 @@ class Circumstances:
         self.asked = asked
         self.host = host
         self.behind = behind
+        self.batch = batch
+        self.place = place
 
 
 class Answer:

@@ -18,6 +18,8 @@ from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds, Counts
 from dnstrail.image.evidence import Evidence
+from dnstrail.image.facts.connections import ConnectionStages
+from dnstrail.image.facts.transactions import Transactions
 from dnstrail.image.failures import Failure, Failures
 from dnstrail.image.lookup import MOST, LookupResult, look_up, look_up_by_walks, look_up_usual, put_first
 from dnstrail.image.parties import WorkShares, cost_of
@@ -59,7 +61,8 @@ class Image:
 
     It is plain data: times come with the messages (ns since the epoch), and nothing is read or sent. `now` is the clock
     of the stream: the greatest stamp so far, or the time that `advance` set. `on_response` receives each response that
-    reached the sender of its query: the flow, the rcode, and the time since the query (ns).
+    reached the sender of its query: the flow, the rcode, and the time since the query (ns). `transactions`
+    and `connections` are None until somebody begins to collect them.
     """
 
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
@@ -74,6 +77,8 @@ class Image:
         self.server_names = ServerNameTable(self._counters)
         self.failures = Failures(self._counters)
         self.on_response: Callable[[Flow, int, int], None] | None = None
+        self.transactions: Transactions | None = None
+        self.connections: ConnectionStages | None = None
         self._last_evidence: Evidence | None = None
         self._grace = self.bounds.grace_ns
         self._usual = min(MOST, self.bounds.nodes, self.bounds.walked)
@@ -103,6 +108,21 @@ class Image:
         """Move the clock of the stream forward."""
         self.now = max(self.now, now)
 
+    def begin_transactions(self) -> Transactions:
+        """Begin to collect transactions, and return the collection; whoever begins it takes them and advances it."""
+        self.transactions = Transactions(self.admission.queries, self.bounds.owned, self._counters)
+        return self.transactions
+
+    def begin_connections(self) -> ConnectionStages:
+        """Begin to collect the stages of connections, and return the collection; whoever begins it takes them."""
+        self.connections = collected = ConnectionStages()
+        self.binder.bindings.on_stage = collected.note
+        return collected
+
+    def end_connections(self) -> None:
+        """Collect no more stages of connections."""
+        self.connections = self.binder.bindings.on_stage = None
+
     def feed(self, stamp: int, payload: bytes, circumstances: Circumstances = _UNKNOWN) -> FeedOutcome:
         """Apply one DNS message from its wire form, and return its outcome.
 
@@ -119,25 +139,10 @@ class Image:
         query, flow = verdict.query, circumstances.flow
         if self.on_response is not None and query is not None and flow is not None and query.party[1]:
             self.on_response(flow, header.flags & _RCODE, stamp - query.ended[0])
-        if header.answer_count == 0:
-            self._empty += 1
-            self.admission.note(verdict, ())
-            self._note_failure(stamp, header, circumstances, verdict)
-            return _IGNORED
-        if not verdict.admitted and not verdict.copy:
-            self._counters["not_admitted"] += 1
-        if not verdict.admitted and verdict.first is None:
-            return _IGNORED
-        if circumstances.behind and (owner := self._skip(stamp, header, len(payload), circumstances, verdict)):
-            return FeedOutcome(skipped=owner)
-        answer = read_answer(payload, header, flow, self._counters, self.bounds.owned)
-        conflict = self.admission.note(verdict, answer.edges)
-        if verdict.admitted:
-            self._apply(answer, stamp, circumstances, verdict)
-        if not conflict:
-            return _ADMITTED if verdict.admitted else _IGNORED
-        self._counters["answer_conflict"] += 1
-        return FeedOutcome(verdict.admitted, conflict=True)
+        outcome = self._respond(stamp, header, payload, circumstances, verdict)
+        if self.transactions is not None:
+            self.transactions.answered(stamp, header, payload, circumstances, verdict)
+        return outcome
 
     def get(
         self, key: str, *, now: int | None = None, at: int | None = None, connection: Connection | None = None
@@ -299,9 +304,36 @@ class Image:
             self._counters[reason] += 1
         else:
             self._queries += 1
-            self.admission.asked(stamp, header, payload, circumstances)
+            query = self.admission.asked(stamp, header, payload, circumstances)
+            if query is not None and self.transactions is not None:
+                self.transactions.asked(stamp, header, payload, circumstances, query)
             self.binder.asked(stamp, header.asked, circumstances)
         return None
+
+    def _respond(
+        self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances, verdict: Verdict
+    ) -> FeedOutcome:
+        """Apply a response after the verdict on it."""
+        if header.answer_count == 0:
+            self._empty += 1
+            self.admission.note(verdict, ())
+            self._note_failure(stamp, header, circumstances, verdict)
+            return _IGNORED
+        if not verdict.admitted and not verdict.copy:
+            self._counters["not_admitted"] += 1
+        if not verdict.admitted and verdict.first is None:
+            return _IGNORED
+        if circumstances.behind and (owner := self._skip(stamp, header, len(payload), circumstances, verdict)):
+            return FeedOutcome(skipped=owner)
+        answer = read_answer(payload, header, circumstances.flow, self._counters, self.bounds.owned)
+        verdict.answer = answer
+        conflict = self.admission.note(verdict, answer.edges)
+        if verdict.admitted:
+            self._apply(answer, stamp, circumstances, verdict)
+        if not conflict:
+            return _ADMITTED if verdict.admitted else _IGNORED
+        self._counters["answer_conflict"] += 1
+        return FeedOutcome(verdict.admitted, conflict=True)
 
     def _note_failure(self, stamp: int, header: Header, circumstances: Circumstances, verdict: Verdict) -> None:
         """Note that a question brought no data. A client repeats a truncated one over TCP."""

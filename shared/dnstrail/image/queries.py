@@ -105,10 +105,10 @@ class Query(Link):
     alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
     that the response may come from. An answered query has none. `ended` are stamp and sources of the last one that was
     ended, and `edges` the relations of the response that ended it. `party` is the side of its party, and `side` the
-    one on which it waits, which other parties of the owner may share.
+    one on which it waits, which other parties of the owner may share. `pending` is for `Transactions` alone.
     """
 
-    __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "party", "side", "waits")
+    __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "party", "pending", "side", "waits")
 
     def __init__(self, key: Key, client: Key, party: SideKey, side: Side, asker: Process | None) -> None:
         self.newer = self.older = None
@@ -117,6 +117,7 @@ class Query(Link):
         self.party = party
         self.side = side
         self.asker = asker
+        self.pending: object = None
         self.latest = 0
         self.ended: tuple[int, tuple[Address, ...]] = (0, _ANY_SERVER)
         self.edges: tuple[Edge, ...] = ()
@@ -155,7 +156,8 @@ class Queries:
     Each side of an owner has a share. Beyond a share the oldest waiting query of its largest party is evicted, and that
     side of that query's party is in doubt. Of the answered queries MAX_ANSWERED are held, with MAX_ALL_EDGES relations
     of their answers. Their eviction casts no doubt: a second answer to one is found by it, and nothing else. `waiting`,
-    `answered` and `edges` are the numbers of queries and of these relations.
+    `answered` and `edges` are the numbers of queries and of these relations. `dropped` are queries with `pending`
+    that are no longer held; `Transactions` empties it.
     """
 
     def __init__(self, doubts: Doubts, counters: Counts) -> None:
@@ -163,6 +165,7 @@ class Queries:
         self.waiting = 0
         self.answered = 0
         self.edges = 0
+        self.dropped: list[Query] = []
         self._doubts = doubts
         self._by_key: dict[Key, Query] = {}
         self._by_client: dict[Key, Query] = {}
@@ -272,6 +275,8 @@ class Queries:
         if self._by_client.get(query.client) is query:
             del self._by_client[query.client]
         query.remove_link()
+        if query.pending is not None:
+            self.dropped.append(query)
         if query.waits:
             self._leave_side(query.side)
         else:

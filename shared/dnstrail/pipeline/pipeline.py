@@ -153,10 +153,11 @@ class Pipeline:
         finally:
             client.close()
 
-    def take_last_findings(self) -> None:
-        """Pass on the last messages of the workers."""
+    def take_last(self, stats: dict[str, Any]) -> None:
+        """Pass on the last messages of the workers: `stats` count the facts."""
         self.view.wait(_POLL)
         self.view.take(self._clock)
+        self.view.take_facts(stats.get("cache", {}).get("facts_published", 0), self._clock)
 
     def _check(self, ended: dict[str, int]) -> None:
         last = self.view.last

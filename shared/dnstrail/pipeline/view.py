@@ -15,10 +15,11 @@ from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import AT_ONCE, ConnectionEnricher
 from dnstrail.errors import BadMessage
-from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
+from dnstrail.events import FACT_NAMES, FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
 from dnstrail.process.clock import Clock
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
+from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_fact
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -27,7 +28,8 @@ from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail.tracee import derived_events
 
 _TIMEOUT = 2.0  # seconds for the names of connections, while events wait: a machine that stands still is no absence
-_PATIENCE = 10.0  # seconds for the same at the end
+_PATIENCE = 10.0  # seconds for the same at the end, and for the last facts
+_LOOK = 0.05  # seconds between two looks for these
 #: seconds for which an all-in-one run waits for room at its outputs, for one finding -> the finding is lost:
 #: `findings_lost`
 ROOM = 1.0
@@ -55,7 +57,8 @@ class EventView:
 
     `last` is the latest turn of the probe, None before the first. Without `take_findings` another process receives the
     findings of the run-dir. `outputs` receives them, too. Events and findings that are lost are logged, and reported to
-    the cache.
+    the cache. If facts are chosen, the view subscribes to the turns of the probe, which may wait for it, only when the
+    cache publishes facts.
     """
 
     def __init__(
@@ -79,13 +82,16 @@ class EventView:
         self._undelivered = 0
         self._findings = bus.puller(findings_address(run_dir)) if take_findings else None
         topics = topics_of(events)
-        self._events = bus.subscriber([events_address(run_dir)], [*topics, TURN])
+        facts = [topic for topic in topics if topic in FACT_NAMES] if cache else []
+        self._facts = FactFeed(bus, lookups_address(run_dir), facts) if facts else None
+        topics_of_probe = [topic for topic in topics if topic not in FACT_NAMES]
+        self._events = bus.subscriber([events_address(run_dir)], [*topics_of_probe, *([] if facts else [TURN])])
         self._listener = Listener(self._events)
         self._dns = DnsDataSource(lookups_address(run_dir), timeout=_TIMEOUT, bus=bus) if cache else None
         self._names = ConnectionEnricher(self._dns)
         self._turns = TurnFollower(topics)
         self._refused: Counter[str] = Counter()
-        self._starts = FollowedStarts(probes, self._turns.forget, self._refused)
+        self._starts = FollowedStarts(probes + (RUNS if facts else 0), self._turns.forget, self._refused)
         report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._signatures_done = not findings
@@ -127,19 +133,38 @@ class EventView:
 
     def wait(self, timeout: float) -> None:
         """Wait until something arrives, for at most `timeout` seconds."""
-        self._bus.wait(self._events, *([self._findings] if self._findings else []), timeout=timeout)
+        facts = [self._facts.subscriber] if self._facts else []
+        self._bus.wait(self._events, *facts, *([self._findings] if self._findings else []), timeout=timeout)
 
     def take(self, clock: Clock) -> None:
         """Pass on everything that has arrived."""
         while (message := self._events.receive()) is not None:
             self._on_message(*message, clock)
         self._listener.idle(clock.monotonic())
+        while self._facts and (message := self._facts.subscriber.receive()) is not None:
+            self._on_message(*message, clock, self._facts)
+        if self._facts:
+            self._facts.idle(clock.monotonic())
         while self._findings and (body := self._findings.receive()) is not None:
             self._on_finding(body)
+
+    @property
+    def hears_facts(self) -> bool:
+        """Whether the cache publishes the facts that are chosen."""
+        return self._facts is not None and self._facts.heard
+
+    def take_facts(self, published: int, clock: Clock) -> None:
+        """Pass on the facts that the cache has published, for a bounded time."""
+        deadline = clock.monotonic() + _PATIENCE
+        while self._facts and self._facts.published < published and clock.monotonic() < deadline:
+            self.wait(_LOOK)
+            self.take(clock)
 
     def close(self) -> None:
         """Stop listening, so that the probe does not wait for this process, and report the losses not reported yet."""
         self._events.close()
+        if self._facts is not None:
+            self._facts.subscriber.close()
         self._probe.close()
         if self._outputs is not None:
             self._outputs.close()
@@ -147,31 +172,42 @@ class EventView:
         if self._dns is not None:
             self._dns.close()
 
-    def _on_message(self, topic: str, body: bytes, clock: Clock) -> None:
+    def _on_message(self, topic: str, body: bytes, clock: Clock, facts: FactFeed | None = None) -> None:
+        """Handle a message of the probe, or of the facts of the cache."""
         try:
             if topic == TURN:
-                turn = decode(body, Turn)
-                if not self._starts.follow(turn, clock.monotonic()):
-                    return
-                self.last = turn
-                self._turns.turn(self.last)
-                self._listener.turn(self.last)
-                self._losses.note(self._all_losses(), clock.monotonic())
+                self._on_turn(decode(body, Turn), clock, facts)
                 return
             batch = decode(body, Batch)
             if not self._starts.follow(batch, clock.monotonic()):
                 return
             mark = (batch.start, batch.turn)
             difference = self._turns.difference(batch.start)
-            events = [Event(topic, captured, mark, batch.host, difference=difference) for captured in batch.events]
+            captured = batch.events if facts is None else map(unpacked_fact, batch.events)
+            events = [Event(topic, one, mark, batch.host, difference=difference) for one in captured]
         except BadMessage:
             return  # counted by the other workers
         self._turns.batch(topic, batch)
+        if facts is not None:
+            facts.batch(batch)
         for event in self._names.fill(events):
             if topic in self._chosen:  # else only the events derived from it are chosen
                 self._emit(event)
             for derived in derived_events(event, self._chosen):
                 self._emit(derived)
+
+    def _on_turn(self, turn: Turn, clock: Clock, facts: FactFeed | None) -> None:
+        if not self._starts.follow(turn, clock.monotonic()):
+            return
+        self._turns.turn(turn)
+        if facts is None:
+            self.last = turn
+            self._listener.turn(turn)
+        else:
+            if not facts.heard:
+                self._events.subscribe(TURN)
+            facts.turn(turn)
+        self._losses.note(self._all_losses(), clock.monotonic())
 
     def _on_finding(self, body: bytes) -> None:
         try:

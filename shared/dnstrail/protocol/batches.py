@@ -6,12 +6,14 @@ with a message that subscribers use to detect losses, and to learn when they hav
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgpack
 import msgspec
 
+from dnstrail.bus.remote_host import start_of
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.event_table import BatchTable, E, ReceivedEvents, Row, WireEvent, WireEvents, refuse_extension
@@ -21,6 +23,27 @@ YOUNG = 30.0  # seconds after its begin for which a subscriber that is new to a 
 _SECOND = 1_000_000_000  # ns
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
+class HostIdentity(NamedTuple):
+    """The host of an event, and the digest of the key of the publisher.
+
+    The fields of the host are "" where it is unknown, as in a capture file. `key` is "" for a publisher on its own host
+    alone.
+    """
+
+    host: str = ""
+    machine_id: str = ""
+    key: str = ""
+    boot_id: str = ""
+
+    def new_start(self) -> str:
+        """Return the id of a new start. Subscribers of all hosts know it by this id."""
+        random = secrets.token_hex(8)
+        return start_of(self.key, random) if self.key else random
+
+
+UNKNOWN = HostIdentity()
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -60,6 +60,7 @@ class TurnFollower:
     `live` states that the source of one of the remembered starts is live. `received` counts batches and turns: what is
     reached changes only with it. `awaits_starts` states that turns of an unknown start may be on their way, as after a
     restart of the subscriber: such a turn is not reached yet. `gone` are starts of which nothing more is expected.
+    `own` is the start under which the subscriber itself publishes facts: it has what they state.
     """
 
     def __init__(self, topics: tuple[str, ...]) -> None:
@@ -70,6 +71,7 @@ class TurnFollower:
         self.received = 0
         self.awaits_starts = False
         self.gone: frozenset[str] = frozenset()
+        self.own = ""
 
     def forget(self, start: str) -> None:
         """Forget a start that gave way to another one."""
@@ -128,7 +130,7 @@ class TurnFollower:
         """Return whether all of a turn was received: True, None (not yet), or False (never, or not for long)."""
         start = self._starts.get(mark[0])
         if start is None:
-            return None if self.awaits_starts else False
+            return True if mark[0] == self.own else None if self.awaits_starts else False
         if mark[1] in start.broken or mark[1] > start.ended + _FAR_AHEAD:
             return False
         if start.first is not None and mark[1] < start.first:

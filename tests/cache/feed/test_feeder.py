@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from builders.talk import OWN, answer, back, query
 from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, YOUNG, Batch, CgroupLoss, Turn, encode
@@ -431,3 +432,16 @@ def test_too_many_connections_are_applied_early(feeder, state, messages):
     messages.waiting.append(("net_tcp_connect", encode(Batch("s", 0, 8, [event]))))
     feeder.drain()
     assert state.counters["applied_early"] == 8193
+
+
+def test_each_event_has_a_place_of_its_own(feeder, state, messages):
+    """A fact and a conflict name the event that began them: start, topic, batch and place in it."""
+    transactions, conflicts = state.image.begin_transactions(), []
+    feeder._report = lambda captured, _batch: conflicts.append(captured)
+    asked = [(query(f"n{number}.example", id_=number), OWN) for number in range(20)]
+    answered = [(answer(address, name="n19.example", id_=19), back(OWN)) for address in ("192.0.2.1", "192.0.2.2")]
+    events = [Captured(SECOND + number, *one) for number, one in enumerate(asked + answered)]
+    messages.waiting.append((DNS, encode(Batch("s", 0, 7, events))))
+    feeder.drain()
+    assert [one.id for one in transactions.take()] == [f"s/{DNS}/7/19/end"]
+    assert [one.timestamp for one in conflicts] == [SECOND + 21]

@@ -5,20 +5,30 @@ from __future__ import annotations
 import json
 import threading
 import urllib.request
+from collections import Counter
 from contextlib import suppress
 
 import dns.message
 import msgpack
 import pytest
 
-from dnstrail.bus.ipc import findings_address
+from dnstrail.bus.ipc import facts_address, findings_address, lookups_address
 from dnstrail.captured import Captured, Flow, Process
-from dnstrail.events import NET_PACKET_DNS, NET_PACKET_DNS_REQUEST, NET_TCP_CONNECT, SCHED_PROCESS_EXIT, Event
+from dnstrail.events import (
+    DNS_TRANSACTION,
+    NET_PACKET_DNS,
+    NET_PACKET_DNS_REQUEST,
+    NET_TCP_CONNECT,
+    SCHED_PROCESS_EXIT,
+    Event,
+)
 from dnstrail.pipeline.children import Children
 from dnstrail.pipeline.pipeline import Pipeline, Plan
 from dnstrail.pipeline.view import EventView
 from dnstrail.process.clock import SystemClock
+from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.facts import packed_fact
 from dnstrail_cli.events.output import open_output, parse_output
 from dnstrail_cli.pipeline.options import MEMORY
 from live.ports import free_port
@@ -58,6 +68,33 @@ def test_events_are_shown_in_wall_time():
             wait_until(lambda: view.take(SystemClock()) or len(shown) == 2)
         view.close()
     assert [event.timestamp - EXIT[1].timestamp for event in shown] == [0, 7]
+
+
+def test_facts_come_beside_the_only_probe_that_is_followed():
+    """The cache is no probe: a view that follows one probe alone shows its events, and the facts of the cache."""
+    shown: list[Event] = []
+    fact = packed_fact(1, None, None, {"id": "x", "name": "a.example", "relations": []})
+    with short_folder() as folder, open_bus() as bus:
+        publisher = bus.publisher(facts_address(lookups_address(folder)), lossless=False)
+        facts = BatchPublisher(publisher, "cache", live=True)
+        events = (DNS_TRANSACTION, SCHED_PROCESS_EXIT)
+        view = EventView(folder, events, (), bus, shown.append, cache=True, take_findings=False, probes=1)
+
+        def publish(*captured: Captured) -> None:
+            for one in captured:
+                facts.add(DNS_TRANSACTION, one, "web1")
+            facts.close_turn(1, Counter())
+            facts.flush()
+            view.take(SystemClock())
+
+        wait_until(lambda: publish() or view.hears_facts)
+        with probe(folder, live=True) as publishing:
+            publishing.turn(EXIT)
+            publish(fact)
+            wait_until(lambda: view.take(SystemClock()) or (len(shown) == 2 and view.last is not None))
+        assert view.last.start == publishing.start
+        view.close()
+    assert {(event.event_name, event.host_name) for event in shown} == {(EXIT[0], ""), (DNS_TRANSACTION, "web1")}
 
 
 QUERY = dns.message.make_query("a.example", "A").to_wire()

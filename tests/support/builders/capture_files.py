@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import ip_address
 
+RAW_IPV4 = 228  # a link type
 MICRO, NANO, MODIFIED = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 
 
@@ -15,6 +17,13 @@ def pcap(*records: tuple[int, int, bytes], order: str = "<", magic: int = MICRO,
         struct.pack(order + "IIII", seconds, fraction, len(frame), len(frame)) + extra + frame
         for seconds, fraction, frame in records
     )
+
+
+def udp(source: tuple[str, int], destination: tuple[str, int], payload: bytes) -> bytes:
+    """Return a UDP packet over IPv4, without checksums and without a link header."""
+    segment = struct.pack("!4H", source[1], destination[1], 8 + len(payload), 0) + payload
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, 17, 0)
+    return head + ip_address(source[0]).packed + ip_address(destination[0]).packed + segment
 
 
 def block(kind: int, body: bytes, order: str = "<") -> bytes:

@@ -57,13 +57,17 @@ def answers(names: Iterable[str], ttl: int = 60) -> Iterable[tuple[str, bytes]]:
 
 
 class Talk:
-    """An image of a live source that lost nothing lately; times are seconds after T. `behind` is that of the image."""
+    """An image of a live source that lost nothing lately; times are seconds after T. `behind` is that of the image.
+
+    The place of each message is its number.
+    """
 
     behind = False
 
     def __init__(self, unmatched: str = "auto", *, live: bool = True, **bounds: Any) -> None:
         self.image = Image(Bounds(**bounds), unmatched)
         self.live = live
+        self.said = 0
         self.image.gap(t(-100))
 
     def say(
@@ -75,10 +79,14 @@ class Talk:
         pid: int = 0,
         owner: int = 0,
         host: str = "",
+        call: bool = False,
     ) -> FeedOutcome:
-        """Feed a message of a process, whose cgroup is its party."""
+        """Feed a message of a process, whose cgroup is its party; `call`: getaddrinfo returned it."""
         process = Process(pid, cgroup_id=cgroup, owner=owner) if cgroup or pid else None
-        circumstances = Circumstances(flow, process, live=self.live, host=host, behind=self.behind)
+        circumstances = Circumstances(
+            flow, process, live=self.live, asked=call, host=host, behind=self.behind, batch="s/net_packet_dns/1"
+        )
+        circumstances.place, self.said = self.said, self.said + 1
         return self.image.feed(t(after), payload, circumstances)
 
     def ask(self, after: float, payload: bytes = query(), flow: Flow | None = OWN, **whose: Any) -> None:

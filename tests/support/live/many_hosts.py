@@ -27,11 +27,10 @@ from dnstrail.bus.remote_host import key_digest, start_of
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.process.log import configure
-from dnstrail.protocol.batches import TURN, Mark
+from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batches import TURN, HostIdentity, Mark
+from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail.protocol.replays import replay_address
-from dnstrail_probe.batch_publisher import BatchPublisher
-from dnstrail_probe.identity import HostIdentity
-from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.worker import _ON_REQUEST, HEARTBEAT
 from live.workers import response
 

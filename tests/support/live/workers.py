@@ -25,8 +25,8 @@ from dnstrail.captured import Captured
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
 from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Mark
-from dnstrail_probe.batch_publisher import BatchPublisher
 from live.processes import PATIENCE
 
 BOUND = PATIENCE  # seconds after which a test that still waits has failed

@@ -13,6 +13,7 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.capture_options import options_of
 from dnstrail.errors import SettingsError
+from dnstrail.events import FACT_NAMES
 from dnstrail.pipeline.pipeline import Pipeline, Plan, run_folder, running
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.config_file import find_config
@@ -65,6 +66,10 @@ def make_plan(run: PipelineRun, run_dir: Path, user: User | None, clock: Clock) 
     found = signature_names(run.signatures, user, clock, run.config)
     selection = select(run.events, found.names, found.enabled)
     _check_outputs(run.to, selection.findings)
+    if not settings.enabled and (facts := set(selection.events).intersection(FACT_NAMES)):
+        raise SettingsError(
+            f"--events {', '.join(facts)}: the cache publishes it, and --dnscache none disables the cache"
+        )
     if is_file(run.capture) and not _is_stream(Path(run.capture)):
         open_source(run.capture).close()  # refused here, before any worker starts
     return Plan(
@@ -148,10 +153,10 @@ def _progress(pipeline: Pipeline) -> Iterator[Callable[[], None]]:
 
 def _show_end(pipeline: Pipeline, output: EventOutput, stop: threading.Event) -> None:
     """Show the last findings, and a summary, once the cache has applied everything."""
-    summary = _summary(pipeline.stats(stop))
-    pipeline.take_last_findings()
+    stats = pipeline.stats(stop)
+    pipeline.take_last(stats)
     output.release(everything=True)
-    _say(f"the capture has ended: {summary}; {output.shown} events shown")
+    _say(f"the capture has ended: {_summary(stats)}; {output.shown} events shown")
 
 
 def _is_stream(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dnstrail.bus import Subscriber
 from dnstrail.errors import SettingsError
-from dnstrail.events import DERIVED, NAMES, NET_PACKET_DNS, ORIGINS, PUBLISHED, SOURCE
+from dnstrail.events import DERIVED, FACT_NAMES, NAMES, NET_PACKET_DNS, ORIGINS, PUBLISHED, SOURCE
 from dnstrail.events import topics_of as topics_of_events
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.protocol.batches import TURN
@@ -107,10 +107,13 @@ def subscribe_instead(subscriber: Subscriber, before: set[str], now: set[str]) -
 
 
 def selected_names(classes: Iterable[type[Signature]]) -> set[str]:
-    """Return the names of the events that some of these signatures select. A wildcard selects no derived event."""
+    """Return the names of the events that some of these signatures select.
+
+    A wildcard selects no derived event, and no fact.
+    """
     selectors = [selector for cls in classes for selector in cls.selected_events]
     selected = {selector.name for selector in selectors if selector.source in (*ANY, SOURCE)}
-    wildcard = PUBLISHED if selected.intersection(ANY) else ()
+    wildcard = {*PUBLISHED}.difference(FACT_NAMES) if selected.intersection(ANY) else ()
     return selected.intersection(NAMES).union(wildcard)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus import RemoteHost
-from dnstrail_probe import identity
-from dnstrail_probe.identity import HostIdentity, host_identity
+from dnstrail.process import identity
+from dnstrail.process.identity import host_identity
+from dnstrail.protocol.batches import HostIdentity
 
 
 @pytest.mark.parametrize(

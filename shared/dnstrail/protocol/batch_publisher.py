@@ -8,18 +8,17 @@ import msgspec
 
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
-from dnstrail.protocol.batches import TURN, CgroupLoss, Turn, WireBatch, encode
+from dnstrail.protocol.batches import TURN, UNKNOWN, CgroupLoss, HostIdentity, Turn, WireBatch, encode
 from dnstrail.protocol.event_table import BatchTable
+from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail.protocol.replays import Messages
-from dnstrail_probe.identity import UNKNOWN, HostIdentity
-from dnstrail_probe.replay_window import ReplayWindow
-from dnstrail_probe.source import PROBE
 
 MOST_EVENTS = 250  # of one batch, which a subscriber decodes in one step
 #: bytes of one batch -> a further batch begins; an event that is larger by itself is lost: `event_refused`
 MOST_BYTES = 128 << 10
 _MOST_OF_EVENTS = MOST_BYTES - (16 << 10)  # the rest is for the counts of the batch, and for one more process
 MOST_ON_WAY = 2400  # messages: 800 in the queue of a subscriber, and fewer in the buffers of the kernel and the relay
+_HOP = "probe"
 Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far
 
 
@@ -28,21 +27,24 @@ class BatchPublisher:
 
     Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
     sequence is used twice. A batch has at most MOST_EVENTS events and MOST_BYTES. An event that fits in no batch
-    is lost, and each turn counts such losses as `event_refused`. `published` counts events by name, and `refused` the
-    events that are lost here. `window`, if it is set, keeps the messages of the last turns. The memory for `on_way` is
-    bounded: MOST_ON_WAY numbers.
+    is lost, and each turn counts such losses as `event_refused` of `hop`. `published` counts events by name, and
+    `refused` the events that are lost here. `window`, if it is set, keeps the messages of the last turns. The memory
+    for `on_way` is bounded: MOST_ON_WAY numbers.
     """
 
-    def __init__(self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN) -> None:
+    def __init__(
+        self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN, hop: str = _HOP
+    ) -> None:
         self.start = start
         self.turn = 0
+        self.live = live
         self._publisher = publisher
-        self._live = live
         self._identity = identity
+        self._hop = hop
         self._since = 0
         self.refused = 0
-        self._open: dict[str, BatchTable] = {}  # by topic: the last of its tables
-        self._tables: list[tuple[str, BatchTable]] = []  # of the open turn
+        self._open: dict[tuple[str, str | None], BatchTable] = {}  # by topic and host: the last of their tables
+        self._tables: list[tuple[str, str | None, BatchTable]] = []  # of the open turn
         self._last: dict[str, int] = {}
         self.published: Counter[str] = Counter()
         self._outbox: Messages = []
@@ -51,13 +53,13 @@ class BatchPublisher:
         self._sent: deque[int] = deque(maxlen=MOST_ON_WAY)  # events before each message, until a subscriber misses one
         self.window: ReplayWindow | None = None
 
-    def add(self, topic: str, event: Captured) -> None:
-        """Put an event into the open turn."""
-        table = self._open.get(topic)
+    def add(self, topic: str, event: Captured, host: str | None = None) -> None:
+        """Put an event into the open turn; without `host` it is of the host of this publisher."""
+        table = self._open.get((topic, host))
         if table is not None and len(table.events) < MOST_EVENTS and table.add(event, _MOST_OF_EVENTS):
             return
-        table = self._open[topic] = BatchTable()
-        self._tables.append((topic, table))
+        table = self._open[topic, host] = BatchTable()
+        self._tables.append((topic, host, table))
         if not table.add(event, _MOST_OF_EVENTS):
             self.refused += 1
 
@@ -77,19 +79,19 @@ class BatchPublisher:
         `closed` is the monotonic time, for the window.
         """
         messages: Messages = []
-        if self._live and self.turn == 0:
+        if self.live and self.turn == 0:
             self._since = now
         if not self._outbox:
             self._before = self.published.total()
-        for topic, table in self._tables:
+        for topic, host, table in self._tables:
             if len(table):
-                messages.append((topic, encode(self._batch(topic, table))))
+                messages.append((topic, encode(self._batch(topic, host, table))))
                 self.published[topic] += len(table)
         self._open.clear()
         self._tables.clear()
         losses = {hop: dict(reasons) for hop, reasons in (lost or {}).items()}
         if self.refused:
-            losses.setdefault(PROBE, {})["event_refused"] = self.refused
+            losses.setdefault(self._hop, {})["event_refused"] = self.refused
         end = self._end(now, counters, losses, lost_by_cgroup, ended=ended, difference=difference)
         self._last_end = encode(end)
         messages.append((TURN, self._last_end))
@@ -120,7 +122,7 @@ class BatchPublisher:
         """Publish the message that ended the last turn again: a subscriber may have had no room for it."""
         self._publisher.publish(TURN, self._last_end)
 
-    def _batch(self, topic: str, events: BatchTable) -> WireBatch[msgspec.Raw]:
+    def _batch(self, topic: str, host: str | None, events: BatchTable) -> WireBatch[msgspec.Raw]:
         sequence = self._last[topic] = self._last.get(topic, -1) + 1
         return WireBatch(
             start=self.start,
@@ -128,7 +130,7 @@ class BatchPublisher:
             sequence=sequence,
             events=events.wire,
             before=dict(self.published),
-            host=self._identity.host,
+            host=self._identity.host if host is None else host,
         )
 
     def _end(
@@ -145,7 +147,7 @@ class BatchPublisher:
             start=self.start,
             turn=self.turn,
             last=dict(self._last),
-            live=self._live,
+            live=self.live,
             now=now,
             ended=ended,
             counters=dict(counters),

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
+from dnstrail.protocol import replay_window
+from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail.protocol.replays import AT_ONCE, ReplayRequest, decode_replay, encode_replay
-from dnstrail_probe import replay_window
-from dnstrail_probe.batch_publisher import BatchPublisher
-from dnstrail_probe.replay_window import KEPT, ReplayWindow
 from live.workers import seen
 
 

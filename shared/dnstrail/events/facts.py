@@ -1,0 +1,72 @@
+"""The family of facts: what the cache learned from several events, published once it is complete."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from dnstrail.events.specification import FLOW, EventSpecification, Field, Line
+
+if TYPE_CHECKING:
+    from dnstrail.events.event import Event
+
+DNS_TRANSACTION: Final = "dns_transaction"
+ANSWERED: Final = "answered"
+OUTCOMES: Final = (ANSWERED, "no_data", "nxdomain", "refused", "failed", "truncated", "unanswered", "unknown")
+FACT_ID: Final = "id"  # the field that identifies a fact, however often it is published
+_OUTCOMES = {
+    "no_data": "no data",
+    "nxdomain": "no such name (NXDOMAIN)",
+    "refused": "the server refused (REFUSED)",
+    "failed": "the server failed",
+}
+_SECOND = 1_000_000_000
+
+
+def _transaction(event: Event) -> Line:
+    outcome, tries, waited = str(event.arg("outcome")), event.arg("tries"), event.arg("waited")
+    how = [f"{tries} tries"] if isinstance(tries, int) and tries > 1 else []
+    how += [_duration(waited)] if isinstance(waited, int) else []
+    behind = f" ({', '.join(how)})" if how else ""
+    asked = f"{event.arg('type')} {event.arg('name')}"
+    if outcome != ANSWERED:
+        return Line(f"{asked} -> {_OUTCOMES.get(outcome, outcome)}{behind}", kind="problem")
+    targets = tuple(str(target) for _, _, target, _ in event.arg("relations") or ())
+    return Line(f"{asked}{behind} -> ", targets, "answer")
+
+
+def _duration(nanoseconds: int) -> str:
+    if nanoseconds < _SECOND:
+        return f"{nanoseconds / 1_000_000:.3g} ms"
+    return f"{nanoseconds / _SECOND:.3g} s"
+
+
+_SRC, _DST, _SRC_PORT, _DST_PORT = FLOW
+_TRANSACTION = (
+    Field(FACT_ID, "const char*", "the identity of the fact, the same if it is published again"),
+    _SRC._replace(meaning="the address of the asker"),
+    _DST._replace(meaning="the address of the server"),
+    _SRC_PORT._replace(meaning="the port of the asker"),
+    _DST_PORT._replace(meaning="the port of the server"),
+    Field("transport", "const char*", "udp or tcp"),
+    Field("socket", "u64", "the cookie of the socket that asked"),
+    Field("resolver", "const char*", "the server that the asker meant, if NAT led to another one"),
+    Field("resolver_port", "u16", "the port of this server"),
+    Field("hop", "const char*", "client, forwarder (it serves others), or served (a client that is not of this host)"),
+    Field("for", "const char*", "the id of the client's question for which a forwarder asked, if it is known"),
+    Field("name", "const char*", "the name that was asked"),
+    Field("type", "const char*", "the type that was asked"),
+    Field("outcome", "const char*", ", ".join(OUTCOMES)),
+    Field("rcode", "int", "the response code, if there was a response"),
+    Field("tries", "u32", "the questions from one socket, retries included"),
+    Field("waited", "u64", "the time since the first question, if one was seen", "ns"),
+    Field("relations", "[]relation", "of the answer: owner, kind, target, and TTL in seconds of each"),
+    Field("left_out", "u32", "the relations beyond 64 KiB, which are left out"),
+    Field("admitted", "bool", "the image holds the relations"),
+    Field("matched", "bool", "the answer matches a query"),
+    Field("doubted", "bool", "true: the answer matches no query that was seen, while events of its party were lost"),
+    Field("foreign", "bool", "the server is none of the asker's configured resolvers, if this is known"),
+)
+_ENDED = "a question of one asker has ended: answered, or not within 30 seconds"
+_event = partial(EventSpecification, "facts")
+FACTS: Final = (_event(DNS_TRANSACTION, 7007, "the cache", _ENDED, _TRANSACTION, line=_transaction),)

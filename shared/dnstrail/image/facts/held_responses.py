@@ -1,0 +1,225 @@
+"""Responses without a question, which wait a second for it (docs/inside/image.md)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from msgspec.structs import replace
+
+from dnstrail.captured import Flow
+from dnstrail.dns.header import Header
+from dnstrail.dns.message import read_question
+from dnstrail.image.admission import Packet, Verdict
+from dnstrail.image.answer import Circumstances, PartyKey
+from dnstrail.image.bounds import SECOND, Counts
+from dnstrail.image.facts.outcome import RCODE, Reading
+from dnstrail.image.facts.pending import Key, hop_of, id_of, resolver_of
+from dnstrail.image.facts.transaction import OF_CLIENT, SERVED, UNKNOWN, Transaction
+from dnstrail.image.parties import owner_of
+from dnstrail.image.queries import ANY, REORDER, WINDOW, Address, Query, address_of, may_answer
+
+#: responses without a question that wait for it -> an owner with more than half gives up its oldest, else the oldest of
+#: all goes: `evicted_responses`
+MOST_HELD: Final = 4096
+#: bytes of a response that admission rejected, and whose question comes later -> its records are not read: the outcome
+#: is "unknown"
+MAX_KEPT: Final = 4096
+
+Named = tuple[str, int, int, str]  # a process (host, pid, start), and a name that it asked for
+
+
+class HeldResponse:
+    """A response that came without a question, or that getaddrinfo returned (`call`).
+
+    `verdict` is that of admission. `reading` is None if the image rejected the response, and read nothing; `payload` is
+    for this case. `keys` are those by which its question finds it, and `server` is the source to compare. `used` states
+    that it belongs to a transaction, or makes none. `named` is the process of a call with the name, if it is known.
+    """
+
+    __slots__ = (
+        "batch",
+        "call",
+        "flow",
+        "foreign",
+        "header",
+        "host",
+        "keys",
+        "name",
+        "named",
+        "owner",
+        "payload",
+        "place",
+        "process",
+        "reading",
+        "server",
+        "stamp",
+        "used",
+        "verdict",
+    )
+
+    def __init__(
+        self,
+        stamp: int,
+        header: Header,
+        payload: bytes,
+        circumstances: Circumstances,
+        verdict: Verdict,
+        reading: Reading | None,
+    ) -> None:
+        flow = circumstances.flow
+        self.stamp = stamp
+        self.header = header
+        self.name = header.asked.name or read_question(payload, {})[0]
+        self.payload = payload if reading is None and len(payload) <= MAX_KEPT else b""
+        self.reading = reading
+        self.flow = flow
+        self.process = circumstances.process
+        self.foreign = circumstances.foreign
+        self.host = circumstances.host
+        self.batch = circumstances.batch
+        self.place = circumstances.place
+        self.call = circumstances.asked
+        self.verdict = verdict
+        self.owner = owner_of(circumstances, flow)
+        self.server = ANY
+        if flow is not None and not (flow.socket and flow.egress):
+            self.server = address_of(flow.source, flow.source_port)
+        process, self.named = circumstances.process, None
+        if self.call and process is not None:
+            self.named = self.host, process.pid, process.start_time, self.name
+        self.keys: list[Key] = []
+        self.used = False
+
+    def answers(self, asked: int, servers: tuple[Address, ...]) -> bool:
+        """Return whether it may answer a query to these servers, by its time and its source."""
+        return -REORDER <= self.stamp - asked <= WINDOW and may_answer(self.server, servers)
+
+    def transaction(self, reading: Reading) -> Transaction:
+        """Return the transaction of a response whose question was not captured."""
+        flow = None if self.flow is None else _flow_of_question(self.flow)
+        hop = OF_CLIENT if self.call else SERVED if flow is None else hop_of(flow)
+        verdict, (outcome, relations) = self.verdict, reading
+        return Transaction(
+            id=id_of(self.batch, self.place),
+            host=self.host,
+            asked=0,
+            ended=self.stamp,
+            name=self.name,
+            type=self.header.asked.type,
+            process=None if hop == SERVED else self.process,
+            flow=flow,
+            hop=hop,
+            resolver=ANY if flow is None else resolver_of(flow),
+            outcome=outcome,
+            rcode=self.header.flags & RCODE,
+            relations=relations,
+            matched=verdict.matched,
+            doubted=verdict.doubted,
+            foreign=self.foreign,
+            admitted=outcome != UNKNOWN,
+        )
+
+
+def _flow_of_question(flow: Flow) -> Flow:
+    """Return the flow of the question to a response."""
+    return replace(
+        flow,
+        source=flow.destination,
+        source_port=flow.destination_port,
+        destination=flow.source,
+        destination_port=flow.source_port,
+        egress=flow.socket != 0 and not flow.egress,
+    )
+
+
+class HeldResponses:
+    """The responses of the last second that came without a question, within a bound. `held` contains them all."""
+
+    def __init__(self, counters: Counts) -> None:
+        self._counters = counters
+        self.held: OrderedDict[HeldResponse, None] = OrderedDict()  # the one that came first is the first
+        self._owners: dict[PartyKey, OrderedDict[HeldResponse, None]] = {}
+        self._by_key: dict[Key, dict[HeldResponse, None]] = {}
+        self._by_packet: dict[Packet, HeldResponse] = {}
+
+    def of_packet(self, packet: Packet | None) -> HeldResponse | None:
+        """Return the response of which a packet is a copy."""
+        return None if packet is None else self._by_packet.get(packet)
+
+    def find(self, query: Query, asked: int, servers: tuple[Address, ...]) -> HeldResponse | None:
+        """Return the first response that may answer a query: by its socket, else by its client if one has no socket."""
+        for held in self._by_key.get(query.key, ()):
+            if held.answers(asked, servers):
+                return held
+        for held in self._by_key.get(query.client, ()) if query.key != query.client else ():
+            if held.flow is not None and not held.flow.socket and held.answers(asked, servers):
+                return held
+        return None
+
+    def add(self, held: HeldResponse, keys: list[Key]) -> HeldResponse | None:
+        """Hold a response. Return one that must go for it."""
+        self.held[held] = None
+        self._owners.setdefault(held.owner, OrderedDict())[held] = None
+        if held.verdict.packet is not None:
+            self._by_packet[held.verdict.packet] = held
+        self.add_keys(held, keys if held.named is None else [held.named])
+        if len(self.held) <= MOST_HELD:
+            return None
+        own = self._owners[held.owner]
+        evicted = next(iter(own if len(own) > MOST_HELD // 2 else self.held))
+        self._counters["evicted_responses"] += 1
+        self._remove(evicted)
+        return evicted
+
+    def add_keys(self, held: HeldResponse, keys: list[Key]) -> None:
+        """Let the question of a response find it by further keys."""
+        held.keys += keys
+        if not held.used:
+            for key in keys:
+                self._by_key.setdefault(key, {})[held] = None
+
+    def take(self, packet: Packet | None) -> HeldResponse | None:
+        """Return the response of which a packet is a copy, unless it was used; it is used now."""
+        held = self.of_packet(packet)
+        if held is None or held.used:
+            return None
+        self.use(held)
+        return held
+
+    def use(self, held: HeldResponse) -> None:
+        """Give a response to a transaction. Further copies of it are still known."""
+        held.used = True
+        self._remove_keys(held)
+
+    def use_calls(self, named: Named, stamp: int) -> None:
+        """Give the calls of a process for a name to a packet of their second."""
+        for held in [*self._by_key.get(named, ())]:
+            if abs(held.stamp - stamp) <= SECOND:
+                self.use(held)
+
+    def due(self, now: int) -> HeldResponse | None:
+        """Return the response that came first, no longer held, if it has waited for a second; else None."""
+        first = next(iter(self.held), None)
+        if first is None or first.stamp + REORDER >= now:
+            return None
+        self._remove(first)
+        return first
+
+    def _remove(self, held: HeldResponse) -> None:
+        del self.held[held]
+        own = self._owners[held.owner]
+        del own[held]
+        if not own:
+            del self._owners[held.owner]
+        packet = held.verdict.packet
+        if packet is not None and self._by_packet.get(packet) is held:
+            del self._by_packet[packet]
+        self._remove_keys(held)
+
+    def _remove_keys(self, held: HeldResponse) -> None:
+        for key in held.keys:
+            others = self._by_key.get(key, {})
+            others.pop(held, None)
+            if not others:
+                self._by_key.pop(key, None)

@@ -1,0 +1,102 @@
+"""The outcome of a response, and its relations."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from dnstrail.dns.header import IN, Header
+from dnstrail.dns.message import read_question
+from dnstrail.dns.names import Known, read_name
+from dnstrail.dns.rdata import CNAME, TYPES, Kind, read_rdata
+from dnstrail.image.answer import Answer, Edge
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.facts.transaction import (
+    ANSWERED,
+    FAILED,
+    NO_DATA,
+    NXDOMAIN,
+    REFUSED,
+    TRUNCATED,
+    UNKNOWN,
+    Relation,
+)
+
+RCODE: Final = 0x000F
+_TRUNCATED: Final = 0x0200
+_KINDS: Final[dict[int, str]] = {int(kind): kind.name for kind in Kind}
+_ANY: Final = 255  # the type that asks for records of all types (RFC 8482)
+_OF_RCODE: Final = {3: NXDOMAIN, 5: REFUSED}
+_FIELDS: Final = 10  # bytes behind the owner of a record, before its RDATA
+_fields = struct.Struct("!HHIH").unpack_from
+
+
+Reading = tuple[str, tuple[Relation, ...]]  # outcome and relations
+
+
+def read_outcome(header: Header, payload: bytes, answer: Answer | None) -> Reading:
+    """Return the outcome of a response, and its relations. Without an answer its records were not read."""
+    if answer is None:
+        unread = header.answer_count and not header.flags & (_TRUNCATED | RCODE)
+        return UNKNOWN if unread else _outcome(header, payload, ()), ()
+    relations = [
+        (owner, _KINDS[kind], target, life // SECOND)
+        for (owner, kind, target), life in zip(answer.edges, answer.lives, strict=True)
+    ]
+    return _outcome(header, payload, answer.edges), tuple(relations)
+
+
+def _outcome(header: Header, payload: bytes, edges: tuple[Edge, ...]) -> str:
+    flags = header.flags
+    if flags & _TRUNCATED:
+        return TRUNCATED
+    if flags & RCODE:
+        return _OF_RCODE.get(flags & RCODE, FAILED)
+    name, asked = header.asked.owner, header.asked.type
+    for owner, rdtype, target in edges:  # in a usual answer the chain is in its order
+        if owner == name:
+            if rdtype == asked:
+                return ANSWERED
+            if rdtype == CNAME:
+                name = target
+    return ANSWERED if header.answer_count and _states(payload, header) else NO_DATA
+
+
+def _states(payload: bytes, header: Header) -> bool:
+    """Return whether a record of the asked type belongs to the question's name, or to a name that its aliases reach.
+
+    Many types, and some records of the others, make no relation.
+    """
+    known: Known = {}
+    name, asked, _, at = read_question(payload, known)
+    owners: set[str] = set()
+    aliases: dict[str, list[str]] = {}
+    for _ in range(header.answer_count):
+        owner = read_name(payload, at, len(payload), known)
+        if owner is None or owner.end + _FIELDS > len(payload):
+            break
+        rdtype, cls, _, length = _fields(payload, owner.end)
+        start = owner.end + _FIELDS
+        at = start + length
+        if at > len(payload):
+            break
+        wanted = asked in (rdtype, _ANY)
+        if cls != IN or not (wanted or rdtype == CNAME):
+            continue
+        target = read_rdata(payload, rdtype, start, at, known) if rdtype in TYPES else ""
+        if target is not None and wanted:
+            owners.add(owner.text)
+        if rdtype == CNAME and isinstance(target, str):
+            aliases.setdefault(owner.text, []).append(target)
+    return not owners.isdisjoint(_reached(name, aliases))
+
+
+def _reached(name: str, aliases: dict[str, list[str]]) -> set[str]:
+    """Return a name, and those to which its aliases lead."""
+    reached, pending = {name}, [name]
+    while pending:
+        for target in aliases.get(pending.pop(), ()):
+            if target not in reached:
+                reached.add(target)
+                pending.append(target)
+    return reached

@@ -1,0 +1,361 @@
+"""The facts of a cache: as they travel, and when they are collected, published and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from builders.talk import answer, back, query, there
+from dnstrail.bus import RemoteHost, Subscriber, ZmqBus
+from dnstrail.bus.ipc import facts_address, lookups_address
+from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
+from dnstrail.bus.remote_host import key_digest
+from dnstrail.captured import Flow, Process
+from dnstrail.events import DNS_TRANSACTION, Event
+from dnstrail.image import Circumstances, Image
+from dnstrail.image.facts.transaction import Transaction
+from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batches import TURN, Batch, HostIdentity, Turn, decode, encode
+from dnstrail.protocol.facts import unpacked_fact
+from dnstrail.protocol.replay_window import KEPT
+from dnstrail.protocol.replays import ReplayRequest, decode_replay, encode_replay, replay_address
+from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.tracee import event_map
+from dnstrail_cache.facts import MOST_BYTES, FactsPublisher, captured_of
+from dnstrail_cache.state.cache_state import CacheState
+from live.ports import free_port
+from live.workers import FakeClock, open_bus, short_folder, wait_until
+
+ASKER = Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", start_time=5)
+FLOW = there(socket=77, namespace=3, egress=True, meant=bytes([127, 0, 0, 11]), meant_port=53, role="client")
+RELATIONS = (("a.example", "CNAME", "b.example", 60), ("b.example", "A", "192.0.2.1", 30))
+TRANSACTION = Transaction(
+    id="s/net_packet_dns/7/3",
+    host="web1",
+    asked=1_000,
+    ended=4_000,
+    name="a.example",
+    type=1,
+    process=ASKER,
+    flow=FLOW,
+    hop="client",
+    resolver=(bytes([127, 0, 0, 11]), 53),
+    outcome="answered",
+    rcode=0,
+    tries=2,
+    relations=RELATIONS,
+    matched=True,
+    admitted=True,
+)
+UNKNOWN = {
+    "asked": 0,
+    "process": None,
+    "flow": None,
+    "resolver": (b"", 0),
+    "outcome": "unknown",
+    "rcode": -1,
+    "relations": (),
+}
+
+
+def changed(**fields) -> Transaction:
+    """Return the transaction with other fields."""
+    return Transaction(**{name: getattr(TRANSACTION, name) for name in Transaction.__struct_fields__} | fields)
+
+
+def shaped(transaction: Transaction) -> dict:
+    """Return the arguments of a transaction after its way over the bus, as `--output json` prints them."""
+    [captured] = decode(encode(Batch("s", 1, 0, [captured_of(transaction)])), Batch).events
+    shown = event_map(Event(DNS_TRANSACTION, unpacked_fact(captured)))
+    return {arg["name"]: arg["value"] for arg in shown["args"]}
+
+
+def arguments(batch: Batch, name: str) -> list:
+    """Return one argument of all facts of a batch."""
+    return [unpacked_fact(event).args[name] for event in batch.events]
+
+
+def test_a_transaction_travels_whole():
+    """The time of a fact is its end, its process is the asker, and its arguments state the rest."""
+    captured = captured_of(TRANSACTION)
+    assert (captured.timestamp, captured.process, captured.payload) == (4_000, ASKER, b"")
+    assert [*shaped(TRANSACTION).items()] == [
+        ("id", "s/net_packet_dns/7/3"),
+        ("src", "10.0.0.2"),
+        ("dst", "10.0.0.53"),
+        ("src_port", 40000),
+        ("dst_port", 53),
+        ("transport", "udp"),
+        ("socket", 77),
+        ("resolver", "127.0.0.11"),
+        ("resolver_port", 53),
+        ("hop", "client"),
+        ("name", "a.example"),
+        ("type", "A"),
+        ("outcome", "answered"),
+        ("rcode", 0),
+        ("tries", 2),
+        ("waited", 3_000),
+        ("relations", [*RELATIONS]),
+        ("admitted", True),
+        ("matched", True),
+    ]
+
+
+def test_what_is_unknown_is_left_out():
+    """A transaction of which little is known states the rest alone."""
+    assert shaped(changed(**UNKNOWN)) == {
+        "id": "s/net_packet_dns/7/3",
+        "hop": "client",
+        "name": "a.example",
+        "type": "A",
+        "outcome": "unknown",
+        "tries": 2,
+        "relations": [],
+        "matched": True,
+    }
+    assert shaped(changed(doubted=True, foreign=True, asked_for="x", type=65280)).items() >= {
+        ("doubted", True),
+        ("foreign", True),
+        ("for", "x"),
+        ("type", "TYPE65280"),
+    }
+
+
+def test_the_relations_of_a_fact_are_bounded():
+    """A fact with the largest answer fits in a batch: relations beyond the bound are left out, and counted."""
+    relation = ("o" * 1000, "CNAME", "t" * 1000, 60)
+    large = changed(relations=(relation,) * 4096)
+    kept = MOST_BYTES // 2005
+    assert len(shaped(large)["relations"]) == kept
+    assert shaped(large)["left_out"] == 4096 - kept
+    batches = BatchPublisher(None, "s", live=True)
+    batches.add(DNS_TRANSACTION, captured_of(large))
+    assert batches.refused == 0
+
+
+@pytest.mark.parametrize("resolver", [b"", b"123", bytes(16), bytes([9, 9, 9, 9])], ids=["none", "bad", "IPv6", "IPv4"])
+def test_the_resolver_is_an_address_that_nat_replaced(resolver):
+    """The resolver that was meant is stated if it is an address, and another one than the destination."""
+    known = {b"": None, b"123": None, bytes(16): "::"}.get(resolver, "9.9.9.9")
+    assert shaped(changed(resolver=(resolver, 53))).get("resolver") == known
+    assert "resolver" not in shaped(changed(resolver=(FLOW.destination, 53)))
+
+
+class Cache:
+    """The publishing side of a cache over a real bus, whose steps and clock a test sets."""
+
+    def __init__(self, bus: ZmqBus, folder: Path, *, begun: bool = False) -> None:
+        self.clock = FakeClock()
+        self.state = CacheState(Image(), self.clock, begun=begun)
+        self.address = facts_address(lookups_address(folder))
+        self._number = 0
+        self.facts = FactsPublisher(
+            bus.publisher(self.address, lossless=False),
+            bus.server(replay_address(self.address)),
+            HostIdentity("here", "0123"),
+            self.state,
+        )
+
+    def step(self, seconds: float = 1.0) -> None:
+        """Let time pass, and take one step."""
+        self.clock.advance(seconds)
+        self.facts.step()
+
+    def feed(self, payload: bytes, flow: Flow, host: str = "web1") -> None:
+        """Feed the image a message of a live source."""
+        circumstances = Circumstances(flow, ASKER, live=True, host=host)
+        circumstances.batch, circumstances.place = "s/net_packet_dns/7", self._number
+        self._number += 1
+        self.state.image.feed(self.state.now, payload, circumstances)
+
+    def resolve(self, name: str, host: str = "web1") -> None:
+        """Feed a question and its answer."""
+        flow = there(socket=77, namespace=3, egress=True)
+        self.feed(query(name), flow, host)
+        self.feed(answer(name=name), back(flow), host)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@contextmanager
+def publishing(folder: Path, *, live: bool = True) -> Iterator[Cache]:
+    """Make a cache that hears a probe."""
+    with open_bus() as bus:
+        cache = Cache(bus, folder)
+        cache.state.end_turn(Turn("s", 0, {}, live, cache.state.stream.now()), cache.clock.monotonic())
+        yield cache
+
+
+def subscribed(bus: ZmqBus, cache: Cache) -> Subscriber:
+    """Subscribe to facts, and wait until the cache collects them."""
+    subscriber = bus.subscriber([cache.address], [DNS_TRANSACTION, TURN])
+    wait_until(lambda: cache.step(0.001) or cache.facts._publisher.subscribers(TURN), "the subscription")
+    assert cache.state.image.transactions is not None
+    return subscriber
+
+
+def received(subscriber: Subscriber, cache: Cache, facts: int) -> tuple[list[Batch], TurnFollower]:
+    """Receive until some facts have arrived, and the end of their turn."""
+    follower, batches = TurnFollower((DNS_TRANSACTION,)), list[Batch]()
+
+    def take() -> bool:
+        cache.step(0.05)
+        while (message := subscriber.receive()) is not None:
+            if message[0] == TURN:
+                follower.turn(decode(message[1], Turn))
+            else:
+                batches.append(batch := decode(message[1], Batch))
+                follower.batch(DNS_TRANSACTION, batch)
+        ends = [turn.published or {} for turn in follower.probes]
+        return sum(len(batch.events) for batch in batches) >= facts and any(end.get(DNS_TRANSACTION) for end in ends)
+
+    wait_until(take, "the facts")
+    return batches, follower
+
+
+def test_facts_are_published_in_turns_with_the_hosts_of_their_events(folder):
+    """Each fact is in a batch of its host, and the turn states how many there are: nothing is lost."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        for name, host in (("a.example", "web1"), ("b.example", "web2"), ("c.example", "web1")):
+            cache.resolve(name, host)
+        batches, follower = received(subscriber, cache, 3)
+        found = [(batch.host, arguments(batch, "name")) for batch in batches]
+        assert found == [("web1", ["a.example", "c.example"]), ("web2", ["b.example"])]
+        assert follower.lost.total() == 0
+        assert (follower.probes[0].host, follower.probes[0].machine_id) == ("here", "0123")
+        assert cache.state.counters["facts_published"] == 3
+
+
+def test_without_a_subscriber_nothing_is_collected(folder):
+    """The image collects facts from the first subscription on, and until the replay of the last one is over."""
+    with publishing(folder) as cache, open_bus() as bus:
+        cache.step()
+        cache.resolve("before.example")
+        assert cache.state.image.transactions is None
+        subscribed(bus, cache).close()
+        wait_until(lambda: not cache.facts._publisher.subscribers(DNS_TRANSACTION), "the end of the subscription")
+        cache.step(KEPT - 1)
+        assert cache.state.image.transactions is not None
+        cache.step(2)
+        assert cache.state.image.transactions is None
+        assert cache.state.counters["facts_published"] == 0
+
+
+def test_a_cache_that_restarts_collects_facts_at_once(folder):
+    """A cache that goes on from a state receives a replay before its subscribers have connected anew."""
+    with open_bus() as bus:
+        assert Cache(bus, folder).state.image.transactions is None
+    with open_bus() as bus:
+        assert Cache(bus, folder, begun=True).state.image.transactions is not None
+
+
+def test_a_subscriber_that_restarts_receives_what_it_missed(folder):
+    """Facts are collected while a subscriber is away, and replayed to it."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscribed(bus, cache).close()
+        wait_until(lambda: not cache.facts._publisher.subscribers(DNS_TRANSACTION), "the end of the subscription")
+        cache.resolve("missed.example")
+        cache.step()
+        requester = bus.requester(replay_address(cache.address))
+        requester.send(encode_replay(ReplayRequest(cache.state.follower.own, -1)))
+        replies = []
+        wait_until(lambda: cache.step(0.001) or replies.extend(filter(None, [requester.reply()])) or replies, "a reply")
+        replayed = [decode(body, Batch) for topic, body in decode_replay(replies[0]).messages if topic != TURN]
+        assert [arguments(batch, "name") for batch in replayed] == [["missed.example"]]
+
+
+def test_a_question_without_an_answer_ends_on_an_idle_host(folder):
+    """A question is unanswered 30 s after its last try, though no further message comes."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        cache.feed(query("gone.example"), there(socket=77, namespace=3, egress=True))
+        cache.step(29)
+        assert cache.state.counters["facts_published"] == 0
+        cache.step(2)
+        [batch], _ = received(subscriber, cache, 1)
+        assert arguments(batch, "outcome") == ["unanswered"]
+
+
+def test_a_question_without_an_answer_ends_with_its_file(folder):
+    """At the end of a file nothing can answer a question any more."""
+    with publishing(folder, live=False) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        flow = there()
+        cache.state.image.feed(1_000, query("gone.example"), Circumstances(flow))
+        cache.step()
+        assert cache.state.counters["facts_published"] == 0
+        cache.state.end_turn(Turn("s", 1, {}, False, 1_000, ended=True), cache.clock.monotonic())
+        [batch], follower = received(subscriber, cache, 1)
+        assert arguments(batch, "outcome") == ["unanswered"]
+        assert not follower.live
+
+
+def test_a_fact_that_fits_in_no_batch_is_counted(folder):
+    """A process whose path no batch holds has no fact; the next fact follows."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(globals(), "ASKER", Process(8, path="p" * (200 << 10)))
+            cache.resolve("large.example")
+        cache.resolve("small.example")
+        [batch], _ = received(subscriber, cache, 1)
+        assert arguments(batch, "name") == ["small.example"]
+        assert cache.state.counters["facts_refused"] == 1
+
+
+def test_lookups_after_a_fact_are_answered(folder):
+    """A mark of a fact is reached: the cache has applied what it states."""
+    with publishing(folder) as cache:
+        assert cache.state.follower.reached((cache.state.follower.own, 99)) is True
+        assert cache.state.follower.reached(("another", 99)) is False
+
+
+def test_the_last_turn_states_the_end(folder):
+    """A cache that ends publishes what is left, and a turn that states the end."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        cache.resolve("last.example")
+        cache.facts.close()
+        messages = []
+        wait_until(
+            lambda: (
+                messages.extend(filter(None, [subscriber.receive()]))
+                or any(topic == TURN and decode(body, Turn).ended for topic, body in messages)
+            ),
+            "the last turn",
+        )
+        assert any(topic == DNS_TRANSACTION for topic, _ in messages)
+
+
+def test_another_host_receives_facts_with_an_allowed_key(folder):
+    """Over tcp the start of the facts is one of the key of the cache, and its publisher is known by this key."""
+    public, other = new_pair(folder / "cache"), new_pair(folder / "other")
+    allow(folder / "cache", CLIENTS, "other", other)
+    allow(folder / "other", SERVERS, "127.0.0.1", public, "central")
+    address = f"tcp://127.0.0.1:{free_port('127.0.0.1', 2)}"
+    state = CacheState(Image(), FakeClock())
+    with closing(ZmqBus(load_keys(folder / "cache"))) as bus, closing(ZmqBus(load_keys(folder / "other"))) as remote:
+        ends = bus.publisher(address, lossless=False), bus.server(replay_address(address))
+        facts = FactsPublisher(*ends, HostIdentity("here", key=key_digest(public)), state)
+        subscriber = remote.subscriber([address], [DNS_TRANSACTION, TURN])
+        turns: list[Turn] = []
+
+        def heard() -> bool:
+            bus.wait(timeout=0.01)
+            state.clock.advance(1)
+            facts.step()
+            turns.extend(decode(message[1], Turn) for message in [subscriber.receive()] if message is not None)
+            return bool(turns) and state.image.transactions is not None
+
+        wait_until(heard, "a turn")
+        assert subscriber.publisher == RemoteHost(key_digest(public), "central")
+        assert subscriber.publisher.owns(turns[0].start)

@@ -1,0 +1,279 @@
+"""Transactions as users receive them: in a run, by a signature, and from a running service; real processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from builders.capture_files import RAW_IPV4, pcap, udp
+from builders.dnstap_builders import START, WHOLE, Writer, first_writer, framed, tap
+from builders.talk import answer, query
+from dnstrail.bus.ipc import lookups_address
+from live.namespaces import CLIENT, GOOGLE, SENDER, SERVER, Hosts
+from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
+from live.stopped import frozen
+from live.workers import Asker, asker, response
+
+ASKER, RESOLVER = ("192.0.2.100", 40000), ("192.0.2.53", 53)
+SECOND = 1_793_534_400
+PACKETS = (
+    (0, ASKER, RESOLVER, query("a.example")),
+    (20_000, RESOLVER, ASKER, answer("192.0.2.1", name="a.example")),
+    (30_000, ASKER, RESOLVER, query("none.example", id_=2)),
+    (40_000, RESOLVER, ASKER, response("none.example", id_=2, rcode="NXDOMAIN")),
+    (50_000, ASKER, RESOLVER, query("gone.example", id_=3)),
+    (250_000, ASKER, RESOLVER, query("gone.example", id_=3)),
+)
+EXPECTED = [
+    ("a.example", "answered", 1, 20_000_000),
+    ("none.example", "nxdomain", 1, 10_000_000),
+    ("gone.example", "unanswered", 2, 30_200_000_000),
+]
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """Return a capture with an answer, an NXDOMAIN, and a question that is repeated and never answered."""
+    path = tmp_path / "transactions.pcap"
+    records = ((SECOND, at, udp(source, target, payload)) for at, source, target, payload in PACKETS)
+    path.write_bytes(pcap(*records, linktype=RAW_IPV4))
+    return path
+
+
+def args_of(event: dict) -> dict:
+    """Return the arguments of an event by name."""
+    return {arg["name"]: arg["value"] for arg in event["args"]}
+
+
+def stated(transaction: dict) -> tuple:
+    """Return name, outcome, tries and duration of a transaction."""
+    return tuple(transaction.get(name) for name in ("name", "outcome", "tries", "waited"))
+
+
+def test_a_run_shows_the_transactions_of_a_file(capture):
+    """Each question of a capture file is one event when it has ended; at the end of the file nothing waits."""
+    with run_dir() as folder:
+        done = dnstrail("replay", capture, "--run-dir", folder, "--events", "dns_transaction", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {(event["eventName"], event["eventId"]) for event in events} == {("dns_transaction", "7007")}
+    assert [stated(args_of(event)) for event in events] == EXPECTED
+    assert [event["timestamp"] - SECOND * 10**9 for event in events] == [20_000_000, 40_000_000, 30_250_000_000]
+
+
+SIGNATURE = """
+from dnstrail import EventSelector, Signature, SignatureMetadata
+
+class Failed(Signature):
+    metadata = SignatureMetadata(id="T-1", version="1", name="Failed", event_name="FAILED")
+    selected_events = (EventSelector(name="dns_transaction"),)
+
+    def on_event(self, event):
+        dns = self.ctx.get_data_source("tracee", "dns")
+        if event.arg("outcome") == "answered":
+            found = dns.get(event.arg("name"))["ip_addresses"]
+            self.report(event, name=event.arg("name"), found=found)
+        else:
+            self.report(event, name=event.arg("name"), outcome=event.arg("outcome"))
+"""
+
+
+def test_a_signature_receives_the_transactions_of_a_file(capture):
+    """A signature selects transactions as other events; a lookup answers after the event that ended one."""
+    with run_dir() as folder:
+        file = folder.parent / "failed.py"
+        file.write_text(SIGNATURE)
+        file.chmod(0o644)
+        options = ("--signatures", file, "--events", "FAILED", "--output", "json")
+        done = dnstrail("replay", capture, "--run-dir", folder, *options)
+    assert done.returncode == 0, done.stderr
+    found = [args_of(json.loads(line)) for line in done.stdout.splitlines()]
+    assert [(one["name"], one.get("found"), one.get("outcome")) for one in found] == [
+        ("a.example", ["192.0.2.1"], None),
+        ("none.example", None, "nxdomain"),
+        ("gone.example", None, "unanswered"),
+    ]
+    assert len({one["triggeredBy"]["args"][0]["value"] for one in found}) == 3, "each has an identity"
+
+
+def test_transactions_need_a_cache():
+    """A run without a cache refuses to show transactions, and names the reason."""
+    done = dnstrail("--capture", "demo", "--events", "dns_transaction", "--dnscache", "none")
+    assert (done.returncode, "the cache publishes it" in done.stderr) == (2, True)
+
+
+class Output:
+    """The JSON lines that a command writes."""
+
+    def __init__(self, out: Path, err: Path) -> None:
+        self._out = out
+        self._err = err
+
+    @property
+    def rows(self) -> list[dict]:
+        """The lines so far."""
+        return [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
+    def errors(self) -> str:
+        """Its stderr."""
+        return self._err.read_text()
+
+    def named(self, *names: str) -> list[dict]:
+        """Return the transactions of some names."""
+        return [row for row in self.rows if row["name"] in names]
+
+
+@contextmanager
+def written(folder: Path, *arguments: str) -> Iterator[Output]:
+    """Run a command on a service until the end of the block, once it is ready."""
+    number = len([*folder.parent.glob("*.out")])
+    out, err = folder.parent / f"{number}.out", folder.parent / f"{number}.err"
+    command = [sys.executable, "-m", "dnstrail_cli", *arguments, "--run-dir", str(folder)]
+    with out.open("w") as stdout, err.open("w") as stderr:
+        process, output = subprocess.Popen(command, stdout=stdout, stderr=stderr), Output(out, err)
+        try:
+            wait_until(lambda: "ready" in output.errors or process.poll() is not None, arguments[0])
+            assert process.poll() is None, output.errors
+            yield output
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
+        assert process.returncode == 0, output.errors
+
+
+@contextmanager
+def resolver() -> Iterator[tuple[Path, Asker, Writer]]:
+    """Run a cache, and a probe to which a resolver writes dnstap."""
+    with (
+        run_dir() as folder,
+        started("cache", "--run-dir", folder),
+        started("probe", "--run-dir", folder, "--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", "1"),
+        asker(lookups_address(folder)) as client,
+    ):
+        wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
+        writer = first_writer(folder / "dnstap.sock")
+        writer.send(START)
+        try:
+            yield folder, client, writer
+        finally:
+            writer.close()
+
+
+def resolved(number: int) -> bytes:
+    """Return the question of a client, and its answer, in dnstap with times of now; each second name does not exist."""
+    name, (seconds, rest) = f"n{number}.example", divmod(time.time_ns(), 10**9)
+    reply = answer("192.0.2.7", name=name, id_=number) if number % 2 else response(name, id_=number, rcode="NXDOMAIN")
+    ends = {**WHOLE, "socket_protocol": "UDP", "query_address": bytes([192, 0, 2, 100 + number % 100])}
+    times = {
+        f"{kind}_time_{unit}": at for kind in ("query", "response") for unit, at in (("sec", seconds), ("nsec", rest))
+    }
+    ends |= times
+    return framed(
+        tap("CLIENT_QUERY", query_message=query(name, id_=number), **ends), tap(response_message=reply, **ends)
+    )
+
+
+def test_the_log_of_a_service_follows_its_transactions():
+    """A resolver that writes dnstap, a cache as a service, and two logs: a row for each question, filtered by one."""
+    with resolver() as (folder, client, writer):
+        assert "facts_published" not in client.ask("stats")["data"]["cache"]
+        follow = ("log", "--follow", "--json")
+        with written(folder, *follow) as log, written(folder, *follow, "--outcome", "nxdomain") as failed:
+            for number in range(23):
+                writer.send(resolved(number))
+            wait_until(lambda: len(log.rows) >= 23 and len(failed.rows) >= 12, "the transactions")
+        assert [row["name"] for row in log.rows] == [f"n{number}.example" for number in range(23)]
+        assert {row["outcome"] for row in failed.rows} == {"nxdomain"}
+        assert len({row["id"] for row in log.rows}) == 23
+        [first] = log.named("n1.example")
+        assert first["relations"] == [["n1.example", "A", "192.0.2.7", 60]]
+        assert (first["src"], first["dst"], first["type"], first["matched"]) == ("192.0.2.101", "192.0.2.53", "A", True)
+        assert abs(first["timestamp"] / 1e9 - time.time()) < PATIENCE
+        assert client.ask("stats")["data"]["cache"]["facts_published"] == 23
+
+
+def test_two_signature_workers_share_the_transactions():
+    """The findings of two workers of one group have one id for each transaction, and none is missing."""
+    with resolver() as (folder, client, writer):
+        file = folder.parent / "failed.py"
+        file.write_text(SIGNATURE)
+        file.chmod(0o644)
+        arguments = ("signatures", "--signatures", str(file), "--select", "FAILED")
+        with written(folder, *arguments) as first, written(folder, *arguments) as second:
+            wait_until(lambda: _members(client) == 2, "the group")
+            numbers = count()
+            # until the members know each other, one of them may handle all
+            wait_until(lambda: writer.send(resolved(next(numbers))) or (first.rows and second.rows), "both")
+            sent = next(numbers)
+            expected = sorted(f"n{number}.example" for number in range(sent))
+
+            def names() -> list[str]:
+                found = {row["findingId"]: args_of(row)["name"] for row in first.rows + second.rows}
+                return sorted(found.values())
+
+            wait_until(lambda: len(names()) >= sent, "the findings")
+            assert names() == expected
+
+
+def _members(client: Asker) -> int:
+    return sum(len(group["members"]) for group in client.ask("stats")["data"]["groups"].values())
+
+
+ASK = """
+import socket, sys, time
+name, server, wait = sys.argv[1:]
+message = bytes.fromhex("abcd01000001000000000000") + b"".join(
+    bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\\0\\0\\1\\0\\1"
+end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+end.sendto(message, (server, 53))
+time.sleep(float(wait))  # a retry is another packet: copies of one arrive within 100 ms
+if float(wait):
+    end.sendto(message, (server, 53))
+    print("sent", flush=True)
+    end.recv(512)
+"""
+
+
+def test_the_log_of_a_host_has_client_retry_and_timeout(network: Hosts):
+    """On the real kernel: a client with its process, a retry as one transaction, and a timeout on an idle host."""
+    with (
+        run_dir() as folder,
+        started("cache", "--run-dir", folder),
+        started("probe", "--run-dir", folder, "--capture", "ebpf"),
+    ):
+        with asker(lookups_address(folder)) as client:
+            wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
+        with written(folder, "log", "--follow", "--json") as log:
+            assert network.on_client("ping", "-c1", "-W5", "google.com").returncode == 0
+            wait_until(lambda: log.named("google.com"), "the client")
+            servers = subprocess.run(
+                ["ip", "netns", "pids", network.server], capture_output=True, text=True, check=True
+            ).stdout.split()
+            with frozen(*map(int, servers)):
+                retrying = network.start_on_client(sys.executable, "-c", ASK, "retry.google.com", SERVER, "0.3")
+                assert retrying.stdout.readline() == "sent\n"
+            with retrying:
+                assert retrying.wait(PATIENCE) == 0
+            assert network.on_client(sys.executable, "-c", ASK, "gone.example", SENDER, "0").returncode == 0
+            wait_until(lambda: log.named("retry.google.com") and log.named("gone.example"), "the retry and the timeout")
+        client_row = next(row for row in log.named("google.com") if row["type"] == "A")
+        assert (client_row["process_name"], client_row["executable"]) == ("ping", "/usr/bin/ping")
+        assert (client_row["src"], client_row["dst"], client_row["hop"]) == (CLIENT, SERVER, "client")
+        assert (client_row["outcome"], client_row["relations"][0][2]) == ("answered", GOOGLE)
+        assert 0 < client_row["waited"] < PATIENCE * 1e9
+        [retry] = log.named("retry.google.com")
+        assert (retry["outcome"], retry["tries"]) == ("answered", 2)
+        assert retry["waited"] >= 300_000_000
+        [gone] = log.named("gone.example")
+        assert (gone["outcome"], gone["tries"], "rcode" in gone) == ("unanswered", 1, False)
+        assert gone["waited"] == 30_000_000_000
