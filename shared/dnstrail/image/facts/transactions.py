@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from operator import attrgetter
 from typing import Final
 
 from msgspec.structs import replace
@@ -57,7 +58,7 @@ class Transactions:
     def take(self) -> list[Transaction]:
         """Return the transactions that have ended since the last call, in the order of their ends."""
         ended, self._ended = self._ended, []
-        ended.sort(key=_end_of)
+        ended.sort(key=attrgetter("ended"))
         return ended
 
     def advance(self, now: int) -> None:
@@ -334,10 +335,6 @@ class Transactions:
         if pending is None:
             return False
         return any(abs(held.stamp - stamp) <= SECOND for stamp in (pending.first, pending.latest, pending.answered))
-
-
-def _end_of(transaction: Transaction) -> int:
-    return transaction.ended
 
 
 def _is_captured_again(pending: Pending, query: Query, flow: Flow, stamp: int, process: Process | None) -> bool:
