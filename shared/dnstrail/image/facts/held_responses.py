@@ -17,7 +17,7 @@ from dnstrail.image.facts.outcome import RCODE, Reading
 from dnstrail.image.facts.pending import Key, hop_of, id_of, resolver_of
 from dnstrail.image.facts.transaction import OF_CLIENT, SERVED, UNKNOWN, Transaction
 from dnstrail.image.parties import owner_of
-from dnstrail.image.queries import ANY, REORDER, WINDOW, Address, Query, address_of, may_answer
+from dnstrail.image.queries import ANY, REORDER, WINDOW, Query, address_of, may_answer, servers_of
 
 #: responses without a question that wait for it -> an owner with more than half gives up its oldest, else the oldest of
 #: all goes: `evicted_responses`
@@ -91,9 +91,9 @@ class HeldResponse:
         self.keys: list[Key] = []
         self.used = False
 
-    def answers(self, asked: int, servers: tuple[Address, ...]) -> bool:
-        """Return whether it may answer a query to these servers, by its time and its source."""
-        return -REORDER <= self.stamp - asked <= WINDOW and may_answer(self.server, servers)
+    def answers(self, asked: int, flow: Flow) -> bool:
+        """Return whether it may answer a query, by its time and its source."""
+        return -REORDER <= self.stamp - asked <= WINDOW and may_answer(self.server, servers_of(flow))
 
     def transaction(self, reading: Reading) -> Transaction:
         """Return the transaction of a response whose question was not captured."""
@@ -147,13 +147,13 @@ class HeldResponses:
         """Return the response of which a packet is a copy."""
         return None if packet is None else self._by_packet.get(packet)
 
-    def find(self, query: Query, asked: int, servers: tuple[Address, ...]) -> HeldResponse | None:
+    def find(self, query: Query, asked: int, flow: Flow) -> HeldResponse | None:
         """Return the first response that may answer a query: by its socket, else by its client if one has no socket."""
         for held in self._by_key.get(query.key, ()):
-            if held.answers(asked, servers):
+            if held.answers(asked, flow):
                 return held
         for held in self._by_key.get(query.client, ()) if query.key != query.client else ():
-            if held.flow is not None and not held.flow.socket and held.answers(asked, servers):
+            if held.flow is not None and not held.flow.socket and held.answers(asked, flow):
                 return held
         return None
 

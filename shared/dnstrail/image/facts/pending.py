@@ -87,26 +87,26 @@ class Pending:
     ) -> Transaction:
         """Return it as it ended."""
         flow = self.flow
-        return Transaction(
-            id=f"{self.batch}/{self.place}/{_STAGE}",  # as `id`: a call costs as much as the text
-            host=self.host,
-            asked=self.first,
-            ended=ended,
-            name=self.name,
-            type=self.asked.type,
-            process=self.process,
-            flow=flow,
-            hop=OF_CLIENT if self.sent and flow.role != FORWARDER else hop_of(flow),
-            resolver=resolver_of(flow),
-            outcome=outcome,
-            rcode=rcode,
-            tries=self.tries,
-            relations=relations,
-            matched=matched,
-            doubted=doubted,
-            foreign=foreign,
-            admitted=admitted,
-            asked_for=self.asked_for,
+        return Transaction(  # by position: names cost more than values
+            f"{self.batch}/{self.place}/{_STAGE}",
+            self.host,
+            self.first,
+            ended,
+            self.name,
+            self.asked.type,
+            self.process,
+            flow,
+            hop_of(flow),
+            resolver_of(flow),
+            outcome,
+            rcode,
+            self.tries,
+            relations,
+            matched,
+            doubted,
+            foreign,
+            admitted,
+            self.asked_for,
         )
 
 

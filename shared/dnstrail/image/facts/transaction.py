@@ -26,7 +26,7 @@ NO_RCODE: Final = -1
 Relation = tuple[str, str, str, int]  # owner, kind, target, TTL in seconds
 
 
-class Transaction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Transaction(msgspec.Struct, frozen=True, gc=False):
     """One question of one asker, when it has ended. Times are stamps of the stream (ns).
 
     `id` names the event of the first question that was captured, else of the response. `asked` is the stamp of the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from operator import attrgetter
 from typing import Final
 
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from dnstrail.image.facts.held_responses import HeldResponse, HeldResponses, Nam
 from dnstrail.image.facts.outcome import RCODE, Reading, read_outcome
 from dnstrail.image.facts.pending import Key, Pending, Received, hop_of, resolver_of
 from dnstrail.image.facts.transaction import UNANSWERED, UNKNOWN, Transaction
-from dnstrail.image.queries import COPY, WINDOW, Address, Queries, Query, address_of, servers_of
+from dnstrail.image.queries import COPY, WINDOW, Queries, Query, address_of
 from dnstrail.image.relate import read_answer
 
 _PACKETS: Final = 32768  # queries in one half of the table
@@ -44,7 +45,7 @@ class Transactions:
         self.now = _NEVER
         self._queries = queries
         self._owned = owned
-        self._open: OrderedDict[Pending, None] = OrderedDict()  # in the order of the last tries
+        self._open: dict[Pending, None] = {}  # in the order of the last tries
         self._settling: OrderedDict[Pending, None] = OrderedDict()  # ended; the asker's own capture may still come
         self._packets = Recent[int, Pending](_PACKETS)  # by a hash of the bytes of the last try
         self._until = 0
@@ -57,7 +58,7 @@ class Transactions:
     def take(self) -> list[Transaction]:
         """Return the transactions that have ended since the last call, in the order of their ends."""
         ended, self._ended = self._ended, []
-        ended.sort(key=_end_of)
+        ended.sort(key=attrgetter("ended"))
         return ended
 
     def advance(self, now: int) -> None:
@@ -67,10 +68,12 @@ class Transactions:
         """
         if now > self.now:
             self.now = now
-        for _ in range(_AT_ONCE):
-            pending = next(iter(self._open), None)
-            if pending is None or pending.latest + WINDOW >= self.now:
+        unanswered: list[Pending] = []
+        for pending in self._open:
+            if pending.latest + WINDOW >= self.now or len(unanswered) == _AT_ONCE:
                 break
+            unanswered.append(pending)
+        for pending in unanswered:
             self._end_unanswered(pending)
         while self._settling:
             pending = next(iter(self._settling))
@@ -98,7 +101,7 @@ class Transactions:
         if not flow.egress and circumstances.process is not None:
             self._note_received(captured, circumstances.process)
         if self._held.held and captured in self._open:
-            self._join(captured, query, stamp, servers_of(flow))
+            self._join(captured, query, stamp, flow)
 
     def answered(
         self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances, verdict: Verdict
@@ -215,16 +218,17 @@ class Transactions:
             pending.first = stamp
         if stamp > pending.latest:
             pending.latest = stamp
-        self._open.move_to_end(pending)
+        del self._open[pending]  # it moves to the end
+        self._open[pending] = None
         if pending.process is not None:
             self._note_packet_of(pending.process, pending, stamp)
         last = self._packets.get(digest)
         if last is None or stamp - last.latest > COPY:
             self._note_packet(digest, pending, stamp)
 
-    def _join(self, pending: Pending, query: Query, stamp: int, servers: tuple[Address, ...]) -> None:
+    def _join(self, pending: Pending, query: Query, stamp: int, flow: Flow) -> None:
         """End a question by a response that came before it."""
-        held = self._held.find(query, stamp, servers)
+        held = self._held.find(query, stamp, flow)
         if held is not None:
             self._held.use(held)
             self._end_by(pending, held)
@@ -272,7 +276,7 @@ class Transactions:
         """Hand over a transaction, or hold it as long as it may still be captured at the asker's own socket."""
         if transaction.rcode >= 0:
             pending.answered = transaction.ended
-            if pending.process is not None and transaction.ended - pending.latest > SECOND:
+            if pending.process is not None and not 0 <= transaction.ended - pending.latest <= SECOND:
                 self._note_packet_of(pending.process, pending, transaction.ended)
         del self._open[pending]
         if pending.received is not None:
@@ -334,10 +338,6 @@ class Transactions:
         if pending is None:
             return False
         return any(abs(held.stamp - stamp) <= SECOND for stamp in (pending.first, pending.latest, pending.answered))
-
-
-def _end_of(transaction: Transaction) -> int:
-    return transaction.ended
 
 
 def _is_captured_again(pending: Pending, query: Query, flow: Flow, stamp: int, process: Process | None) -> bool:
