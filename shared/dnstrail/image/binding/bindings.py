@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -17,8 +17,6 @@ from dnstrail.image.bounds import Counts
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
 _Key = TypeVar("_Key")
 BY_THREAD, BY_PROCESS, BY_PARENT, BY_DAEMON, BY_LAST, UNKNOWN = "thread", "process", "parent", "daemon", "last", ""
-OPENED, RESULT, NAMED, ENDED = "opened", "result", "named", "ended"  # the stages of a connection
-CLOSED, EXITED, REUSED, EVICTED, GONE = "closed", "process ended", "socket reused", "evicted", "probe gone"
 SAID = ("sni", "host")  # the connection itself sent the name
 SEARCHED = 4096  # connections to one address among which a lookup finds the one that it describes
 _OVERTAKEN = 64  # connections to one address that were opened later than one that arrives after them
@@ -30,17 +28,6 @@ class Meaning(NamedTuple):
     name: str
     by: str
     stamp: int
-
-
-class Stage(NamedTuple):
-    """A stage of a connection: its time, the error of a result, and why a connection ended, with its bytes."""
-
-    name: str
-    time: int
-    error: str = ""
-    why: str = ""
-    sent: int = -1
-    received: int = -1
 
 
 class ConnectionOpening(msgspec.Struct, frozen=True, gc=False):
@@ -73,7 +60,7 @@ class Binding:
     `by` states how the name was found. `stamp` is the time of the connection, and `ended` the time of its close or of
     the end of its process. `connected` states that its success was seen. `question` is the question that it spent.
     `said` is the name that it sent itself, the evidence of this, and its time. `number` is its place among all
-    connections that were added. `fact` is for `ConnectionStages` alone.
+    connections that were added.
     """
 
     __slots__ = (
@@ -83,7 +70,6 @@ class Binding:
         "client_port",
         "connected",
         "ended",
-        "fact",
         "name",
         "number",
         "opening",
@@ -100,7 +86,6 @@ class Binding:
         self.client = opening.client
         self.client_port = opening.client_port
         self.connected = False
-        self.fact = ""
         self.number = 0
         self.ended: int | None = None
         self.question: WaitingQuestion | None = None
@@ -122,13 +107,11 @@ class Bindings:
     """The open connections, and for `history` ns the ended ones, which lookups of a past time still find.
 
     Beyond `most` connections the one that ended first is evicted, else the one opened first; counted as
-    `evicted_bindings`. `added` is the number of the last connection that was added. `on_stage` receives each stage of a
-    connection.
+    `evicted_bindings`. `added` is the number of the last connection that was added.
     """
 
     def __init__(self, most: int, history: int, counters: Counts) -> None:
         self.counters = counters
-        self.on_stage: Callable[[Binding, Stage], None] | None = None
         self._most = most
         self._history = history
         self._by_socket: OrderedDict[SocketKey, Binding] = OrderedDict()
@@ -152,7 +135,7 @@ class Bindings:
         binding.number = self.added
         before = self._by_socket.pop(binding.opening.socket, None)
         if before is not None:
-            self._end(before, binding.stamp, REUSED)
+            self._end(before, binding.stamp)
         self._by_socket[binding.opening.socket] = binding
         _insert(self._by_address.setdefault(binding.opening.address, {}), binding)
         if (owner := binding.opening.identity) is not None:
@@ -160,11 +143,7 @@ class Bindings:
         self._held += 1
         while self._held > self._most:
             self.counters["evicted_bindings"] += 1
-            evicted = self._ended.popleft() if self._ended else next(iter(self._by_socket.values()))
-            if evicted.ended is None:
-                self._note(evicted, Stage(ENDED, binding.stamp, why=EVICTED))
-            self._remove(evicted)
-        self._note(binding, Stage(OPENED, binding.stamp))
+            self._remove(self._ended.popleft() if self._ended else next(iter(self._by_socket.values())))
 
     def of_socket(self, socket: SocketKey) -> Binding | None:
         """Return the last connection of a socket, ended or not."""
@@ -183,44 +162,25 @@ class Bindings:
         binding = self._by_socket.get(socket)
         if binding is not None and binding.said is None and evidence in SAID:
             binding.said = name, evidence, stamp
-            self._note(binding, Stage(NAMED, stamp))
 
-    def close(self, socket: SocketKey, stamp: int, sent: int = -1, received: int = -1) -> None:
-        """End the connection of a socket, with the bytes that it sent and received."""
+    def close(self, socket: SocketKey, stamp: int) -> None:
+        """End the connection of a socket."""
         binding = self._by_socket.get(socket)
         if binding is not None:
-            self._end(binding, stamp, CLOSED, sent, received)
-
-    def conclude(self, binding: Binding, stamp: int, error: str) -> None:
-        """Note the result of an attempt. One that failed is no open connection."""
-        self._note(binding, Stage(RESULT, stamp, error))
-        if not binding.connected:
             self._end(binding, stamp)
-
-    def end_host(self, host: str, stamp: int) -> None:
-        """End all connections of a host whose probe is gone: their ends will not be seen."""
-        for binding in [one for one in self._by_socket.values() if one.opening.host == host]:
-            self._end(binding, stamp, GONE)
 
     def end_process(self, owner: Identity, stamp: int) -> None:
         """End all connections of a process."""
         for binding in self._by_process.get(owner, {}):
-            self._end(binding, stamp, EXITED)
+            self._end(binding, stamp)
 
     def forget(self, now: int) -> None:
         """Remove the connections whose history is over."""
         while self._ended and (self._ended[0].ended or 0) + self._history <= now:
             self._remove(self._ended.popleft())
 
-    def _note(self, binding: Binding, stage: Stage) -> None:
-        if self.on_stage is not None:
-            self.on_stage(binding, stage)
-
-    def _end(self, binding: Binding, stamp: int, why: str = "", sent: int = -1, received: int = -1) -> None:
-        """End a connection that is open; an attempt that failed ends without a reason."""
+    def _end(self, binding: Binding, stamp: int) -> None:
         if binding.ended is None:
-            if why:
-                self._note(binding, Stage(ENDED, stamp, "", why, sent, received))
             binding.ended = stamp
             binding.question = binding.attempt = None
             self._ended.append(binding)
