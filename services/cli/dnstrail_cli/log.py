@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,9 @@ def _await_facts(view: EventView, clock: Clock, run_dir: Path, stopped: Callable
 
 def _printer(clock: Clock, *, as_json: bool) -> Emit:
     if as_json:
-        return _print_row
+        from dnstrail_cli.events.output import print_json
+
+        return partial(print_json, shape=row_of)
     from rich.console import Console
 
     from dnstrail_cli.events.table import EventTable
@@ -123,23 +126,6 @@ def _printing(show: Emit, accepts: Filter) -> Emit:
             return
 
     return emit
-
-
-def _print_row(item: Item) -> None:
-    """Print a transaction as one JSON object.
-
-    Raises:
-        BadMessage: no cache of ours sends it.
-    """
-    from dnstrail.events import Event
-    from dnstrail.process.terminal import json_line
-    from dnstrail_cli.events.sightings import MALFORMED
-
-    try:
-        line = json_line(row_of(item) if isinstance(item, Event) else item)
-    except MALFORMED as error:
-        raise BadMessage(repr(error)) from error
-    click.echo(line)
 
 
 def row_of(event: Event) -> dict[str, Any]:

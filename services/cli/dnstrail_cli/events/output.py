@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from itertools import count
@@ -58,14 +58,14 @@ def parse_output(values: Iterable[str]) -> OutputSettings:
     return settings
 
 
-def print_json(item: Item, *, parse_arguments: bool) -> None:
-    """Print an event as a JSON object in tracee's shape on one line; a finding has this shape already.
+def print_json(item: Item, shape: Callable[[Event], object]) -> None:
+    """Print an event in a shape as a JSON object on one line; a finding has its shape already.
 
     Raises:
         BadMessage: no worker of ours sends such an item.
     """
     try:
-        line = json_line(event_map(item, parse_arguments=parse_arguments) if isinstance(item, Event) else item)
+        line = json_line(shape(item) if isinstance(item, Event) else item)
     except MALFORMED as error:
         raise BadMessage(repr(error)) from error
     click.echo(line)
@@ -112,7 +112,8 @@ class EventOutput:
 def open_output(settings: OutputSettings, clock: Clock) -> EventOutput:
     """Return the output that the settings choose, on stdout."""
     if settings.format == "json" or (not settings.format and not sys.stdout.isatty()):
-        return EventOutput(partial(print_json, parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
+        shape = partial(event_map, parse_arguments=settings.parse_arguments)
+        return EventOutput(partial(print_json, shape=shape), clock, sort=settings.sort)
     from rich.console import Console
 
     from dnstrail_cli.events.table import EventTable
