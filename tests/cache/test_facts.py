@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from builders.talk import answer, back, query, there
 from dnstrail.bus import RemoteHost, Subscriber, ZmqBus
@@ -14,8 +15,11 @@ from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
 from dnstrail.bus.remote_host import key_digest
 from dnstrail.captured import Flow, Process
+from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import DNS_TRANSACTION, Event
 from dnstrail.image import Circumstances, Image
+from dnstrail.image.answer import Answer
+from dnstrail.image.bounds import SECOND
 from dnstrail.image.facts.transaction import Transaction
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, HostIdentity, Turn, decode, encode
@@ -31,9 +35,10 @@ from live.workers import FakeClock, open_bus, short_folder, wait_until
 
 ASKER = Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", start_time=5)
 FLOW = there(socket=77, namespace=3, egress=True, meant=bytes([127, 0, 0, 11]), meant_port=53, role="client")
-RELATIONS = (("a.example", "CNAME", "b.example", 60), ("b.example", "A", "192.0.2.1", 30))
+EDGES = (("a.example", 5, "b.example"), ("b.example", 1, "192.0.2.1"))
+RELATIONS = [("a.example", "CNAME", "b.example", 60), ("b.example", "A", "192.0.2.1", 30)]
 TRANSACTION = Transaction(
-    id="s/net_packet_dns/7/3",
+    id="s/7/3",
     host="web1",
     asked=1_000,
     ended=4_000,
@@ -42,11 +47,10 @@ TRANSACTION = Transaction(
     process=ASKER,
     flow=FLOW,
     hop="client",
-    resolver=(bytes([127, 0, 0, 11]), 53),
     outcome="answered",
     rcode=0,
     tries=2,
-    relations=RELATIONS,
+    answer=Answer("a.example", 1, EDGES, (60 * SECOND, 30 * SECOND)),
     matched=True,
     admitted=True,
 )
@@ -54,16 +58,10 @@ UNKNOWN = {
     "asked": 0,
     "process": None,
     "flow": None,
-    "resolver": (b"", 0),
     "outcome": "unknown",
     "rcode": -1,
-    "relations": (),
+    "answer": None,
 }
-
-
-def changed(**fields) -> Transaction:
-    """Return the transaction with other fields."""
-    return Transaction(**{name: getattr(TRANSACTION, name) for name in Transaction.__struct_fields__} | fields)
 
 
 def shaped(transaction: Transaction) -> dict:
@@ -83,7 +81,7 @@ def test_a_transaction_travels_whole():
     captured = captured_of(TRANSACTION)
     assert (captured.timestamp, captured.process, captured.payload) == (4_000, ASKER, b"")
     assert [*shaped(TRANSACTION).items()] == [
-        ("id", "s/net_packet_dns/7/3"),
+        ("id", "s/net_packet_dns/7/3/end"),
         ("src", "10.0.0.2"),
         ("dst", "10.0.0.53"),
         ("src_port", 40000),
@@ -99,7 +97,7 @@ def test_a_transaction_travels_whole():
         ("rcode", 0),
         ("tries", 2),
         ("waited", 3_000),
-        ("relations", [*RELATIONS]),
+        ("relations", RELATIONS),
         ("admitted", True),
         ("matched", True),
     ]
@@ -107,8 +105,8 @@ def test_a_transaction_travels_whole():
 
 def test_what_is_unknown_is_left_out():
     """A transaction of which little is known states the rest alone."""
-    assert shaped(changed(**UNKNOWN)) == {
-        "id": "s/net_packet_dns/7/3",
+    assert shaped(replace(TRANSACTION, **UNKNOWN)) == {
+        "id": "s/net_packet_dns/7/3/end",
         "hop": "client",
         "name": "a.example",
         "type": "A",
@@ -117,19 +115,20 @@ def test_what_is_unknown_is_left_out():
         "relations": [],
         "matched": True,
     }
-    assert shaped(changed(doubted=True, foreign=True, asked_for="x", type=65280)).items() >= {
+    assert shaped(replace(TRANSACTION, doubted=True, foreign=True, asked_for="s/7/1", type=65280)).items() >= {
         ("doubted", True),
         ("foreign", True),
-        ("for", "x"),
+        ("for", "s/net_packet_dns/7/1/end"),
         ("type", "TYPE65280"),
     }
 
 
 def test_the_relations_of_a_fact_are_bounded():
     """A fact with the largest answer fits in a batch: relations beyond the bound are left out, and counted."""
-    relation = ("o" * 1000, "CNAME", "t" * 1000, 60)
-    large = changed(relations=(relation,) * 4096)
-    kept = MOST_BYTES // 2005
+    large = replace(
+        TRANSACTION, answer=Answer("a.example", 1, (("o" * 1000, 5, "t" * 1000),) * 4096, (60 * SECOND,) * 4096)
+    )
+    kept = MOST_BYTES // 2000
     assert len(shaped(large)["relations"]) == kept
     assert shaped(large)["left_out"] == 4096 - kept
     batches = BatchPublisher(None, "s", live=True)
@@ -139,10 +138,12 @@ def test_the_relations_of_a_fact_are_bounded():
 
 @pytest.mark.parametrize("resolver", [b"", b"123", bytes(16), bytes([9, 9, 9, 9])], ids=["none", "bad", "IPv6", "IPv4"])
 def test_the_resolver_is_an_address_that_nat_replaced(resolver):
-    """The resolver that was meant is stated if it is an address, and another one than the destination."""
+    """The resolver that was meant at the asker's socket is stated if it is an address other than the destination."""
     known = {b"": None, b"123": None, bytes(16): "::"}.get(resolver, "9.9.9.9")
-    assert shaped(changed(resolver=(resolver, 53))).get("resolver") == known
-    assert "resolver" not in shaped(changed(resolver=(FLOW.destination, 53)))
+    assert shaped(replace(TRANSACTION, flow=replace(FLOW, meant=resolver))).get("resolver") == known
+    assert "resolver" not in shaped(replace(TRANSACTION, flow=replace(FLOW, meant=FLOW.destination)))
+    assert "resolver" not in shaped(replace(TRANSACTION, flow=replace(FLOW, meant=V4_MAPPED + FLOW.destination)))
+    assert "resolver" not in shaped(replace(TRANSACTION, flow=replace(FLOW, meant=resolver, egress=False)))
 
 
 class Cache:
@@ -168,7 +169,7 @@ class Cache:
     def feed(self, payload: bytes, flow: Flow, host: str = "web1") -> None:
         """Feed the image a message of a live source."""
         circumstances = Circumstances(flow, ASKER, live=True, host=host)
-        circumstances.batch, circumstances.place = "s/net_packet_dns/7", self._number
+        circumstances.batch, circumstances.place = "s/7", self._number
         self._number += 1
         self.state.image.feed(self.state.now, payload, circumstances)
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache
-from ipaddress import ip_address
-from typing import Any
-
-import dns.rdatatype
+from itertools import accumulate
 
 from dnstrail.bus import Publisher, Server
 from dnstrail.captured import Captured, Flow
-from dnstrail.events import DNS_TRANSACTION, FACT_ID, FACT_NAMES
+from dnstrail.events import DNS_TRANSACTION, FACT_NAMES, OUTCOMES
+from dnstrail.image.answer import Answer
+from dnstrail.image.bounds import SECOND
 from dnstrail.image.facts.transaction import Transaction
-from dnstrail.image.queries import WINDOW
+from dnstrail.image.queries import WINDOW, address_of
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import HostIdentity
-from dnstrail.protocol.facts import packed_fact
+from dnstrail.protocol.facts import HOPS, packed_fact
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail_cache.state.cache_state import CacheState
 
@@ -26,8 +24,9 @@ _ADVANCE = 0.25  # seconds between two looks for questions that nobody has answe
 #: bytes of the relations of one fact -> further ones are only counted, in `left_out`
 MOST_BYTES = 64 << 10  # a fact fits in a batch
 _FEW = 16  # relations that keep within it, as long as names can be
-_TYPES = 256  # whose names are remembered
 _ADDRESS = (4, 16)  # bytes: a probe may send others
+_HOPS = {hop: number for number, hop in enumerate(HOPS)}
+_OUTCOMES = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 
 
 class FactsPublisher:
@@ -135,62 +134,52 @@ def _heard_until(state: CacheState) -> int:
 
 def captured_of(transaction: Transaction) -> Captured:
     """Return a transaction as it travels on the bus, at the time of its end; what is unknown, or usual, is left out."""
-    relations, left_out = _bounded(transaction.relations)
-    args: dict[str, Any] = {
-        FACT_ID: transaction.id,
-        "hop": transaction.hop,
-        "name": transaction.name,
-        "type": _type_text(transaction.type),
-        "outcome": transaction.outcome,
-        "tries": transaction.tries,
-        "relations": relations,
-        "matched": transaction.matched,
-    }
-    if relations:
-        args["admitted"] = transaction.admitted
-    if transaction.asked_for:
-        args["for"] = transaction.asked_for
-    if transaction.rcode >= 0:
-        args["rcode"] = transaction.rcode
-    if transaction.asked:
-        args["waited"] = max(transaction.ended - transaction.asked, 0)
-    if left_out:
-        args["left_out"] = left_out
-    if transaction.doubted:
-        args["doubted"] = True
-    if transaction.foreign is not None:
-        args["foreign"] = transaction.foreign
-    flow = transaction.flow
+    one, flow = transaction, transaction.flow
+    relations, left_out = ([], 0) if one.answer is None else _packed(one.name, one.answer)
+    values = [
+        one.id,
+        None,  # the transport is that of the flow
+        *((None, None, None) if flow is None else _where(flow)),
+        _HOPS[one.hop],
+        one.asked_for or None,
+        one.name,
+        one.type,
+        _OUTCOMES[one.outcome],
+        one.rcode if one.rcode >= 0 else None,
+        one.tries,
+        max(one.ended - one.asked, 0) if one.asked else None,
+        relations,
+        left_out or None,
+        one.admitted if relations else None,
+        one.matched,
+        one.doubted or None,
+        one.foreign,
+    ]
     if flow is not None:
-        args |= _where(flow, *transaction.resolver)
         ends = flow.source, flow.source_port, flow.destination, flow.destination_port
-        flow = Flow(*ends, flow.transport, namespace=flow.namespace)
-    return packed_fact(transaction.ended, flow, transaction.process, args)
+        flow = Flow(*ends, flow.transport, 0, flow.namespace)
+    return packed_fact(one.ended, flow, one.process, values)
 
 
-def _where(flow: Flow, resolver: bytes, port: int) -> dict[str, Any]:
-    """Return the arguments that a flow leads to."""
-    args: dict[str, Any] = {"transport": flow.transport}
-    if flow.socket:
-        args["socket"] = flow.socket
-    if len(resolver) in _ADDRESS and (resolver, port) != (flow.destination, flow.destination_port):
-        args |= {"resolver": str(ip_address(resolver)), "resolver_port": port}
-    return args
+def _where(flow: Flow) -> tuple[int | None, bytes | None, int | None]:
+    """Return the socket, and address and port of the server that the asker meant, if NAT led to another one."""
+    meant, port = flow.meant, flow.destination_port
+    if meant and (flow.egress or not flow.socket):  # a server's socket does not show what the asker meant
+        resolver = address_of(meant, flow.meant_port or port)
+        if len(resolver[0]) in _ADDRESS and resolver != address_of(flow.destination, port):
+            return flow.socket or None, *resolver
+    return flow.socket or None, None, None
 
 
-def _bounded(relations: tuple[tuple[str, str, str, int], ...]) -> tuple[list[tuple[str, str, str, int]], int]:
-    """Return the relations that keep within MOST_BYTES, and the number of the others."""
-    if len(relations) <= _FEW:
-        return list(relations), 0
-    kept, size = 0, 0
-    for owner, kind, target, _ in relations:
-        size += len(owner) + len(kind) + len(target)
-        if size > MOST_BYTES:
-            break
-        kept += 1
-    return list(relations[:kept]), len(relations) - kept
-
-
-@lru_cache(_TYPES)
-def _type_text(rdtype: int) -> str:
-    return dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))
+def _packed(name: str, answer: Answer) -> tuple[list[tuple[int | str, ...]], int]:
+    """Return the relations that keep within MOST_BYTES as they travel, and the number of the others."""
+    edges = answer.edges
+    packed: list[tuple[int | str, ...]] = []
+    if len(edges) > _FEW:
+        sizes = accumulate(len(owner) + len(target) for owner, _, target in edges)
+        edges = edges[: sum(size <= MOST_BYTES for size in sizes)]
+    for (owner, kind, target), life in zip(edges, answer.lives, strict=False):
+        relation = (kind, target, life // SECOND)
+        packed.append(relation if owner == name else (*relation, owner))
+        name = target
+    return packed, len(answer.edges) - len(edges)

@@ -443,5 +443,5 @@ def test_each_event_has_a_place_of_its_own(feeder, state, messages):
     events = [Captured(SECOND + number, *one) for number, one in enumerate(asked + answered)]
     messages.waiting.append((DNS, encode(Batch("s", 0, 7, events))))
     feeder.drain()
-    assert [one.id for one in transactions.take()] == [f"s/{DNS}/7/19/end"]
+    assert [one.id for one in transactions.take()] == ["s/7/19"]
     assert [one.timestamp for one in conflicts] == [SECOND + 21]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from types import SimpleNamespace
 
-import msgspec
+import msgpack
 import pytest
 
+from builders.talk import there
 from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
@@ -17,27 +18,43 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
 from dnstrail.protocol.facts import FactFeed, packed_fact, unpacked_fact
 from live.workers import open_bus, seen, short_folder, wait_until
 
-RELATIONS = (
+RELATIONS = [[5, "b.example", 60], [1, "192.0.2.1", 60], [1, "192.0.2.2", 60, "b.example"], [65, "c.example", 60, "x"]]
+WHOLE = [
     ("a.example", "CNAME", "b.example", 60),
     ("b.example", "A", "192.0.2.1", 60),
     ("b.example", "A", "192.0.2.2", 60),
-    ("a.example", "HTTPS", "c.example", 60),
-)
+    ("x", "HTTPS", "c.example", 60),
+]
+VALUES = ["s/1/2", None, 7, bytes(4), 53, 1, None, "a.example", 28, 0, 0, 2, None, RELATIONS]
 
 
 def test_a_fact_arrives_as_it_was_sent():
-    """The arguments of a fact have their names again, and its relations their owners; on the bus it is smaller."""
-    args = {"id": "s/net_packet_dns/1/2", "name": "a.example", "type": "A", "relations": RELATIONS, "waited": 7}
-    packed = packed_fact(1, None, None, args)
-    [arrived] = decode(encode(Batch("s", 1, 0, [packed])), Batch).events
-    assert unpacked_fact(arrived) == Captured(1, args={**args, "relations": [*RELATIONS]})
-    assert len(msgspec.msgpack.encode(packed)) < len(msgspec.msgpack.encode(Captured(1, args=args)))
+    """The values of a fact have their names again, numbers are words, and relations have owners; nil is left out."""
+    flow = there()
+    body = encode(Batch("s", 1, 0, [packed_fact(1, flow, None, VALUES)]))
+    assert msgpack.unpackb(body)[3][2][0][4] == {"": VALUES}
+    [arrived] = decode(body, Batch).events
+    args = {
+        "id": "s/net_packet_dns/1/2/end",
+        "transport": "udp",
+        "socket": 7,
+        "resolver": "0.0.0.0",
+        "resolver_port": 53,
+        "hop": "forwarder",
+        "name": "a.example",
+        "type": "AAAA",
+        "outcome": "answered",
+        "rcode": 0,
+        "tries": 2,
+        "relations": WHOLE,
+    }
+    assert unpacked_fact(arrived) == Captured(1, flow=flow, args=args)
 
 
 @pytest.mark.parametrize(
     "args",
-    [{}, {"": None}, {"": []}, {"": "text"}, {"": [1] * 30}, {"id": "x"}],
-    ids=["none", "no list", "no values", "a text", "numbers", "names"],
+    [{}, {"": None}, {"": []}, {"": "text"}, {"": [1] * 30}, {"": [*VALUES[:5], 9, *VALUES[6:]]}, {"id": "x"}],
+    ids=["none", "no list", "no values", "a text", "numbers", "no hop", "names"],
 )
 def test_a_fact_that_no_cache_sends_is_refused(args):
     """A fact in another form is a bad message."""

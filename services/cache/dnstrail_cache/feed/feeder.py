@@ -180,7 +180,7 @@ class Feeder:
         """Apply the events of a batch, and pause after each few of them."""
         state = self._state
         host = state.heard(batch.host)
-        name = f"{batch.start}/{topic}/{batch.sequence}"
+        name = f"{batch.start}/{batch.sequence}"  # of the DNS messages, in the ids of facts
         for first in range(0, len(rows), _EVENTS_AT_ONCE):
             some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
