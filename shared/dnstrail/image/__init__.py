@@ -7,7 +7,7 @@ from dnstrail.dns.rdata import Kind
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.image import FeedOutcome, Image
-from dnstrail.image.lookup import LookupResult
+from dnstrail.image.result import LookupResult
 from dnstrail.image.trails.server_names import ServerNameSighting
 from dnstrail.image.trails.trail import Step, Trail, Trails
 

@@ -20,10 +20,11 @@ from dnstrail.image.bounds import Bounds, Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.facts.transactions import Transactions
 from dnstrail.image.failures import Failure, Failures
-from dnstrail.image.lookup import MOST, LookupResult, look_up, look_up_by_walks, look_up_usual, put_first
+from dnstrail.image.lookup import MOST, look_up, look_up_by_walks, look_up_usual, put_first
 from dnstrail.image.parties import WorkShares, cost_of
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.relate import read_answer
+from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable

@@ -6,9 +6,8 @@ relations is looked up by its reverse records.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from dnstrail.dns.names import address_text
@@ -16,40 +15,18 @@ from dnstrail.dns.rdata import AAAA, CNAME, FAR, PTR, A
 from dnstrail.dns.tables import PARTS, Shards
 from dnstrail.image.graph import Graph, newest_first
 from dnstrail.image.record import LATE, Record, Root
+from dnstrail.image.result import EXPIRED, LookupResult
 from dnstrail.image.view import NEVER, View
 from dnstrail.image.walk import Down, Up
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-STATES = LIVE, GRACE, EXPIRED = "live", "grace", "expired"  # of a relation, a trail, or a result
 MOST: Final = 16  # relations of the only record of a usual lookup
 _BOTH: Final = A | AAAA
 _MOST_ROUGH: Final = 8  # records with a rough sum for which a lookup is repeated
 # Records for its origin, or reverse relations, that each lookup may read, whatever others of its request have read.
 _LEAST: Final = 64
-
-
-class LookupResult(msgspec.Struct, frozen=True, gc=False):
-    """The result of a lookup; it contains only names and addresses that live relations connect with the key.
-
-    The name of an open connection is contained even if its relations have ended: `state` is then "expired".
-    `truncated` states that a bound left some out. `history` is False if the lookup is for a past time that the image
-    does not remember wholly. `hosts` are the hosts that asked for `dns_root`; only a cache of several hosts names them.
-    """
-
-    ip_addresses: list[str]
-    dns_queries: list[str]
-    dns_root: str
-    state: str = "live"
-    truncated: bool = False
-    history: bool = True
-    hosts: list[str] | msgspec.UnsetType = msgspec.UNSET
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of a reply."""
-        return dict(msgspec.to_builtins(self))
 
 
 def look_up(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:

@@ -367,6 +367,15 @@ def test_an_image_of_the_future_is_discarded(feeder, state, messages):
     assert (len(state.image), state.image.get("a.com", now=state.now).ip_addresses) == (1, ["192.0.2.1"])
 
 
+def test_the_times_of_resolvers_outlive_an_image_of_the_future(feeder, state, messages):
+    """Whoever observes responses receives those of the image that replaces a discarded one."""
+    state.image.on_response = observer = lambda *_: None
+    messages.waiting += [turn(start="file"), batch(start="file", at=9000), turn(1, 0, start="file"), turn(live=True)]
+    feeder.drain()
+    assert state.image.now < 9000 * SECOND
+    assert state.image.on_response is observer
+
+
 @pytest.mark.parametrize("clock_of_probe", [1400, 8600], ids=["behind", "ahead"])
 def test_a_clock_that_is_unknown_yet_hides_no_answer(feeder, state, messages, clock_of_probe):
     """An answer that arrives before the first turn of its start counts as of now if the clock of its host is off."""

@@ -12,7 +12,7 @@ from dnstrail.dns.names import address_text
 from dnstrail.image.binding.binder import connection_of
 from dnstrail.image.binding.bindings import Binding
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.lookup import EXPIRED
+from dnstrail.image.result import EXPIRED
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.trail import state_of_answers
 from dnstrail.protocol.lookups import ConnectionsRequest, ConnectionTo

@@ -112,7 +112,8 @@ class CacheState:
         """
         now = self.stream.now()
         if self.image.now > now:
-            self.image = Image(self.image.bounds, self.image.admission.unmatched)
+            discarded, self.image = self.image, Image(self.image.bounds, self.image.admission.unmatched)
+            self.image.on_response = discarded.on_response
         self.image.advance(now)
         self.image.forget(now)
 

@@ -17,8 +17,8 @@ from dnstrail.image.binding.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import AskedBy, asked_by
 from dnstrail.image.graph import newest_first
-from dnstrail.image.lookup import EXPIRED, GRACE, LIVE, STATES
 from dnstrail.image.record import Record, Root, Sighting
+from dnstrail.image.result import EXPIRED, GRACE, LIVE, STATES
 from dnstrail.image.trails.path import Path, answers_of, find_paths
 from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable

@@ -14,7 +14,7 @@ from dnstrail.captured import Captured, Process
 from dnstrail.connection import Connection
 from dnstrail.events import EFFECTS, NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CLOSE
 from dnstrail.image.apply import apply_event
-from dnstrail.image.lookup import LookupResult
+from dnstrail.image.result import LookupResult
 
 FIRST, SECOND, MAIN = thread(APP, 71), thread(APP, 72), thread(APP, 70)
 CHILD = Process(80, "child", parent_pid=70, thread_id=80, start_time=t(-50))
