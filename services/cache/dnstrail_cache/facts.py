@@ -135,7 +135,7 @@ def _heard_until(state: CacheState) -> int:
 def captured_of(transaction: Transaction) -> Captured:
     """Return a transaction as it travels on the bus, at the time of its end; what is unknown, or usual, is left out."""
     one, flow = transaction, transaction.flow
-    relations, left_out = ([], 0) if one.answer is None else _packed(one.name, one.answer)
+    relations, left_out = _packed(one.name, one.answer)
     values = [
         one.id,
         None,  # the transport is that of the flow
@@ -171,10 +171,12 @@ def _where(flow: Flow) -> tuple[int | None, bytes | None, int | None]:
     return flow.socket or None, None, None
 
 
-def _packed(name: str, answer: Answer) -> tuple[list[tuple[int | str, ...]], int]:
+def _packed(name: str, answer: Answer | None) -> tuple[list[tuple[int | str, ...]], int]:
     """Return the relations that keep within MOST_BYTES as they travel, and the number of the others."""
-    edges = answer.edges
     packed: list[tuple[int | str, ...]] = []
+    if answer is None:
+        return packed, 0
+    edges = answer.edges
     if len(edges) > _FEW:
         sizes = accumulate(len(owner) + len(target) for owner, _, target in edges)
         edges = edges[: sum(size <= MOST_BYTES for size in sizes)]
