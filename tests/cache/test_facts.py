@@ -292,7 +292,7 @@ def test_a_question_without_an_answer_ends_with_its_file(folder):
     with publishing(folder, live=False) as cache, open_bus() as bus:
         subscriber = subscribed(bus, cache)
         flow = there()
-        cache.state.image.feed(1_000, query("gone.example"), Circumstances(flow))
+        cache.state.image.feed(1_000, query("gone.example"), Circumstances(flow, batch="s/7"))
         cache.step()
         assert cache.state.counters["facts_published"] == 0
         cache.state.end_turn(Turn("s", 1, {}, False, 1_000, ended=True), cache.clock.monotonic())
