@@ -156,8 +156,8 @@ def captured_of(transaction: Transaction) -> Captured:
         one.foreign,
     ]
     if flow is not None:
-        ends = flow.source, flow.source_port, flow.destination, flow.destination_port
-        flow = Flow(*ends, flow.transport, 0, flow.namespace)
+        source, port = flow.source, flow.source_port
+        flow = Flow(source, port, flow.destination, flow.destination_port, flow.transport, 0, flow.namespace)
     return packed_fact(one.ended, flow, one.process, values)
 
 
@@ -181,7 +181,7 @@ def _packed(name: str, answer: Answer | None) -> tuple[list[tuple[int | str, ...
         sizes = accumulate(len(owner) + len(target) for owner, _, target in edges)
         edges = edges[: sum(size <= MOST_BYTES for size in sizes)]
     for (owner, kind, target), life in zip(edges, answer.lives, strict=False):
-        relation = (kind, target, life // SECOND)
-        packed.append(relation if owner == name else (*relation, owner))
+        ttl = life // SECOND
+        packed.append((kind, target, ttl) if owner == name else (kind, target, ttl, owner))
         name = target
     return packed, len(answer.edges) - len(edges)
