@@ -9,39 +9,58 @@ from dnstrail.bus import Bus
 from dnstrail.bus.ipc import facts_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, EVENTS
+from dnstrail.events import DNS_TRANSACTION, EVENTS, FACT_NAMES
 from dnstrail.protocol.batches import TURN, Batch, Turn
 from dnstrail.protocol.listener import Listener
 
 RUNS = 2  # of the cache, the present one and the one before: a subscriber follows them beside the starts of probes
 _VALUES = ""  # the one argument on the bus: the others by their places, since their names cost as much as the rest
 _OF_FLOW = ("src", "dst", "src_port", "dst_port")
-_PLACES = tuple(field.name for field in EVENTS[DNS_TRANSACTION].fields if field.name not in _OF_FLOW)
-_RELATIONS = "relations"
-_PLACE_OF_RELATIONS = _PLACES.index(_RELATIONS)
+_PLACES = {
+    topic: tuple(field.name for field in EVENTS[topic].fields if field.name not in _OF_FLOW) for topic in FACT_NAMES
+}
+_RELATIONS, _STAGE = "relations", "stage"
+_PLACE_OF_RELATIONS = _PLACES[DNS_TRANSACTION].index(_RELATIONS)
 _Relation = tuple[str | None, str, str, int]  # without an owner: of the name that was asked, or the target before
 
 
-def packed_fact(stamp: int, flow: Flow | None, process: Process | None, args: Mapping[str, Any]) -> Captured:
-    """Return a transaction in the form in which it travels."""
-    values = [*map(args.get, _PLACES)]
-    values[_PLACE_OF_RELATIONS] = [*_without_owners(args["name"], args[_RELATIONS])]
+def packed_fact(
+    topic: str, stamp: int, flow: Flow | None, process: Process | None, args: Mapping[str, Any]
+) -> Captured:
+    """Return a fact in the form in which it travels."""
+    values = [*map(args.get, _PLACES[topic])]
+    if topic == DNS_TRANSACTION:
+        values[_PLACE_OF_RELATIONS] = [*_without_owners(args["name"], args[_RELATIONS])]
     return Captured(stamp, b"", flow, process, {_VALUES: values})
 
 
-def unpacked_fact(captured: Captured) -> Captured:
-    """Return a transaction that arrived, with its arguments by name; those that are unknown are left out.
+def unpacked_fact(topic: str, captured: Captured) -> Captured:
+    """Return a fact that arrived, with its arguments by name; those that are unknown are left out.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
     try:
-        values = zip(_PLACES, captured.args[_VALUES], strict=False)  # a later version may add some at the end
+        values = zip(_PLACES[topic], captured.args[_VALUES], strict=False)  # a later version may add some at the end
         args = {name: value for name, value in values if value is not None}
-        args[_RELATIONS] = [*_with_owners(args["name"], args[_RELATIONS])]
+        if topic == DNS_TRANSACTION:
+            args[_RELATIONS] = [*_with_owners(args["name"], args[_RELATIONS])]
+        else:
+            args |= _receiver_of(args[_STAGE], captured.flow)
     except (TypeError, ValueError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
     return Captured(captured.timestamp, b"", captured.flow, captured.process, args)
+
+
+def _receiver_of(stage: object, flow: Flow | None) -> dict[str, Any]:
+    """Return the arguments that state the receiver of a connection before its source is known.
+
+    Raises:
+        TypeError: no cache of ours sends such a stage.
+    """
+    if flow is None or not isinstance(stage, str):
+        raise TypeError(f"stage {stage!r} without a flow")
+    return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}
 
 
 def _without_owners(name: str, relations: Iterable[_Relation]) -> Iterator[_Relation]:

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from dnstrail.bus.ipc import facts_address, lookups_address
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Flow
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
 from dnstrail.protocol.facts import FactFeed, packed_fact, unpacked_fact
@@ -28,21 +28,39 @@ RELATIONS = (
 def test_a_fact_arrives_as_it_was_sent():
     """The arguments of a fact have their names again, and its relations their owners; on the bus it is smaller."""
     args = {"id": "s/net_packet_dns/1/2", "name": "a.example", "type": "A", "relations": RELATIONS, "waited": 7}
-    packed = packed_fact(1, None, None, args)
+    packed = packed_fact(DNS_TRANSACTION, 1, None, None, args)
     [arrived] = decode(encode(Batch("s", 1, 0, [packed])), Batch).events
-    assert unpacked_fact(arrived) == Captured(1, args={**args, "relations": [*RELATIONS]})
+    assert unpacked_fact(DNS_TRANSACTION, arrived) == Captured(1, args={**args, "relations": [*RELATIONS]})
     assert len(msgspec.msgpack.encode(packed)) < len(msgspec.msgpack.encode(Captured(1, args=args)))
 
 
+def test_a_stage_of_a_connection_arrives_as_it_was_sent():
+    """The receiver is an argument only as long as the flow has no source: then events show no flow."""
+    args = {"id": "s/net_tcp_connect/1/2/opened", "stage": "opened", "name": "a.example"}
+    for source, receiver in ((b"", {"dst": "192.0.2.1", "dst_port": 443}), (bytes([192, 0, 2, 100]), {})):
+        flow = Flow(source, 0, bytes([192, 0, 2, 1]), 443, "tcp")
+        packed = packed_fact(NET_CONNECTION, 1, flow, None, args)
+        [arrived] = decode(encode(Batch("s", 1, 0, [packed])), Batch).events
+        assert unpacked_fact(NET_CONNECTION, arrived) == Captured(1, flow=flow, args=args | receiver)
+
+
+@pytest.mark.parametrize("topic", [DNS_TRANSACTION, NET_CONNECTION, f"{NET_CONNECTION}s"])
 @pytest.mark.parametrize(
     "args",
     [{}, {"": None}, {"": []}, {"": "text"}, {"": [1] * 30}, {"id": "x"}],
     ids=["none", "no list", "no values", "a text", "numbers", "names"],
 )
-def test_a_fact_that_no_cache_sends_is_refused(args):
+def test_a_fact_that_no_cache_sends_is_refused(topic, args):
     """A fact in another form is a bad message."""
     with pytest.raises(BadMessage, match="bad fact"):
-        unpacked_fact(Captured(1, args=args))
+        unpacked_fact(topic, Captured(1, args=args))
+
+
+def test_a_connection_to_nowhere_is_refused():
+    """A stage whose flow has no address of a receiver is a bad message."""
+    flow = Flow(b"", 0, b"123", 443, "tcp")
+    with pytest.raises(BadMessage, match="bad fact"):
+        unpacked_fact(NET_CONNECTION, packed_fact(NET_CONNECTION, 1, flow, None, {"stage": "opened"}))
 
 
 @pytest.fixture
