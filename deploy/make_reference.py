@@ -301,16 +301,16 @@ event exists only where `--events` or a signature selects it. `timestamp` is nan
 _FACTS = """
 ## Facts on the wire
 
-A program in any language subscribes at `facts.sock` to `dns_transaction` and `turn` (ZeroMQ SUB). A message has two
+A program in any language subscribes at `facts.sock` to the facts it wants and to `turn` (ZeroMQ SUB). A message has two
 frames: the topic, and a MessagePack array. A batch is
 `[start, turn, sequence, [containers, processes, events], before, host]`, and each event
 `[process, time, "", flow, {"": values}, ...]`:
 
-* `process` is the place of the asker in `processes`, -1 if it is unknown. `time` is the end of the question.
+* `process` is a place in `processes`, -1 if it is unknown. `time` is in ns.
 * `flow` is nil, or `[src, src_port, dst, dst_port, transport, ...]` with packed addresses.
 * `values` are the other arguments in the order of their table. nil is unknown, or false.
 
-Later versions add values at the end. These have a shorter form:
+Later versions add values at the end. These have a shorter form, all but `transport` in `dns_transaction` alone:
 
 """
 

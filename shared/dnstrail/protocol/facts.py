@@ -13,7 +13,7 @@ from dnstrail.bus import Bus
 from dnstrail.bus.ipc import facts_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, EVENTS, NET_PACKET_DNS, OUTCOMES
+from dnstrail.events import DNS_TRANSACTION, EVENTS, FACT_NAMES, NET_PACKET_DNS, OUTCOMES
 from dnstrail.protocol.batches import TURN, Batch, Turn
 from dnstrail.protocol.listener import Listener
 
@@ -21,17 +21,19 @@ RUNS = 2  # of the cache, the present one and the one before: a subscriber follo
 HOPS = ("client", "forwarder", "served")
 _VALUES = ""  # the one argument on the bus: the others by their places, since their names cost as much as the rest
 _OF_FLOW = ("src", "dst", "src_port", "dst_port")
-_PLACES = tuple(field.name for field in EVENTS[DNS_TRANSACTION].fields if field.name not in _OF_FLOW)
+_PLACES = {
+    topic: tuple(field.name for field in EVENTS[topic].fields if field.name not in _OF_FLOW) for topic in FACT_NAMES
+}
 _TYPES = 256  # whose names are remembered
 
 
 def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: list[Any]) -> Captured:
-    """Return a transaction in the form in which it travels (docs/reference/events.md)."""
+    """Return a fact in the form in which it travels (docs/reference/events.md)."""
     return Captured(stamp, b"", flow, process, {_VALUES: values})
 
 
-def unpacked_fact(captured: Captured) -> Captured:
-    """Return a transaction that arrived, with its arguments by name; those that are unknown are left out.
+def unpacked_fact(topic: str, captured: Captured) -> Captured:
+    """Return a fact that arrived, with its arguments by name; those that are unknown are left out.
 
     Raises:
         BadMessage: no cache of ours sends it.
@@ -39,17 +41,38 @@ def unpacked_fact(captured: Captured) -> Captured:
     flow = captured.flow
     try:
         # A later version may add values at the end.
-        args: dict[str, Any] = dict(zip(_PLACES, captured.args[_VALUES], strict=False))
-        args["id"], args["for"] = _whole_id(args["id"]), args["for"] and _whole_id(args["for"])
+        args: dict[str, Any] = dict(zip(_PLACES[topic], captured.args[_VALUES], strict=False))
         args["transport"] = None if flow is None else flow.transport
-        args["resolver"] = None if args["resolver"] is None else str(ip_address(args["resolver"]))
-        args["hop"], args["outcome"] = HOPS[args["hop"]], OUTCOMES[args["outcome"]]
-        args["relations"] = [*_relations(args["name"], args["relations"])]
-        args["type"] = _type_text(args["type"])
+        args |= _words(args) if topic == DNS_TRANSACTION else _receiver_of(args["stage"], flow)
     except (TypeError, ValueError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
     known = {name: value for name, value in args.items() if value is not None}
     return Captured(captured.timestamp, b"", flow, captured.process, known)
+
+
+def _words(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a transaction that travel in a shorter form."""
+    asked_for, resolver = values["for"], values["resolver"]
+    return {
+        "id": _whole_id(values["id"]),
+        "for": asked_for and _whole_id(asked_for),
+        "resolver": None if resolver is None else str(ip_address(resolver)),
+        "hop": HOPS[values["hop"]],
+        "type": _type_text(values["type"]),
+        "outcome": OUTCOMES[values["outcome"]],
+        "relations": [*_relations(values["name"], values["relations"])],
+    }
+
+
+def _receiver_of(stage: object, flow: Flow | None) -> dict[str, Any]:
+    """Return the arguments that state the receiver of a connection before its source is known.
+
+    Raises:
+        TypeError: no cache of ours sends such a stage.
+    """
+    if flow is None or not isinstance(stage, str):
+        raise TypeError(f"stage {stage!r} without a flow")
+    return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}
 
 
 def _whole_id(event: str) -> str:
