@@ -26,7 +26,7 @@ import msgspec
 from prometheus_client.core import Metric
 
 from dnstrail import errors
-from dnstrail.events import SPECIFICATIONS
+from dnstrail.events import OUTCOMES, SPECIFICATIONS
 from dnstrail.image import Image
 from dnstrail.metrics.server import closed_by_force
 from dnstrail.process.clock import SystemClock
@@ -34,6 +34,7 @@ from dnstrail.process.config_file import DEFAULT, TABLES, setting_of
 from dnstrail.protocol import lookups
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
+from dnstrail.protocol.facts import HOPS
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.metrics import Resolvers, cache_metrics
 from dnstrail_cache.state.cache_state import CacheState
@@ -289,12 +290,45 @@ def events() -> Iterator[str]:
         )
         yield f"\n## {event.name}\n\n"
         yield table(("argument", "type", "meaning"), *fields) if event.fields else "It has no arguments.\n"
+    yield _FACTS + table(("argument", "form"), *named(_FORMS))
 
 
 _EVENTS = """
 Ids are tracee's. Events that tracee lacks have ids from 7000 up, and [findings](detections.md) from 6000 up. A derived
 event exists only where `--events` or a signature selects it. `timestamp` is nanoseconds of wall time.
 """
+
+_FACTS = """
+## Facts on the wire
+
+A program in any language subscribes at `facts.sock` to the facts it wants and to `turn` (ZeroMQ SUB). A message has two
+frames: the topic, and a MessagePack array. A batch is
+`[start, turn, sequence, [containers, processes, events], before, host]`, and each event
+`[process, time, "", flow, {"": values}, ...]`:
+
+* `process` is a place in `processes`, -1 if it is unknown. `time` is in ns.
+* `flow` is nil, or `[src, src_port, dst, dst_port, transport, ...]` with packed addresses.
+* `values` are the other arguments in the order of their table. nil is unknown, or false.
+
+Later versions add values at the end. These have a shorter form, all but `transport` in `dns_transaction` alone:
+
+"""
+
+
+def _numbered(words: Iterable[str]) -> str:
+    """Return words with their numbers on the wire."""
+    return ", ".join(f"{number} {word}" for number, word in enumerate(words))
+
+
+_FORMS = {
+    "id": "`start/batch/place`, in full `start/net_packet_dns/batch/place/end`; also in `for`",
+    "transport": "nil: `flow` has it",
+    "resolver": "the packed address",
+    "hop": _numbered(HOPS),
+    "type": "its number",
+    "outcome": _numbered(OUTCOMES),
+    "relations": "`[type, target, ttl]`, the owner behind unless it is `name` or the target before",
+}
 
 
 def operations() -> Iterator[str]:

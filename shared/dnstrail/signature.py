@@ -41,8 +41,8 @@ class EventSelector:
     """The events that a signature receives: those that match all three fields. "*" and "" match anything.
 
     The source of all events of dnstrail is "tracee"; their origin is "container" or "host". The events that are derived
-    from DNS packets (net_packet_dns_request, net_packet_dns_response), and facts (dns_transaction), arise only where a
-    selector names them.
+    from DNS packets (net_packet_dns_request, net_packet_dns_response), and facts (dns_transaction, net_connection),
+    arise only where a selector names them.
     """
 
     source: str = SOURCE

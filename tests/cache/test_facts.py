@@ -7,15 +7,30 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from builders.talk import answer, back, query, there
 from dnstrail.bus import RemoteHost, Subscriber, ZmqBus
 from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
 from dnstrail.bus.remote_host import key_digest
-from dnstrail.captured import Flow, Process
-from dnstrail.events import DNS_TRANSACTION, Event
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.dns.names import V4_MAPPED
+from dnstrail.events import (
+    DNS_TRANSACTION,
+    EFFECTS,
+    FACT_NAMES,
+    NET_CONNECTION,
+    NET_TCP_CONNECT,
+    SCHED_PROCESS_EXIT,
+    Event,
+)
 from dnstrail.image import Circumstances, Image
+from dnstrail.image.answer import Answer
+from dnstrail.image.apply import apply_event
+from dnstrail.image.binding.bindings import ConnectionOpening, Meaning, Stage
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.facts.connections import ConnectionFact
 from dnstrail.image.facts.transaction import Transaction
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, HostIdentity, Turn, decode, encode
@@ -24,16 +39,17 @@ from dnstrail.protocol.replay_window import KEPT
 from dnstrail.protocol.replays import ReplayRequest, decode_replay, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import event_map
-from dnstrail_cache.facts import MOST_BYTES, FactsPublisher, captured_of
+from dnstrail_cache.facts import MOST_BYTES, FactsPublisher, captured_of, captured_stage
 from dnstrail_cache.state.cache_state import CacheState
 from live.ports import free_port
 from live.workers import FakeClock, open_bus, short_folder, wait_until
 
 ASKER = Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", start_time=5)
 FLOW = there(socket=77, namespace=3, egress=True, meant=bytes([127, 0, 0, 11]), meant_port=53, role="client")
-RELATIONS = (("a.example", "CNAME", "b.example", 60), ("b.example", "A", "192.0.2.1", 30))
+EDGES = (("a.example", 5, "b.example"), ("b.example", 1, "192.0.2.1"))
+RELATIONS = [("a.example", "CNAME", "b.example", 60), ("b.example", "A", "192.0.2.1", 30)]
 TRANSACTION = Transaction(
-    id="s/net_packet_dns/7/3",
+    id="s/7/3",
     host="web1",
     asked=1_000,
     ended=4_000,
@@ -42,11 +58,10 @@ TRANSACTION = Transaction(
     process=ASKER,
     flow=FLOW,
     hop="client",
-    resolver=(bytes([127, 0, 0, 11]), 53),
     outcome="answered",
     rcode=0,
     tries=2,
-    relations=RELATIONS,
+    answer=Answer("a.example", 1, EDGES, (60 * SECOND, 30 * SECOND)),
     matched=True,
     admitted=True,
 )
@@ -54,28 +69,33 @@ UNKNOWN = {
     "asked": 0,
     "process": None,
     "flow": None,
-    "resolver": (b"", 0),
     "outcome": "unknown",
     "rcode": -1,
-    "relations": (),
+    "answer": None,
 }
 
 
-def changed(**fields) -> Transaction:
-    """Return the transaction with other fields."""
-    return Transaction(**{name: getattr(TRANSACTION, name) for name in Transaction.__struct_fields__} | fields)
+OPENING = ConnectionOpening(("web1", 77), "192.0.2.1", 443, "web1", ASKER, namespace=3)
+OPENED = ConnectionFact(
+    "s/net_tcp_connect/7/3/opened", Stage("opened", 1_000), OPENING, Meaning("a.example", "thread", 1_000), "", 0, False
+)
 
 
 def shaped(transaction: Transaction) -> dict:
     """Return the arguments of a transaction after its way over the bus, as `--output json` prints them."""
-    [captured] = decode(encode(Batch("s", 1, 0, [captured_of(transaction)])), Batch).events
-    shown = event_map(Event(DNS_TRANSACTION, unpacked_fact(captured)))
+    return arrived(DNS_TRANSACTION, captured_of(transaction))
+
+
+def arrived(topic: str, sent: Captured) -> dict:
+    """Return the arguments of a fact after its way over the bus, as `--output json` prints them."""
+    [captured] = decode(encode(Batch("s", 1, 0, [sent])), Batch).events
+    shown = event_map(Event(topic, unpacked_fact(topic, captured)))
     return {arg["name"]: arg["value"] for arg in shown["args"]}
 
 
-def arguments(batch: Batch, name: str) -> list:
+def arguments(batch: Batch, name: str, topic: str = DNS_TRANSACTION) -> list:
     """Return one argument of all facts of a batch."""
-    return [unpacked_fact(event).args[name] for event in batch.events]
+    return [unpacked_fact(topic, event).args[name] for event in batch.events]
 
 
 def test_a_transaction_travels_whole():
@@ -83,7 +103,7 @@ def test_a_transaction_travels_whole():
     captured = captured_of(TRANSACTION)
     assert (captured.timestamp, captured.process, captured.payload) == (4_000, ASKER, b"")
     assert [*shaped(TRANSACTION).items()] == [
-        ("id", "s/net_packet_dns/7/3"),
+        ("id", "s/net_packet_dns/7/3/end"),
         ("src", "10.0.0.2"),
         ("dst", "10.0.0.53"),
         ("src_port", 40000),
@@ -99,7 +119,7 @@ def test_a_transaction_travels_whole():
         ("rcode", 0),
         ("tries", 2),
         ("waited", 3_000),
-        ("relations", [*RELATIONS]),
+        ("relations", RELATIONS),
         ("admitted", True),
         ("matched", True),
     ]
@@ -107,8 +127,8 @@ def test_a_transaction_travels_whole():
 
 def test_what_is_unknown_is_left_out():
     """A transaction of which little is known states the rest alone."""
-    assert shaped(changed(**UNKNOWN)) == {
-        "id": "s/net_packet_dns/7/3",
+    assert shaped(replace(TRANSACTION, **UNKNOWN)) == {
+        "id": "s/net_packet_dns/7/3/end",
         "hop": "client",
         "name": "a.example",
         "type": "A",
@@ -117,19 +137,20 @@ def test_what_is_unknown_is_left_out():
         "relations": [],
         "matched": True,
     }
-    assert shaped(changed(doubted=True, foreign=True, asked_for="x", type=65280)).items() >= {
+    assert shaped(replace(TRANSACTION, doubted=True, foreign=True, asked_for="s/7/1", type=65280)).items() >= {
         ("doubted", True),
         ("foreign", True),
-        ("for", "x"),
+        ("for", "s/net_packet_dns/7/1/end"),
         ("type", "TYPE65280"),
     }
 
 
 def test_the_relations_of_a_fact_are_bounded():
     """A fact with the largest answer fits in a batch: relations beyond the bound are left out, and counted."""
-    relation = ("o" * 1000, "CNAME", "t" * 1000, 60)
-    large = changed(relations=(relation,) * 4096)
-    kept = MOST_BYTES // 2005
+    large = replace(
+        TRANSACTION, answer=Answer("a.example", 1, (("o" * 1000, 5, "t" * 1000),) * 4096, (60 * SECOND,) * 4096)
+    )
+    kept = MOST_BYTES // 2000
     assert len(shaped(large)["relations"]) == kept
     assert shaped(large)["left_out"] == 4096 - kept
     batches = BatchPublisher(None, "s", live=True)
@@ -139,10 +160,65 @@ def test_the_relations_of_a_fact_are_bounded():
 
 @pytest.mark.parametrize("resolver", [b"", b"123", bytes(16), bytes([9, 9, 9, 9])], ids=["none", "bad", "IPv6", "IPv4"])
 def test_the_resolver_is_an_address_that_nat_replaced(resolver):
-    """The resolver that was meant is stated if it is an address, and another one than the destination."""
+    """The resolver that was meant at the asker's socket is stated if it is an address other than the destination."""
     known = {b"": None, b"123": None, bytes(16): "::"}.get(resolver, "9.9.9.9")
-    assert shaped(changed(resolver=(resolver, 53))).get("resolver") == known
-    assert "resolver" not in shaped(changed(resolver=(FLOW.destination, 53)))
+    assert shaped(replace(TRANSACTION, flow=replace(FLOW, meant=resolver))).get("resolver") == known
+    assert "resolver" not in shaped(replace(TRANSACTION, flow=replace(FLOW, meant=FLOW.destination)))
+    assert "resolver" not in shaped(replace(TRANSACTION, flow=replace(FLOW, meant=V4_MAPPED + FLOW.destination)))
+    assert "resolver" not in shaped(replace(TRANSACTION, flow=replace(FLOW, meant=resolver, egress=False)))
+
+
+def test_an_opened_connection_travels_whole():
+    """The first stage has the name of the connection and its receiver; its source is not known yet."""
+    captured = captured_stage(OPENED)
+    assert (captured.timestamp, captured.process, captured.flow.namespace) == (1_000, ASKER, 3)
+    assert [*arrived(NET_CONNECTION, captured).items()] == [
+        ("id", "s/net_tcp_connect/7/3/opened"),
+        ("stage", "opened"),
+        ("dst", "192.0.2.1"),
+        ("dst_port", 443),
+        ("transport", "tcp"),
+        ("socket", 77),
+        ("name", "a.example"),
+        ("bound", "thread"),
+    ]
+
+
+BYTES = {"bytes_sent": 0, "bytes_received": 20}
+WHY = {"why": "process ended"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "connected", "own"),
+    [
+        (Stage("result", 4_000), True, {"connected": True}),
+        (Stage("result", 4_000, "ECONNREFUSED"), False, {"connected": False, "error": "ECONNREFUSED"}),
+        (Stage("named", 4_000), True, {}),
+        (Stage("end", 4_000, "", "process ended", 0, 20), True, WHY | BYTES),
+        (Stage("end", 4_000, "", "process ended"), True, WHY),
+    ],
+    ids=["connected", "refused", "named", "ended", "bytes are unknown"],
+)
+def test_each_later_stage_travels_whole(stage, connected, own):
+    """A later stage has both ends and its own arguments, and the time since the connection was opened."""
+    fact = OPENED._replace(stage=stage, client="2001:db8::7", client_port=50000, connected=connected)
+    known = {"id": fact.id, "stage": stage.name, "transport": "tcp", "socket": 77, "name": "a.example"}
+    ends = {"src": "2001:db8::7", "dst": "192.0.2.1", "src_port": 50000, "dst_port": 443}
+    assert arrived(NET_CONNECTION, captured_stage(fact)) == known | ends | {"bound": "thread", "lasted": 3_000} | own
+
+
+def test_a_connection_of_which_little_is_known():
+    """A connection without a name, a cookie and a process has a receiver alone."""
+    opening = ConnectionOpening(("web1", b"", 0, b"", 0), "2001:db8::1", 443, transport="udp")
+    captured = captured_stage(OPENED._replace(opening=opening, meaning=Meaning("", "", 1_000)))
+    assert captured.process is None
+    assert arrived(NET_CONNECTION, captured) == {
+        "id": "s/net_tcp_connect/7/3/opened",
+        "stage": "opened",
+        "dst": "2001:db8::1",
+        "dst_port": 443,
+        "transport": "udp",
+    }
 
 
 class Cache:
@@ -168,9 +244,25 @@ class Cache:
     def feed(self, payload: bytes, flow: Flow, host: str = "web1") -> None:
         """Feed the image a message of a live source."""
         circumstances = Circumstances(flow, ASKER, live=True, host=host)
-        circumstances.batch, circumstances.place = "s/net_packet_dns/7", self._number
+        circumstances.batch, circumstances.place = "s/7", self._number
         self._number += 1
         self.state.image.feed(self.state.now, payload, circumstances)
+
+    def apply(self, topic: str, flow: Flow | None = None, start: str = "s", **args) -> None:
+        """Feed the image another event of a live source."""
+        event, place = Captured(self.state.now, b"", flow, ASKER, args), self._number
+        self._number += 1
+        name = f"{start}/{topic}/7"
+        apply_event(self.state.image, EFFECTS[topic], event, live=True, host="web1", batch=name, place=place)
+
+    def connect(self, socket: int, start: str = "s") -> None:
+        """Feed the image a connection of a live source."""
+        flow = Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", socket)
+        self.apply(NET_TCP_CONNECT, flow, start, dst="192.0.2.1", dst_port=443)
+
+    def end_turn(self, turn: int, start: str = "s", *, ended: bool = False) -> None:
+        """Receive a turn of a live source."""
+        self.state.end_turn(Turn(start, turn, {}, True, self.state.stream.now(), ended=ended), self.clock.monotonic())
 
     def resolve(self, name: str, host: str = "web1") -> None:
         """Feed a question and its answer."""
@@ -194,18 +286,27 @@ def publishing(folder: Path, *, live: bool = True) -> Iterator[Cache]:
         yield cache
 
 
-def subscribed(bus: ZmqBus, cache: Cache) -> Subscriber:
-    """Subscribe to facts, and wait until the cache collects them."""
-    subscriber = bus.subscriber([cache.address], [DNS_TRANSACTION, TURN])
+def collected(cache: Cache) -> list[str]:
+    """Return the names of the facts that the image collects."""
+    image = cache.state.image
+    of_image = {DNS_TRANSACTION: image.transactions, NET_CONNECTION: image.connections}
+    return [name for name, facts in of_image.items() if facts is not None]
+
+
+def subscribed(bus: ZmqBus, cache: Cache, topic: str = DNS_TRANSACTION) -> Subscriber:
+    """Subscribe to facts, and wait until the cache collects them, and no others."""
+    subscriber = bus.subscriber([cache.address], [topic, TURN])
     wait_until(lambda: cache.step(0.001) or cache.facts._publisher.subscribers(TURN), "the subscription")
     cache.step(0.001)
-    assert cache.state.image.transactions is not None
+    assert collected(cache) == [topic]
     return subscriber
 
 
-def received(subscriber: Subscriber, cache: Cache, facts: int) -> tuple[list[Batch], TurnFollower]:
+def received(
+    subscriber: Subscriber, cache: Cache, facts: int, topic: str = DNS_TRANSACTION
+) -> tuple[list[Batch], TurnFollower]:
     """Receive until some facts have arrived, and the end of their turn."""
-    follower, batches = TurnFollower((DNS_TRANSACTION,)), list[Batch]()
+    follower, batches = TurnFollower((topic,)), list[Batch]()
 
     def take() -> bool:
         cache.step(0.05)
@@ -214,9 +315,9 @@ def received(subscriber: Subscriber, cache: Cache, facts: int) -> tuple[list[Bat
                 follower.turn(decode(message[1], Turn))
             else:
                 batches.append(batch := decode(message[1], Batch))
-                follower.batch(DNS_TRANSACTION, batch)
+                follower.batch(topic, batch)
         ends = [turn.published or {} for turn in follower.probes]
-        return sum(len(batch.events) for batch in batches) >= facts and any(end.get(DNS_TRANSACTION) for end in ends)
+        return sum(len(batch.events) for batch in batches) >= facts and any(end.get(topic) for end in ends)
 
     wait_until(take, "the facts")
     return batches, follower
@@ -236,27 +337,29 @@ def test_facts_are_published_in_turns_with_the_hosts_of_their_events(folder):
         assert cache.state.counters["facts_published"] == 3
 
 
-def test_without_a_subscriber_nothing_is_collected(folder):
-    """The image collects facts from the first subscription on, and until the replay of the last one is over."""
+@pytest.mark.parametrize("topic", FACT_NAMES)
+def test_without_a_subscriber_nothing_is_collected(folder, topic):
+    """The image collects facts of a name from the first subscription on, until the replay of the last one is over."""
     with publishing(folder) as cache, open_bus() as bus:
         cache.step()
         cache.resolve("before.example")
-        assert cache.state.image.transactions is None
-        subscribed(bus, cache).close()
-        wait_until(lambda: not cache.facts._publisher.subscribers(DNS_TRANSACTION), "the end of the subscription")
+        cache.connect(1)
+        assert collected(cache) == []
+        subscribed(bus, cache, topic).close()
+        wait_until(lambda: not cache.facts._publisher.subscribers(topic), "the end of the subscription")
         cache.step(KEPT - 1)
-        assert cache.state.image.transactions is not None
+        assert collected(cache) == [topic]
         cache.step(2)
-        assert cache.state.image.transactions is None
+        assert collected(cache) == []
         assert cache.state.counters["facts_published"] == 0
 
 
 def test_a_cache_that_restarts_collects_facts_at_once(folder):
     """A cache that goes on from a state receives a replay before its subscribers have connected anew."""
     with open_bus() as bus:
-        assert Cache(bus, folder).state.image.transactions is None
+        assert collected(Cache(bus, folder)) == []
     with open_bus() as bus:
-        assert Cache(bus, folder, begun=True).state.image.transactions is not None
+        assert collected(Cache(bus, folder, begun=True)) == [*FACT_NAMES]
 
 
 def test_a_subscriber_that_restarts_receives_what_it_missed(folder):
@@ -291,13 +394,38 @@ def test_a_question_without_an_answer_ends_with_its_file(folder):
     with publishing(folder, live=False) as cache, open_bus() as bus:
         subscriber = subscribed(bus, cache)
         flow = there()
-        cache.state.image.feed(1_000, query("gone.example"), Circumstances(flow))
+        cache.state.image.feed(1_000, query("gone.example"), Circumstances(flow, batch="s/7"))
         cache.step()
         assert cache.state.counters["facts_published"] == 0
         cache.state.end_turn(Turn("s", 1, {}, False, 1_000, ended=True), cache.clock.monotonic())
         [batch], follower = received(subscriber, cache, 1)
         assert arguments(batch, "outcome") == ["unanswered"]
         assert not follower.live
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "vanished"])
+def test_the_connections_of_a_probe_that_is_gone(folder, ended):
+    """The connections that a probe reported end when it has ended, or vanished; those of another one do not."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache, NET_CONNECTION)
+        cache.connect(1)
+        cache.connect(2, "another")
+        cache.clock.advance(2)
+        cache.end_turn(1, ended=ended)
+        assert cache.state.counters["facts_published"] == 0
+        for turn in range(0 if ended else 11):
+            cache.end_turn(turn, "another")
+            cache.step()
+        batches, follower = received(subscriber, cache, 3, NET_CONNECTION)
+        assert [one for batch in batches for one in arguments(batch, "id", NET_CONNECTION)] == [
+            "s/net_tcp_connect/7/0/opened",
+            "another/net_tcp_connect/7/1/opened",
+            "s/net_tcp_connect/7/0/end",
+        ]
+        last = unpacked_fact(NET_CONNECTION, batches[-1].events[-1])
+        assert (last.args["why"], round(last.args["lasted"] / SECOND)) == ("probe gone", 2)
+        assert follower.lost.total() == 0
+        assert cache.state.counters["facts_published"] == 3
 
 
 def test_a_fact_that_fits_in_no_batch_is_counted(folder):
@@ -335,6 +463,17 @@ def test_the_last_turn_states_the_end(folder):
             "the last turn",
         )
         assert any(topic == DNS_TRANSACTION for topic, _ in messages)
+
+
+def test_a_cache_that_ends_waits_for_no_bytes(folder):
+    """A cache that ends publishes the end of a connection whose process has ended, and whose close may still come."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache, NET_CONNECTION)
+        cache.connect(1)
+        cache.apply(SCHED_PROCESS_EXIT)
+        cache.facts.close()
+        [batch], _ = received(subscriber, cache, 2, NET_CONNECTION)
+        assert arguments(batch, "stage", NET_CONNECTION) == ["opened", "end"]
 
 
 def test_another_host_receives_facts_with_an_allowed_key(folder):

@@ -9,6 +9,7 @@ from dnstrail.events import (
     DNS_ANSWER_CONFLICT,
     DNS_TRANSACTION,
     LOSS_REASONS,
+    NET_CONNECTION,
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
     SCHED_PROCESS_EXEC,
@@ -41,7 +42,8 @@ def test_a_start_counts_from_its_begin():
     """The first turn that is heard states everything that its probe has published, and later ones what they add."""
     first, second = turn(4, published={NET_PACKET_DNS: 7}), turn(6, published={NET_PACKET_DNS: 9, NET_TCP_CONNECT: 1})
     assert most((first, None)) == {NET_PACKET_DNS: 7, DNS_ANSWER_CONFLICT: 7, DNS_TRANSACTION: 7, TURN: 5}
-    expected = {NET_PACKET_DNS: 9, DNS_ANSWER_CONFLICT: 9, DNS_TRANSACTION: 9, NET_TCP_CONNECT: 1, TURN: 7}
+    of_packets = {NET_PACKET_DNS: 9, DNS_ANSWER_CONFLICT: 9, DNS_TRANSACTION: 9}
+    expected = {**of_packets, NET_TCP_CONNECT: 1, NET_CONNECTION: 4, TURN: 7}
     assert most((first, None), (second, first)) == expected
 
 

@@ -7,18 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, TCP
 
 from builders.capture_files import RAW_IPV4, pcap, udp
 from builders.dnstap_builders import START, WHOLE, Writer, first_writer, framed, tap
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
 from live.namespaces import CLIENT, GOOGLE, SENDER, SERVER, Hosts
+from live.pipelines import Run, pipeline
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
 from live.stopped import frozen
 from live.workers import Asker, asker, response
@@ -103,6 +106,26 @@ def test_a_signature_receives_the_transactions_of_a_file(capture):
         ("gone.example", None, "unanswered"),
     ]
     assert len({one["triggeredBy"]["args"][0]["value"] for one in found}) == 3, "each has an identity"
+
+
+def test_a_run_shows_the_connections_of_a_file(tmp_path):
+    """A capture file states attempts alone: each has its name, and ends with the file."""
+    path = tmp_path / "connections.pcap"
+    packets = [(at, udp(*rest)) for at, *rest in PACKETS]
+    attempt = IP(src=ASKER[0], dst="192.0.2.1") / TCP(sport=50000, dport=443, flags="S")
+    records = sorted([*packets, (25_000, bytes(attempt))])
+    path.write_bytes(pcap(*((SECOND, at, record) for at, record in records), linktype=RAW_IPV4))
+    with run_dir() as folder:
+        done = dnstrail("replay", path, "--run-dir", folder, "--events", "net_connection", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    opened, ended = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (opened["eventName"], opened["eventId"]) == ("net_connection", "7008")
+    receiver = {"src": ASKER[0], "src_port": 50000, "dst": "192.0.2.1", "dst_port": 443, "transport": "tcp"}
+    known = receiver | {"name": "a.example", "bound": "last"}
+    assert args_of(opened) == known | {"id": args_of(opened)["id"], "stage": "opened"}
+    own = {"stage": "end", "why": "probe gone", "lasted": 225_000_000}
+    assert args_of(ended) == known | own | {"id": args_of(opened)["id"].removesuffix("opened") + "end"}
+    assert [one["timestamp"] - SECOND * 10**9 for one in (opened, ended)] == [25_000_000, 250_000_000]
 
 
 def test_transactions_need_a_cache():
@@ -277,3 +300,111 @@ def test_the_log_of_a_host_has_client_retry_and_timeout(network: Hosts):
         [gone] = log.named("gone.example")
         assert (gone["outcome"], gone["tries"], "rcode" in gone) == ("unanswered", 1, False)
         assert gone["waited"] == 30_000_000_000
+
+
+# Connects to a name and a port, sends a question of DNS, prints the bytes sent and received, and ends as it is told.
+TALK = """
+import socket, sys
+name, port = sys.argv[1], int(sys.argv[2])
+try:
+    end = socket.create_connection((socket.gethostbyname(name), port))
+except OSError:
+    sys.exit()
+message = bytes.fromhex("abcd01000001000000000000") + b"\\6google\\3com\\0\\0\\1\\0\\1"
+end.sendall(len(message).to_bytes(2, "big") + message)
+size = int.from_bytes(end.recv(2, socket.MSG_WAITALL), "big")
+end.recv(size, socket.MSG_WAITALL)
+print(2 + len(message), 2 + size, flush=True)
+if sys.stdin.readline() == "close\\n":
+    end.close()
+    sys.stdin.readline()
+"""
+
+
+def await_collection(network: Hosts, received: Callable[[], list]) -> None:
+    """Connect until a stage arrives: the cache then collects the connections."""
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 53)).close()"
+    wait_until(lambda: network.on_client(sys.executable, "-c", connect, SERVER) and received(), "a stage")
+
+
+def stages_of(run: Run, pid: int) -> list[dict]:
+    """Return the arguments of each stage of the connections of a process."""
+    return [args_of(event) for event in run.named("net_connection") if event["processId"] == pid]
+
+
+def ended(run: Run, pid: int) -> list[dict]:
+    """Wait for the end of the connection of a process, and return its stages."""
+    wait_until(lambda: any(one["stage"] == "end" for one in stages_of(run, pid)), "the end")
+    return stages_of(run, pid)
+
+
+def test_the_stages_of_real_connections(network: Hosts):
+    """On the real kernel: a connection that is closed, one whose process is killed, and one that is refused."""
+    with pipeline("--capture", "ebpf", "--output", "json", "--events", "net_connection") as run:
+        await_collection(network, lambda: run.named("net_connection"))
+        talk = partial(network.start_on_client, sys.executable, "-c", TALK)
+        with talk("closed.google.com", "53") as closes:
+            sent, received = map(int, closes.stdout.readline().split())
+            closes.stdin.write("close\n")
+            closes.stdin.flush()
+            opened, result, end = ended(run, closes.pid)
+        with talk("killed.google.com", "53") as killed:
+            assert killed.stdout.readline().split() == [str(sent), str(received)]
+            killed.kill()
+            assert [one["stage"] for one in ended(run, killed.pid)] == ["opened", "result", "end"]
+            of_killed = stages_of(run, killed.pid)[-1]
+        with talk("refused.google.com", "81") as refused:
+            assert refused.wait(PATIENCE) == 0
+            wait_until(lambda: len(stages_of(run, refused.pid)) == 2, "the refusal")
+        assert (opened["name"], opened["bound"], opened["dst"]) == ("closed.google.com", "thread", SERVER)
+        assert (opened["dst_port"], opened["transport"], "src" in opened) == (53, "tcp", False)
+        assert (result["connected"], result["src"], result["socket"]) == (True, CLIENT, opened["socket"])
+        assert (end["why"], end["bytes_sent"], end["bytes_received"]) == ("closed", sent, received)
+        assert 0 < result["lasted"] < end["lasted"] < PATIENCE * 1e9
+        assert [one["id"].rpartition("/")[0] for one in (result, end)] == [opened["id"].rpartition("/")[0]] * 2
+        counted = of_killed["bytes_sent"], of_killed["bytes_received"]
+        assert (of_killed["why"], of_killed["name"], *counted) == ("process ended", "killed.google.com", sent, received)
+        [_, failed] = stages_of(run, refused.pid)
+        assert (failed["stage"], failed["connected"], failed["error"]) == ("result", False, "ECONNREFUSED")
+        assert all(abs(one["timestamp"] / 1e9 - time.time()) < PATIENCE for one in run.named("net_connection"))
+        assert run.stats()["cache"]["facts_published"] >= 8
+
+
+CONNECTIONS = """
+from dnstrail import EventSelector, Signature, SignatureMetadata
+
+class Gone(Signature):
+    metadata = SignatureMetadata(id="T-2", version="1", name="Gone", event_name="GONE")
+    selected_events = (EventSelector(name="net_connection"),)
+
+    def on_event(self, event):
+        self.report(event, stage=event.arg("stage"), why=event.arg("why"), name=event.arg("name"), pid=event.process_id)
+"""
+
+
+def test_a_signature_hears_that_a_probe_is_gone(network: Hosts):
+    """A probe that is killed reports no ends: its open connections end as "probe gone" after ten seconds."""
+    with run_dir() as folder, started("cache", "--run-dir", folder):
+        file = folder.parent / "gone.py"
+        file.write_text(CONNECTIONS)
+        file.chmod(0o644)
+        with (
+            started("probe", "--run-dir", folder, "--capture", "ebpf") as probe,
+            written(folder, "signatures", "--signatures", str(file), "--select", "GONE") as found,
+            asker(lookups_address(folder)) as client,
+        ):
+            wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
+
+            def stages(pid: int) -> list[tuple]:
+                of_pid = [args for args in map(args_of, found.rows) if args["pid"] == pid]
+                return [(args["stage"], args.get("why"), args["name"]) for args in of_pid]
+
+            await_collection(network, lambda: found.rows)
+            with network.start_on_client(sys.executable, "-c", TALK, "stays.google.com", "53") as stays:
+                stays.stdout.readline()
+                wait_until(lambda: len(stages(stays.pid)) == 2, "the connection")
+                probe.kill()
+                wait_until(lambda: len(stages(stays.pid)) == 3, "the end")
+                stays.kill()
+        name = "stays.google.com"
+        assert stages(stays.pid) == [("opened", None, name), ("result", None, name), ("end", "probe gone", name)]

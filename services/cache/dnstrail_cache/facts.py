@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
-
-import dns.rdatatype
+from itertools import accumulate
+from typing import TypeVar
 
 from dnstrail.bus import Publisher, Server
-from dnstrail.captured import Captured, Flow
-from dnstrail.events import DNS_TRANSACTION, FACT_ID, FACT_NAMES
+from dnstrail.captured import LAST_TIME, Captured, Flow
+from dnstrail.events import DNS_TRANSACTION, FACT_NAMES, NET_CONNECTION, OUTCOMES
+from dnstrail.image.answer import Answer
+from dnstrail.image.binding.bindings import OPENED, RESULT
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.facts.connections import ConnectionFact
 from dnstrail.image.facts.transaction import Transaction
-from dnstrail.image.queries import WINDOW
+from dnstrail.image.queries import WINDOW, address_of
 from dnstrail.protocol.batch_publisher import BatchPublisher
-from dnstrail.protocol.batches import HostIdentity
-from dnstrail.protocol.facts import packed_fact
+from dnstrail.protocol.batches import HostIdentity, Turn
+from dnstrail.protocol.facts import HOPS, packed_fact
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail_cache.state.cache_state import CacheState
 
@@ -26,17 +30,20 @@ _ADVANCE = 0.25  # seconds between two looks for questions that nobody has answe
 #: bytes of the relations of one fact -> further ones are only counted, in `left_out`
 MOST_BYTES = 64 << 10  # a fact fits in a batch
 _FEW = 16  # relations that keep within it, as long as names can be
-_TYPES = 256  # whose names are remembered
+_ADDRESSES = 1024  # whose packed form is remembered
 _ADDRESS = (4, 16)  # bytes: a probe may send others
+_HOPS = {hop: number for number, hop in enumerate(HOPS)}
+_OUTCOMES = {outcome: number for number, outcome in enumerate(OUTCOMES)}
+_Fact = TypeVar("_Fact", Transaction, ConnectionFact)
 
 
 class FactsPublisher:
     """The publishing side of the facts of one run of the cache, in batches and turns like those of a probe.
 
-    The image collects facts while a subscriber wants them, and as long as the window keeps turns for a subscriber that
-    restarts: also from the begin of a cache that goes on from a state, whose subscribers connect anew. Otherwise they
-    cost nothing. `counters` of the state count `facts_published`, `facts_refused` that fit in no batch, and
-    `facts_evicted`: turns that the window gave up before their time.
+    The image collects the facts of a name while a subscriber wants them, and as long as the window keeps turns for a
+    subscriber that restarts: also from the begin of a cache that goes on from a state, whose subscribers connect anew.
+    Otherwise they cost nothing. `counters` of the state count `facts_published`, `facts_refused` that fit in no batch,
+    and `facts_evicted`: turns that the window gave up before their time.
     """
 
     def __init__(self, publisher: Publisher, replays: Server, identity: HostIdentity, state: CacheState) -> None:
@@ -46,7 +53,8 @@ class FactsPublisher:
         self._batches = BatchPublisher(publisher, identity.new_start(), live=False, identity=identity, hop="cache")
         self._batches.window = self._window = ReplayWindow(self._batches.start)
         now = state.clock.monotonic()
-        self._subscribed = now if state.begun else float("-inf")  # when there was a subscriber last (s)
+        # When there was a subscriber of each name last (s).
+        self._subscribed = dict.fromkeys(FACT_NAMES, now if state.begun else float("-inf"))
         self._closed = float("-inf")  # when the last turn was closed
         self._advanced = float("-inf")  # when the image was told how far the events have come
         self._gathered = False  # whether the open turn has facts
@@ -71,35 +79,54 @@ class FactsPublisher:
 
     def close(self) -> None:
         """Publish what is left, and the last turn."""
+        if self._state.image.connections is not None:
+            self._state.image.connections.advance(LAST_TIME)  # no bytes come any more
         self._take()
         self._close_turn(self._state.clock.monotonic(), ended=True)
 
     def _note_subscribers(self, now: float) -> None:
         """Let the image collect facts only while a subscriber receives them, or may ask for them again."""
-        if any(self._publisher.subscribers(name) for name in FACT_NAMES):
-            self._subscribed = now
-        image, wanted = self._state.image, now - self._subscribed <= KEPT
-        if wanted and image.transactions is None:
-            image.begin_transactions()
-        elif not wanted:
+        for name in FACT_NAMES:
+            if self._publisher.subscribers(name):
+                self._subscribed[name] = now
+        image, wanted = self._state.image, {name for name, last in self._subscribed.items() if now - last <= KEPT}
+        if DNS_TRANSACTION not in wanted:
             image.transactions = None
+        elif image.transactions is None:
+            image.begin_transactions()
+        if NET_CONNECTION not in wanted:
+            image.end_connections()
+        elif image.connections is None:
+            image.begin_connections()
 
     def _take(self) -> None:
-        state, transactions = self._state, self._state.image.transactions
-        if transactions is None:
+        state, transactions, connections = self._state, self._state.image.transactions, self._state.image.connections
+        if transactions is None and connections is None:
             return
         is_over, now = _is_over(state), state.clock.monotonic()
         if is_over or now >= self._advanced + _ADVANCE:
             self._advanced = now
-            transactions.advance(_heard_until(state) + (2 * WINDOW if is_over else 0))
-        ended, refused = transactions.take(), self._batches.refused
-        for transaction in ended:
-            self._batches.add(DNS_TRANSACTION, captured_of(transaction), transaction.host)
-        if ended:
-            state.counters["facts_published"] += len(ended) - (self._batches.refused - refused)
+            until = _heard_until(state) + (2 * WINDOW if is_over else 0)
+            if transactions is not None:
+                transactions.advance(until)
+            if connections is not None:
+                for start, heard in _gone(state):
+                    connections.end_start(start, heard)
+                connections.advance(until)
+        refused = self._batches.refused
+        taken = self._add(DNS_TRANSACTION, transactions.take(), captured_of) if transactions is not None else 0
+        taken += self._add(NET_CONNECTION, connections.take(), captured_stage) if connections is not None else 0
+        if taken:
+            state.counters["facts_published"] += taken - (self._batches.refused - refused)
             self._gathered = True
             if is_over:
                 self._take()
+
+    def _add(self, topic: str, facts: list[_Fact], captured: Callable[[_Fact], Captured]) -> int:
+        """Put facts into the open turn, each in its form on the bus; return their number."""
+        for fact in facts:
+            self._batches.add(topic, captured(fact), fact.host)
+        return len(facts)
 
     def _close_turn(self, now: float, *, ended: bool = False) -> None:
         state, counters = self._state, self._state.counters
@@ -130,67 +157,99 @@ def _heard_until(state: CacheState) -> int:
     """
     silent = {*state.silent_probes}
     heard = [probe for probe in state.probes if probe.live and not probe.ended and probe.start not in silent]
-    return min((probe.now + (state.stream.shift_of(probe.start) or 0) for probe in heard), default=state.now)
+    return min((_end_of(probe, state) for probe in heard), default=state.now)
+
+
+def _gone(state: CacheState) -> Iterator[tuple[str, int]]:
+    """Yield the starts that have ended, or vanished ten seconds ago, each with the time up to which it was heard."""
+    vanished = state.gone
+    for probe in state.probes:
+        if probe.ended or probe.start in vanished:
+            yield probe.start, _end_of(probe, state)
+
+
+def _end_of(turn: Turn, state: CacheState) -> int:
+    """Return the end of a turn on the clock of the stream (ns)."""
+    return turn.now + (state.stream.shift_of(turn.start) or 0)
 
 
 def captured_of(transaction: Transaction) -> Captured:
     """Return a transaction as it travels on the bus, at the time of its end; what is unknown, or usual, is left out."""
-    relations, left_out = _bounded(transaction.relations)
-    args: dict[str, Any] = {
-        FACT_ID: transaction.id,
-        "hop": transaction.hop,
-        "name": transaction.name,
-        "type": _type_text(transaction.type),
-        "outcome": transaction.outcome,
-        "tries": transaction.tries,
-        "relations": relations,
-        "matched": transaction.matched,
-    }
-    if relations:
-        args["admitted"] = transaction.admitted
-    if transaction.asked_for:
-        args["for"] = transaction.asked_for
-    if transaction.rcode >= 0:
-        args["rcode"] = transaction.rcode
-    if transaction.asked:
-        args["waited"] = max(transaction.ended - transaction.asked, 0)
-    if left_out:
-        args["left_out"] = left_out
-    if transaction.doubted:
-        args["doubted"] = True
-    if transaction.foreign is not None:
-        args["foreign"] = transaction.foreign
-    flow = transaction.flow
+    one, flow = transaction, transaction.flow
+    relations, left_out = _packed(one.name, one.answer)
+    values = [
+        one.id,
+        None,  # the transport is that of the flow
+        *((None, None, None) if flow is None else _where(flow)),
+        _HOPS[one.hop],
+        one.asked_for or None,
+        one.name,
+        one.type,
+        _OUTCOMES[one.outcome],
+        one.rcode if one.rcode >= 0 else None,
+        one.tries,
+        max(one.ended - one.asked, 0) if one.asked else None,
+        relations,
+        left_out or None,
+        one.admitted if relations else None,
+        one.matched,
+        one.doubted or None,
+        one.foreign,
+    ]
     if flow is not None:
-        args |= _where(flow, *transaction.resolver)
-        ends = flow.source, flow.source_port, flow.destination, flow.destination_port
-        flow = Flow(*ends, flow.transport, namespace=flow.namespace)
-    return packed_fact(transaction.ended, flow, transaction.process, args)
+        source, port = flow.source, flow.source_port
+        flow = Flow(source, port, flow.destination, flow.destination_port, flow.transport, 0, flow.namespace)
+    return packed_fact(one.ended, flow, one.process, values)
 
 
-def _where(flow: Flow, resolver: bytes, port: int) -> dict[str, Any]:
-    """Return the arguments that a flow leads to."""
-    args: dict[str, Any] = {"transport": flow.transport}
-    if flow.socket:
-        args["socket"] = flow.socket
-    if len(resolver) in _ADDRESS and (resolver, port) != (flow.destination, flow.destination_port):
-        args |= {"resolver": str(ip_address(resolver)), "resolver_port": port}
-    return args
+def captured_stage(fact: ConnectionFact) -> Captured:
+    """Return a stage of a connection as it travels on the bus, at its time; what is unknown is left out."""
+    stage, opening, (name, bound, opened) = fact.stage, fact.opening, fact.meaning
+    values = [
+        fact.id,
+        stage.name,
+        None,  # the transport is that of the flow
+        opening.cookie or None,
+        name or None,
+        bound if name else None,
+        None if stage.name == OPENED else max(stage.time - opened, 0),
+        fact.connected if stage.name == RESULT else None,
+        stage.error or None,
+        stage.why or None,
+        *((stage.sent, stage.received) if stage.sent >= 0 and stage.received >= 0 else (None, None)),
+    ]
+    ends = _address(fact.client), fact.client_port, _address(opening.address), opening.port
+    flow = Flow(*ends, opening.transport, namespace=opening.namespace)
+    return packed_fact(stage.time, flow, opening.process, values)
 
 
-def _bounded(relations: tuple[tuple[str, str, str, int], ...]) -> tuple[list[tuple[str, str, str, int]], int]:
-    """Return the relations that keep within MOST_BYTES, and the number of the others."""
-    if len(relations) <= _FEW:
-        return list(relations), 0
-    kept, size = 0, 0
-    for owner, kind, target, _ in relations:
-        size += len(owner) + len(kind) + len(target)
-        if size > MOST_BYTES:
-            break
-        kept += 1
-    return list(relations[:kept]), len(relations) - kept
+def _where(flow: Flow) -> tuple[int | None, bytes | None, int | None]:
+    """Return the socket, and address and port of the server that the asker meant, if NAT led to another one."""
+    meant, port = flow.meant, flow.destination_port
+    if meant and (flow.egress or not flow.socket):  # a server's socket does not show what the asker meant
+        resolver = address_of(meant, flow.meant_port or port)
+        if len(resolver[0]) in _ADDRESS and resolver != address_of(flow.destination, port):
+            return flow.socket or None, *resolver
+    return flow.socket or None, None, None
 
 
-@lru_cache(_TYPES)
-def _type_text(rdtype: int) -> str:
-    return dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))
+def _packed(name: str, answer: Answer | None) -> tuple[list[tuple[int | str, ...]], int]:
+    """Return the relations that keep within MOST_BYTES as they travel, and the number of the others."""
+    packed: list[tuple[int | str, ...]] = []
+    if answer is None:
+        return packed, 0
+    edges = answer.edges
+    if len(edges) > _FEW:
+        sizes = accumulate(len(owner) + len(target) for owner, _, target in edges)
+        edges = edges[: sum(size <= MOST_BYTES for size in sizes)]
+    for (owner, kind, target), life in zip(edges, answer.lives, strict=False):
+        ttl = life // SECOND
+        packed.append((kind, target, ttl) if owner == name else (kind, target, ttl, owner))
+        name = target
+    return packed, len(answer.edges) - len(edges)
+
+
+@lru_cache(_ADDRESSES)
+def _address(text: str) -> bytes:
+    """Return an address in its packed form, b"" if it is unknown."""
+    return ip_address(text).packed if text else b""

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from dnstrail.events import DNS_ANSWER_CONFLICT, FACT_NAMES, LOSS_REASONS, NET_PACKET_DNS, PUBLISHED
+from dnstrail.events import (
+    DNS_ANSWER_CONFLICT,
+    DNS_TRANSACTION,
+    LOSS_REASONS,
+    NET_CONNECTION,
+    NET_PACKET_DNS,
+    NET_TCP_CONNECT,
+    NET_UDP_CONNECT,
+    PUBLISHED,
+    STAGES,
+)
 from dnstrail.image.answer import CGROUP, CLIENT, PartyKey
 from dnstrail.protocol.batches import TURN, CgroupLoss, Mark, Turn
 from dnstrail.protocol.lookups import Request
@@ -185,8 +195,10 @@ class Published:
         """The greatest number of events that one worker can have missed, by event name or reason."""
         events = sum(self._counts[name] for name in PUBLISHED)
         most = {name: self._counts[name] for name in (*PUBLISHED, TURN)}
-        for name in (DNS_ANSWER_CONFLICT, *FACT_NAMES):  # the cache publishes them: a message leads to one at most
+        # The cache publishes these: a message leads to one at most, and a connection to one of each stage.
+        for name in (DNS_ANSWER_CONFLICT, DNS_TRANSACTION):
             most[name] = self._counts[NET_PACKET_DNS]
+        most[NET_CONNECTION] = len(STAGES) * (self._counts[NET_TCP_CONNECT] + self._counts[NET_UDP_CONNECT])
         return {**most, **dict.fromkeys(LOSS_REASONS, (events + 1) * _LOSSES_OF_EVENT)}
 
 

@@ -324,7 +324,7 @@ class SignatureWorker:
     def _select(self, topic: str, batch: Batch, actors: ActorFilter | None) -> list[tuple[int, Captured]]:
         received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
         selected = received.select(self._origins.get(topic, frozenset()), actors)
-        return selected if topic not in FACT_NAMES else [(place, unpacked_fact(one)) for place, one in selected]
+        return selected if topic not in FACT_NAMES else [(place, unpacked_fact(topic, one)) for place, one in selected]
 
     def _on_turn(self, turn: Turn, now: float, facts: FactFeed | None) -> None:
         self.share.end_turn(turn, now)

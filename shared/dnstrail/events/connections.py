@@ -23,33 +23,39 @@ DST_DNS: Final = "dst_dns"  # the field that lists the names of the receiver
 def _connection(event: Event) -> Line:
     names = event.arg(DST_DNS)
     shown = tuple(map(str, names)) if isinstance(names, list) else ()
-    return Line(_end(event) + (" " if names else ""), shown)
+    return Line(receiver(event) + (" " if names else ""), shown)
 
 
-def _result(event: Event) -> Line:
+def result_line(event: Event) -> Line:
+    """Return the line of the outcome of an attempt."""
     if event.arg("connected"):
-        return Line(f"{_end(event)} connected")
+        return Line(f"{receiver(event)} connected")
     error = event.arg("error")
-    return Line(f"{_end(event)} {f'failed ({error})' if error else 'given up'}", kind="problem")
+    return Line(f"{receiver(event)} {f'failed ({error})' if error else 'given up'}", kind="problem")
 
 
 def _close(event: Event) -> Line:
-    sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
-    counted = ""
-    if isinstance(sent, int) and isinstance(received, int):
-        from rich.filesize import decimal  # noqa: PLC0415 - workers leave rich out
+    return Line(f"{receiver(event)} closed{counted(event)}")
 
-        counted = f" ({decimal(sent)} sent, {decimal(received)} received)"
-    return Line(f"{_end(event)} closed{counted}")
+
+def counted(event: Event) -> str:
+    """Return the bytes of the end of a connection in words, "" if they are unknown."""
+    sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
+    if not isinstance(sent, int) or not isinstance(received, int):
+        return ""
+    from rich.filesize import decimal  # noqa: PLC0415 - workers leave rich out
+
+    return f" ({decimal(sent)} sent, {decimal(received)} received)"
 
 
 def _server_name(event: Event) -> Line:
-    return Line(f"{_end(event)} called {event.arg('server_name')} ({event.arg('evidence')})")
+    return Line(f"{receiver(event)} called {event.arg('server_name')} ({event.arg('evidence')})")
 
 
-def _end(event: Event) -> str:
+def receiver(event: Event) -> str:
+    """Return the receiver of a connection in words."""
     address, port = str(event.arg("dst") or "?"), event.arg("dst_port")
-    udp = "/udp" if event.event_name in (NET_UDP_CONNECT, NET_UDP_CLOSE) else ""
+    udp = "/udp" if event.event_name in (NET_UDP_CONNECT, NET_UDP_CLOSE) or event.arg("transport") == "udp" else ""
     return f"-> [{address}]:{port}{udp}" if ":" in address else f"-> {address}:{port}{udp}"
 
 
@@ -85,7 +91,7 @@ _event = partial(EventSpecification, "connections")
 CONNECTIONS: Final = (
     _event(NET_TCP_CONNECT, 2016, "eBPF, pcap, pcapng", "a TCP connection attempt", _ATTEMPT, "connect", _connection),
     _event(NET_UDP_CONNECT, 7000, "eBPF", _FIRST, _ATTEMPT, "connect", _connection),
-    _event(NET_TCP_CONNECT_RESULT, 7001, _BTF, "the outcome of an attempt", _RESULT, "conclude", _result),
+    _event(NET_TCP_CONNECT_RESULT, 7001, _BTF, "the outcome of an attempt", _RESULT, "conclude", result_line),
     _event(NET_TCP_CLOSE, 7004, _BTF, "the end of a connection whose attempt was seen", _CLOSE, "close", _close),
     _event(NET_UDP_CLOSE, 7006, "eBPF", "the end of a connected UDP socket", _AFTER, "close", _close),
     _event(NET_SERVER_NAME, 7002, "`--evidence sni`", "a server name of a client", _NAME, "server_name", _server_name),

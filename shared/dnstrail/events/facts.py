@@ -5,14 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from dnstrail.events.connections import counted, receiver, result_line
 from dnstrail.events.specification import FLOW, EventSpecification, Field, Line
 
 if TYPE_CHECKING:
     from dnstrail.events.event import Event
 
 DNS_TRANSACTION: Final = "dns_transaction"
+NET_CONNECTION: Final = "net_connection"
 ANSWERED: Final = "answered"
 OUTCOMES: Final = (ANSWERED, "no_data", "nxdomain", "refused", "failed", "truncated", "unanswered", "unknown")
+STAGES: Final = ("opened", "result", "named", "end")
+REASONS: Final = ("closed", "process ended", "socket reused", "evicted", "probe gone")
 FACT_ID: Final = "id"  # the field that identifies a fact, however often it is published
 _OUTCOMES = {
     "no_data": "no data",
@@ -33,6 +37,19 @@ def _transaction(event: Event) -> Line:
         return Line(f"{asked} -> {_OUTCOMES.get(outcome, outcome)}{behind}", kind="problem")
     targets = tuple(str(target) for _, _, target, _ in event.arg("relations") or ())
     return Line(f"{asked}{behind} -> ", targets, "answer")
+
+
+def _connection(event: Event) -> Line:
+    stage, name, lasted = event.arg("stage"), event.arg("name"), event.arg("lasted")
+    after = f" after {_duration(lasted)}" if isinstance(lasted, int) else ""
+    if stage == "result":
+        line = result_line(event)
+        return line._replace(text=f"{line.text}{after}")
+    if stage == "named":
+        return Line(f"{receiver(event)} called {name} ({event.arg('bound')})")
+    if stage == "end":
+        return Line(f"{receiver(event)} {event.arg('why')}{after}{counted(event)}")
+    return Line(f"{receiver(event)} ", (str(name),)) if name else Line(receiver(event))
 
 
 def _duration(nanoseconds: int) -> str:
@@ -67,6 +84,25 @@ _TRANSACTION = (
     Field("doubted", "bool", "true: the answer matches no query that was seen, while events of its party were lost"),
     Field("foreign", "bool", "the server is none of the asker's configured resolvers, if this is known"),
 )
+_CONNECTION = (
+    _TRANSACTION[0],
+    Field("stage", "const char*", ", ".join(STAGES)),
+    *FLOW,
+    Field("transport", "const char*", "tcp or udp"),
+    Field("socket", "u64", "the cookie of the socket, which all its events share"),
+    Field("name", "const char*", "the name that the connection means at this stage, if one is known"),
+    Field("bound", "const char*", "the way in which the name was found, as `dnstrail connections` states it"),
+    Field("lasted", "u64", "the time since the connection was opened", "ns"),
+    Field("connected", "bool", "of a result: the connection was established"),
+    Field("error", "const char*", "of a result: the name of the errno, if the attempt failed by one"),
+    Field("why", "const char*", f"of an end: {', '.join(REASONS)}"),
+    Field("bytes_sent", "u64", "of an end, if it is known: as in `net_tcp_close`", "bytes"),
+    Field("bytes_received", "u64", "of an end, if it is known: as in `net_tcp_close`", "bytes"),
+)
+_STAGE = "a connection is opened, has its result, sends a name, or ends; a failed attempt has no end"
 _ENDED = "a question of one asker has ended: answered, or not within 30 seconds"
 _event = partial(EventSpecification, "facts")
-FACTS: Final = (_event(DNS_TRANSACTION, 7007, "the cache", _ENDED, _TRANSACTION, line=_transaction),)
+FACTS: Final = (
+    _event(DNS_TRANSACTION, 7007, "the cache", _ENDED, _TRANSACTION, line=_transaction),
+    _event(NET_CONNECTION, 7008, "the cache", _STAGE, _CONNECTION, line=_connection),
+)

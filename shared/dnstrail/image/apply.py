@@ -46,19 +46,30 @@ class Stamps:
 
 
 def apply_event(
-    image: Image, effect: str, event: Captured, *, live: bool, stamp: int | None = None, host: str = ""
+    image: Image,
+    effect: str,
+    event: Captured,
+    *,
+    live: bool,
+    stamp: int | None = None,
+    host: str = "",
+    batch: str = "",
+    place: int = 0,
 ) -> FeedOutcome:
     """Apply an event with one of EFFECTS to the image, and return the outcome of a DNS message.
 
     `stamp` is the time of the event on the clock of the stream (ns), by default its own time stamp. `host` is the host
-    on which the event was captured. Other effects return an empty outcome, and an unknown one changes nothing.
+    on which the event was captured. `batch` and `place` name it among all events. Other effects return an empty
+    outcome, and an unknown one changes nothing.
     Connections and processes are applied in the order of their stamps, after the messages with earlier stamps.
     """
     stamp = event.timestamp if stamp is None else stamp
     if effect == _MESSAGE:
-        circumstances = Circumstances(event.flow, event.process, live, host=host)
+        circumstances = Circumstances(event.flow, event.process, live, host=host, batch=batch, place=place)
         return _apply_message(image, stamp, event, circumstances)
-    apply = _APPLY.get(effect)
+    apply, facts = _APPLY.get(effect), image.connections
+    if facts is not None:
+        facts.event = batch, place
     if apply is not None:
         apply(image, stamp, event, host)
     return _NO_OUTCOME
@@ -131,11 +142,14 @@ def _apply_connection(image: Image, stamp: int, event: Captured, host: str) -> N
 
 def _apply_outcome(image: Image, stamp: int, event: Captured, host: str) -> None:
     source = (_client(event), event.flow.source_port) if event.flow else ("", 0)
-    image.binder.concluded(socket_key(event, host), stamp, source, connected=event.args.get("connected") is True)
+    connected, error = event.args.get("connected") is True, str(event.args.get("error", ""))
+    image.binder.concluded(socket_key(event, host), stamp, source, connected=connected, error=error)
 
 
 def _apply_close(image: Image, stamp: int, event: Captured, host: str) -> None:
-    image.binder.bindings.close(socket_key(event, host), stamp)
+    sent, received = event.args.get("bytes_sent"), event.args.get("bytes_received")
+    counted = (sent, received) if isinstance(sent, int) and isinstance(received, int) else (-1, -1)
+    image.binder.bindings.close(socket_key(event, host), stamp, *counted)
 
 
 def _apply_dns_close(image: Image, stamp: int, event: Captured, host: str) -> None:

@@ -18,6 +18,7 @@ from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds, Counts
 from dnstrail.image.evidence import Evidence
+from dnstrail.image.facts.connections import ConnectionStages
 from dnstrail.image.facts.transactions import Transactions
 from dnstrail.image.failures import Failure, Failures
 from dnstrail.image.lookup import MOST, look_up, look_up_by_walks, look_up_usual, put_first
@@ -61,8 +62,8 @@ class Image:
 
     It is plain data: times come with the messages (ns since the epoch), and nothing is read or sent. `now` is the clock
     of the stream: the greatest stamp so far, or the time that `advance` set. `on_response` receives each response that
-    reached the sender of its query: the flow, the rcode, and the time since the query (ns). `transactions` is None
-    until somebody begins them.
+    reached the sender of its query: the flow, the rcode, and the time since the query (ns). `transactions`
+    and `connections` are None until somebody begins to collect them.
     """
 
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
@@ -78,6 +79,7 @@ class Image:
         self.failures = Failures(self._counters)
         self.on_response: Callable[[Flow, int, int], None] | None = None
         self.transactions: Transactions | None = None
+        self.connections: ConnectionStages | None = None
         self._last_evidence: Evidence | None = None
         self._grace = self.bounds.grace_ns
         self._usual = min(MOST, self.bounds.nodes, self.bounds.walked)
@@ -111,6 +113,16 @@ class Image:
         """Begin to collect transactions, and return the collection; whoever begins it takes them and advances it."""
         self.transactions = Transactions(self.admission.queries, self.bounds.owned, self._counters)
         return self.transactions
+
+    def begin_connections(self) -> ConnectionStages:
+        """Begin to collect the stages of connections, and return the collection; whoever begins it takes them."""
+        self.connections = collected = ConnectionStages()
+        self.binder.bindings.on_stage = collected.note
+        return collected
+
+    def end_connections(self) -> None:
+        """Collect no more stages of connections."""
+        self.connections = self.binder.bindings.on_stage = None
 
     def feed(self, stamp: int, payload: bytes, circumstances: Circumstances = _UNKNOWN) -> FeedOutcome:
         """Apply one DNS message from its wire form, and return its outcome.

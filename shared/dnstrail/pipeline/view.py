@@ -183,7 +183,7 @@ class EventView:
                 return
             mark = (batch.start, batch.turn)
             difference = self._turns.difference(batch.start)
-            captured = batch.events if facts is None else map(unpacked_fact, batch.events)
+            captured = batch.events if facts is None else map(partial(unpacked_fact, topic), batch.events)
             events = [Event(topic, one, mark, batch.host, difference=difference) for one in captured]
         except BadMessage:
             return  # counted by the other workers

@@ -2,58 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
+
+import dns.rdatatype
 
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import facts_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, EVENTS
+from dnstrail.events import DNS_TRANSACTION, EVENTS, FACT_NAMES, NET_PACKET_DNS, OUTCOMES
 from dnstrail.protocol.batches import TURN, Batch, Turn
 from dnstrail.protocol.listener import Listener
 
 RUNS = 2  # of the cache, the present one and the one before: a subscriber follows them beside the starts of probes
+HOPS = ("client", "forwarder", "served")
 _VALUES = ""  # the one argument on the bus: the others by their places, since their names cost as much as the rest
 _OF_FLOW = ("src", "dst", "src_port", "dst_port")
-_PLACES = tuple(field.name for field in EVENTS[DNS_TRANSACTION].fields if field.name not in _OF_FLOW)
-_RELATIONS = "relations"
-_PLACE_OF_RELATIONS = _PLACES.index(_RELATIONS)
-_Relation = tuple[str | None, str, str, int]  # without an owner: of the name that was asked, or the target before
+_PLACES = {
+    topic: tuple(field.name for field in EVENTS[topic].fields if field.name not in _OF_FLOW) for topic in FACT_NAMES
+}
+_TYPES = 256  # whose names are remembered
 
 
-def packed_fact(stamp: int, flow: Flow | None, process: Process | None, args: Mapping[str, Any]) -> Captured:
-    """Return a transaction in the form in which it travels."""
-    values = [*map(args.get, _PLACES)]
-    values[_PLACE_OF_RELATIONS] = [*_without_owners(args["name"], args[_RELATIONS])]
+def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: list[Any]) -> Captured:
+    """Return a fact in the form in which it travels (docs/reference/events.md)."""
     return Captured(stamp, b"", flow, process, {_VALUES: values})
 
 
-def unpacked_fact(captured: Captured) -> Captured:
-    """Return a transaction that arrived, with its arguments by name; those that are unknown are left out.
+def unpacked_fact(topic: str, captured: Captured) -> Captured:
+    """Return a fact that arrived, with its arguments by name; those that are unknown are left out.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
+    flow = captured.flow
     try:
-        values = zip(_PLACES, captured.args[_VALUES], strict=False)  # a later version may add some at the end
-        args = {name: value for name, value in values if value is not None}
-        args[_RELATIONS] = [*_with_owners(args["name"], args[_RELATIONS])]
+        # A later version may add values at the end.
+        args: dict[str, Any] = dict(zip(_PLACES[topic], captured.args[_VALUES], strict=False))
+        args["transport"] = None if flow is None else flow.transport
+        args |= _words(args) if topic == DNS_TRANSACTION else _receiver_of(args["stage"], flow)
     except (TypeError, ValueError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
-    return Captured(captured.timestamp, b"", captured.flow, captured.process, args)
+    known = {name: value for name, value in args.items() if value is not None}
+    return Captured(captured.timestamp, b"", flow, captured.process, known)
 
 
-def _without_owners(name: str, relations: Iterable[_Relation]) -> Iterator[_Relation]:
-    for owner, kind, target, ttl in relations:
-        yield None if owner == name else owner, kind, target, ttl
+def _words(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a transaction that travel in a shorter form."""
+    asked_for, resolver = values["for"], values["resolver"]
+    return {
+        "id": _whole_id(values["id"]),
+        "for": asked_for and _whole_id(asked_for),
+        "resolver": None if resolver is None else str(ip_address(resolver)),
+        "hop": HOPS[values["hop"]],
+        "type": _type_text(values["type"]),
+        "outcome": OUTCOMES[values["outcome"]],
+        "relations": [*_relations(values["name"], values["relations"])],
+    }
+
+
+def _receiver_of(stage: object, flow: Flow | None) -> dict[str, Any]:
+    """Return the arguments that state the receiver of a connection before its source is known.
+
+    Raises:
+        TypeError: no cache of ours sends such a stage.
+    """
+    if flow is None or not isinstance(stage, str):
+        raise TypeError(f"stage {stage!r} without a flow")
+    return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}
+
+
+def _whole_id(event: str) -> str:
+    """Return the id of the transaction that an event began: with the topic of the event, and the stage."""
+    start, batch, place = str.rsplit(event, "/", 2)
+    return f"{start}/{NET_PACKET_DNS}/{batch}/{place}/end"
+
+
+def _relations(name: str, relations: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, str, str, int]]:
+    """Yield relations whole: one without an owner belongs to the name that was asked, or to the target before."""
+    for kind, target, ttl, *owner in relations:
+        yield owner[0] if owner else name, _type_text(kind), target, ttl
         name = target
 
 
-def _with_owners(name: str, relations: Iterable[_Relation]) -> Iterator[_Relation]:
-    for owner, kind, target, ttl in relations:
-        yield name if owner is None else owner, kind, target, ttl
-        name = target
+@lru_cache(_TYPES)
+def _type_text(rdtype: int) -> str:
+    return dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))
 
 
 class FactFeed:

@@ -452,5 +452,23 @@ def test_each_event_has_a_place_of_its_own(feeder, state, messages):
     events = [Captured(SECOND + number, *one) for number, one in enumerate(asked + answered)]
     messages.waiting.append((DNS, encode(Batch("s", 0, 7, events))))
     feeder.drain()
-    assert [one.id for one in transactions.take()] == [f"s/{DNS}/7/19/end"]
+    assert [one.id for one in transactions.take()] == ["s/7/19"]
     assert [one.timestamp for one in conflicts] == [SECOND + 21]
+
+
+def test_the_stages_of_a_connection_name_its_event(feeder, state, messages):
+    """The id of a stage is the place of the connection event, and not that of the event that led to the stage."""
+    stages = state.image.begin_connections()
+    flows = [Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", socket) for socket in range(1, 21)]
+    opened = [Captured(SECOND, b"", flow, None, {"dst": "192.0.2.1", "dst_port": 443}) for flow in flows]
+    closed = Captured(2 * SECOND, b"", flows[-1], None, {"bytes_sent": 3, "bytes_received": 4})
+    messages.waiting += [
+        ("net_tcp_connect", encode(Batch("s", 0, 7, opened))),
+        ("net_tcp_close", encode(Batch("s", 0, 3, [closed]))),
+        (TURN, encode(Turn("s", 0, {"net_tcp_connect": 7, "net_tcp_close": 3}, False, 5000 * SECOND))),
+    ]
+    while feeder.drain():
+        pass
+    found = stages.take()
+    assert [one.id for one in found[:-1]] == [f"s/net_tcp_connect/7/{place}/opened" for place in range(20)]
+    assert (found[-1].id, *found[-1].stage[3:]) == ("s/net_tcp_connect/7/19/end", "closed", 3, 4)

@@ -73,7 +73,7 @@ def test_events_are_shown_in_wall_time():
 def test_facts_come_beside_the_only_probe_that_is_followed():
     """The cache is no probe: a view that follows one probe alone shows its events, and the facts of the cache."""
     shown: list[Event] = []
-    fact = packed_fact(1, None, None, {"id": "x", "name": "a.example", "relations": []})
+    fact = packed_fact(1, None, None, ["s/1/2", None, None, None, None, 0, None, "a.example", 1, 0, 0, 1, None, []])
     with short_folder() as folder, open_bus() as bus:
         publisher = bus.publisher(facts_address(lookups_address(folder)), lossless=False)
         facts = BatchPublisher(publisher, "cache", live=True)

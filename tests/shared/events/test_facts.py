@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from dnstrail.captured import Captured, Flow
-from dnstrail.events import DNS_TRANSACTION, OUTCOMES, Event
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, OUTCOMES, REASONS, STAGES, Event
+from dnstrail.image.binding import bindings
 from dnstrail.image.facts import transaction
 from dnstrail_cli.events.words import event_words
 
@@ -50,6 +51,41 @@ def test_the_outcomes_are_those_of_the_image():
     known = {value for name, value in vars(transaction).items() if name in {one.upper() for one in OUTCOMES}}
     assert known == {*OUTCOMES}
     assert all(event_words(event(outcome=outcome)).text for outcome in OUTCOMES)
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ({"stage": "opened", "name": "shop.example"}, "-> 192.0.2.53:53 shop.example"),
+        ({"stage": "opened", "transport": "udp"}, "-> 192.0.2.53:53/udp"),
+        ({"stage": "result", "connected": True, "lasted": 2_000_000}, "-> 192.0.2.53:53 connected after 2 ms"),
+        (
+            {"stage": "result", "connected": False, "error": "ETIMEDOUT", "lasted": 130_000_000_000},
+            "-> 192.0.2.53:53 failed (ETIMEDOUT) after 130 s",
+        ),
+        (
+            {"stage": "named", "name": "shop.example", "bound": "sni"},
+            "-> 192.0.2.53:53 called shop.example (sni)",
+        ),
+        (
+            {"stage": "end", "why": "closed", "lasted": 3_000_000_000, "bytes_sent": 10, "bytes_received": 2_000},
+            "-> 192.0.2.53:53 closed after 3 s (10 bytes sent, 2.0 kB received)",
+        ),
+        ({"stage": "end", "why": "probe gone"}, "-> 192.0.2.53:53 probe gone"),
+    ],
+    ids=["opened", "no name", "connected", "failed", "named", "closed", "no bytes"],
+)
+def test_a_stage_of_a_connection_has_a_line_for_people(args, line):
+    """The line has the receiver, what happened, and how long after the connection was opened."""
+    captured = Captured(1, b"", FLOW, None, {"id": "s/net_tcp_connect/7/3/opened", **args})
+    assert event_words(Event(NET_CONNECTION, captured, ("cache", 4))).fitted(None) == line
+
+
+def test_the_stages_and_reasons_are_those_of_the_image():
+    """The specification lists the stages of the image, and the reasons for which it ends a connection."""
+    assert (bindings.OPENED, bindings.RESULT, bindings.NAMED, bindings.ENDED) == STAGES
+    known = bindings.CLOSED, bindings.EXITED, bindings.REUSED, bindings.EVICTED, bindings.GONE
+    assert known == REASONS
 
 
 def test_a_fact_that_is_published_again_has_the_same_identity():

@@ -5,44 +5,80 @@ from __future__ import annotations
 from collections import Counter
 from types import SimpleNamespace
 
-import msgspec
+import msgpack
 import pytest
 
+from builders.talk import there
 from dnstrail.bus.ipc import facts_address, lookups_address
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Flow
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
 from dnstrail.protocol.facts import FactFeed, packed_fact, unpacked_fact
 from live.workers import open_bus, seen, short_folder, wait_until
 
-RELATIONS = (
+RELATIONS = [[5, "b.example", 60], [1, "192.0.2.1", 60], [1, "192.0.2.2", 60, "b.example"], [65, "c.example", 60, "x"]]
+WHOLE = [
     ("a.example", "CNAME", "b.example", 60),
     ("b.example", "A", "192.0.2.1", 60),
     ("b.example", "A", "192.0.2.2", 60),
-    ("a.example", "HTTPS", "c.example", 60),
-)
+    ("x", "HTTPS", "c.example", 60),
+]
+VALUES = ["s/1/2", None, 7, bytes(4), 53, 1, None, "a.example", 28, 0, 0, 2, None, RELATIONS]
 
 
 def test_a_fact_arrives_as_it_was_sent():
-    """The arguments of a fact have their names again, and its relations their owners; on the bus it is smaller."""
-    args = {"id": "s/net_packet_dns/1/2", "name": "a.example", "type": "A", "relations": RELATIONS, "waited": 7}
-    packed = packed_fact(1, None, None, args)
-    [arrived] = decode(encode(Batch("s", 1, 0, [packed])), Batch).events
-    assert unpacked_fact(arrived) == Captured(1, args={**args, "relations": [*RELATIONS]})
-    assert len(msgspec.msgpack.encode(packed)) < len(msgspec.msgpack.encode(Captured(1, args=args)))
+    """The values of a fact have their names again, numbers are words, and relations have owners; nil is left out."""
+    flow = there()
+    body = encode(Batch("s", 1, 0, [packed_fact(1, flow, None, VALUES)]))
+    assert msgpack.unpackb(body)[3][2][0][4] == {"": VALUES}
+    [arrived] = decode(body, Batch).events
+    args = {
+        "id": "s/net_packet_dns/1/2/end",
+        "transport": "udp",
+        "socket": 7,
+        "resolver": "0.0.0.0",
+        "resolver_port": 53,
+        "hop": "forwarder",
+        "name": "a.example",
+        "type": "AAAA",
+        "outcome": "answered",
+        "rcode": 0,
+        "tries": 2,
+        "relations": WHOLE,
+    }
+    assert unpacked_fact(DNS_TRANSACTION, arrived) == Captured(1, flow=flow, args=args)
 
 
+def test_a_stage_of_a_connection_arrives_as_it_was_sent():
+    """The receiver is an argument only as long as the flow has no source: then events show no flow."""
+    values = ["s/net_tcp_connect/1/2/opened", "opened", None, None, "a.example"]
+    args = {"id": values[0], "stage": "opened", "transport": "tcp", "name": "a.example"}
+    for source, receiver in ((b"", {"dst": "192.0.2.1", "dst_port": 443}), (bytes([192, 0, 2, 100]), {})):
+        flow = Flow(source, 0, bytes([192, 0, 2, 1]), 443, "tcp")
+        packed = packed_fact(1, flow, None, values)
+        [arrived] = decode(encode(Batch("s", 1, 0, [packed])), Batch).events
+        assert unpacked_fact(NET_CONNECTION, arrived) == Captured(1, flow=flow, args=args | receiver)
+
+
+@pytest.mark.parametrize("topic", [DNS_TRANSACTION, NET_CONNECTION, f"{NET_CONNECTION}s"])
 @pytest.mark.parametrize(
     "args",
-    [{}, {"": None}, {"": []}, {"": "text"}, {"": [1] * 30}, {"id": "x"}],
-    ids=["none", "no list", "no values", "a text", "numbers", "names"],
+    [{}, {"": None}, {"": []}, {"": "text"}, {"": [1] * 30}, {"": [*VALUES[:5], 9, *VALUES[6:]]}, {"id": "x"}],
+    ids=["none", "no list", "no values", "a text", "numbers", "no hop", "names"],
 )
-def test_a_fact_that_no_cache_sends_is_refused(args):
+def test_a_fact_that_no_cache_sends_is_refused(topic, args):
     """A fact in another form is a bad message."""
     with pytest.raises(BadMessage, match="bad fact"):
-        unpacked_fact(Captured(1, args=args))
+        unpacked_fact(topic, Captured(1, args=args))
+
+
+def test_a_connection_to_nowhere_is_refused():
+    """A stage whose flow has no address of a receiver is a bad message."""
+    flow = Flow(b"", 0, b"123", 443, "tcp")
+    with pytest.raises(BadMessage, match="bad fact"):
+        unpacked_fact(NET_CONNECTION, packed_fact(1, flow, None, ["s/1/2", "opened"]))
 
 
 @pytest.fixture

@@ -41,13 +41,16 @@ class Host:
 
     def __init__(self, **bounds: Any) -> None:
         self.image = Image(Bounds(**bounds))
+        self._events = count()
         self._sockets = count(1)
         self.socket = 0  # of the last connection
         self._asked: dict[int, list[Flow]] = {}  # by thread: the sockets that are open
 
     def apply(self, topic: str, after: float, flow: Flow | None = None, process: Process | None = None, **args: Any):
         """Apply one event."""
-        apply_event(self.image, EFFECTS.get(topic, ""), Captured(t(after), b"", flow, process, args), live=True)
+        event = Captured(t(after), b"", flow, process, args)
+        name = {"batch": f"s/{topic}/1", "place": next(self._events)}
+        apply_event(self.image, EFFECTS.get(topic, ""), event, live=True, **name)
 
     def dns(self, after: float, payload: bytes, flow: Flow, process: Process) -> None:
         """Apply one DNS message."""
@@ -85,10 +88,10 @@ class Host:
         self.apply(topic, after, replace(self.flow(address, port), **flow), by, dst=address, dst_port=port)
         return self.binding.name
 
-    def concludes(self, after: float, socket: int = 0, *, connected: bool = True) -> None:
+    def concludes(self, after: float, socket: int = 0, *, connected: bool = True, error: str = "") -> None:
         """State the outcome of a connection, by default of the last one."""
         flow = replace(self.flow(SHARED, 443, socket), source=packed("10.0.0.2"), source_port=50000)
-        self.apply(NET_TCP_CONNECT_RESULT, after, flow, APP, dst=SHARED, dst_port=443, connected=connected, error="")
+        self.apply(NET_TCP_CONNECT_RESULT, after, flow, APP, dst=SHARED, dst_port=443, connected=connected, error=error)
 
     def returns(self, after: float, by: Process, *, sockets: int = 0) -> None:
         """Let a thread close so many sockets by which it asked, the first ones, or all: it has its answers."""
@@ -97,9 +100,9 @@ class Host:
             self.apply(DNS_SOCKET_CLOSE, after, flow, by, socket=flow.socket)
         del asked[: sockets or None]
 
-    def closes(self, after: float) -> None:
-        """Close the last connection."""
-        self.apply(NET_TCP_CLOSE, after, self.flow(SHARED, 443), APP, dst=SHARED, dst_port=443)
+    def closes(self, after: float, **counted: int) -> None:
+        """Close the last connection, with the bytes of its event."""
+        self.apply(NET_TCP_CLOSE, after, self.flow(SHARED, 443), APP, dst=SHARED, dst_port=443, **counted)
 
     def opens(self, after: float, address: str = SHARED, by: Process = APP) -> str:
         """Let a process connect with success; return the name that the connection means."""

@@ -84,7 +84,7 @@ class Talk:
         """Feed a message of a process, whose cgroup is its party; `call`: getaddrinfo returned it."""
         process = Process(pid, cgroup_id=cgroup, owner=owner) if cgroup or pid else None
         circumstances = Circumstances(
-            flow, process, live=self.live, asked=call, host=host, behind=self.behind, batch="s/net_packet_dns/1"
+            flow, process, live=self.live, asked=call, host=host, behind=self.behind, batch="s/1"
         )
         circumstances.place, self.said = self.said, self.said + 1
         return self.image.feed(t(after), payload, circumstances)

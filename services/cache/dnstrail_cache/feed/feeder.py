@@ -29,12 +29,14 @@ MAX_HELD = 8192
 
 
 class HeldEvent(NamedTuple):
-    """An event with its topic and its host, and its stamp on the clock of the stream."""
+    """An event with its topic and its host, its stamp on the clock of the stream, its batch, and its place in it."""
 
     stamp: int
     topic: str
     event: Captured
     host: str
+    batch: str
+    place: int
 
 
 class HeldEvents:
@@ -180,7 +182,7 @@ class Feeder:
         """Apply the events of a batch, and pause after each few of them."""
         state = self._state
         host = state.heard(batch.host)
-        name = f"{batch.start}/{topic}/{batch.sequence}"
+        name = f"{batch.start}/{batch.sequence}"  # of the DNS messages, in the ids of facts
         for first in range(0, len(rows), _EVENTS_AT_ONCE):
             some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
@@ -190,7 +192,7 @@ class Feeder:
                 ):
                     self._note_outcome(outcome, place, batch)
             else:
-                self._hold_some(topic, batch, some, stamps)
+                self._hold_some(topic, batch, some, stamps, first)
             yield True
         if stamps.ahead:
             state.counters["stamp_ahead"] += stamps.ahead
@@ -216,10 +218,12 @@ class Feeder:
             self._late = now
         return now - self._late <= _BEHIND
 
-    def _hold_some(self, topic: str, batch: Batch, some: Sequence[Row], stamps: Stamps) -> None:
-        for event, process in some:
+    def _hold_some(self, topic: str, batch: Batch, some: Sequence[Row], stamps: Stamps, first: int) -> None:
+        name = f"{batch.start}/{topic}/{batch.sequence}"
+        for place, (event, process) in enumerate(some, first):
             whole = Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
-            self._hold(batch.start, HeldEvent(stamps.of(event.timestamp), topic, whole, batch.host))
+            held = HeldEvent(stamps.of(event.timestamp), topic, whole, batch.host, name, place)
+            self._hold(batch.start, held)
 
     def _hold(self, start: str, event: HeldEvent) -> None:
         for early in self._held.add(start, event):
@@ -229,7 +233,16 @@ class Feeder:
     def _apply_held(self, held: HeldEvent) -> None:
         state = self._state
         effect = EFFECTS[held.topic]
-        apply_event(state.image, effect, held.event, live=state.live, stamp=held.stamp, host=held.host)
+        apply_event(
+            state.image,
+            effect,
+            held.event,
+            live=state.live,
+            stamp=held.stamp,
+            host=held.host,
+            batch=held.batch,
+            place=held.place,
+        )
 
     def _end_turn(self, turn: Turn) -> Iterator[bool]:
         """Apply the events that were held until the turn ends, and pause after each few of them; then note the end."""

@@ -124,7 +124,9 @@ class Binder:
                 part.waiting.ended(owner)
             self.bindings.end_process(owner, stamp)
 
-    def concluded(self, socket: SocketKey, stamp: int, source: tuple[str, int], *, connected: bool) -> None:
+    def concluded(
+        self, socket: SocketKey, stamp: int, source: tuple[str, int], *, connected: bool, error: str = ""
+    ) -> None:
         """Note the outcome of the attempt of a socket, and its source. An attempt that failed is no open connection."""
         binding = self.bindings.of_socket(socket)
         if binding is None:
@@ -138,8 +140,7 @@ class Binder:
         if connected and binding.question is not None:
             self.waits.drop_reached(binding.question.owner, binding.name)
             binding.question = binding.attempt = None
-        if not connected:
-            self.bindings.close(socket, stamp)
+        self.bindings.conclude(binding, stamp, error)
 
     def meaning(self, address: str, connection: Connection, at: int) -> Meaning | None:
         """Return the name of a connection that was open at a time; None if none is known."""

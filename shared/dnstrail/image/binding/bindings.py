@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -15,8 +15,11 @@ from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion
 from dnstrail.image.bounds import Counts
 
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
+_WITH_COOKIE = 2  # the length of such a key
 _Key = TypeVar("_Key")
 BY_THREAD, BY_PROCESS, BY_PARENT, BY_DAEMON, BY_LAST, UNKNOWN = "thread", "process", "parent", "daemon", "last", ""
+OPENED, RESULT, NAMED, ENDED = "opened", "result", "named", "end"  # the stages of a connection
+CLOSED, EXITED, REUSED, EVICTED, GONE = "closed", "process ended", "socket reused", "evicted", "probe gone"
 SAID = ("sni", "host")  # the connection itself sent the name
 SEARCHED = 4096  # connections to one address among which a lookup finds the one that it describes
 _OVERTAKEN = 64  # connections to one address that were opened later than one that arrives after them
@@ -28,6 +31,20 @@ class Meaning(NamedTuple):
     name: str
     by: str
     stamp: int
+
+
+class Stage(NamedTuple):
+    """A stage of a connection: its time, the error of a result, and why a connection ended, with its bytes.
+
+    Bytes are -1 if they are unknown.
+    """
+
+    name: str
+    time: int
+    error: str = ""
+    why: str = ""
+    sent: int = -1
+    received: int = -1
 
 
 class ConnectionOpening(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +59,12 @@ class ConnectionOpening(msgspec.Struct, frozen=True, gc=False):
     client_port: int = 0
     namespace: int = 0
     transport: str = "tcp"
+
+    @property
+    def cookie(self) -> int:
+        """The cookie of the socket, 0 if it is unknown."""
+        cookie = self.socket[1] if len(self.socket) == _WITH_COOKIE else 0
+        return cookie if isinstance(cookie, int) else 0
 
     @property
     def identity(self) -> Identity | None:
@@ -107,11 +130,13 @@ class Bindings:
     """The open connections, and for `history` ns the ended ones, which lookups of a past time still find.
 
     Beyond `most` connections the one that ended first is evicted, else the one opened first; counted as
-    `evicted_bindings`. `added` is the number of the last connection that was added.
+    `evicted_bindings`. `added` is the number of the last connection that was added. `on_stage` receives each stage of a
+    connection, and the close of one whose process ended before.
     """
 
     def __init__(self, most: int, history: int, counters: Counts) -> None:
         self.counters = counters
+        self.on_stage: Callable[[Binding, Stage], None] | None = None
         self._most = most
         self._history = history
         self._by_socket: OrderedDict[SocketKey, Binding] = OrderedDict()
@@ -135,7 +160,7 @@ class Bindings:
         binding.number = self.added
         before = self._by_socket.pop(binding.opening.socket, None)
         if before is not None:
-            self._end(before, binding.stamp)
+            self._end(before, binding.stamp, REUSED)
         self._by_socket[binding.opening.socket] = binding
         _insert(self._by_address.setdefault(binding.opening.address, {}), binding)
         if (owner := binding.opening.identity) is not None:
@@ -143,7 +168,11 @@ class Bindings:
         self._held += 1
         while self._held > self._most:
             self.counters["evicted_bindings"] += 1
-            self._remove(self._ended.popleft() if self._ended else next(iter(self._by_socket.values())))
+            evicted = self._ended.popleft() if self._ended else next(iter(self._by_socket.values()))
+            if evicted.ended is None:
+                self._note(evicted, ENDED, binding.stamp, why=EVICTED)
+            self._remove(evicted)
+        self._note(binding, OPENED, binding.stamp)
 
     def of_socket(self, socket: SocketKey) -> Binding | None:
         """Return the last connection of a socket, ended or not."""
@@ -162,24 +191,47 @@ class Bindings:
         binding = self._by_socket.get(socket)
         if binding is not None and binding.said is None and evidence in SAID:
             binding.said = name, evidence, stamp
+            self._note(binding, NAMED, stamp)
 
-    def close(self, socket: SocketKey, stamp: int) -> None:
-        """End the connection of a socket."""
+    def close(self, socket: SocketKey, stamp: int, sent: int = -1, received: int = -1) -> None:
+        """End the connection of a socket, with the bytes that it sent and received."""
         binding = self._by_socket.get(socket)
         if binding is not None:
+            self._end(binding, stamp, CLOSED, sent, received)
+
+    def conclude(self, binding: Binding, stamp: int, error: str) -> None:
+        """Note the result of an attempt. One that failed is no open connection."""
+        self._note(binding, RESULT, stamp, error)
+        if not binding.connected:
             self._end(binding, stamp)
 
     def end_process(self, owner: Identity, stamp: int) -> None:
         """End all connections of a process."""
         for binding in self._by_process.get(owner, {}):
-            self._end(binding, stamp)
+            self._end(binding, stamp, EXITED)
 
     def forget(self, now: int) -> None:
         """Remove the connections whose history is over."""
         while self._ended and (self._ended[0].ended or 0) + self._history <= now:
             self._remove(self._ended.popleft())
 
-    def _end(self, binding: Binding, stamp: int) -> None:
+    def _note(
+        self,
+        binding: Binding,
+        name: str,
+        stamp: int,
+        error: str = "",
+        why: str = "",
+        sent: int = -1,
+        received: int = -1,
+    ) -> None:
+        if self.on_stage is not None:
+            self.on_stage(binding, Stage(name, stamp, error, why, sent, received))
+
+    def _end(self, binding: Binding, stamp: int, why: str = "", sent: int = -1, received: int = -1) -> None:
+        """End a connection that is open; an attempt that failed ends without a reason."""
+        if why:
+            self._note(binding, ENDED, stamp, "", why, sent, received)
         if binding.ended is None:
             binding.ended = stamp
             binding.question = binding.attempt = None

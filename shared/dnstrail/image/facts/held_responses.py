@@ -13,8 +13,8 @@ from dnstrail.dns.message import read_question
 from dnstrail.image.admission import Packet, Verdict
 from dnstrail.image.answer import Circumstances, PartyKey
 from dnstrail.image.bounds import SECOND, Counts
-from dnstrail.image.facts.outcome import RCODE, Reading
-from dnstrail.image.facts.pending import Key, hop_of, id_of, resolver_of
+from dnstrail.image.facts.outcome import RCODE
+from dnstrail.image.facts.pending import Key, hop_of
 from dnstrail.image.facts.transaction import OF_CLIENT, SERVED, UNKNOWN, Transaction
 from dnstrail.image.parties import owner_of
 from dnstrail.image.queries import ANY, REORDER, WINDOW, Query, address_of, may_answer, servers_of
@@ -32,9 +32,10 @@ Named = tuple[str, int, int, str]  # a process (host, pid, start), and a name th
 class HeldResponse:
     """A response that came without a question, or that getaddrinfo returned (`call`).
 
-    `verdict` is that of admission. `reading` is None if the image rejected the response, and read nothing; `payload` is
-    for this case. `keys` are those by which its question finds it, and `server` is the source to compare. `used` states
-    that it belongs to a transaction, or makes none. `named` is the process of a call with the name, if it is known.
+    `verdict` is that of admission, with the answer. `outcome` is "" if the image rejected the response, and read
+    nothing; `payload` is for this case. `keys` are those by which its question finds it, and `server` is the source to
+    compare. `used` states that it belongs to a transaction, or makes none. `named` is the process of a call with the
+    name, if it is known.
     """
 
     __slots__ = (
@@ -47,11 +48,11 @@ class HeldResponse:
         "keys",
         "name",
         "named",
+        "outcome",
         "owner",
         "payload",
         "place",
         "process",
-        "reading",
         "server",
         "stamp",
         "used",
@@ -65,14 +66,14 @@ class HeldResponse:
         payload: bytes,
         circumstances: Circumstances,
         verdict: Verdict,
-        reading: Reading | None,
+        outcome: str,
     ) -> None:
         flow = circumstances.flow
         self.stamp = stamp
         self.header = header
         self.name = header.asked.name or read_question(payload, {})[0]
-        self.payload = payload if reading is None and len(payload) <= MAX_KEPT else b""
-        self.reading = reading
+        self.payload = payload if not outcome and len(payload) <= MAX_KEPT else b""
+        self.outcome = outcome
         self.flow = flow
         self.process = circumstances.process
         self.foreign = circumstances.foreign
@@ -95,13 +96,13 @@ class HeldResponse:
         """Return whether it may answer a query, by its time and its source."""
         return -REORDER <= self.stamp - asked <= WINDOW and may_answer(self.server, servers_of(flow))
 
-    def transaction(self, reading: Reading) -> Transaction:
+    def transaction(self) -> Transaction:
         """Return the transaction of a response whose question was not captured."""
         flow = None if self.flow is None else _flow_of_question(self.flow)
         hop = OF_CLIENT if self.call else SERVED if flow is None else hop_of(flow)
-        verdict, (outcome, relations) = self.verdict, reading
+        verdict = self.verdict
         return Transaction(
-            id=id_of(self.batch, self.place),
+            id=f"{self.batch}/{self.place}",
             host=self.host,
             asked=0,
             ended=self.stamp,
@@ -110,14 +111,13 @@ class HeldResponse:
             process=None if hop == SERVED else self.process,
             flow=flow,
             hop=hop,
-            resolver=ANY if flow is None else resolver_of(flow),
-            outcome=outcome,
+            outcome=self.outcome,
             rcode=self.header.flags & RCODE,
-            relations=relations,
+            answer=verdict.answer,
             matched=verdict.matched,
             doubted=verdict.doubted,
             foreign=self.foreign,
-            admitted=outcome != UNKNOWN,
+            admitted=self.outcome != UNKNOWN,
         )
 
 

@@ -1,4 +1,4 @@
-"""The outcome of a response, and its relations."""
+"""The outcome of a response."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Final
 from dnstrail.dns.header import IN, Header
 from dnstrail.dns.message import read_question
 from dnstrail.dns.names import Known, read_name
-from dnstrail.dns.rdata import CNAME, TYPES, Kind, read_rdata
-from dnstrail.image.answer import Answer, Edge
-from dnstrail.image.bounds import SECOND
+from dnstrail.dns.rdata import CNAME, TYPES, read_rdata
+from dnstrail.image.answer import Answer
 from dnstrail.image.facts.transaction import (
     ANSWERED,
     FAILED,
@@ -19,47 +18,35 @@ from dnstrail.image.facts.transaction import (
     REFUSED,
     TRUNCATED,
     UNKNOWN,
-    Relation,
 )
 
 RCODE: Final = 0x000F
 _TRUNCATED: Final = 0x0200
-_KINDS: Final[dict[int, str]] = {int(kind): kind.name for kind in Kind}
 _ANY: Final = 255  # the type that asks for records of all types (RFC 8482)
 _OF_RCODE: Final = {3: NXDOMAIN, 5: REFUSED}
 _FIELDS: Final = 10  # bytes behind the owner of a record, before its RDATA
 _fields = struct.Struct("!HHIH").unpack_from
 
 
-Reading = tuple[str, tuple[Relation, ...]]  # outcome and relations
-
-
-def read_outcome(header: Header, payload: bytes, answer: Answer | None) -> Reading:
-    """Return the outcome of a response, and its relations. Without an answer its records were not read."""
-    if answer is None:
-        unread = header.answer_count and not header.flags & (_TRUNCATED | RCODE)
-        return UNKNOWN if unread else _outcome(header, payload, ()), ()
-    relations = [
-        (owner, _KINDS[kind], target, life // SECOND)
-        for (owner, kind, target), life in zip(answer.edges, answer.lives, strict=True)
-    ]
-    return _outcome(header, payload, answer.edges), tuple(relations)
-
-
-def _outcome(header: Header, payload: bytes, edges: tuple[Edge, ...]) -> str:
+def read_outcome(header: Header, payload: bytes, answer: Answer | None) -> str:
+    """Return the outcome of a response. Without an answer its records were not read."""
     flags = header.flags
     if flags & _TRUNCATED:
         return TRUNCATED
     if flags & RCODE:
         return _OF_RCODE.get(flags & RCODE, FAILED)
+    if not header.answer_count:
+        return NO_DATA
+    if answer is None:
+        return UNKNOWN
     name, asked = header.asked.owner, header.asked.type
-    for owner, rdtype, target in edges:  # in a usual answer the chain is in its order
+    for owner, rdtype, target in answer.edges:  # in a usual answer the chain is in its order
         if owner == name:
             if rdtype == asked:
                 return ANSWERED
             if rdtype == CNAME:
                 name = target
-    return ANSWERED if header.answer_count and _states(payload, header) else NO_DATA
+    return ANSWERED if _states(payload, header) else NO_DATA
 
 
 def _states(payload: bytes, header: Header) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from dnstrail.captured import Flow, Process
+from dnstrail.image.answer import Answer
 
 OF_CLIENT: Final = "client"  # the values of `hop`
 OF_FORWARDER: Final = "forwarder"
@@ -23,8 +24,6 @@ UNKNOWN: Final = "unknown"
 
 NO_RCODE: Final = -1
 
-Relation = tuple[str, str, str, int]  # owner, kind, target, TTL in seconds
-
 
 class Transaction(msgspec.Struct, frozen=True, gc=False):
     """One question of one asker, when it has ended. Times are stamps of the stream (ns).
@@ -35,14 +34,15 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
 
     `hop` states who asked: "client", a process of this host; "forwarder", such a process that also serves others; or
     "served", a client that is known by its address alone. `process` is the asker, None if it is unknown. `flow` leads
-    from the client to the server, None where the source states none. `resolver` is the server that the asker meant,
-    before NAT. `asked_for` is the id of the client's transaction for which a forwarder asked, "" if it is unknown.
+    from the client to the server, None where the source states none. `asked_for` is the id of the client's transaction
+    for which a forwarder asked, "" if it is unknown.
 
     `outcome` is that of the records, and `rcode` is -1 without an answer. "unanswered": no answer came within 30 s of
     the last try. "unknown": the question was evicted before, or (with an rcode) its response was skipped unread.
 
-    `relations`, `matched`, `doubted` and `foreign` are those of the first copy of the response that was admitted.
-    `admitted` states that the image holds the relations: it had rejected an answer that came before its question.
+    `answer`, `matched`, `doubted` and `foreign` are those of the first copy of the response that was admitted; `answer`
+    contains the relations, and is None if none were read. `admitted` states that the image holds the relations: it had
+    rejected an answer that came before its question.
     """
 
     id: str
@@ -54,11 +54,10 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     process: Process | None
     flow: Flow | None
     hop: str
-    resolver: tuple[bytes, int]
     outcome: str
     rcode: int = NO_RCODE
     tries: int = 0
-    relations: tuple[Relation, ...] = ()
+    answer: Answer | None = None
     matched: bool = False
     doubted: bool = False
     foreign: bool | None = None

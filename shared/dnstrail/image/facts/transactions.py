@@ -16,8 +16,8 @@ from dnstrail.image.admission import Verdict, keys_of
 from dnstrail.image.answer import Answer, Circumstances
 from dnstrail.image.bounds import SECOND, Counts
 from dnstrail.image.facts.held_responses import HeldResponse, HeldResponses, Named
-from dnstrail.image.facts.outcome import RCODE, Reading, read_outcome
-from dnstrail.image.facts.pending import Key, Pending, Received, hop_of, resolver_of
+from dnstrail.image.facts.outcome import RCODE, read_outcome
+from dnstrail.image.facts.pending import Key, Pending, Received, hop_of
 from dnstrail.image.facts.transaction import UNANSWERED, UNKNOWN, Transaction
 from dnstrail.image.queries import COPY, WINDOW, Queries, Query, address_of
 from dnstrail.image.relate import read_answer
@@ -122,8 +122,8 @@ class Transactions:
         answer = verdict.answer
         if verdict.copy and header.answer_count:
             answer = self._read(header, payload, circumstances.flow)
-        reading = read_outcome(header, payload, answer)
-        self._end(pending, stamp, header, reading, circumstances.foreign, verdict)
+        outcome = read_outcome(header, payload, answer)
+        self._end(pending, stamp, header, outcome, answer, circumstances.foreign, verdict)
 
     def _capture(
         self,
@@ -141,7 +141,7 @@ class Transactions:
             captured = captured.before
         if captured is not None:
             captured.others += (query.key, query.client)
-            if flow.egress and not captured.sent:
+            if flow.egress and not captured.flow.egress:
                 self._note_asker(captured, query, flow, stamp, circumstances.process)
             return captured
         pending = Pending(query.key, query.client, flow, stamp, header.asked, circumstances)
@@ -188,7 +188,6 @@ class Transactions:
                 process=process,
                 flow=flow,
                 hop=hop_of(flow),
-                resolver=resolver_of(flow),
                 asked_for=pending.asked_for,
             )
             self._settle(pending)
@@ -235,24 +234,30 @@ class Transactions:
 
     def _end_by(self, pending: Pending, held: HeldResponse) -> None:
         """End a question by a held response."""
-        reading, payload = held.reading, held.payload
-        if reading is None:  # the image rejected it, and read nothing
+        outcome, answer, payload = held.outcome, held.verdict.answer, held.payload
+        if not outcome:  # the image rejected it, and read nothing
             answer = self._read(held.header, payload, held.flow) if payload else None
-            reading = read_outcome(held.header, payload, answer)
-        self._end(pending, held.stamp, held.header, reading, held.foreign, held.verdict)
+            outcome = read_outcome(held.header, payload, answer)
+        self._end(pending, held.stamp, held.header, outcome, answer, held.foreign, held.verdict)
 
     def _read(self, header: Header, payload: bytes, flow: Flow | None) -> Answer:
         """Return the answer in a response that the image did not read."""
         return read_answer(payload, header, flow, Counts(), self._owned)
 
     def _end(
-        self, pending: Pending, stamp: int, header: Header, reading: Reading, foreign: bool | None, verdict: Verdict
+        self,
+        pending: Pending,
+        stamp: int,
+        header: Header,
+        outcome: str,
+        answer: Answer | None,
+        foreign: bool | None,
+        verdict: Verdict,
     ) -> None:
         """End a question by a response."""
-        outcome, relations = reading
         admitted = (verdict.admitted or verdict.copy) and outcome != UNKNOWN
         rcode, matched, doubted = header.flags & RCODE, verdict.matched, verdict.doubted
-        self._close(pending, pending.transaction(stamp, outcome, rcode, relations, matched, doubted, foreign, admitted))
+        self._close(pending, pending.transaction(stamp, outcome, rcode, answer, matched, doubted, foreign, admitted))
 
     def _end_unanswered(self, pending: Pending) -> None:
         """End a question that nobody answered in time."""
@@ -284,7 +289,7 @@ class Transactions:
             del waiting[pending]
             if not waiting:
                 del self._received[pending.received]
-        if pending.sent or not pending.flow.socket or pending.latest + COPY < self.now:
+        if pending.flow.egress or not pending.flow.socket or pending.latest + COPY < self.now:
             self._ended.append(transaction)
         else:
             pending.ended = transaction
@@ -307,8 +312,8 @@ class Transactions:
                 self._held.add_keys(held, keys)
                 return
             self._held.use(held)  # the first copy was rejected, and this one is admitted
-        reading = read_outcome(header, payload, verdict.answer) if verdict.admitted else None
-        held = HeldResponse(stamp, header, payload, circumstances, verdict, reading)
+        outcome = read_outcome(header, payload, verdict.answer) if verdict.admitted else ""
+        held = HeldResponse(stamp, header, payload, circumstances, verdict, outcome)
         held.used = verdict.first is not None or self._is_late(keys, stamp) or self._has_packet(held)
         evicted = self._held.add(held, keys)
         if evicted is not None:
@@ -328,9 +333,9 @@ class Transactions:
 
     def _publish(self, held: HeldResponse) -> None:
         """Hand over the transaction of a response whose question did not come. One that was rejected makes none."""
-        if held.reading is None or held.used or self._is_late(held.keys, held.stamp) or self._has_packet(held):
+        if not held.outcome or held.used or self._is_late(held.keys, held.stamp) or self._has_packet(held):
             return
-        self._ended.append(held.transaction(held.reading))
+        self._ended.append(held.transaction())
 
     def _has_packet(self, held: HeldResponse) -> bool:
         """Return whether a call of getaddrinfo belongs to a packet of the same process, name and second."""
@@ -350,13 +355,14 @@ def _is_captured_again(pending: Pending, query: Query, flow: Flow, stamp: int, p
         return False
     if pending.key == query.key:
         return True
-    if pending.sent and flow.egress:
+    sent = pending.flow.egress
+    if sent and flow.egress:
         return False
     if pending.client == query.client:
         return True
-    if pending.sent == flow.egress or pending.flow.namespace == flow.namespace:
+    if sent == flow.egress or pending.flow.namespace == flow.namespace:
         return False
-    owned = process is not None and pending.server is None if pending.sent else pending.server is not None
+    owned = process is not None and pending.server is None if sent else pending.server is not None
     return owned and pending.flow.transport == flow.transport
 
 

@@ -15,7 +15,7 @@ def outcome(payload: bytes) -> str:
     """Return the outcome of a response that the image read."""
     header = read_header(payload)
     answer = read_answer(payload, header, None, {"foreign_record": 0, "bad_record": 0, "cut_short": 0}, 4096)
-    return read_outcome(header, payload, answer)[0]
+    return read_outcome(header, payload, answer)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_bad_record_is_no_answer(rdata):
 def test_records_that_nobody_read():
     """The outcome of unread records is unknown, that of an error is not."""
     payload = response_to("a", "a A 192.0.2.1")
-    assert read_outcome(read_header(payload), payload, None) == ("unknown", ())
+    assert read_outcome(read_header(payload), payload, None) == "unknown"
     payload = response_to("a", "a CNAME b", flags=3)
-    assert read_outcome(read_header(payload), payload, None) == ("nxdomain", ())
-    assert read_outcome(read_header(payload), payload, Answer("a"))[0] == "nxdomain"
+    assert read_outcome(read_header(payload), payload, None) == "nxdomain"
+    assert read_outcome(read_header(payload), payload, Answer("a")) == "nxdomain"

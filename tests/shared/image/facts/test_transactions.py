@@ -11,17 +11,18 @@ from itertools import permutations
 import pytest
 from msgspec.structs import replace
 
-from builders.dns_builders import AAAA, t
+from builders.dns_builders import AAAA, A, t
 from builders.talk import OWN, SERVERS, Talk, answer, back, packed, query, there
 from dnstrail.captured import CLIENT, FORWARDER
+from dnstrail.image.bounds import SECOND
 from dnstrail.image.facts.held_responses import MAX_KEPT, MOST_HELD
 from dnstrail.image.facts.transactions import MOST_NAMED, MOST_UNANSWERED
 from dnstrail.image.queries import SHARE
 
 NXDOMAIN, TRUNCATED = 0x8183, 0x8380
-ID = "s/net_packet_dns/1/{}/end"
+ID = "s/1/{}"
 UPSTREAM = there("10.0.0.53", "9.9.9.9", 53000, socket=11, namespace=1, egress=True, role=FORWARDER)
-A_RELATION = (("a.example", "A", "192.0.2.1", 60),)
+EDGES = (("a.example", A, "192.0.2.1"),)
 APPLICATION, STUB = {"pid": 70, "cgroup": 7}, {"pid": 80, "cgroup": 8}
 
 
@@ -59,9 +60,9 @@ def test_a_question_and_its_answer():
     one = talk.only()
     assert (one.id, one.asked, one.ended, one.tries) == (ID.format(0), t(0), t(0.02), 1)
     assert (one.name, one.type, one.outcome, one.rcode) == ("a.example", 1, "answered", 0)
-    assert (one.hop, one.process.pid, one.resolver) == ("client", 70, (packed("10.0.0.53"), 53))
+    assert (one.hop, one.process.pid, one.answer.lives) == ("client", 70, (60 * SECOND,))
     assert (one.flow.source, one.flow.destination_port) == (packed("10.0.0.2"), 53)
-    assert (one.relations, one.matched, one.doubted, one.admitted) == (A_RELATION, True, False, True)
+    assert (one.answer.edges, one.matched, one.doubted, one.admitted) == (EDGES, True, False, True)
 
 
 @pytest.mark.parametrize("flow", [OWN, SERVERS, there()], ids=["client", "server", "file"])
@@ -84,7 +85,7 @@ def test_a_question_to_several_servers():
         home = there(server=f"10.0.0.{server}", socket=7, namespace=1, egress=True)
         talk.hear(server / 10, answer(f"192.0.2.{server}"), back(home))
     one = talk.only(40)
-    assert (one.tries, one.relations[0][2]) == (3, "192.0.2.2")
+    assert (one.tries, one.answer.edges[0][2]) == (3, "192.0.2.2")
 
 
 @pytest.mark.parametrize("lead", [0.0, 0.3, 0.9])
@@ -95,7 +96,7 @@ def test_an_answer_that_arrives_before_its_question(lead):
     assert talk.ended(lead) == []
     talk.ask(0, **APPLICATION)
     one = talk.only()
-    assert (one.outcome, one.asked, one.ended, one.relations) == ("answered", t(0), t(0.05), A_RELATION)
+    assert (one.outcome, one.asked, one.ended, one.answer.edges) == ("answered", t(0), t(0.05), EDGES)
     assert (one.matched, one.admitted, one.process.pid, one.id) == (False, False, 70, ID.format(1))
     assert talk.ended(40) == []
 
@@ -120,7 +121,7 @@ def test_a_large_early_answer():
     talk.hear(0.05, many)
     talk.ask(0)
     one = talk.only()
-    assert (one.outcome, one.rcode, one.relations, one.admitted) == ("unknown", 0, (), False)
+    assert (one.outcome, one.rcode, one.answer, one.admitted) == ("unknown", 0, None, False)
 
 
 def test_an_answer_of_another_server_before_the_question():
@@ -141,7 +142,7 @@ def test_a_response_without_a_question(unmatched, count):
     assert len(ended) == count
     for one in ended:
         assert (one.id, one.asked, one.ended, one.tries, one.matched) == (ID.format(0), 0, t(0), 0, False)
-        assert (one.hop, one.process.pid, one.relations, one.flow) == ("client", 70, A_RELATION, OWN)
+        assert (one.hop, one.process.pid, one.answer.edges, one.flow) == ("client", 70, EDGES, OWN)
 
 
 def test_a_doubted_answer():
@@ -225,7 +226,7 @@ def test_copies_of_one_packet_are_one_transaction(order):
         talk.say(after, payload, flow, **whose)
     one = talk.only(60)
     assert (one.hop, one.process.pid, one.tries, one.flow) == ("client", 70, 1, OWN)
-    assert (one.outcome, one.relations) == ("answered", A_RELATION)
+    assert (one.outcome, one.answer.edges) == ("answered", EDGES)
 
 
 def test_retries_that_both_ends_capture():
@@ -309,13 +310,6 @@ def test_what_nat_hides(case):
     assert sorted(one.hop for one in talk.ended(60)) == ["client", "served"]
 
 
-def test_the_resolver_that_the_asker_meant():
-    """The resolver is the server before NAT."""
-    talk = Asking()
-    talk.ask(0, flow=there(server="10.1.0.9", meant=packed("10.96.0.10"), meant_port=53, socket=7, egress=True))
-    assert talk.only(60).resolver == (packed("10.96.0.10"), 53)
-
-
 def test_multicast_makes_no_transaction():
     """Neither multicast DNS nor LLMNR makes a transaction."""
     talk = Asking("accept")
@@ -334,7 +328,7 @@ def test_a_second_answer_is_no_transaction(unmatched):
     talk.hear(0.1)
     talk.hear(0.3, answer("192.0.2.9"))
     talk.hear(0.5)
-    assert talk.only(60).relations == A_RELATION
+    assert talk.only(60).answer.edges == EDGES
 
 
 def test_addresses_of_both_kinds():
@@ -368,7 +362,7 @@ def test_a_call_of_getaddrinfo_and_its_packet(first):
             talk.hear(0.1, **APPLICATION)
         else:
             talk.hear(0.11, answer(id_=0, ttl=0), None, call=True, **APPLICATION)
-    assert talk.only(60).relations == A_RELATION
+    assert talk.only(60).answer.edges == EDGES
 
 
 @pytest.mark.parametrize(

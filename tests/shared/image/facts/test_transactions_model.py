@@ -12,7 +12,9 @@ from msgspec import structs
 
 from builders.traffic import message
 from dnstrail.dns.header import QR
+from dnstrail.dns.rdata import Kind
 from dnstrail.image import Bounds, Circumstances, Image
+from dnstrail.image.answer import Answer
 from model.conversations import CLIENT, ENDPOINTS, conversation
 from model.image_vs_model import UNBOUND
 from model.instants import SECOND, START, ns
@@ -46,7 +48,7 @@ def episode(random: Random, conversations: int) -> list[tuple[int, Seen]]:
         seen += arrived
     headed = [(read_heading(one[2]), one) for one in seen]
     return [
-        (clock, Seen(f"s/{number}/end", stamp, payload, heading, flow, process, host, call))
+        (clock, Seen(f"s/{number}", stamp, payload, heading, flow, process, host, call))
         for number, (heading, (clock, stamp, payload, flow, process, host, call)) in enumerate(headed)
         if heading is not None and (heading.is_query or heading.is_response) and not (call and heading.is_query)
     ]
@@ -89,8 +91,14 @@ def of_image(messages: list[tuple[int, Seen]], unmatched: str, *, live: bool) ->
         ended += transactions.take()
     transactions.advance(messages[-1][0] + 100 * SECOND)
     ended += transactions.take()
-    facts = [{**structs.asdict(one), "relations": sorted(one.relations)} for one in ended]
+    facts = [{**structs.asdict(one), "relations": relations(one.answer)} for one in ended]
     return sorted(facts, key=lambda fact: fact["id"])
+
+
+def relations(answer: Answer | None) -> list[tuple[str, str, str, int]]:
+    """Return the relations of an answer, each with its life in seconds."""
+    stated = [] if answer is None else zip(answer.edges, answer.lives, strict=True)
+    return sorted((owner, Kind(kind).name, target, life // SECOND) for (owner, kind, target), life in stated)
 
 
 def compare(messages: list[tuple[int, Seen]], unmatched: str, *, live: bool) -> Counter[str]:
