@@ -210,8 +210,8 @@ def captured_stage(fact: ConnectionFact) -> Captured:
     """Return a stage of a connection as it travels on the bus, at its time; what is unknown is left out."""
     stage, opening, (name, bound, opened) = fact.stage, fact.opening, fact.meaning
     args: dict[str, Any] = {FACT_ID: fact.id, "stage": stage.name, "transport": opening.transport}
-    if opening.cookie:
-        args["socket"] = opening.cookie
+    if cookie := opening.cookie:
+        args["socket"] = cookie
     if name:
         args |= {"name": name, "bound": bound}
     if stage.name != OPENED:
