@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import facts_address
@@ -20,12 +22,46 @@ _PLACES = tuple(field.name for field in EVENTS[DNS_TRANSACTION].fields if field.
 _RELATIONS = "relations"
 _PLACE_OF_RELATIONS = _PLACES.index(_RELATIONS)
 _Relation = tuple[str | None, str, str, int]  # without an owner: of the name that was asked, or the target before
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+
+
+class TransactionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The values of a transaction in the order in which they travel, each of its type; None where it states nothing.
+
+    A relation without an owner is one of `name`, or of the target before it.
+    """
+
+    id: str
+    transport: str | None
+    socket: _Natural | None
+    resolver: str | None
+    resolver_port: _Port | None
+    hop: str
+    asked_for: str | None
+    name: str
+    type: str
+    outcome: str
+    rcode: _Natural | None
+    tries: _Natural
+    waited: _Natural | None
+    relations: tuple[tuple[str | None, str, str, _Natural], ...]
+    left_out: _Natural | None = None
+    admitted: bool | None = None
+    matched: bool | None = None
+    doubted: bool | None = None
+    foreign: bool | None = None
+
+    @property
+    def owned(self) -> Iterator[tuple[str, str, str, int]]:
+        """The relations, each with its owner."""
+        return _with_owners(self.name, self.relations)
 
 
 def packed_fact(stamp: int, flow: Flow | None, process: Process | None, args: Mapping[str, Any]) -> Captured:
     """Return a transaction in the form in which it travels."""
     values = [*map(args.get, _PLACES)]
-    values[_PLACE_OF_RELATIONS] = [*_without_owners(args["name"], args[_RELATIONS])]
+    values[_PLACE_OF_RELATIONS] = [*without_owners(args["name"], args[_RELATIONS])]
     return Captured(stamp, b"", flow, process, {_VALUES: values})
 
 
@@ -44,13 +80,26 @@ def unpacked_fact(captured: Captured) -> Captured:
     return Captured(captured.timestamp, b"", captured.flow, captured.process, args)
 
 
-def _without_owners(name: str, relations: Iterable[_Relation]) -> Iterator[_Relation]:
+def checked_fact(captured: Captured) -> TransactionValues:
+    """Return the values of a transaction that arrived, once each has its type.
+
+    Raises:
+        BadMessage: no cache of ours sends it.
+    """
+    try:
+        return msgspec.convert(captured.args[_VALUES], TransactionValues)
+    except (msgspec.ValidationError, LookupError) as error:
+        raise BadMessage(f"bad fact: {error!r}") from error
+
+
+def without_owners(name: str, relations: Iterable[tuple[str, str, str, int]]) -> Iterator[_Relation]:
+    """Return relations as they travel: without an owner that follows from the relation before."""
     for owner, kind, target, ttl in relations:
         yield None if owner == name else owner, kind, target, ttl
         name = target
 
 
-def _with_owners(name: str, relations: Iterable[_Relation]) -> Iterator[_Relation]:
+def _with_owners(name: str, relations: Iterable[_Relation]) -> Iterator[tuple[str, str, str, int]]:
     for owner, kind, target, ttl in relations:
         yield name if owner is None else owner, kind, target, ttl
         name = target

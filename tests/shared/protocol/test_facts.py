@@ -11,10 +11,10 @@ import pytest
 from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION
+from dnstrail.events import DNS_TRANSACTION, EVENTS
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.facts import FactFeed, packed_fact, unpacked_fact
+from dnstrail.protocol.facts import FactFeed, TransactionValues, checked_fact, packed_fact, unpacked_fact
 from live.workers import open_bus, seen, short_folder, wait_until
 
 RELATIONS = (
@@ -43,6 +43,27 @@ def test_a_fact_that_no_cache_sends_is_refused(args):
     """A fact in another form is a bad message."""
     with pytest.raises(BadMessage, match="bad fact"):
         unpacked_fact(Captured(1, args=args))
+
+
+def test_checked_values_are_those_of_the_specification():
+    """Each value of a transaction that is checked has the place of its field; those at the end may be missing."""
+    of_flow = {"src", "dst", "src_port", "dst_port"}
+    fields = [one.name for one in EVENTS[DNS_TRANSACTION].fields if one.name not in of_flow]
+    assert [name.replace("asked_for", "for") for name in TransactionValues.__struct_fields__] == fields
+    args = {"id": "x", "hop": "client", "name": "a.example", "type": "A", "outcome": "answered", "tries": 1}
+    values = checked_fact(packed_fact(1, None, None, {**args, "relations": RELATIONS, "foreign": False}))
+    assert ({name: getattr(values, name) for name in args}, values.foreign, values.admitted) == (args, False, None)
+    assert (*values.owned,) == RELATIONS
+    stated = [getattr(values, name) for name in TransactionValues.__struct_fields__[:14]]
+    earlier = checked_fact(Captured(1, args={"": stated}))
+    assert (earlier.relations, earlier.foreign) == (values.relations, None)
+
+
+@pytest.mark.parametrize("args", [{}, {"": None}, {"": []}, {"": "text"}, {"": [1] * 30}, {"id": "x"}], ids=str)
+def test_values_of_other_types_are_refused(args):
+    """A transaction whose values have other types is a bad message."""
+    with pytest.raises(BadMessage, match="bad fact"):
+        checked_fact(Captured(1, args=args))
 
 
 @pytest.fixture
