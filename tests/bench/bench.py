@@ -24,6 +24,7 @@ SECTIONS = {  # by the name of the module: the title
     "bus_batches": "an event on the bus",
     "groups": "a group of signature workers, processor time",
     "built_ins": "the built-in signatures",
+    "history_store": "the store of the history",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",
     "costly_flood": "names of others while one owner floods with costly answers",
