@@ -11,8 +11,9 @@ from typing import Final
 import structlog
 
 from dnstrail.bus import Bus, Requester
+from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN
+from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
@@ -20,11 +21,11 @@ from dnstrail.protocol.catch_up import CatchUp
 from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
-from dnstrail_history.fact import read_fact
+from dnstrail_history.fact import Fact, StageFact, read_fact, read_stage
 from dnstrail_history.store.segment import StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
 
-TOPICS: Final = (DNS_TRANSACTION,)
+TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds
 STARTS: Final = 8
 _POLL: Final = 0.05  # seconds between two checks of the stop signal
@@ -155,9 +156,10 @@ class HistoryWorker:
         self._feed.batch(batch)
         self.counters["received"] += len(batch.events)
         difference = self._differences.get(batch.start, 0)
+        read: Callable[[Captured, str, int], Fact | StageFact] = read_fact if topic == DNS_TRANSACTION else read_stage
         for place in range(len(batch.events)):
             try:
-                self.store.add(read_fact(batch.events[place], batch.host, difference))
+                self.store.add(read(batch.events[place], batch.host, difference))
             except BadMessage as error:
                 self._refuse(error)
 
