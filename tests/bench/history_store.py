@@ -17,8 +17,11 @@ from typing import Any
 from figures import Figure
 
 from dnstrail.captured import Captured, Flow, Process
+from dnstrail.errors import BadMessage
+from dnstrail.events import DNS_TRANSACTION
 from dnstrail.process.clock import SystemClock
-from dnstrail.protocol.batches import Batch, decode, encode
+from dnstrail.protocol.batches import Batch, encode
+from dnstrail.protocol.fact_batches import decode_facts
 from dnstrail.protocol.facts import packed_fact
 from dnstrail.protocol.turn_follower import Position
 from dnstrail_history.fact import read_fact
@@ -40,12 +43,12 @@ def measure(_capture: str) -> Iterator[Figure]:
     with TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name, "history")
         store = FactStore(folder, SystemClock())
-        pauses, used, written = [], 0, _written()
+        pauses, used, written, refused = [], 0, _written(), list[BadMessage]()
         for turn, body in enumerate(bodies):
             began, cpu = time.perf_counter_ns(), time.thread_time_ns()
-            batch = decode(body, Batch)
-            for captured in batch.events:
-                store.add(read_fact(captured, batch.host, 0))
+            batch, facts = decode_facts(DNS_TRANSACTION, body, refused.append)
+            for fact in facts:
+                store.add(read_fact(fact, batch.host, 0))
             if turn % (_COMMIT // _BATCH) == 0 or body is bodies[-1]:
                 position = Position(turn, {"dns_transaction": turn}, {"dns_transaction": turn * _BATCH})
                 store.commit(StoredProgress({"s": position}, Stretch(_BEGIN, _BEGIN + turn)))
@@ -55,6 +58,7 @@ def measure(_capture: str) -> Iterator[Figure]:
             store.step()
             time.sleep(0.01)
         store.close()
+        assert not refused
         yield Figure("a transaction, the writer", used / count / 1000, "us")
         yield Figure("bytes written a transaction", (_written() - written) / count, "bytes")
         kept = sum(path.stat().st_size for path in folder.glob("*.segment"))
@@ -86,7 +90,7 @@ def _bodies(count: int) -> Iterator[bytes]:
         name, relations = hosts[min(int(chosen.paretovariate(0.6)) - 1, _NAMES - 1)]
         if number % 100 == 0:
             name = f"id{number:x}.new.example"
-            relations = [(name, "A", "198.51.100.7", 60)]
+            relations = [(name, 1, "198.51.100.7", 60)]
         facts.append(_fact(number, chosen, name, relations, programs[number * 7 % _PROGRAMS]))
         if len(facts) == _BATCH or number == count - 1:
             turn = number // _BATCH

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
-from dnstrail.captured import LAST_TIME, Captured, Flow, Process
+from dnstrail.captured import LAST_TIME, Flow, Process
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.facts import ConnectionValues, TransactionValues, connection_values, transaction_values
+from dnstrail.protocol.fact_batches import FactRow
+from dnstrail.protocol.facts import ConnectionValues, TransactionValues
 
-_MOST: Final = (1 << 63) - 1  # the greatest integer of SQLite
-_LAST_PORT: Final = (1 << 16) - 1
-_SIZES: Final = (4, 16, 0)  # bytes of an address; the source may be unknown
+_DIGITS: Final = 18  # of the number of a batch, which is less than 2^63
+_BATCHES: Final = 256  # whose text is remembered: facts of one batch are mostly of one batch of events
 #: place of an event in its batch, which has 1,000 at most -> the fact is refused: `bad_facts`
 MOST_PLACE: Final = 4095
+_PLACES: Final = {str(place): place for place in range(MOST_PLACE + 1)}
 
 
 class FactId(NamedTuple):
@@ -77,67 +79,61 @@ def read_id(text: str) -> FactId:
     Raises:
         BadMessage: no cache of ours made it.
     """
-    start, *rest = text.rsplit("/", 2)
-    if len(rest) == 2 and rest[0].isdecimal() and rest[1].isdecimal() and len(rest[0]) < 19 and len(rest[1]) < 5:  # noqa: PLR2004
-        found = FactId(start, int(rest[0]), int(rest[1]))
-        if found.place <= MOST_PLACE and str(found) == text:
-            return found
-    raise BadMessage(f"bad fact: id {text!r:.100}")
+    batch, _, place = text.rpartition("/")
+    try:
+        return FactId(*_batch_of(batch), _PLACES[place])
+    except LookupError as error:
+        raise BadMessage(f"bad fact: id {text!r:.100}") from error
 
 
-def read_fact(captured: Captured, host: str, difference: int) -> Fact:
+@lru_cache(_BATCHES)
+def _batch_of(text: str) -> tuple[str, int]:
+    """Return a start and the number of a batch.
+
+    Raises:
+        LookupError: it is no batch of an event.
+    """
+    start, slash, batch = text.rpartition("/")
+    if not slash or not batch.isdecimal() or len(batch) > _DIGITS or str(int(batch)) != batch:
+        raise LookupError(text)
+    return start, int(batch)
+
+
+def read_fact(row: FactRow[TransactionValues], host: str, difference: int) -> Fact:
     """Return a transaction that arrived. `difference` is wall time minus its clock in ns.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    values, flow, process = transaction_values(captured), captured.flow, captured.process
-    ended = _wall_time(captured, difference)
+    event, process = row
+    values = event.args.values
     asked_for = None if values.asked_for is None else read_id(values.asked_for)
-    return Fact(read_id(values.id), asked_for, host, ended, process, flow, values)
+    return Fact(
+        read_id(values.id), asked_for, host, _wall_time(event.timestamp, difference), process, event.flow, values
+    )
 
 
-def read_stage(captured: Captured, host: str, difference: int) -> StageFact:
+def read_stage(row: FactRow[ConnectionValues], host: str, difference: int) -> StageFact:
     """Return a stage of a connection that arrived. `difference` is wall time minus its clock in ns.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    values, flow = connection_values(captured), captured.flow
-    event, _, stage = values.id.rpartition("/")
+    event, process = row
+    values, flow = event.args.values, event.flow
+    identity, _, stage = values.id.rpartition("/")
     if flow is None or stage != values.stage:
         raise BadMessage(f"bad fact: id {values.id!r:.100} of stage {values.stage}")
-    return StageFact(read_id(event), host, _wall_time(captured, difference), captured.process, flow, values)
+    return StageFact(read_id(identity), host, _wall_time(event.timestamp, difference), process, flow, values)
 
 
-def _wall_time(captured: Captured, difference: int) -> int:
-    """Return the time of a fact whose numbers are within their ranges.
+def _wall_time(stamp: int, difference: int) -> int:
+    """Return a time of the clock of a start in wall time.
 
     Raises:
-        BadMessage: no cache of ours sends it.
+        BadMessage: it is out of range.
     """
-    time, flow, process = captured.timestamp + difference, captured.flow, captured.process
-    if not 0 <= time <= LAST_TIME or (flow and not _fits_flow(flow)) or (process and not _fits(process)):
-        raise BadMessage("bad fact: a number is out of range")
+    time = stamp + difference
+    if not 0 <= time <= LAST_TIME:
+        raise BadMessage("bad fact: its time is out of range")
     return time
-
-
-def _fits_flow(flow: Flow) -> bool:
-    ports = flow.source_port, flow.destination_port
-    sizes = len(flow.source) in _SIZES and len(flow.destination) in _SIZES[:2]
-    return sizes and min(ports) >= 0 and max(ports) <= _LAST_PORT and 0 <= flow.namespace <= _MOST
-
-
-def _fits(process: Process) -> bool:
-    numbers = (
-        process.pid,
-        process.parent_pid,
-        process.user_id,
-        process.thread_id,
-        process.cgroup_id,
-        process.mount_namespace,
-        process.pid_namespace,
-        process.start_time,
-        process.owner,
-    )
-    return min(numbers) >= -_MOST and max(numbers) <= _MOST

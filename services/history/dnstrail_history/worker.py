@@ -6,18 +6,18 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from dnstrail.bus import Bus, Requester
-from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import CatchUp
+from dnstrail.protocol.fact_batches import FactRow, decode_facts
 from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
@@ -145,21 +145,22 @@ class HistoryWorker:
             if topic == TURN:
                 self._on_turn(decode(body, Turn))
             elif topic in TOPICS:
-                self._on_batch(topic, decode(body, Batch))
+                self._on_batch(topic, *decode_facts(topic, body, self._refuse))
         except BadMessage as error:
             self._refuse(error)
 
-    def _on_batch(self, topic: str, batch: Batch) -> None:
+    def _on_batch(self, topic: str, batch: Batch, facts: list[FactRow[Any]]) -> None:
         if not self._starts.follow(batch, self._clock.monotonic()):
             return
         self._follower.batch(topic, batch)
         self._feed.batch(batch)
         self.counters["received"] += len(batch.events)
         difference = self._differences.get(batch.start, 0)
-        read: Callable[[Captured, str, int], Fact | StageFact] = read_fact if topic == DNS_TRANSACTION else read_stage
-        for place in range(len(batch.events)):
+        read: Callable[[FactRow[Any], str, int], Fact | StageFact]
+        read = read_fact if topic == DNS_TRANSACTION else read_stage
+        for fact in facts:
             try:
-                self.store.add(read(batch.events[place], batch.host, difference))
+                self.store.add(read(fact, batch.host, difference))
             except BadMessage as error:
                 self._refuse(error)
 

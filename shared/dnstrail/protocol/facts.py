@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import dns.rdatatype
 import msgspec
@@ -14,7 +14,7 @@ from dnstrail.bus import Bus
 from dnstrail.bus.ipc import facts_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, EVENTS, FACT_NAMES, NET_PACKET_DNS, OUTCOMES, STAGES
+from dnstrail.events import DNS_TRANSACTION, EVENTS, FACT_NAMES, NET_PACKET_DNS, OUTCOMES
 from dnstrail.protocol.batches import TURN, Batch, Turn
 from dnstrail.protocol.listener import Listener
 
@@ -80,7 +80,7 @@ class ConnectionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The values of a stage of a connection in the order in which they travel; None where they state nothing."""
 
     id: str
-    stage: str
+    stage: Literal["opened", "result", "named", "end"]
     transport: None
     socket: _Natural | None
     name: str | None
@@ -135,10 +135,7 @@ def connection_values(captured: Captured) -> ConnectionValues:
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    values = _checked(captured, ConnectionValues)
-    if captured.flow is None or values.stage not in STAGES:
-        raise BadMessage(f"bad fact: stage {values.stage!r:.100} of flow {captured.flow}")
-    return values
+    return _checked(captured, ConnectionValues)
 
 
 def _checked(captured: Captured, values: type[_Values]) -> _Values:
@@ -175,11 +172,10 @@ def _receiver_of(captured: Captured) -> dict[str, Any]:
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    connection_values(captured)
-    flow = captured.flow
-    if flow is None or flow.source:
-        return {}
-    return {"dst": flow.destination_text, "dst_port": flow.destination_port}
+    values, flow = connection_values(captured), captured.flow
+    if flow is None:
+        raise BadMessage(f"bad fact: stage {values.stage} without a flow")
+    return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}
 
 
 def _whole_id(event: str) -> str:

@@ -64,6 +64,11 @@ def flag_of(flags: int, place: int) -> bool | None:
     return _STATED[flags >> place & 3]
 
 
+def unpack_flags(flags: int) -> tuple[bool | None, ...]:
+    """Return the four values in the order in which `pack_flags` takes them."""
+    return tuple(flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN))
+
+
 def read_processes(database: sqlite3.Connection) -> dict[int, Process]:
     """Return the processes of a segment by id."""
     return {number: Process(*values) for number, *values in database.execute(_PROCESSES)}
@@ -129,6 +134,6 @@ def _fact(row: Row, processes: Mapping[int, Process], answers: Mapping[int, tupl
         waited,
         tuple(without_owners(name, relations)),
         left_out,
-        *(flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN)),
+        *unpack_flags(flags),
     )
     return Fact(identity, others, host, ended, None if process is None else processes[process], flow, values)
