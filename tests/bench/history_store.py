@@ -98,7 +98,7 @@ def _bodies(count: int) -> Iterator[bytes]:
             facts = []
 
 
-def _hosts() -> Iterator[tuple[str, list[tuple[str, str, str, int]]]]:
+def _hosts() -> Iterator[tuple[str, list[tuple[str, int, str, int]]]]:
     for number in range(_NAMES):
         name = f"host{number}.service{number % 97}.example"
         owner, relations = name, []
