@@ -98,8 +98,12 @@ class Transactions:
             self._end_unanswered(pending)
         captured = self._capture(stamp, header, payload, circumstances, flow, query, digest)
         query.pending = captured
-        if not flow.egress and circumstances.process is not None:
-            self._note_received(captured, circumstances.process)
+        process, relay = circumstances.process, circumstances.relay
+        if flow.egress and relay is not None:
+            self._note_received(captured, *relay)
+        elif not flow.egress and process is not None:
+            captured.server = process
+            self._note_received(captured, process.pid, process.start_time)
         if self._held.held and captured in self._open:
             self._join(captured, query, stamp, flow)
 
@@ -192,11 +196,10 @@ class Transactions:
             )
             self._settle(pending)
 
-    def _note_received(self, pending: Pending, process: Process) -> None:
+    def _note_received(self, pending: Pending, pid: int, start: int) -> None:
         """Note the process that received a question: it may ask another server on behalf of the client."""
-        pending.server = process
         if pending.received is None and pending in self._open:
-            received: Received = (pending.host, process.pid, process.start_time, pending.asked.key)
+            received: Received = (pending.host, pid, start, pending.asked.key)
             self._received.setdefault(received, {})[pending] = None
             pending.received = received
 

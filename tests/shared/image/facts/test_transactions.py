@@ -299,6 +299,17 @@ def test_a_container_behind_nat():
     assert (hops["client"].process.pid, hops["client"].flow) == (70, CONTAINER)
 
 
+@pytest.mark.parametrize(("relay", "linked"), [((80, 0), True), ((80, 5), False), ((81, 0), False), (None, False)])
+def test_a_forwarder_behind_nat(relay, linked):
+    """NAT hides the socket of a forwarder: the capture at the client shows which process received the question."""
+    talk = Asking()
+    talk.ask(0, flow=CONTAINER, relay=relay, **APPLICATION)
+    talk.ask(0.01, query(id_=2), UPSTREAM, **STUB)
+    client, forwarder = talk.ended(60)
+    assert (client.hop, client.process.pid, client.asked_for) == ("client", 70, "")
+    assert (forwarder.hop, forwarder.asked_for == client.id) == ("forwarder", linked)
+
+
 @pytest.mark.parametrize("case", ["unknown owner", "same namespace", "another id", "later"])
 def test_what_nat_hides(case):
     """Captures with different addresses are two transactions if nothing shows that they are one packet."""
