@@ -1,4 +1,7 @@
-"""The spool keeps batches over a restart, within its bytes."""
+"""The spool keeps batches over a restart, within its bytes.
+
+Tests of dnstrail.process.private_folder.
+"""
 
 from __future__ import annotations
 
@@ -163,7 +166,7 @@ def test_a_spool_that_others_may_write_is_refused(tmp_path) -> None:
 def test_a_spool_has_one_owner(folder) -> None:
     """Two outputs cannot use one spool at the same time."""
     spool, _ = opened(folder)
-    with pytest.raises(SettingsError, match="another output"):
+    with pytest.raises(SettingsError, match="in use"):
         opened(folder)
     spool.close()
     opened(folder)

@@ -17,12 +17,12 @@ import pytest
 from scapy.layers.inet import IP, TCP
 
 from builders.capture_files import RAW_IPV4, pcap, udp
-from builders.dnstap_builders import START, WHOLE, Writer, first_writer, framed, tap
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
 from live.namespaces import CLIENT, GOOGLE, SERVER, Hosts
 from live.pipelines import Run, pipeline
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
+from live.tapped_resolver import resolved, resolver
 from live.workers import Asker, asker, response
 
 ASKER, RESOLVER = ("192.0.2.100", 40000), ("192.0.2.53", 53)
@@ -133,6 +133,18 @@ def test_transactions_need_a_cache():
     assert (done.returncode, "the cache publishes it" in done.stderr) == (2, True)
 
 
+def test_a_worker_without_a_cache_says_that_it_receives_no_facts():
+    """A worker without a cache of its host warns if a signature selects transactions: it receives none."""
+    with run_dir() as folder:
+        file = folder.parent / "failed.py"
+        file.write_text(SIGNATURE)
+        file.chmod(0o644)
+        arguments = ("signatures", "--signatures", str(file), "--select", "FAILED", "--cache", "none")
+        with written(folder, *arguments) as worker:
+            [warning] = [line for line in worker.errors.splitlines() if "no_facts" in line]
+    assert "dns_transaction" in warning
+
+
 class Output:
     """The JSON lines that a command writes."""
 
@@ -171,38 +183,6 @@ def written(folder: Path, *arguments: str) -> Iterator[Output]:
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
         assert process.returncode == 0, output.errors
-
-
-@contextmanager
-def resolver() -> Iterator[tuple[Path, Asker, Writer]]:
-    """Run a cache, and a probe to which a resolver writes dnstap."""
-    with (
-        run_dir() as folder,
-        started("cache", "--run-dir", folder),
-        started("probe", "--run-dir", folder, "--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", "1"),
-        asker(lookups_address(folder)) as client,
-    ):
-        wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
-        writer = first_writer(folder / "dnstap.sock")
-        writer.send(START)
-        try:
-            yield folder, client, writer
-        finally:
-            writer.close()
-
-
-def resolved(number: int) -> bytes:
-    """Return the question of a client, and its answer, in dnstap with times of now; each second name does not exist."""
-    name, (seconds, rest) = f"n{number}.example", divmod(time.time_ns(), 10**9)
-    reply = answer("192.0.2.7", name=name, id_=number) if number % 2 else response(name, id_=number, rcode="NXDOMAIN")
-    ends = {**WHOLE, "socket_protocol": "UDP", "query_address": bytes([192, 0, 2, 100 + number % 100])}
-    times = {
-        f"{kind}_time_{unit}": at for kind in ("query", "response") for unit, at in (("sec", seconds), ("nsec", rest))
-    }
-    ends |= times
-    return framed(
-        tap("CLIENT_QUERY", query_message=query(name, id_=number), **ends), tap(response_message=reply, **ends)
-    )
 
 
 def test_the_log_of_a_service_follows_its_transactions():

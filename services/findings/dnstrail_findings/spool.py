@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
@@ -14,13 +13,12 @@ from typing import NamedTuple
 
 import structlog
 
-from dnstrail.errors import SettingsError
+from dnstrail.process.private_folder import SAFELY, open_private
 from dnstrail.regular_file import read_regular
 from dnstrail_findings.backlog import Backlog
 
 _WHOLE, _NEW = ".lines", ".tmp"  # the ends of the names of files
 _NAME = re.compile(r"(\d{16})-(\d{1,6})\.lines", re.ASCII)
-_SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW
 MOST_FILES = 16_384  #: files of a spool -> the oldest batch is removed: `spool_full`
 #: bytes of one file of a spool -> it is not read: `spool_lost`
 MOST_BATCH = 4 << 20  # a webhook is sent less at once
@@ -49,7 +47,8 @@ class Spool(Backlog):
         self._counters = counters
         self._read: Sequence[bytes] = ()  # the oldest batch, once it is read
         self._fails = False
-        self._opened, self._lock = _own(folder)
+        self._private = open_private(folder, "--to: spool")
+        self._opened = self._private.descriptor
         self._batches = _scan(self._opened)
         self._bytes = sum(batch.size for batch in self._batches)
         self._lines = sum(batch.lines for batch in self._batches)
@@ -90,8 +89,7 @@ class Spool(Backlog):
 
     def close(self) -> None:
         """Let another process use the folder."""
-        os.close(self._lock)
-        os.close(self._opened)
+        self._private.close()
 
     def _fail(self, error: OSError) -> None:
         if not self._fails:
@@ -120,7 +118,7 @@ class Spool(Backlog):
     def _write(self, content: bytes, count: int) -> str:
         name, made = (f"{self._next:016d}-{count}{ending}" for ending in (_WHOLE, _NEW))
         try:
-            file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=self._opened)
+            file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=self._opened)
             with open(file, "wb", buffering=0) as stream:  # noqa: PTH123 - a descriptor
                 left = memoryview(content)
                 while left:
@@ -133,41 +131,6 @@ class Spool(Backlog):
             raise
         self._next += 1
         return name
-
-
-def _own(folder: Path) -> tuple[int, int]:
-    """Make the folder, check that nobody else can write to it, and lock it; return its descriptor, and the lock's.
-
-    Raises:
-        SettingsError: The folder cannot be made, is not private, or is in use.
-    """
-    try:
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _SAFELY)
-    except OSError as error:
-        raise SettingsError(f"--to: spool {folder}: {error.strerror}") from error
-    try:
-        return opened, _locked(folder, opened)
-    except SettingsError:
-        os.close(opened)
-        raise
-
-
-def _locked(folder: Path, opened: int) -> int:
-    found = os.fstat(opened)
-    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise SettingsError(f"--to: {folder} is no folder that this user alone can write to")
-    try:
-        lock = os.open("lock", os.O_RDWR | os.O_CREAT | _SAFELY, 0o600, dir_fd=opened)
-    except OSError as error:
-        raise SettingsError(f"--to: spool {folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise SettingsError(f"--to: another output uses the spool {folder}") from error
-    return lock
 
 
 def _scan(folder: int) -> deque[_Batch]:

@@ -43,6 +43,7 @@ FINDINGS_LOST = "findings_lost"  # findings that no receiver or no output took, 
 SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
 SIGNATURE_UNAVAILABLE = "signature_unavailable"  # events that a signature gave up for want of a lookup, among them
 NAMES_UNAVAILABLE = "names_unavailable"  # connection events whose names no cache reported in time, among them
+FACTS_UNWRITTEN = "facts_unwritten"  # facts that no disk of the history took, among them
 REFUSED_EVENTS = "refused_events"  # events of probes that a worker does not follow, among them
 LOSS_REASONS = (
     SIGNATURE_ERRORS,
@@ -50,6 +51,7 @@ LOSS_REASONS = (
     SIGNATURE_MUTED,
     SIGNATURE_UNAVAILABLE,
     NAMES_UNAVAILABLE,
+    FACTS_UNWRITTEN,
     REFUSED_EVENTS,
 )
 _OF_EVENT = ("ORIGINS", "SOURCE", "Event", "Executable", "Question")

@@ -173,8 +173,8 @@ class CatchUp(SubscriberLayer):
     for a host with a key of its own, and take turns with it. What a probe replays no more is a gap, which the follower
     of turns counts. The counts that another host replays lead to its first live turn, else the reply is refused.
     `on_turn` receives each turn when it arrives. `counters` counts `replayed` messages, and `replays_failed`: gaps that
-    no probe could close. After SETTLED seconds messages pass through. Beyond MOST_RECEIVED bytes the host with most of
-    them waits no longer.
+    no probe could close. After `settled` seconds messages pass through. Beyond MOST_RECEIVED bytes the host with most
+    of them waits no longer.
     """
 
     def __init__(
@@ -186,11 +186,12 @@ class CatchUp(SubscriberLayer):
         on_turn: Callable[[Turn], None],
         counters: Counter[str],
         is_asked_for: Callable[[Turn], bool] = lambda _: True,
+        settled: float = SETTLED,
     ) -> None:
         super().__init__(subscriber)
         self._monotonic = monotonic
         self._on_turn = on_turn
-        self._until = monotonic() + SETTLED
+        self._until = monotonic() + settled
         self._settled = False
         probes = ReplayingProbes(sources)
         self._hosts = {key: _Host(probes, positions, self._until, counters, is_asked_for) for key in probes.by_key}

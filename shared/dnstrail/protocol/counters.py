@@ -180,6 +180,7 @@ COUNTERS = {
         "signature_unavailable": "events that a signature gave up, since no cache answered",
         "names_unavailable": "connections without `dst_dns`, since no cache answered",
         "findings_lost": "findings that no receiver or output took",
+        "facts_unwritten": "facts that the history could not write: a full disk",
         "refused_events": "events of probes that a worker does not follow",
     },
     "groups": {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
+from typing import Annotated, Any
 
 import dns.rdatatype
+import msgspec
 
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import facts_address
@@ -25,6 +26,54 @@ _PLACES = {
     topic: tuple(field.name for field in EVENTS[topic].fields if field.name not in _OF_FLOW) for topic in FACT_NAMES
 }
 _TYPES = 256  # whose names are remembered
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Type = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+_Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+_Address = Annotated[bytes, msgspec.Meta(min_length=4, max_length=16)]
+_Hop = Annotated[int, msgspec.Meta(ge=0, lt=len(HOPS))]
+_Outcome = Annotated[int, msgspec.Meta(ge=0, lt=len(OUTCOMES))]
+
+
+class PackedRelation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A relation of a transaction. Without an owner it belongs to the name that was asked, or to the target before."""
+
+    type: _Type
+    target: str
+    ttl: _Natural
+    owner: str | None = None
+
+
+class TransactionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The values of a transaction in the form and the order in which they travel; None where they state nothing."""
+
+    id: str
+    transport: None
+    socket: _Natural | None
+    resolver: _Address | None
+    resolver_port: _Port | None
+    hop: _Hop
+    asked_for: str | None
+    name: str
+    type: _Type
+    outcome: _Outcome
+    rcode: _Natural | None
+    tries: _Natural
+    waited: _Natural | None
+    relations: tuple[PackedRelation, ...]
+    left_out: _Natural | None = None
+    admitted: bool | None = None
+    matched: bool | None = None
+    doubted: bool | None = None
+    foreign: bool | None = None
+
+    @property
+    def owned(self) -> Iterator[tuple[str, int, str, int]]:
+        """The relations as owner, type, target and TTL."""
+        owner = self.name
+        for relation in self.relations:
+            owner = owner if relation.owner is None else relation.owner
+            yield owner, relation.type, relation.target, relation.ttl
+            owner = relation.target
 
 
 def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: list[Any]) -> Captured:
@@ -43,24 +92,44 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
         # A later version may add values at the end.
         args: dict[str, Any] = dict(zip(_PLACES[topic], captured.args[_VALUES], strict=False))
         args["transport"] = None if flow is None else flow.transport
-        args |= _words(args) if topic == DNS_TRANSACTION else _receiver_of(args["stage"], flow)
+        is_transaction = topic == DNS_TRANSACTION
+        args |= _words(transaction_values(captured)) if is_transaction else _receiver_of(args["stage"], flow)
     except (TypeError, ValueError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
     known = {name: value for name, value in args.items() if value is not None}
     return Captured(captured.timestamp, b"", flow, captured.process, known)
 
 
-def _words(values: dict[str, Any]) -> dict[str, Any]:
+def transaction_values(captured: Captured) -> TransactionValues:
+    """Return the values of a transaction that arrived, once each has its type.
+
+    Raises:
+        BadMessage: no cache of ours sends it.
+    """
+    try:
+        return msgspec.convert(captured.args[_VALUES], TransactionValues)
+    except (msgspec.ValidationError, LookupError) as error:
+        raise BadMessage(f"bad fact: {error!r}") from error
+
+
+def without_owners(name: str, relations: Iterable[tuple[str, int, str, int]]) -> Iterator[PackedRelation]:
+    """Return relations (owner, type, target, TTL) of a transaction for a name as they travel."""
+    for owner, rdtype, target, ttl in relations:
+        yield PackedRelation(rdtype, target, ttl, None if owner == name else owner)
+        name = target
+
+
+def _words(values: TransactionValues) -> dict[str, Any]:
     """Return the arguments of a transaction that travel in a shorter form."""
-    asked_for, resolver = values["for"], values["resolver"]
+    asked_for, resolver = values.asked_for, values.resolver
     return {
-        "id": _whole_id(values["id"]),
+        "id": _whole_id(values.id),
         "for": asked_for and _whole_id(asked_for),
         "resolver": None if resolver is None else str(ip_address(resolver)),
-        "hop": HOPS[values["hop"]],
-        "type": _type_text(values["type"]),
-        "outcome": OUTCOMES[values["outcome"]],
-        "relations": [*_relations(values["name"], values["relations"])],
+        "hop": HOPS[values.hop],
+        "type": type_text(values.type),
+        "outcome": OUTCOMES[values.outcome],
+        "relations": [(owner, type_text(kind), target, ttl) for owner, kind, target, ttl in values.owned],
     }
 
 
@@ -81,15 +150,9 @@ def _whole_id(event: str) -> str:
     return f"{start}/{NET_PACKET_DNS}/{batch}/{place}/end"
 
 
-def _relations(name: str, relations: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, str, str, int]]:
-    """Yield relations whole: one without an owner belongs to the name that was asked, or to the target before."""
-    for kind, target, ttl, *owner in relations:
-        yield owner[0] if owner else name, _type_text(kind), target, ttl
-        name = target
-
-
 @lru_cache(_TYPES)
-def _type_text(rdtype: int) -> str:
+def type_text(rdtype: int) -> str:
+    """Return the name of a type of records."""
     return dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))
 
 

@@ -12,10 +12,10 @@ from builders.talk import there
 from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import Captured, Flow
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
+from dnstrail.events import DNS_TRANSACTION, EVENTS, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.facts import FactFeed, packed_fact, unpacked_fact
+from dnstrail.protocol.facts import FactFeed, TransactionValues, packed_fact, transaction_values, unpacked_fact
 from live.workers import open_bus, seen, short_folder, wait_until
 
 RELATIONS = [[5, "b.example", 60], [1, "192.0.2.1", 60], [1, "192.0.2.2", 60, "b.example"], [65, "c.example", 60, "x"]]
@@ -79,6 +79,21 @@ def test_a_connection_to_nowhere_is_refused():
     flow = Flow(b"", 0, b"123", 443, "tcp")
     with pytest.raises(BadMessage, match="bad fact"):
         unpacked_fact(NET_CONNECTION, packed_fact(1, flow, None, ["s/1/2", "opened"]))
+
+
+def test_checked_values_are_those_of_the_specification():
+    """Each value of a transaction that is checked has the place of its field; those at the end may be missing."""
+    of_flow = {"src", "dst", "src_port", "dst_port"}
+    fields = [one.name for one in EVENTS[DNS_TRANSACTION].fields if one.name not in of_flow]
+    assert [name.replace("asked_for", "for") for name in TransactionValues.__struct_fields__] == fields
+    values = transaction_values(packed_fact(1, None, None, [*VALUES, None, True]))
+    assert [(owner, kind, target) for owner, kind, target, _ in values.owned] == [
+        ("a.example", 5, "b.example"),
+        ("b.example", 1, "192.0.2.1"),
+        ("b.example", 1, "192.0.2.2"),
+        ("x", 65, "c.example"),
+    ]
+    assert (values.name, values.admitted, values.foreign) == ("a.example", True, None)
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""What happens to a full segment: it gets its indexes, its lives are kept, and nobody writes to it again."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from dnstrail_history.store.database import naming_damage, open_existing
+from dnstrail_history.store.lives import lives_of, merge_lives
+from dnstrail_history.store.rows import insert, read_answers, read_relations, rows
+from dnstrail_history.store.segment import SCHEMA
+
+OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
+_INDEXES: Final = """
+    CREATE TABLE extent (first INTEGER, last INTEGER, count INTEGER);
+    INSERT INTO extent SELECT min(ended), max(ended), count(*) FROM transactions;
+    CREATE TABLE names (reversed TEXT PRIMARY KEY, text INTEGER) WITHOUT ROWID;
+    CREATE TABLE related (text INTEGER, answer INTEGER, PRIMARY KEY (text, answer)) WITHOUT ROWID;
+    CREATE INDEX transactions_by_name ON transactions (name);
+    CREATE INDEX transactions_by_answer ON transactions (answer) WHERE answer IS NOT NULL;
+    CREATE INDEX transactions_by_process ON transactions (process) WHERE process IS NOT NULL
+"""
+
+
+def finish(path: Path) -> None:
+    """Finish a full segment. What was done is not done again if it was interrupted.
+
+    Raises:
+        DamagedFileError: The segment, or a file of lives, is damaged.
+        SettingsError: A later version of dnstrail made one.
+        OSError, sqlite3.Error: One cannot be written now.
+    """
+    with closing(open_existing(path, SCHEMA)) as database:
+        with naming_damage(path):
+            [mode] = database.execute("PRAGMA journal_mode=DELETE").fetchone()
+            if mode != "delete":
+                raise sqlite3.OperationalError(f"{path}: a reader still reads it")
+            _add_indexes(database)
+            lives = [*lives_of(database)]
+        merge_lives(path.parent, path.stem, lives)
+    path.rename(path.with_suffix(FINAL))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that nobody reads it, and return its new path.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
+    aside = path.with_name(path.name + ASIDE)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.rename(aside)
+    return aside
+
+
+def _add_indexes(database: sqlite3.Connection) -> None:
+    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extent'").fetchone():
+        return
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _INDEXES.split(";"):
+            database.execute(statement)
+        texts = {text: number for number, text in rows(database, "texts")}
+        insert(database, "names", sorted((text[::-1], number) for text, number in texts.items()))
+        answers = read_answers(database, read_relations(database))
+        related = {
+            (texts[text], answer)
+            for answer, relations in answers.items()
+            for owner, _, target in relations
+            for text in (owner, target)
+        }
+        insert(database, "related", sorted(related))
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise

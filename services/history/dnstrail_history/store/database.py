@@ -1,0 +1,134 @@
+"""Files of SQLite: how they are made, opened and checked. No text of a stranger becomes a part of a statement."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dnstrail.errors import SettingsError
+from dnstrail.process.private_folder import SAFELY
+
+VERSION: Final = 1  # of the schemas
+PATIENCE: Final = 5.0  # seconds for a lock that another process holds
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PRIMARY: Final = 0xFF  # the primary code of an extended one
+_DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
+
+
+class Schema(NamedTuple):
+    """The tables of a kind of file, and the number that identifies this kind."""
+
+    application: int
+    tables: str
+
+
+class DamagedFileError(Exception):
+    """A file of the store that is damaged, or no such file."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {reason}")
+
+
+def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
+    """Open a file to write to, and make it if it is missing: only this user can read it.
+
+    Readers do not stop the writer. After a crash of the host the file holds all but the last transactions.
+
+    Raises:
+        DamagedFileError: It is damaged, or another file.
+        SettingsError: A later version of dnstrail made it.
+        OSError, sqlite3.Error: It cannot be made or opened.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | SAFELY, 0o600))
+    return _checked(path, schema, _connect(path, "rw"), make=True)
+
+
+def open_existing(path: Path, schema: Schema) -> sqlite3.Connection:
+    """Open a file that exists to write to.
+
+    Raises:
+        DamagedFileError: It is damaged, or another file.
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be opened.
+    """
+    return _checked(path, schema, _connect(path, "rw"), make=False)
+
+
+def open_reader(path: Path, schema: Schema, *, final: bool) -> sqlite3.Connection:
+    """Open a file to read; nobody writes to a final one any more.
+
+    Raises:
+        DamagedFileError: It is damaged, or another file.
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be opened.
+    """
+    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro"), make=False)
+
+
+def is_damaged(error: sqlite3.Error) -> bool:
+    """Return whether an error states that the file is damaged."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Name the file in an error that states that it is damaged.
+
+    Raises:
+        DamagedFileError: It is damaged.
+        sqlite3.Error: It cannot be read or written.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if is_damaged(error):
+            raise DamagedFileError(path, str(error)) from error
+        raise
+
+
+def check(database: sqlite3.Connection, path: Path) -> None:
+    """Read a whole file.
+
+    Raises:
+        DamagedFileError: It is damaged.
+        sqlite3.Error: It cannot be read.
+    """
+    with naming_damage(path):
+        [found] = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise DamagedFileError(path, str(found))
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", PATIENCE, isolation_level=None, uri=True)
+
+
+def _checked(path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool) -> sqlite3.Connection:
+    try:
+        with naming_damage(path):
+            _check_kind(path, schema, database, make=make)
+            if make:
+                database.executescript(_DURABLE)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_kind(path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool) -> None:
+    [application], [version] = (
+        database.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+    )
+    [tables] = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if make and not tables:
+        kind = f"PRAGMA application_id={schema.application}; PRAGMA user_version={VERSION}"
+        database.executescript(f"BEGIN; {kind}; {schema.tables}; COMMIT")
+    elif application != schema.application or version < 1:
+        raise DamagedFileError(path, "it is another file")
+    elif version > VERSION:
+        raise SettingsError(f"{path}: a later version of dnstrail made it: use that version, or another folder")

@@ -1,0 +1,30 @@
+"""The ids of the facts that were stored last: a cache that catches up publishes some again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from dnstrail_history.fact import FactId
+
+#: batches whose facts are known -> the one noted first is forgotten: its facts are stored again if they are published
+#: again
+MOST_BATCHES: Final = 65_536
+
+
+class KnownIds:
+    """Ids by batch, each place one bit. Beyond MOST_BATCHES the batch that was noted first is forgotten."""
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[tuple[str, int], int] = OrderedDict()
+
+    def add(self, identity: FactId) -> bool:
+        """Note an id; return False if it is known."""
+        batch, place = identity[:2], 1 << identity.place
+        places = self._places.get(batch, 0)
+        if places & place:
+            return False
+        self._places[batch] = places | place
+        if len(self._places) > MOST_BATCHES:
+            self._places.popitem(last=False)
+        return True

@@ -1,0 +1,168 @@
+"""The lives of relations: when each asker was given each of them, in one file for each year."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dnstrail.captured import Process
+from dnstrail_history.store.database import Schema, naming_damage, open_database
+from dnstrail_history.store.periods import MERGE, merge_periods
+from dnstrail_history.store.rows import ADMITTED, Relation, Row, flag_of, read_processes, read_relations, rows
+
+LIVES: Final = Schema(
+    0x444E534C,
+    """
+    CREATE TABLE segments (name TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
+    CREATE TABLE askers (id INTEGER PRIMARY KEY, program TEXT, container TEXT, UNIQUE (program, container));
+    CREATE TABLE lives (day INTEGER, owner INTEGER, type INTEGER, target INTEGER, asker INTEGER, first INTEGER,
+        last INTEGER, "end" INTEGER, count INTEGER, gaps INTEGER, PRIMARY KEY (day, owner, type, target, asker))
+        WITHOUT ROWID;
+    CREATE INDEX lives_by_target ON lives (day, target)
+    """,
+)
+_SECOND: Final = 1_000_000_000  # ns
+_DAY: Final = 86_400  # seconds
+_READ: Final = """
+    SELECT day, owner.text, type, target.text, program, container, first, last, "end", count, gaps FROM lives
+    JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target
+    JOIN askers ON askers.id = asker"""
+_SIGHTINGS: Final = """
+    SELECT ended, process, answer, ttls, flags FROM transactions JOIN endings ON endings.id = ending
+    WHERE answer IS NOT NULL ORDER BY ended"""
+_IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+class AskingProgram(NamedTuple):
+    """The program and the container for which a relation was answered; "" where they are unknown."""
+
+    program: str
+    container: str
+
+
+class RelationLife(NamedTuple):
+    """A relation that one asker was given in one period, which begins on a day (since the epoch, UTC).
+
+    Times are seconds.
+
+    `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before
+    it had ended.
+    """
+
+    day: int
+    relation: Relation
+    asker: AskingProgram
+    first: int
+    last: int
+    end: int
+    answers: int
+    gaps: int
+
+
+class _Span:
+    """The answers with one relation for one asker, in the order of their times (ns)."""
+
+    __slots__ = ("count", "end", "first", "gaps", "last")
+
+    def __init__(self, first: int) -> None:
+        self.first = self.last = self.end = first
+        self.count = self.gaps = 0
+
+    def add(self, ended: int, end: int) -> None:
+        """Add an answer."""
+        self.last = ended
+        self.count += 1
+        self.gaps += ended > self.end
+        self.end = max(self.end, end)
+
+
+def lives_of(segment: sqlite3.Connection) -> Iterator[RelationLife]:
+    """Return the lives that a segment states, those of a day together."""
+    processes = {number: _asker(one) for number, one in read_processes(segment).items()}
+    relations = read_relations(segment)
+    answers = {number: _IDS(packed) for number, packed in rows(segment, "answers")}
+    spans: dict[tuple[int, int, AskingProgram], _Span] = {}
+    nobody = AskingProgram("", "")
+    for ended, process, answer, ttls, flags in segment.execute(_SIGHTINGS):
+        if not flag_of(flags, ADMITTED):
+            continue
+        day, asker = ended // (_DAY * _SECOND), processes.get(process, nobody)
+        for relation, ttl in zip(answers[answer], _IDS(ttls), strict=True):
+            key = day, relation, asker
+            span = spans.get(key)
+            if span is None:
+                span = spans[key] = _Span(ended)
+            span.add(ended, ended + ttl * _SECOND)
+    for (day, relation, asker), span in spans.items():
+        first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
+        yield RelationLife(day, relations[relation], asker, first, last, end, span.count, span.gaps)
+
+
+def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> None:
+    """Merge the lives of a segment into the files of their years, unless a file has those of this segment.
+
+    Raises:
+        DamagedFileError: A file is damaged.
+        SettingsError: A later version of dnstrail made it.
+        OSError, sqlite3.Error: It cannot be written.
+    """
+    years: dict[int, list[RelationLife]] = {}
+    for life in lives:
+        years.setdefault(datetime.fromtimestamp(life.day * _DAY, UTC).year, []).append(life)
+    for year, of_year in years.items():
+        path = lives_path(folder, year)
+        with closing(open_database(path, LIVES)) as database, naming_damage(path):
+            _merge(database, name, of_year)
+
+
+def lives_path(folder: Path, year: int) -> Path:
+    """Return the file of a year."""
+    return folder / f"{year:04d}.lives"
+
+
+def read_lives(database: sqlite3.Connection) -> Iterator[RelationLife]:
+    """Return all lives of a file."""
+    for day, owner, rdtype, target, program, container, *numbers in database.execute(_READ):
+        yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container), *numbers)
+
+
+def _merge(database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        if not database.execute("SELECT 1 FROM segments WHERE name = ?", (name,)).fetchone():
+            database.executemany(MERGE, sorted(_numbered(database, lives)))
+            database.execute("INSERT INTO segments VALUES (?)", (name,))
+            merge_periods(database, max(life.day for life in lives))
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _numbered(database: sqlite3.Connection, lives: list[RelationLife]) -> list[Row]:
+    """Return lives as rows, with the ids of their texts and askers."""
+    texts = {text: 0 for life in lives for text in life.relation[::2]}
+    askers = {life.asker: 0 for life in lives}
+    database.executemany("INSERT OR IGNORE INTO texts (text) VALUES (?)", ((text,) for text in texts))
+    database.executemany("INSERT OR IGNORE INTO askers (program, container) VALUES (?, ?)", askers)
+    for text in texts:
+        [texts[text]] = database.execute("SELECT id FROM texts WHERE text = ?", (text,)).fetchone()
+    for asker in askers:
+        found = database.execute("SELECT id FROM askers WHERE program = ? AND container = ?", asker)
+        [askers[asker]] = found.fetchone()
+    return [
+        (life.day, texts[life.relation[0]], life.relation[1], texts[life.relation[2]], askers[life.asker], *life[3:])
+        for life in lives
+    ]
+
+
+def _asker(process: Process) -> AskingProgram:
+    return AskingProgram(process.path or process.name, process.container_name or process.container_id)

@@ -1,0 +1,109 @@
+"""The rows of a segment as values. Each statement is made from names of this package alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from dnstrail.captured import Flow, Process
+from dnstrail.protocol.facts import TransactionValues, without_owners
+from dnstrail_history.fact import Fact, FactId
+
+Row = tuple[Any, ...]
+Relation = tuple[str, int, str]  # owner, type, target
+_STATED: Final = (None, False, True)  # a value of two bits
+ADMITTED, MATCHED, DOUBTED, FOREIGN = range(0, 8, 2)  # the places of the values of two bits
+_IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+_PROCESSES: Final = """
+    SELECT processes.id, pid, name, path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
+        container_image, mount_namespace, pid_namespace, start_time, owner
+    FROM processes JOIN programs ON programs.id = program"""
+_RELATIONS: Final = """
+    SELECT relations.id, owner.text, type, target.text FROM relations
+    JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target"""
+_TRANSACTIONS: Final = """
+    SELECT starts.start, batch, place, others.start, for_batch, for_place, host, ended, process, source, source_port,
+        destination, destination_port, transport, namespace, socket, resolver, resolver_port, hop, texts.text, type,
+        outcome, rcode, tries, waited, answer, ttls, left_out, flags
+    FROM transactions
+    JOIN starts ON starts.id = transactions.start LEFT JOIN starts others ON others.id = for_start
+    JOIN texts ON texts.id = name JOIN endings ON endings.id = ending JOIN paths ON paths.id = transactions.path
+    ORDER BY transactions.id"""
+
+
+def rows(database: sqlite3.Connection, table: str) -> Iterator[Row]:
+    """Return the rows of a table."""
+    return database.execute(f"SELECT * FROM {table}")  # noqa: S608 - a name of this package
+
+
+def insert(database: sqlite3.Connection, table: str, added: Sequence[Row]) -> None:
+    """Add rows to a table."""
+    if added:
+        places = ", ".join("?" * len(added[0]))
+        database.executemany(f"INSERT INTO {table} VALUES ({places})", added)  # noqa: S608 - as above
+
+
+def pack_flags(admitted: bool | None, matched: bool | None, doubted: bool | None, foreign: bool | None) -> int:
+    """Return four values, each of which may be unknown, as one number."""
+    stated = _STATED.index
+    return stated(admitted) | stated(matched) << MATCHED | stated(doubted) << DOUBTED | stated(foreign) << FOREIGN
+
+
+def flag_of(flags: int, place: int) -> bool | None:
+    """Return one of the four values: that of ADMITTED, MATCHED, DOUBTED or FOREIGN."""
+    return _STATED[flags >> place & 3]
+
+
+def read_processes(database: sqlite3.Connection) -> dict[int, Process]:
+    """Return the processes of a segment by id."""
+    return {number: Process(*values) for number, *values in database.execute(_PROCESSES)}
+
+
+def read_relations(database: sqlite3.Connection) -> dict[int, Relation]:
+    """Return the relations of a segment by id."""
+    return {number: (owner, rdtype, target) for number, owner, rdtype, target in database.execute(_RELATIONS)}
+
+
+def read_answers(database: sqlite3.Connection, relations: Mapping[int, Relation]) -> dict[int, tuple[Relation, ...]]:
+    """Return the relations of each answer of a segment, by its id."""
+    return {number: tuple(relations[one] for one in _IDS(packed)) for number, packed in rows(database, "answers")}
+
+
+def read_facts(database: sqlite3.Connection) -> Iterator[Fact]:
+    """Return the transactions of a segment in the order in which they were stored."""
+    processes, answers = read_processes(database), read_answers(database, read_relations(database))
+    for row in database.execute(_TRANSACTIONS):
+        yield _fact(row, processes, answers)
+
+
+def _fact(row: Row, processes: Mapping[int, Process], answers: Mapping[int, tuple[Relation, ...]]) -> Fact:
+    identity, others = FactId(*row[:3]), None if row[3] is None else FactId(*row[3:6])
+    host, ended, process, source, source_port, destination, destination_port, transport, namespace = row[6:15]
+    socket, resolver, resolver_port, hop, name, rdtype, outcome, rcode, tries, waited, answer, ttls = row[15:27]
+    left_out, flags = row[27:]
+    relations = [] if answer is None else [(*one, ttl) for one, ttl in zip(answers[answer], _IDS(ttls), strict=True)]
+    flow = None
+    if transport is not None:
+        flow = Flow(source, source_port, destination, destination_port, transport, namespace=namespace)
+    values = TransactionValues(
+        str(identity),
+        None,
+        socket,
+        resolver,
+        resolver_port,
+        hop,
+        None if others is None else str(others),
+        name,
+        rdtype,
+        outcome,
+        rcode,
+        tries,
+        waited,
+        tuple(without_owners(name, relations)),
+        left_out,
+        *(flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN)),
+    )
+    return Fact(identity, others, host, ended, None if process is None else processes[process], flow, values)

@@ -1,0 +1,227 @@
+"""The open segment: transactions in the order of their arrival, each value that repeats once."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from dnstrail.captured import Flow, Process
+from dnstrail.protocol.turn_follower import Position
+from dnstrail_history.fact import Fact
+from dnstrail_history.store.database import Schema, check, naming_damage, open_database
+from dnstrail_history.store.rows import Row, insert, pack_flags, read_answers, read_processes, read_relations, rows
+
+#: transactions of a segment -> the next one goes to a new segment
+MOST_TRANSACTIONS: Final = 65_536
+#: bytes of a segment -> the next transaction that is written later goes to a new segment
+MOST_BYTES: Final = 32 << 20
+SCHEMA: Final = Schema(
+    0x444E5346,
+    """
+    CREATE TABLE starts (id INTEGER PRIMARY KEY, start TEXT);
+    CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT);
+    CREATE TABLE programs (id INTEGER PRIMARY KEY, name TEXT, path TEXT, user_id INTEGER, container_id TEXT,
+        container_name TEXT, container_image TEXT, cgroup_id INTEGER, mount_namespace INTEGER, pid_namespace INTEGER,
+        owner INTEGER);
+    CREATE TABLE processes (id INTEGER PRIMARY KEY, pid INTEGER, start_time INTEGER, parent_pid INTEGER,
+        thread_id INTEGER, program INTEGER);
+    CREATE TABLE paths (id INTEGER PRIMARY KEY, host TEXT, hop INTEGER, source BLOB, destination BLOB,
+        destination_port INTEGER, transport TEXT, namespace INTEGER, resolver BLOB, resolver_port INTEGER);
+    CREATE TABLE endings (id INTEGER PRIMARY KEY, type INTEGER, outcome INTEGER, rcode INTEGER, tries INTEGER,
+        left_out INTEGER, flags INTEGER);
+    CREATE TABLE relations (id INTEGER PRIMARY KEY, owner INTEGER, type INTEGER, target INTEGER);
+    CREATE TABLE answers (id INTEGER PRIMARY KEY, relations BLOB);
+    CREATE TABLE transactions (id INTEGER PRIMARY KEY, start INTEGER, batch INTEGER, place INTEGER, ended INTEGER,
+        name INTEGER, ending INTEGER, path INTEGER, process INTEGER, source_port INTEGER, socket INTEGER,
+        waited INTEGER, answer INTEGER, ttls BLOB, for_start INTEGER, for_batch INTEGER, for_place INTEGER);
+    CREATE TABLE positions (start TEXT PRIMARY KEY, position BLOB) WITHOUT ROWID;
+    CREATE TABLE coverage (id INTEGER PRIMARY KEY, since INTEGER, until INTEGER)
+    """,
+)
+_TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers")
+_LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT max(id) FROM coverage)"
+_PACK = msgspec.msgpack.Encoder().encode
+_POSITION = msgspec.msgpack.Decoder(Position).decode
+
+
+class Stretch(NamedTuple):
+    """A time (ns of wall time) from which every fact was received and stored."""
+
+    since: int
+    until: int
+
+
+class StoredProgress(NamedTuple):
+    """How far the facts are stored: by start, and the stretch without a gap up to now, None if there is none."""
+
+    positions: Mapping[str, Position]
+    stretch: Stretch | None = None
+
+
+class _Interned(dict[Any, int]):
+    """The ids of the rows of a table by their contents. A new content gets the next id; `rows` collects its row."""
+
+    def __init__(self, columns: Callable[[Any], Row]) -> None:
+        super().__init__()
+        self.rows: list[Row] = []
+        self._columns = columns
+
+    def __missing__(self, content: Any) -> int:
+        columns = self._columns(content)
+        number = self[content] = len(self) + 1
+        self.rows.append((number, *columns))
+        return number
+
+
+class OpenSegment:
+    """The segment to which facts are added. After an error it is opened anew: it holds what was written before.
+
+    `count` is the number of its transactions.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a segment, or make it.
+
+        Raises:
+            DamagedFileError: It is damaged.
+            SettingsError: A later version of dnstrail made it.
+            OSError, sqlite3.Error: It cannot be made or opened.
+        """
+        self.path = path
+        self._database = open_database(path, SCHEMA)
+        try:
+            check(self._database, path)
+            self._load()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next transaction goes to a new segment."""
+        return self.count >= MOST_TRANSACTIONS or (self.count > 0 and self._bytes() >= MOST_BYTES)
+
+    def write(self, facts: Sequence[Fact], progress: StoredProgress) -> None:
+        """Add facts, and note how far they are stored: all of it, or nothing.
+
+        Raises:
+            DamagedFileError: It is damaged.
+            sqlite3.Error: It cannot be written.
+        """
+        with naming_damage(self.path):
+            self._write(facts, progress)
+
+    def _write(self, facts: Sequence[Fact], progress: StoredProgress) -> None:
+        added = [self._row(number, fact) for number, fact in enumerate(facts, self.count + 1)]
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for name, table in self._tables.items():
+                insert(database, name, table.rows)
+            insert(database, "transactions", added)
+            database.execute("DELETE FROM positions")
+            insert(database, "positions", [(start, _PACK(one)) for start, one in progress.positions.items()])
+            if progress.stretch is not None:
+                _note_stretch(database, progress.stretch)
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+        for table in self._tables.values():
+            table.rows.clear()
+        self.count += len(added)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _bytes(self) -> int:
+        pages, size = (self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(pages * size)
+
+    def _load(self) -> None:
+        """Read the contents that have ids."""
+        self._paths, self._endings, self._programs = (_Interned(tuple) for _ in range(3))
+        self._starts, self._texts = (_Interned(lambda text: (text,)) for _ in range(2))
+        self._processes = _Interned(self._process_row)
+        texts = self._texts
+        self._relations = _Interned(lambda one: (texts[one[0]], one[1], texts[one[2]]))
+        self._answers = _Interned(lambda relations: (_PACK([self._relations[one] for one in relations]),))
+        tables = self._starts, texts, self._programs, self._processes, self._paths, self._endings
+        self._tables = dict(zip(_TABLES, (*tables, self._relations, self._answers), strict=True))
+        database = self._database
+        for name in ("paths", "endings", "programs"):
+            self._tables[name].update((tuple(content), number) for number, *content in rows(database, name))
+        for name in ("starts", "texts"):
+            self._tables[name].update((text, number) for number, text in rows(database, name))
+        self._processes.update((process, number) for number, process in read_processes(database).items())
+        relations = read_relations(database)
+        self._relations.update((relation, number) for number, relation in relations.items())
+        self._answers.update((answer, number) for number, answer in read_answers(database, relations).items())
+        [self.count] = database.execute("SELECT count(*) FROM transactions").fetchone()
+
+    def _process_row(self, process: Process) -> Row:
+        program = self._programs[
+            process.name,
+            process.path,
+            process.user_id,
+            process.container_id,
+            process.container_name,
+            process.container_image,
+            process.cgroup_id,
+            process.mount_namespace,
+            process.pid_namespace,
+            process.owner,
+        ]
+        return process.pid, process.start_time, process.parent_pid, process.thread_id, program
+
+    def _row(self, number: int, fact: Fact) -> Row:
+        values, flow, process, identity, others = fact.values, fact.flow, fact.process, fact.id, fact.asked_for
+        flags = pack_flags(values.admitted, values.matched, values.doubted, values.foreign)
+        ending = self._endings[values.type, values.outcome, values.rcode, values.tries, values.left_out, flags]
+        answer, ttls = None, None
+        if values.relations:
+            owned = [*values.owned]
+            answer = self._answers[tuple(relation[:3] for relation in owned)]
+            ttls = _PACK([ttl for _, _, _, ttl in owned])
+        return (
+            number,
+            self._starts[identity.start],
+            identity.batch,
+            identity.place,
+            fact.ended,
+            self._texts[values.name],
+            ending,
+            self._paths[(fact.host, values.hop, *_ends(flow), values.resolver, values.resolver_port)],
+            None if process is None else self._processes[process],
+            None if flow is None else flow.source_port,
+            values.socket,
+            values.waited,
+            answer,
+            ttls,
+            *((None, None, None) if others is None else (self._starts[others.start], others.batch, others.place)),
+        )
+
+
+def read_progress(database: sqlite3.Connection) -> StoredProgress:
+    """Return how far the facts are stored, as a segment states it."""
+    positions = {start: _POSITION(packed) for start, packed in rows(database, "positions")}
+    found = database.execute("SELECT since, until FROM coverage ORDER BY id DESC LIMIT 1").fetchone()
+    return StoredProgress(positions, found and Stretch(*found))
+
+
+def _note_stretch(database: sqlite3.Connection, stretch: Stretch) -> None:
+    """Note the end of the present stretch, which is the last one of the segment."""
+    if not database.execute(_LATER, (stretch.until, stretch.since)).rowcount:
+        database.execute("INSERT INTO coverage (since, until) VALUES (?, ?)", stretch)
+
+
+def _ends(flow: Flow | None) -> Row:
+    if flow is None:
+        return (None,) * 5
+    return flow.source, flow.destination, flow.destination_port, flow.transport, flow.namespace

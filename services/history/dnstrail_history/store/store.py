@@ -1,0 +1,294 @@
+"""The folder of the history: one open segment, the full ones, and the lives, within their days and bytes."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from dnstrail.errors import SettingsError
+from dnstrail.log_pause import LogPause
+from dnstrail.process.clock import Clock
+from dnstrail.process.private_folder import open_private
+from dnstrail_history.fact import Fact, FactId
+from dnstrail_history.store.closer import Closer
+from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
+from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader
+from dnstrail_history.store.known_ids import KnownIds
+from dnstrail_history.store.lives import LIVES
+from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
+
+#: facts and their relations that wait for a disk to take them -> a further fact is lost: `unwritten`
+MOST_WAITING: Final = 32_768
+DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
+BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
+YEAR: Final = 366  #: days after its last day -> the file of the lives of a year is removed
+_KNOWN: Final = 2 * MOST_TRANSACTIONS  # facts whose ids are read at the start
+_RETRY: Final = 1.0  # seconds between two attempts to write
+_LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
+_DAY: Final = 86_400.0  # seconds
+_NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
+_LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
+_IDS: Final = """
+    SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
+    ORDER BY transactions.id"""
+_EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
+
+
+class _File(NamedTuple):
+    """The file of a segment."""
+
+    number: int
+    path: Path
+    ending: str
+    is_aside: bool
+
+
+class FactStore:
+    """Facts on disk, each once. One process at a time uses the folder.
+
+    A fact waits until `commit` writes it. `counters` counts facts `stored`, `repeated` (they were stored before) and
+    `unwritten` (lost, since too many wait), `write_failures`, files that were `damaged`, and segments that were
+    `finished` and `removed`. `fault` states why nothing can be written at present.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, *, days: float = DAYS, most_bytes: int = BYTES) -> None:
+        """Open a folder, or make it.
+
+        Raises:
+            SettingsError: It is not private, in use, or was made by a later version of dnstrail.
+            OSError, sqlite3.Error: It cannot be read.
+        """
+        self.counters: Counter[str] = Counter(stored=0, repeated=0, unwritten=0)
+        self.fault = ""
+        self.progress = StoredProgress({})
+        self._folder = folder
+        self._clock = clock
+        self._days = days
+        self._most_bytes = most_bytes
+        self._waiting: list[Fact] = []
+        self._weight = 0
+        self._known = KnownIds()
+        self._number = 0  # of the newest segment
+        self._path: Path | None = None  # of the segment to which facts are added; None: a new one is to be made
+        self._segment: OpenSegment | None = None  # the same, unless an error closed it
+        self._retry = self._look = float("-inf")
+        self._unfinished: list[Path] = []  # full segments that are finished at the next look
+        self._pause = LogPause()
+        self._private = open_private(folder, "--folder")
+        self._closer = Closer()
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def waits(self) -> bool:
+        """Whether facts wait to be written."""
+        return bool(self._waiting)
+
+    def add(self, fact: Fact) -> bool:
+        """Take a fact; return False if it is lost, or stored already."""
+        weight = 1 + len(fact.values.relations)
+        if self._weight + weight > MOST_WAITING:
+            self.counters["unwritten"] += 1
+            return False
+        if not self._known.add(fact.id):
+            self.counters["repeated"] += 1
+            return False
+        self._waiting.append(fact)
+        self._weight += weight
+        return True
+
+    def commit(self, progress: StoredProgress) -> bool:
+        """Write the facts that wait, and how far all are stored; return False if that is not possible now."""
+        now = self._clock.monotonic()
+        if now < self._retry:
+            return False
+        try:
+            self._write(progress)
+        except _EXPECTED as error:
+            self._fail(error, now)
+            return False
+        self.fault = ""
+        return True
+
+    def step(self) -> None:
+        """Remove what is too old or too much, and note which segments are finished.
+
+        Raises:
+            Exception: A segment could not be finished by a fault of dnstrail.
+        """
+        for path, error in self._closer.take():
+            if error is None:
+                self.counters["finished"] += 1
+                continue
+            if isinstance(error, DamagedFileError):
+                self._set_aside(error)
+            elif isinstance(error, _EXPECTED):
+                structlog.get_logger().warning("segment_not_finished", segment=path.name, error=str(error))
+            else:
+                raise error
+            if path.exists():  # else it was removed, or set aside
+                self._unfinished.append(path)
+        now = self._clock.monotonic()
+        if now >= self._look:
+            self._look = now + _LOOK
+            for path in self._unfinished:
+                self._closer.add(path)
+            self._unfinished.clear()
+            with suppress(OSError):
+                self._remove_old()
+
+    def close(self) -> None:
+        """Let another process use the folder. What waits is not written."""
+        self._close_segment()
+        self._closer.close()
+        self._private.close()
+
+    def _begin(self) -> None:
+        """Go on where the earlier process ended."""
+        files = [file for file in self._files() if not file.is_aside and self._is_sound(file)]
+        self._number = max([file.number for file in self._files()] + [*self._merged()], default=0)
+        unfinished = [file.path for file in files[:-1] if file.ending == OPEN]
+        if files and files[-1].ending == OPEN:
+            try:
+                self._segment = OpenSegment(files[-1].path)
+                self._path = files[-1].path
+            except DamagedFileError as error:
+                self._set_aside(error)
+                files.pop()
+        known: list[list[FactId]] = []
+        while files and sum(map(len, known)) < _KNOWN:
+            file = files.pop()
+            try:
+                with naming_damage(file.path), closing(_open(file)) as database:
+                    ids = [FactId(*row) for row in database.execute(_IDS)]
+                    self.progress = self.progress if known else read_progress(database)
+            except DamagedFileError as error:
+                self._set_aside(error)
+            else:
+                known.append(ids)
+        for ids in reversed(known):
+            for identity in ids:
+                self._known.add(identity)
+        for path in unfinished:
+            self._closer.add(path)
+
+    def _is_sound(self, file: _File) -> bool:
+        """Return whether a segment can be opened, and set it aside if it is damaged."""
+        try:
+            _open(file).close()
+        except DamagedFileError as error:
+            self._set_aside(error)
+            return False
+        return True
+
+    def _merged(self) -> Iterator[int]:
+        """Return the numbers of the segments whose lives are kept: no other one may have their names."""
+        for path in sorted(self._folder.iterdir()):
+            if _LIVES.fullmatch(path.name) and not path.name.endswith(ASIDE):
+                try:
+                    with naming_damage(path), closing(open_database(path, LIVES)) as database:
+                        [name] = database.execute("SELECT max(name) FROM segments").fetchone()
+                except DamagedFileError as error:
+                    self._set_aside(error)
+                else:
+                    yield int(name or 0)
+
+    def _write(self, progress: StoredProgress) -> None:
+        """Write what waits; the progress is stored with the last fact.
+
+        Raises:
+            DamagedFileError: The segment is damaged.
+            SettingsError, OSError, sqlite3.Error: It cannot be written now.
+        """
+        while self._waiting or progress != self.progress:
+            segment = self._segment or self._open()
+            if segment.is_full:
+                self._close_segment()
+                self._path = None
+                self._closer.add(segment.path)
+                continue
+            part = self._waiting[: MOST_TRANSACTIONS - segment.count]
+            is_last = len(part) == len(self._waiting)
+            segment.write(part, progress if is_last else self.progress)
+            del self._waiting[: len(part)]
+            self._weight -= sum(1 + len(fact.values.relations) for fact in part)
+            self.counters["stored"] += len(part)
+            if is_last:
+                self.progress = progress
+
+    def _open(self) -> OpenSegment:
+        """Open the segment that was not full, or a new one."""
+        if self._path is None:
+            self._number += 1
+            self._path = self._folder / f"{self._number:010d}{OPEN}"
+        self._segment = OpenSegment(self._path)
+        return self._segment
+
+    def _fail(self, error: Exception, now: float) -> None:
+        """Count what prevented the facts from being written, and try again later, from what the file holds."""
+        self._close_segment()
+        if isinstance(error, DamagedFileError):
+            self._set_aside(error)
+            return
+        self._retry = now + _RETRY
+        self.fault = str(error)
+        self.counters["write_failures"] += 1
+        if self._pause.note(now):
+            structlog.get_logger().warning("history_not_written", folder=str(self._folder), error=self.fault)
+
+    def _close_segment(self) -> None:
+        if self._segment is not None:
+            with suppress(sqlite3.Error):
+                self._segment.close()
+        self._segment = None
+
+    def _set_aside(self, damaged: DamagedFileError) -> None:
+        """Move a damaged file out of the way, and name it."""
+        self._path = None if damaged.path == self._path else self._path
+        self.counters["damaged"] += 1
+        structlog.get_logger().error("history_damaged", file=str(damaged.path), error=str(damaged))
+        with suppress(OSError):
+            set_aside(damaged.path)
+
+    def _files(self) -> list[_File]:
+        """Return the files of all segments, the oldest first."""
+        found = [(path, _NAME.fullmatch(path.name)) for path in self._folder.iterdir()]
+        return sorted(_File(int(name[1]), path, name[2], bool(name[3])) for path, name in found if name)
+
+    def _remove_old(self) -> None:
+        """Remove the segments that are too old or too much, but not the one to which facts are added; likewise years.
+
+        Raises:
+            OSError: A file cannot be removed.
+        """
+        wall = self._clock.wall()
+        files = sorted(self._files(), key=lambda file: file.ending == OPEN)  # the lives of those are not kept yet
+        sizes = [(file, file.path.stat()) for file in files]
+        total = sum(status.st_size for _, status in sizes)
+        for file, status in sizes:
+            is_old = status.st_mtime < wall - self._days * _DAY
+            if file.path == self._path or not (is_old or total > self._most_bytes):
+                continue
+            file.path.unlink()
+            total -= status.st_size
+            self.counters["removed"] += 1
+        first = datetime.fromtimestamp(max(wall - YEAR * _DAY, 0.0), UTC).year
+        for path in self._folder.iterdir():
+            if (name := _LIVES.fullmatch(path.name)) and int(name[1]) < first:
+                path.unlink()
+
+
+def _open(file: _File) -> sqlite3.Connection:
+    """Open a segment; one that is not final is recovered, if its writer was killed."""
+    return open_reader(file.path, SCHEMA, final=True) if file.ending == FINAL else open_database(file.path, SCHEMA)

@@ -1,0 +1,115 @@
+"""A damaged file is moved aside and named; everything else goes on."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of, stored
+from dnstrail_history.store import segment as segments
+from dnstrail_history.store import store as module
+from dnstrail_history.store.database import VERSION, open_existing
+from dnstrail_history.store.segment import SCHEMA
+from dnstrail_history.store.store import FactStore
+from live.workers import FakeClock, wait_until
+
+SMALL = 10
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(wall=BEGIN / SECOND)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clock, monkeypatch) -> Path:
+    """Return a folder with two finished segments and an open one."""
+    monkeypatch.setattr(segments, "MOST_TRANSACTIONS", SMALL)
+    monkeypatch.setattr(module, "MOST_TRANSACTIONS", SMALL)
+    folder = tmp_path / "history"
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(2 * SMALL + 3))
+        wait_until(lambda: store.step() or store.counters["finished"] == 2, "the full segments")
+    return folder
+
+
+def fill(store: FactStore, numbers: range) -> None:
+    """FactStore facts with some numbers."""
+    for number in numbers:
+        store.add(fact_of(number))
+    assert store.commit(progress_of(numbers.stop))
+
+
+def scribble(path: Path, at: int) -> None:
+    """Overwrite a part of a file."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xff" * 4000)
+
+
+@pytest.mark.parametrize("name", ["0000000001.segment", "0000000003.open"])
+def test_a_damaged_segment_is_moved_aside(folder, clock, name):
+    """A segment that is no database is moved aside, counted and named; the others answer, and facts are stored."""
+    scribble(folder / name, 0)
+    with capture_logs() as logs, closing(FactStore(folder, clock)) as store:
+        assert store.counters["damaged"] == 1
+        fill(store, range(100, 105))
+    assert [line["file"] for line in logs if line["event"] == "history_damaged"] == [str(folder / name)]
+    assert (folder / f"{name}.damaged").exists()
+    lost = SMALL if name.endswith("segment") else 3
+    assert len(stored(folder)) == 2 * SMALL + 3 - lost + 5
+    FactStore(folder, clock).close()
+
+
+def test_damage_inside_the_open_segment_is_found_at_the_start(folder, clock):
+    """Pages of the open segment that are damaged are found before anything is added to it."""
+    path = folder / "0000000003.open"
+    scribble(path, 4096 + 8)
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(100, 101))
+        assert store.counters["damaged"] == 1
+    assert [path.name for path in folder.glob("*.open")] == ["0000000004.open"]
+
+
+def test_damage_while_facts_are_stored_loses_none_that_wait(folder, clock):
+    """A segment that is damaged under the writer is moved aside, and the facts at hand go to a new one."""
+    path = folder / "0000000003.open"
+    with closing(FactStore(folder, clock)) as store:
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (path.stat().st_size - 4096))
+        with closing(open_existing(path, SCHEMA)) as database:  # another writer: the pages are read again
+            database.execute(f"PRAGMA user_version = {VERSION}")
+        for number in range(100, 105):
+            store.add(fact_of(number))
+        wait_until(lambda: store.commit(progress_of(9)), "a new segment")
+        assert store.counters["damaged"] == 1
+    assert [fact.id.place for fact in stored(folder)[2 * SMALL :]] == [*range(100, 105)]
+
+
+def test_damaged_lives_are_moved_aside(folder, clock):
+    """Lives that are damaged are moved aside, and those of later segments are kept anew."""
+    [path] = folder.glob("*.lives")
+    scribble(path, 0)
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(100, 110))
+        wait_until(lambda: store.step() or store.counters["finished"], "the full segment")
+        assert store.counters["damaged"] == 1
+    assert (folder / "2026.lives.damaged").exists()
+    assert {life.answers for life in lives(folder)} == {SMALL}
+
+
+def test_a_damaged_segment_that_cannot_be_finished_is_moved_aside(folder, clock, monkeypatch):
+    """A full segment that turns out to be damaged stops neither the worker nor the next segments."""
+    with monkeypatch.context() as patched:
+        patched.setattr("dnstrail_history.store.closer.finish", lambda _: None)
+        with closing(FactStore(folder, clock)) as store:
+            fill(store, range(100, 100 + 2 * SMALL))
+    scribble(folder / "0000000003.open", 2 * 4096)
+    with closing(FactStore(folder, clock)) as store:
+        wait_until(lambda: store.step() or store.counters["damaged"], "the damage")
+        wait_until(lambda: store.step() or store.counters["finished"], "the next segment")
+    assert (folder / "0000000003.open.damaged").exists()

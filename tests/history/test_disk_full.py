@@ -1,0 +1,75 @@
+"""A full disk stops writing, is counted, and loses what waits too long; with room again the store goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from live.processes import PATIENCE
+
+FULL = """
+import json, sys
+sys.path[:0] = {paths!r}
+from contextlib import closing
+from pathlib import Path
+from builders.facts import fact_of, progress_of, stored
+from dnstrail_history.store.store import FactStore
+from live.workers import FakeClock
+
+disk = Path(sys.argv[1])
+clock = FakeClock()
+ballast = disk / "ballast"
+added, faults = 0, set()
+with closing(FactStore(disk / "history", clock)) as store:
+    def turn(count):
+        global added
+        for _ in range(count):
+            store.add(fact_of(added, name=f"n{{added}}.example", relations=()))
+            added += 1
+        clock.advance(2)
+        return store.commit(progress_of(added))
+
+    assert turn(100)
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+    while turn(1000):
+        pass
+    for _ in range(60):
+        assert not turn(1000)
+        faults.add(bool(store.fault))
+    counted = dict(store.counters)
+    ballast.unlink()
+    assert turn(0)
+    assert not store.fault
+    assert turn(10)
+found = [fact.values.name for fact in stored(disk / "history")]
+print(json.dumps([added, counted, found == sorted(set(found), key=found.index), len(found), sorted(faults), found[-1]]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_a_full_disk_stops_writing_until_there_is_room(tmp_path: Path) -> None:
+    """On a full tmpfs facts wait, then are lost and counted; with room again those that wait are stored, in order."""
+    paths = [path for path in sys.path if path]
+    program = textwrap.dedent(FULL).format(paths=paths)
+    mount = 'mount -t tmpfs -o size=16m,mode=700 tmpfs "$0" && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", mount, str(tmp_path), sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    added, counted, once, found, faults, last = json.loads(done.stdout.splitlines()[-1])
+    assert counted["unwritten"] > 0
+    assert counted["write_failures"] >= 60
+    assert faults == [True]
+    assert once
+    assert found == added - counted["unwritten"]
+    assert last == f"n{added - 1}.example"

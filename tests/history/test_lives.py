@@ -1,0 +1,126 @@
+"""Lives state when each asker was given a relation, by day, whatever the segments and restarts."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of
+from dnstrail.captured import Process
+from dnstrail_history.fact import Fact
+from dnstrail_history.store import segment as segments
+from dnstrail_history.store import store as module
+from dnstrail_history.store.closing import finish
+from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
+from dnstrail_history.store.store import FactStore
+from live.workers import FakeClock
+
+DAY = 86_400
+YEAR_END = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())
+ASKERS = (
+    Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web"),
+    Process(8, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web", thread_id=9),
+    Process(9, "ping"),
+    None,
+)
+
+
+@dataclass
+class Naive:
+    """A life as a reader of the design would compute it: from all sightings, sorted by time."""
+
+    sightings: list[tuple[int, int]]
+
+    def life(self, day: int, relation: tuple[str, str, str], asker: AskingProgram) -> RelationLife:
+        """Return the life of these sightings."""
+        gaps, end = 0, None
+        for at, ttl in sorted(self.sightings):
+            gaps += end is not None and at > end
+            end = max(end or 0, at + ttl)
+        first, last = min(self.sightings)[0], max(self.sightings)[0]
+        return RelationLife(day, relation, asker, first, last, end or 0, len(self.sightings), gaps)
+
+
+def expected(facts: list[Fact]) -> list[RelationLife]:
+    """Return the lives of some facts."""
+    found: dict[tuple, Naive] = {}
+    for fact in facts:
+        process = fact.process or Process()
+        asker = AskingProgram(process.path or process.name, process.container_name or process.container_id)
+        seconds = fact.ended // SECOND
+        for owner, kind, target, ttl in fact.values.owned if fact.values.admitted else ():
+            key = seconds // DAY, (owner, kind, target), asker
+            found.setdefault(key, Naive([])).sightings.append((seconds, ttl))
+    return sorted(one.life(*key) for key, one in found.items())
+
+
+SIGHTINGS = st.lists(
+    st.tuples(
+        st.integers(0, 20),  # seconds since the one before
+        st.sampled_from(ASKERS),
+        st.lists(st.tuples(st.sampled_from(["192.0.2.1", "192.0.2.2", "b.example"]), st.integers(0, 30)), max_size=2),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+@given(sightings=SIGHTINGS)
+def test_lives_are_those_of_all_sightings(sightings):
+    """First, last, end, count and gaps by day are those of a plain computation, over segments and the end of a year."""
+    added, seconds = [], YEAR_END - 200
+    for number, (passed, process, targets, admitted) in enumerate(sightings):
+        seconds += passed
+        relations = tuple(("a.example", 1, target, ttl) for target, ttl in dict(targets).items())
+        stated = {"relations": relations, "process": process, "admitted": admitted if relations else None}
+        added.append(fact_of(number, ended=seconds * SECOND, name="a.example", **stated))
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(segments, "MOST_TRANSACTIONS", 3)
+        patched.setattr(module, "MOST_TRANSACTIONS", 3)
+        folder = Path(name, "history")
+        with closing(FactStore(folder, FakeClock())) as store:
+            for number, fact in enumerate(added):
+                store.add(fact)
+                store.commit(progress_of(number))
+        [last] = folder.glob("*.open") if added else [None]
+        if last is not None:
+            finish(last)
+        assert lives(folder) == expected(added)
+        assert {int(path.stem) for path in folder.glob("*.lives")} <= {2026, 2027}
+
+
+def test_the_lives_of_a_segment_are_merged_once(tmp_path):
+    """A segment that is finished again, after an interruption, adds nothing."""
+    life = RelationLife(20_000, ("a.example", 1, "192.0.2.1"), AskingProgram("curl", ""), 5, 6, 70, 2, 0)
+    for name in ("0000000001", "0000000001", "0000000002"):
+        merge_lives(tmp_path, name, [life])
+    assert lives(tmp_path) == [life._replace(answers=4)]
+
+
+def test_an_interrupted_merge_leaves_nothing(tmp_path, monkeypatch):
+    """A merge that fails adds neither lives nor the name of its segment."""
+    life = RelationLife(20_000, ("a.example", 1, "192.0.2.1"), AskingProgram("curl", ""), 5, 6, 70, 2, 0)
+    with pytest.raises(OverflowError):
+        merge_lives(tmp_path, "0000000001", [life, life._replace(day=20_001, answers=1 << 64)])
+    assert lives(tmp_path) == []
+    merge_lives(tmp_path, "0000000001", [life])
+    assert lives(tmp_path) == [life]
+
+
+def test_lives_of_old_years_are_removed(tmp_path):
+    """The lives of a year are removed a year after its end."""
+    folder = tmp_path / "history"
+    clock = FakeClock(wall=BEGIN / SECOND)
+    with closing(FactStore(folder, clock)) as store:
+        for year in (2024, 2025, 2026):
+            day = int(datetime(year, 6, 1, tzinfo=UTC).timestamp()) // DAY
+            merge_lives(folder, "0000000001", [RelationLife(day, ("a", 1, "b"), AskingProgram("", ""), 1, 2, 3, 1, 0)])
+        store.step()
+        assert sorted(path.name for path in folder.glob("*.lives")) == ["2025.lives", "2026.lives"]

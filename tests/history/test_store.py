@@ -1,0 +1,275 @@
+"""The store holds each fact once, in the order of arrival, over restarts and segments.
+
+Tests of dnstrail_history.store.store, dnstrail_history.store.segment, dnstrail_history.store.rows,
+dnstrail_history.store.closer, dnstrail_history.store.closing, dnstrail_history.store.database.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.facts import BEGIN, RELATIONS, SECOND, fact_of, facts, progress_of, stored
+from dnstrail.errors import SettingsError
+from dnstrail_history.fact import Fact
+from dnstrail_history.store import segment as segments
+from dnstrail_history.store import store as module
+from dnstrail_history.store.database import VERSION, open_existing, open_reader
+from dnstrail_history.store.segment import SCHEMA
+from dnstrail_history.store.store import DAYS, MOST_WAITING, FactStore
+from live.workers import FakeClock, wait_until
+
+STATEMENTS = ("'); DROP TABLE transactions; --", '"; PRAGMA user_version = 9', "%s ? :name", "\0", "\U0001f4a9")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(wall=BEGIN / SECOND)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "history"
+
+
+@pytest.fixture
+def small(monkeypatch) -> int:
+    """Make segments of few transactions."""
+    monkeypatch.setattr(segments, "MOST_TRANSACTIONS", 10)
+    monkeypatch.setattr(module, "MOST_TRANSACTIONS", 10)
+    return 10
+
+
+def fill(store: FactStore, numbers: range, **values) -> list[Fact]:
+    """FactStore facts with some numbers."""
+    added = [fact_of(number, **values) for number in numbers]
+    assert [store.add(fact) for fact in added] == [True] * len(added)
+    assert store.commit(progress_of(numbers.stop))
+    return added
+
+
+def finished(store: FactStore, count: int) -> None:
+    """Wait until some segments are finished."""
+    wait_until(lambda: store.step() or store.counters["finished"] >= count, "the full segments")
+
+
+@given(runs=st.lists(st.lists(st.lists(facts(), max_size=8), max_size=3), max_size=3))
+def test_the_store_holds_what_a_list_holds(runs):
+    """Whatever facts arrive, in whatever runs and commits, the store holds the first one of each id, in their order."""
+    expected: dict[str, Fact] = {}
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(segments, "MOST_TRANSACTIONS", 5)
+        patched.setattr(module, "MOST_TRANSACTIONS", 5)
+        for number, run in enumerate(runs):
+            with closing(FactStore(Path(name, "history"), FakeClock())) as store:
+                for commit, batch in enumerate(run):
+                    for fact in batch:
+                        assert store.add(fact) is (fact.values.id not in expected)
+                        expected.setdefault(fact.values.id, fact)
+                    assert store.commit(progress_of(number * 10 + commit))
+        found = stored(Path(name, "history")) if runs else []
+    assert found == [*expected.values()]
+
+
+def test_no_text_becomes_a_statement(folder, clock):
+    """Names, programs and addresses that look like statements are stored as they are."""
+    with closing(FactStore(folder, clock)) as store:
+        added = [
+            fact
+            for number, text in enumerate(STATEMENTS)
+            for fact in fill(
+                store, range(number, number + 1), name=text, relations=((text, text, text, 1),), type=text, hop=text
+            )
+        ]
+    assert stored(folder) == added
+
+
+def test_a_full_segment_is_finished(folder, clock, small):
+    """A full segment gets indexes and another name; facts go to the next one meanwhile."""
+    with closing(FactStore(folder, clock)) as store:
+        added = fill(store, range(3 * small + 1))
+        finished(store, 3)
+    assert [path.name for path in sorted(folder.iterdir()) if path.suffix != ".lives"] == [
+        "0000000001.segment",
+        "0000000002.segment",
+        "0000000003.segment",
+        "0000000004.open",
+        "lock",
+    ]
+    assert stored(folder) == added
+    with closing(open_reader(folder / "0000000001.segment", SCHEMA, final=True)) as database:
+        assert database.execute("SELECT * FROM extent").fetchone() == (BEGIN, BEGIN, small)
+        plan = database.execute("EXPLAIN QUERY PLAN SELECT * FROM transactions WHERE answer = 1").fetchall()
+        assert "transactions_by_answer" in str(plan)
+        found = database.execute(
+            "SELECT count(*) FROM names JOIN related USING (text) WHERE reversed = ?", ["elpmaxe.b"]
+        )
+        assert found.fetchone() == (1,)
+
+
+def test_a_finished_segment_is_never_written_again(folder, clock, small):
+    """A restart and further facts leave the bytes of a finished segment."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(small + 1))
+        finished(store, 1)
+    [path] = folder.glob("*.segment")
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(small + 1, 3 * small))
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+def test_a_segment_is_full_by_its_bytes(folder, clock, monkeypatch):
+    """Beyond its bytes a segment is full, however few transactions it has."""
+    monkeypatch.setattr(segments, "MOST_BYTES", 1 << 16)
+    with closing(FactStore(folder, clock)) as store:
+        for number in range(3):
+            fill(store, range(number, number + 1), relations=((f"{number}" * (60 << 10), 1, "192.0.2.1", 1),))
+        assert store.counters["stored"] == 3
+    assert len(stored(folder)) == 3
+    assert len({path.stem for path in folder.glob("0*")}) == 3
+
+
+def test_a_segment_that_was_not_finished_is_finished_after_a_restart(folder, clock, small, monkeypatch):
+    """A worker that ended while a segment was full finishes it at its next start."""
+    with monkeypatch.context() as patched:
+        patched.setattr("dnstrail_history.store.closer.finish", lambda _: None)
+        with closing(FactStore(folder, clock)) as store:
+            added = fill(store, range(small + 1))
+            finished(store, 1)
+    assert not [*folder.glob("*.segment")]
+    with closing(FactStore(folder, clock)) as store:
+        finished(store, 1)
+    assert [path.name for path in folder.glob("*.segment")] == ["0000000001.segment"]
+    assert stored(folder) == added
+
+
+def test_a_restart_goes_on_with_the_open_segment(folder, clock):
+    """The segment that was not full is the open one again, with the progress of the last commit."""
+    with closing(FactStore(folder, clock)) as store:
+        first = fill(store, range(3))
+    with closing(FactStore(folder, clock)) as store:
+        assert store.progress == progress_of(3)
+        assert fill(store, range(3, 5)) == stored(folder)[3:]
+    assert stored(folder)[:3] == first
+    assert len([*folder.glob("0*.open")]) == 1
+
+
+def test_progress_survives_a_segment_that_was_just_finished(folder, clock, small):
+    """A worker that ended before the first fact of a new segment knows how far it was."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(small))
+        fill(store, range(small, 2 * small))
+        finished(store, 1)
+    [path] = folder.glob("*.open")
+    path.unlink()
+    with closing(FactStore(folder, clock)) as store:
+        assert store.progress == progress_of(small)
+        assert not store.add(fact_of(0))
+
+
+def test_the_files_are_private(folder, clock, small):
+    """No other user can read the folder or a file, whatever the umask."""
+    before = os.umask(0)
+    try:
+        with closing(FactStore(folder, clock)) as store:
+            fill(store, range(small + 1))
+            finished(store, 1)
+            modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert modes == {0o600}
+
+
+def test_a_folder_has_one_worker(folder, clock):
+    """A second worker on one folder is refused."""
+    with closing(FactStore(folder, clock)), pytest.raises(SettingsError, match="in use"):
+        FactStore(folder, clock)
+    FactStore(folder, clock).close()
+
+
+def test_old_segments_are_removed(folder, clock, small):
+    """A segment is removed some days after its last transaction, but never the open one."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(2 * small + 1))
+        finished(store, 2)
+        first, second = sorted(folder.glob("*.segment"))
+        old = clock.wall() - DAYS * 86400
+        os.utime(first, (old - 1, old - 1))
+        os.utime(second, (old + 60, old + 60))
+        clock.monotonic_time += 60
+        store.step()
+        assert (first.exists(), second.exists(), store.counters["removed"]) == (False, True, 1)
+        clock.advance(100 * 86400)
+        store.step()
+        assert [path.suffix for path in folder.glob("0*") if "-" not in path.name] == [".open"]
+
+
+def test_the_bytes_are_bounded(folder, clock, small):
+    """Beyond its bytes the store removes its oldest segments."""
+    with closing(FactStore(folder, clock)) as store:
+        added = fill(store, range(3 * small + 1))
+        finished(store, 3)
+        store._most_bytes = 1
+        clock.advance(60)
+        store.step()
+        assert store.counters["removed"] == 3
+    assert stored(folder) == added[3 * small :]
+
+
+def test_a_name_is_not_given_twice(folder, clock, small):
+    """After all segments were removed, a new one has a name whose lives are not merged yet."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(small + 1))
+        finished(store, 1)
+    for path in folder.glob("0*"):
+        path.unlink()
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(100, 101))
+    assert [path.stem for path in folder.glob("0*.open")] == ["0000000002"]
+
+
+def test_a_later_version_is_refused(folder, clock):
+    """A folder that a later version of dnstrail made is left as it is."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(1))
+    [path] = folder.glob("*.open")
+    with closing(open_existing(path, SCHEMA)) as database:
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(SettingsError, match="later version"):
+        FactStore(folder, clock)
+    assert path.exists()
+
+
+def test_a_reader_does_not_stop_the_writer(folder, clock, small):
+    """Facts are written while a reader is in the middle of a segment; the reader sees the facts of its begin."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(3))
+        with closing(open_reader(folder / "0000000001.open", SCHEMA, final=False)) as database:
+            rows: Iterator = database.execute("SELECT id FROM transactions")
+            first = next(rows)
+            fill(store, range(3, 3 * small))
+            assert [first, *rows] == [(1,), (2,), (3,)]
+    assert len(stored(folder)) == 3 * small
+
+
+def test_facts_that_wait_are_bounded(folder, clock):
+    """While nothing can be written, facts beyond a bound are lost and counted, and do not count as stored."""
+    with closing(FactStore(folder, clock)) as store:
+        most = MOST_WAITING // (1 + len(RELATIONS))
+        kept = [fact_of(number) for number in range(most + 5)]
+        assert [store.add(fact) for fact in kept].count(True) == most
+        assert store.counters["unwritten"] == 5
+        assert store.commit(progress_of(1))
+        assert store.add(kept[-1])
+        assert store.commit(progress_of(2))
+    assert stored(folder) == [*kept[:most], kept[-1]]

@@ -1,0 +1,96 @@
+"""`dnstrail history` beside a running service: real processes, killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from builders.facts import stored
+from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
+from live.tapped_resolver import resolved, resolver
+
+KILLS = 5
+
+
+def names(history: Path) -> Counter[str]:
+    """Return how often each name is stored."""
+    found: Counter[str] = Counter()
+    for path in [*history.glob("*.open"), *history.glob("*.segment")]:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT text FROM transactions JOIN texts ON texts.id = name")
+            found.update(name for (name,) in rows)
+    return found
+
+
+def logged(worker: subprocess.Popen[str], event: str) -> dict:
+    """Return the next line of the log of a worker with an event."""
+    return next(line for line in map(json.loads, worker.stderr) if line["event"] == event)
+
+
+def subscribed(client, writer) -> None:
+    """Wait until the cache publishes facts."""
+    wait_until(lambda: writer.send(resolved(0)) or client.ask("stats")["data"]["cache"].get("facts_published"), "facts")
+
+
+def test_the_history_keeps_the_transactions_of_a_service():
+    """The worker stores each transaction of a service with its answer, and ends without a loss."""
+    with resolver() as (folder, client, writer):
+        history = folder.parent / "history"
+        with started("history", "--run-dir", folder, "--folder", history) as worker:
+            logged(worker, "ready")
+            subscribed(client, writer)
+            for number in range(1, 24):
+                writer.send(resolved(number))
+            wait_until(lambda: len(names(history)) == 24, "the transactions")
+            worker.send_signal(signal.SIGTERM)
+            stopped = logged(worker, "stopped")
+            assert worker.wait(PATIENCE) == 0
+        assert stopped["stored"] == stopped["received"]
+        found = {fact.values.name: fact for fact in stored(history)}
+        assert (*found["n1.example"].values.owned,) == (("n1.example", "A", "192.0.2.7", 60),)
+        assert {fact.values.outcome for fact in found.values()} == {"answered", "nxdomain"}
+        assert client.ask("stats")["data"]["lost"]["workers"] == {}
+
+
+def test_a_killed_history_has_each_transaction_once():
+    """Killed while transactions arrive, and started again, the worker has each of them once."""
+    with resolver() as (folder, client, writer):
+        history, number = folder.parent / "history", 1
+        with started("history", "--run-dir", folder, "--folder", history) as worker:
+            logged(worker, "ready")
+            subscribed(client, writer)
+        for _ in range(KILLS):
+            with started("history", "--run-dir", folder, "--folder", history) as worker:
+                logged(worker, "ready")
+                for _ in range(200):
+                    writer.send(resolved(number))
+                    number += 1
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.wait(PATIENCE)
+            writer.send(resolved(number))  # while nobody is there
+            number += 1
+        with started("history", "--run-dir", folder, "--folder", history) as worker:
+            expected = {f"n{one}.example" for one in range(1, number)}
+            wait_until(lambda: expected <= {*names(history)}, "the transactions")
+        ids = Counter(fact.values.id for fact in stored(history))
+        assert [one for one, count in ids.items() if count > 1] == []
+        assert client.ask("stats")["data"]["lost"]["workers"] == {}
+
+
+def test_exit_codes():
+    """A folder that is in use or is no folder exits with 2."""
+    with run_dir() as folder:
+        history = folder.parent / "history"
+        with started("history", "--run-dir", folder, "--folder", history) as worker:
+            logged(worker, "ready")
+            second = dnstrail("history", "--run-dir", folder, "--folder", history)
+            assert (second.returncode, "in use" in second.stderr) == (2, True), second.stderr
+        (folder.parent / "file").touch()
+        wrong = dnstrail("history", "--run-dir", folder, "--folder", folder.parent / "file" / "below")
+        assert wrong.returncode == 2, wrong.stderr

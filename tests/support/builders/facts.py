@@ -1,0 +1,143 @@
+"""Facts for the store: single ones, any ones, and those that a folder holds."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from sqlite3 import OperationalError
+from typing import Any
+
+from hypothesis import strategies as st
+
+from dnstrail.captured import LAST_TIME, Flow, Process
+from dnstrail.protocol.facts import TransactionValues, without_owners
+from dnstrail.protocol.turn_follower import Position
+from dnstrail_history.fact import MOST_PLACE, Fact, FactId, read_id
+from dnstrail_history.store.closing import FINAL
+from dnstrail_history.store.database import open_reader
+from dnstrail_history.store.lives import LIVES, RelationLife, read_lives
+from dnstrail_history.store.rows import read_facts
+from dnstrail_history.store.segment import SCHEMA, StoredProgress, Stretch
+
+SECOND = 1_000_000_000
+BEGIN = 1_795_000_000 * SECOND  # in November 2026
+CURL = Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web", start_time=5)
+FLOW = Flow(bytes([10, 0, 0, 2]), 40000, bytes([10, 0, 0, 53]), 53, namespace=3)
+RELATIONS = (("a.example", 5, "b.example", 60), ("b.example", 1, "192.0.2.1", 30))
+
+
+def fact_of(
+    number: int = 0,
+    *,
+    ended: int = BEGIN,
+    process: Process | None = CURL,
+    relations: tuple[tuple[str, int, str, int], ...] = RELATIONS,
+    **values: Any,
+) -> Fact:
+    """Return an answered question; each number has another id."""
+    text = f"s/{number // 256}/{number % 256}"
+    name = values.pop("name", relations[0][0] if relations else "a.example")
+    stated: dict[str, Any] = {
+        "id": text,
+        "transport": None,
+        "socket": 77,
+        "resolver": None,
+        "resolver_port": None,
+        "hop": 0,
+        "asked_for": None,
+        "name": name,
+        "type": 1,
+        "outcome": 0,
+        "rcode": 0,
+        "tries": 1,
+        "waited": 20_000_000,
+        "relations": tuple(without_owners(name, relations)),
+        "admitted": True if relations else None,
+        "matched": True,
+    }
+    return Fact(read_id(text), None, "web1", ended, process, FLOW, TransactionValues(**(stated | values)))
+
+
+def progress_of(turn: int, until: int = BEGIN) -> StoredProgress:
+    """Return how far facts are stored: to the end of a turn."""
+    return StoredProgress({"cache": Position(turn, {"dns_transaction": turn}, {})}, Stretch(BEGIN, until))
+
+
+def stored(folder: Path) -> list[Fact]:
+    """Return the facts of all segments of a folder, in the order in which they were stored."""
+    found: list[Fact] = []
+    for path in sorted([*folder.glob("*.open"), *folder.glob("*.segment")], key=lambda path: path.stem):
+        try:
+            database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
+        except OperationalError:  # it has just been finished, and renamed
+            database = open_reader(path.with_suffix(FINAL), SCHEMA, final=True)
+        with closing(database):
+            found += read_facts(database)
+    return found
+
+
+def lives(folder: Path) -> list[RelationLife]:
+    """Return the lives of all years of a folder."""
+    found: list[RelationLife] = []
+    for path in sorted(folder.glob("*.lives")):
+        with closing(open_reader(path, LIVES, final=False)) as database:
+            found += read_lives(database)
+    return sorted(found)
+
+
+_numbers = st.integers(0, (1 << 63) - 1)
+_texts = st.text(st.characters(codec="utf-8"), max_size=12)
+_names = st.sampled_from(["a.example", "b.example", "xn--a.example", "'); DROP TABLE texts; --", "", "\0"]) | _texts
+_addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
+_processes = st.builds(
+    Process,
+    *(st.integers(0, 3), _texts, _texts, _numbers, _numbers, _texts, _numbers, _numbers, _texts, _texts),
+    *(_numbers, _numbers, st.integers(0, 2), _numbers),
+)
+_flows = st.builds(
+    lambda *values, namespace: Flow(*values, namespace=namespace),
+    _addresses,
+    st.integers(0, 65535),
+    _addresses,
+    st.integers(0, 65535),
+    st.sampled_from(["udp", "tcp"]),
+    namespace=_numbers,
+)
+_ids = st.builds(
+    FactId,
+    st.sampled_from(["s", "key.t"]),
+    st.integers(0, 3),
+    st.integers(0, MOST_PLACE),
+)
+_maybe = st.none() | st.booleans()
+_relations = st.lists(
+    st.tuples(_names, st.sampled_from([1, 5]), _names, st.integers(0, 1 << 32)),
+    max_size=3,
+    unique_by=lambda one: one[:3],
+)
+
+
+@st.composite
+def facts(draw: st.DrawFn) -> Fact:
+    """Return any fact that the bus can carry, in few batches: some have one id."""
+    identity, asked_for = draw(_ids), draw(st.none() | _ids)
+    flow, resolver, name = draw(st.none() | _flows), draw(st.none() | _addresses), draw(_names)
+    values = TransactionValues(
+        str(identity),
+        None,
+        draw(st.none() | _numbers),
+        resolver,
+        draw(st.none() | st.integers(0, 65535)),
+        draw(st.integers(0, 2)),
+        None if asked_for is None else str(asked_for),
+        name,
+        draw(st.sampled_from([1, 65280])),
+        draw(st.sampled_from([0, 6])),
+        draw(st.none() | _numbers),
+        draw(_numbers),
+        draw(st.none() | _numbers),
+        tuple(without_owners(name, draw(_relations))),
+        *(draw(st.none() | _numbers), draw(_maybe), draw(_maybe), draw(_maybe), draw(_maybe)),
+    )
+    process, ended = draw(st.none() | _processes), draw(st.integers(0, LAST_TIME))
+    return Fact(identity, asked_for, draw(_texts), ended, process, flow, values)
