@@ -272,10 +272,10 @@ class NaiveTransactions:
         """Note a response: it ends a question, is a further capture, or comes without a question."""
         ended, second, reply, copy = self._admit(seen)
         known = [one for one in self.loose if one.packet is not None and one.packet is reply.packet]
+        if ended is None and known and (copy or known[0].used or not reply.admitted):
+            known[0].seen.append(seen)
+            return
         if ended is None and not copy:
-            if known and (known[0].used or not reply.admitted):
-                known[0].seen.append(seen)
-                return
             reply.used = second or self._belongs_to_an_ended(reply)
             self.loose.append(reply)
         unused = [one for one in known if not one.used]

@@ -113,8 +113,7 @@ class Transactions:
         """Note a response, with the verdict on it and the answer that the image read."""
         query = verdict.query
         if query is None:
-            if not verdict.copy:
-                self._hold(stamp, header, payload, circumstances, verdict)
+            self._hold(stamp, header, payload, circumstances, verdict)
             return
         pending, query.pending = query.pending, None
         held = self._held.take(verdict.packet) if self._held.held else None
@@ -310,10 +309,12 @@ class Transactions:
         flow = circumstances.flow
         keys = [] if flow is None else _keys_of_question(header, circumstances.host, flow)
         held = self._held.of_packet(verdict.packet)
+        if held is not None and (not verdict.admitted or held.used):
+            self._held.add_keys(held, keys)
+            return
+        if verdict.copy:
+            return
         if held is not None:
-            if not verdict.admitted or held.used:
-                self._held.add_keys(held, keys)
-                return
             self._held.use(held)  # the first copy was rejected, and this one is admitted
         outcome = read_outcome(header, payload, verdict.answer) if verdict.admitted else ""
         held = HeldResponse(stamp, header, payload, circumstances, verdict, outcome)

@@ -114,6 +114,17 @@ def test_an_early_answer_at_another_socket(heard, asked):
     assert talk.only(0.5).outcome == "answered"
 
 
+@pytest.mark.parametrize("unmatched", ["accept", "reject"])
+def test_an_early_answer_that_both_ends_capture(unmatched):
+    """An answer that is captured at its server and at its client waits for the question at either socket."""
+    talk = Asking(unmatched)
+    talk.hear(0.05, flow=back(SERVERS), **STUB)
+    talk.hear(0.051, flow=back(OWN), **APPLICATION)
+    talk.ask(0, **APPLICATION)
+    one = talk.only(40)
+    assert (one.hop, one.outcome, one.tries, one.process.pid) == ("client", "answered", 1, 70)
+
+
 def test_a_large_early_answer():
     """The records of a large response that was rejected are not kept for its question."""
     talk = Asking()
