@@ -110,7 +110,7 @@ class WorkerAssembly:
             if self._facts is not None:
                 self._await_facts(worker, self._facts)
             else:
-                structlog.get_logger().warning("no_facts", selected=facts, reason="only a cache of this host has them")
+                structlog.get_logger().warning("no_facts", selected=facts, reason="no cache of this host, and no --cache-facts")
         # Every signature has started: a probe waits for its subscribers before it publishes, and counts the last topic.
         for topic in topics:
             self._subscriber.subscribe(topic)
