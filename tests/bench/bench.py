@@ -26,6 +26,7 @@ SECTIONS = {  # by the name of the module: the title
     "facts_bus": "a fact on the bus",
     "groups": "a group of signature workers, processor time",
     "built_ins": "the built-in signatures",
+    "watch_rules": "the rules of the settings file",
     "history_store": "the store of the history",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",

@@ -191,15 +191,16 @@ def type_text(rdtype: int) -> str:
 
 
 class FactFeed:
-    """The facts of the cache that answers at `lookups`, and the ends of their turns.
+    """The facts of the cache that answers at `lookups`, or those published at `address`, and the ends of their turns.
 
     `heard` states that a turn has arrived: the cache then publishes the facts of all later events. A worker that needs
     each fact of a file subscribes to the probe after that. `published` counts the facts that the cache has published,
     as far as this end knows.
     """
 
-    def __init__(self, bus: Bus, lookups: str, topics: Iterable[str] = ()) -> None:
-        self.subscriber = bus.subscriber([facts_address(lookups)], [])
+    def __init__(self, bus: Bus, lookups: str, topics: Iterable[str] = (), address: str | None = None) -> None:
+        self.address = address or facts_address(lookups)
+        self.subscriber = bus.subscriber([self.address], [])
         self.heard = False
         self.published = 0
         self._listener = Listener(self.subscriber)
