@@ -95,7 +95,6 @@ def command(
         store = FactStore(folder.absolute(), clock, days=days, most_bytes=size * _MEGABYTE)
         client = LookupClient(lookups, timeout=_TIMEOUT, bus=bus, beat=watched.beat)
         run(
-            bus,
             FactFeed(bus, lookups, TOPICS),
             bus.requester(replay_address(facts_address(lookups))),
             store,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from dnstrail.bus import Bus, Requester
+from dnstrail.bus import Requester
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.log_pause import LogPause
@@ -28,14 +28,13 @@ from dnstrail_history.store.store import FactStore
 TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds
 STARTS: Final = 8
-_POLL: Final = 0.05  # seconds between two checks of the stop signal
+_POLL: Final = 0.1  # seconds for which messages are gathered
 _AT_ONCE: Final = 0.1  # seconds for messages before what they carry is written
 _WRITE: Final = 0.25  # seconds for which facts are gathered: a commit writes whole pages
 _IDLE: Final = 20.0  # seconds between two writes of the progress without facts: a cache replays its last 90 s
 
 
 def run(
-    bus: Bus,
     feed: FactFeed,
     replays: Requester,
     store: FactStore,
@@ -60,7 +59,7 @@ def run(
     log.info("ready")
     while not stop.is_set():
         if not worker.behind:
-            bus.wait(feed.subscriber, replays, timeout=_POLL)
+            stop.wait(_POLL)  # a wakeup for each message would cost more than its facts
         beat()
         worker.step()
     worker.close()
