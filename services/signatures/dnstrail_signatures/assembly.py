@@ -110,7 +110,8 @@ class WorkerAssembly:
             if self._facts is not None:
                 self._await_facts(worker, self._facts)
             else:
-                structlog.get_logger().warning("no_facts", selected=facts, reason="no cache of this host, and no --cache-facts")
+                reason = "no cache of this host, and no --cache-facts"
+                structlog.get_logger().warning("no_facts", selected=facts, reason=reason)
         # Every signature has started: a probe waits for its subscribers before it publishes, and counts the last topic.
         for topic in topics:
             self._subscriber.subscribe(topic)
