@@ -47,7 +47,7 @@ class WatchTable:
             known = rules.get(name)
             rules[name] = rule if known is None else known | rule
             if known is None and len(rules) > MOST_SUFFIXES:
-                raise SettingsError(f"more than {MOST_SUFFIXES:,} watched names in all")
+                raise SettingsError(f"more than {MOST_SUFFIXES:,} watched names in all: shorten the lists")
 
     def of(self, name: str) -> int:
         """Return the rules that watch a name, or a name above it."""
