@@ -327,4 +327,4 @@ def test_every_loss_of_a_worker_is_known_to_the_cache():
     )
     lost = all_losses({NET_PACKET_DNS: 1}, engine, unnamed=4, undelivered=5)
     assert lost.pop(NET_PACKET_DNS) == 1
-    assert set(lost) == {*LOSS_REASONS} - {FACTS_UNWRITTEN}, "all but the one of the history"
+    assert set(lost) == {*LOSS_REASONS} - {FACTS_UNWRITTEN}  # which the history alone has
