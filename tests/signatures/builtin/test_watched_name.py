@@ -264,6 +264,8 @@ def test_a_new_container_of_an_old_name_is_new():
         ({"users": ["no such user"]}, "'no such user' is no user of this host"),
         ({"first_seen": "user"}, "Invalid enum value 'user'"),
         ({"learn": -1}, "Expected `float` >= 0"),
+        ({"first_seen": "host", "learn": float("inf")}, "Expected `float` <= "),
+        ({"origin": "host", "learn": 60}, "learn has no effect without first_seen"),
         ({"hops": ["client"]}, "no key limits the rule"),
         ({}, "no key limits the rule"),
     ],
