@@ -1,0 +1,219 @@
+"""The image of a past time: the answers that were live or held then are read from disk, and applied in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from dnstrail.dns.rdata import PTR
+from dnstrail.image import Bounds, Image
+from dnstrail.image.answer import CGROUP, Answer, Edge
+from dnstrail.image.binding.processes import identity_of
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.evidence import Evidence
+from dnstrail.image.record import Sighting
+from dnstrail.image.relate import MAX_TTL
+from dnstrail_history.past.segments import GivenAnswer, SegmentReader, StatedAnswer
+from dnstrail_history.store.rows import FOREIGN, MATCHED, flag_of, pack_flags
+from dnstrail_history.store.sums import ROWS
+
+#: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
+MOST_NODES: Final = 4096
+#: answers that a past lookup reads -> `history` is false
+MOST_ANSWERS: Final = 65_536
+#: time for which a past lookup reads -> `history` is false
+PATIENCE: Final = 0.3  # seconds; the cache waits a little longer
+#: time after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
+DOUBT: Final = 3600  # seconds; few relations are live for longer
+_SIZE: Final = 1 << 24  # roots and relations: nothing is evicted
+
+
+class Past(NamedTuple):
+    """The image of a past time for some keys. `whole` states that nothing is missing that could matter."""
+
+    image: Image
+    whole: bool
+
+
+def past_image(
+    segments: Sequence[SegmentReader], keys: Iterable[str], at: int, bounds: Bounds, monotonic: Callable[[], float]
+) -> Past:
+    """Return an image that answers lookups of keys in canonical form as of a time (ns of wall time).
+
+    `segments` are those of the store, the oldest first. `bounds` are those of the present image.
+    """
+    reading = _Reading(segments, at, bounds.grace_ns + bounds.history_ns, monotonic)
+    image = Image(Bounds(size=_SIZE, grace=bounds.grace, history=bounds.history, relations=_SIZE))
+    image.live = True
+    read = sorted((one for content in reading.related({*keys}) for one in content.read or ()), key=_order)
+    for number, one in enumerate(read, 1):
+        _apply(image, number, one.given, one.edges)
+    for one in read:
+        if one.times > 1:
+            _add_times(image, one)
+    image.advance(at)
+    return Past(image, not reading.cut and is_known([one for one in segments if not one.fault], at))
+
+
+class _Read(NamedTuple):
+    """An answer that was read, with the number of its segment, its relations in their order, and how often it stands.
+
+    `given` stands for more than one if they are not read one by one.
+    """
+
+    segment: int
+    given: GivenAnswer
+    edges: tuple[Edge, ...]
+    times: int = 1
+
+
+def _order(read: _Read) -> tuple[int, int, int]:
+    """Return the place in the order of arrival."""
+    return read.segment, read.given.number, read.given.ended
+
+
+class _Content:
+    """The answers that state the same relations, in any order. `places` are their ids by segment, newest first.
+
+    `read` are those that the image held, once they were read.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[SegmentReader, list[StatedAnswer]] = {}
+        self.read: list[_Read] | None = None
+
+    def read_until(self, at: int, lag: int) -> int:
+        """Read the answers until a time, and return their number; the image held a record for `lag` ns past its end."""
+        parts: list[list[_Read]] = []
+        count = 0
+        for segment, answers in self.places.items():
+            part = [one for answer in answers for one in _read(segment, answer, at, one_by_one=count < ROWS)]
+            count += len(part)
+            if part:
+                parts.append(part)
+        self.read, end = [], 0
+        for part in reversed(parts):
+            if end + lag <= min(one.given.ended for one in part):
+                self.read.clear()  # the image had removed the record
+            self.read += part
+            end = max(end, *(one.given.end for one in part))
+        if end + lag <= at:
+            self.read.clear()
+        return count
+
+
+def _read(segment: SegmentReader, answer: StatedAnswer, at: int, *, one_by_one: bool) -> Iterator[_Read]:
+    """Yield the answers of one id until a time: the last ones one by one, and the sums of the others."""
+    given = segment.last(answer.answer, at) if one_by_one else []
+    yield from (_Read(segment.number, one, answer.edges) for one in given)
+    if one_by_one and len(given) < ROWS:
+        return
+    for question, total in segment.sums(answer.answer, at):
+        known = sum(one.question == question and one.doubted == total.doubted for one in given)
+        if total.times > known:
+            lives = tuple(end - total.first for end in total.ends)
+            flags = pack_flags(True, None, total.doubted, None)
+            first = GivenAnswer(0, total.first, question, lives, flags)
+            yield _Read(segment.number, first, answer.edges, total.times - known)
+
+
+class _Reading:
+    """The search for the answers that lead to some keys, or to which these lead. `cut` states that a bound ended it."""
+
+    def __init__(self, segments: Sequence[SegmentReader], at: int, lag: int, monotonic: Callable[[], float]) -> None:
+        self.cut = False
+        since = at - MAX_TTL * SECOND - lag
+        self._segments = [one for one in reversed(segments) if one.first <= at and one.last_ended >= since]
+        self._at = at
+        self._lag = lag
+        self._monotonic = monotonic
+        self._until = monotonic() + PATIENCE
+        self._left = MOST_ANSWERS
+        self._contents: dict[frozenset[Edge], _Content] = {}
+        self._touched: dict[str, list[tuple[frozenset[Edge], _Content]]] = {}
+
+    def related(self, keys: set[str]) -> list[_Content]:
+        """Return what the answers state by which names lead to the keys, and the keys to others; up first."""
+        found: dict[_Content, None] = {}
+        for upwards in (True, False):
+            seen, pending = {*keys}, [*keys]
+            while pending and not self.cut:
+                text = pending.pop()
+                for edges, content in self._touching(text):
+                    if not self._is_held(content):
+                        continue
+                    touching = [edge for edge in edges if (edge[2] if upwards else edge[0]) == text]
+                    if touching or upwards:
+                        found[content] = None
+                    new = {edge[0] if upwards else edge[2] for edge in touching if edge[1] != PTR} - seen
+                    seen |= new
+                    pending += new
+                self.cut = self.cut or len(seen) > MOST_NODES
+        return [*found]
+
+    def _touching(self, text: str) -> list[tuple[frozenset[Edge], _Content]]:
+        """Return what the answers state that touch a name or an address."""
+        known = self._touched.get(text)
+        if known is not None:
+            return known
+        found: dict[frozenset[Edge], _Content] = {}
+        for segment in self._segments:
+            for one in segment.touching(text):
+                stated = frozenset(one.edges)
+                content = found[stated] = self._contents.setdefault(stated, _Content())
+                if content.read is None and one not in content.places.setdefault(segment, []):
+                    content.places[segment].append(one)
+        self._touched[text] = [*found.items()]
+        return self._touched[text]
+
+    def _is_held(self, content: _Content) -> bool:
+        if content.read is None:
+            if self._left <= 0 or self._monotonic() > self._until:
+                self.cut = True
+                return False
+            self._left -= content.read_until(self._at, self._lag)
+        return bool(content.read)
+
+
+def _apply(image: Image, number: int, given: GivenAnswer, edges: tuple[Edge, ...]) -> None:
+    """Apply an answer as the image applied it then."""
+    process, host, ended = given.process, given.host, given.ended
+    matched, foreign = (flag_of(given.flags, place) for place in (MATCHED, FOREIGN))
+    evidence = Evidence(given.type, process, given.client, given.server, bool(matched), foreign, host)
+    cgroup = (0, 0) if process is None else (process.cgroup_id, process.owner or process.cgroup_id)
+    image.advance(ended)
+    sighting = Sighting(ended, ended, number, given.lives, evidence)
+    answer = Answer(given.question, given.type, edges, given.lives)
+    image.store.apply(answer, sighting, (host, CGROUP, *cgroup), image.now, doubted=given.doubted, live=True)
+    if (identity := identity_of(host, process)) is not None:
+        image.binder.processes.note(identity, ended)
+
+
+def _add_times(image: Image, read: _Read) -> None:
+    """Count the answers that one stands for, unless the image removed their record."""
+    root, stated = image.store.places.roots.get(read.given.question), frozenset(read.edges)
+    for record in root.records() if root is not None else ():
+        if record.doubted == read.given.doubted and frozenset(record.edges) == stated and record.total is not None:
+            record.total.count += (read.times - 1) * (record.total.first <= read.given.ended)
+
+
+def is_known(segments: Sequence[SegmentReader], at: int) -> bool:
+    """Return whether no fact is missing that could matter at a time, as far as the segments state it."""
+    return any(since <= at <= until for since, until in _known(segments))
+
+
+def _known(segments: Sequence[SegmentReader]) -> Iterator[tuple[int, int]]:
+    """Yield the times about which all is known: DOUBT after a loss, after the begin of the first segment at once."""
+    number, begun, known = 0, 0, (0, -1)
+    for segment in segments:
+        follows, number = segment.number == number + 1, segment.number
+        for since, until in segment.stretches:
+            if follows and since == begun:
+                known = known[0], until
+                continue
+            yield known
+            is_first = follows and begun == 0
+            began = since if follows else max(since, segment.first)
+            begun, known = since, (began if is_first else began + DOUBT * SECOND, until)
+            follows = True
+    yield known

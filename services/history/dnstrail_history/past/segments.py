@@ -1,0 +1,300 @@
+"""The segments of a store as a past lookup reads them: the full ones by their indexes, others by one in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+import structlog
+
+from dnstrail.captured import LAST_TIME, Process
+from dnstrail.errors import SettingsError
+from dnstrail.image.answer import Edge
+from dnstrail.image.bounds import SECOND
+from dnstrail.log_pause import LogPause
+from dnstrail_history.store.closing import FINAL, OPEN
+from dnstrail_history.store.database import DamagedFileError, open_reader
+from dnstrail_history.store.rows import DOUBTED, Row, flag_of, pack_flags
+from dnstrail_history.store.segment import SCHEMA, Stretch
+from dnstrail_history.store.sums import ROWS, AnswerSum, sums_of, sums_stored
+
+#: full segments that are kept open for lookups -> each lookup opens further ones anew
+MOST_OPEN: Final = 512
+_ERRORS: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # of files
+_FAULTS: Final = (*_ERRORS, msgspec.DecodeError, LookupError, TypeError, ValueError)  # of their contents, too
+T = TypeVar("T")
+_FRUGAL: Final = "PRAGMA cache_size=-128; PRAGMA busy_timeout=100"  # KiB of each segment, and ms
+_GIVEN: Final = """
+    SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,
+        programs.name, programs.path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
+        container_image, mount_namespace, pid_namespace, start_time, owner
+    FROM transactions JOIN texts ON texts.id = transactions.name JOIN endings ON endings.id = ending
+    JOIN paths ON paths.id = transactions.path LEFT JOIN processes ON processes.id = transactions.process
+    LEFT JOIN programs ON programs.id = program"""
+_ADMITTED: Final = f"flags & 3 = {pack_flags(True, None, None, None)}"
+_LAST: Final = f"{_GIVEN} WHERE answer = ? AND ended <= ? AND {_ADMITTED} ORDER BY transactions.id DESC LIMIT ?"
+_ONE: Final = f"{_GIVEN} WHERE transactions.id = ? AND {_ADMITTED}"
+_TOUCHING: Final = """
+    SELECT answers.id, relations FROM names JOIN related ON related.text = names.text
+    JOIN answers ON answers.id = answer WHERE reversed = ?"""
+_RELATION: Final = """
+    SELECT owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
+    JOIN texts target ON target.id = target WHERE relations.id = ?"""
+_NEW_TRANSACTIONS: Final = "SELECT id, answer, ended FROM transactions WHERE id > ? ORDER BY id"
+_NEW_RELATIONS: Final = """
+    SELECT relations.id, owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
+    JOIN texts target ON target.id = target WHERE relations.id > ?"""
+_NEW_ANSWERS: Final = "SELECT id, relations FROM answers WHERE id > ?"
+_NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+class GivenAnswer(NamedTuple):
+    """An admitted answer of a segment, by the number of its transaction. `ended` and the `lives` are in ns.
+
+    One with the number 0 stands for a sum: `ended` is the time of the first one, and the lives lead to the latest ends.
+    """
+
+    number: int
+    ended: int
+    question: str
+    lives: tuple[int, ...]
+    flags: int
+    type: int = 0
+    host: str = ""
+    client: bytes = b""
+    server: bytes = b""
+    process: Process | None = None
+
+    @property
+    def end(self) -> int:
+        """The latest end of the relations."""
+        return self.ended + max(self.lives)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the answer matches no query, while events were lost."""
+        return bool(flag_of(self.flags, DOUBTED))
+
+
+class StatedAnswer(NamedTuple):
+    """The relations of an answer in their order, and its id in the segment."""
+
+    answer: int
+    edges: tuple[Edge, ...]
+
+
+class SegmentReader(ABC):
+    """A segment with the times of its first and last transaction, and its `stretches`: the times without a gap.
+
+    `fault` states why it cannot be read, or is "". Then it contains nothing.
+    """
+
+    first = 0
+    last_ended = LAST_TIME
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            DamagedFileError, SettingsError, sqlite3.Error: It cannot be read.
+        """
+        self.number = int(path.stem)
+        self.fault = ""
+        self._database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
+        self._database.executescript(_FRUGAL)
+        self.stretches = [Stretch(*row) for row in self._database.execute("SELECT since, until FROM coverage")]
+
+    def touching(self, text: str) -> list[StatedAnswer]:
+        """Return the answers that state relations of a name or an address."""
+        return self._read(self._touching(text))
+
+    def last(self, answer: int, until: int) -> list[GivenAnswer]:
+        """Return the last ROWS transactions with an answer until a time (ns), the last one first."""
+        return self._read(self._last(answer, until))
+
+    def sums(self, answer: int, until: int) -> list[tuple[str, AnswerSum]]:
+        """Return the sums of an answer until a time, each with its question."""
+        return self._read((self._text(found.name), found) for found in self._sums(answer, until))
+
+    @abstractmethod
+    def _touching(self, text: str) -> Iterator[StatedAnswer]: ...
+
+    @abstractmethod
+    def _last(self, answer: int, until: int) -> Iterator[GivenAnswer]: ...
+
+    def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
+        yield from sums_of(self._database, answer, until)
+
+    def _text(self, number: int) -> str:
+        return str(self._database.execute("SELECT text FROM texts WHERE id = ?", (number,)).fetchone()[0])
+
+    def _read(self, rows: Iterator[T]) -> list[T]:
+        """Return rows, or none if the segment cannot be read."""
+        try:
+            return [] if self.fault else [*rows]
+        except _FAULTS as error:
+            self.fault = str(error)
+            return []
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+class FullSegment(SegmentReader):
+    """A segment to which nobody writes any more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.first, self.last_ended = self._database.execute("SELECT first, last FROM extent").fetchone()
+
+    def _touching(self, text: str) -> Iterator[StatedAnswer]:
+        for answer, packed in self._database.execute(_TOUCHING, (text[::-1],)).fetchall():
+            edges = [self._database.execute(_RELATION, (one,)).fetchone() for one in _NUMBERS(packed)]
+            yield StatedAnswer(answer, tuple(edges))
+
+    def _last(self, answer: int, until: int) -> Iterator[GivenAnswer]:
+        yield from _given(self._database.execute(_LAST, (answer, until, ROWS)))
+
+    def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
+        stored = [*sums_stored(self._database, answer)] if self.last_ended <= until else []
+        yield from stored or super()._sums(answer, until)
+
+
+class OpenIndex:
+    """The index of a segment that is not full, as far as it was read: answers by text, transactions by answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, tuple[Edge, ...]] = {}
+        self.by_text: defaultdict[str, list[int]] = defaultdict(list)
+        self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
+        self.first = 0  # ns
+        self._relations: dict[int, Edge] = {}
+        self._read = 0  # the number of the last transaction
+
+    def update(self, database: sqlite3.Connection) -> None:
+        """Read what was added since the last call: ids are counted from 1."""
+        added = database.execute(_NEW_TRANSACTIONS, (self._read,)).fetchall()
+        if not added:
+            return
+        self.first = self.first or added[0][2]
+        for self._read, answer, ended in added:
+            if answer is not None:
+                self.transactions[answer].append((self._read, ended))
+        for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
+            self._relations[number] = tuple(edge)
+        for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
+            edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
+            for text in {text for owner, _, target in edges for text in (owner, target)}:
+                self.by_text[text].append(answer)
+
+
+class OpenSegmentReader(SegmentReader):
+    """A segment that may be written meanwhile: it is read as of one moment."""
+
+    def __init__(self, path: Path, index: OpenIndex) -> None:
+        super().__init__(path)
+        try:
+            self._database.execute("BEGIN")
+            index.update(self._database)
+        except BaseException:
+            self.close()
+            raise
+        self._index = index
+        self.first = index.first
+
+    def _touching(self, text: str) -> Iterator[StatedAnswer]:
+        for answer in self._index.by_text.get(text, ()):
+            yield StatedAnswer(answer, self._index.answers[answer])
+
+    def _last(self, answer: int, until: int) -> Iterator[GivenAnswer]:
+        known = reversed(self._index.transactions.get(answer, ()))
+        rows = (self._database.execute(_ONE, (number,)).fetchone() for number, ended in known if ended <= until)
+        yield from _given(islice((row for row in rows if row is not None), ROWS))
+
+
+class Segments:
+    """The segments of a folder, as the lookups of one thread read them. `unreadable` counts those that could not be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.unreadable = 0
+        self._folder = folder
+        self._full: dict[Path, FullSegment] = {}
+        self._indexes: dict[Path, OpenIndex] = {}
+        self._pause = LogPause()
+
+    @contextmanager
+    def opened(self) -> Iterator[list[SegmentReader]]:
+        """Open the segments for the time of a block, the oldest first; one that cannot be read is left out."""
+        paths: list[Path] = []
+        with suppress(OSError):  # there is no folder: nothing is known
+            paths += sorted(path for path in self._folder.iterdir() if path.suffix in (OPEN, FINAL))
+        for gone in self._full.keys() - {*paths}:
+            self._full.pop(gone).close()
+        for gone in self._indexes.keys() - {*paths}:
+            del self._indexes[gone]
+        readers = {path: reader for path in paths if (reader := self._open(path)) is not None}
+        try:
+            yield [*readers.values()]
+        finally:
+            for path, reader in readers.items():
+                if reader.fault:
+                    self._note_fault(path, reader.fault)
+                    self._full.pop(path, None)
+                if path not in self._full:
+                    reader.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for reader in self._full.values():
+            reader.close()
+        self._full.clear()
+
+    def _open(self, path: Path) -> SegmentReader | None:
+        known = self._full.get(path)
+        if known is not None:
+            return known
+        try:
+            if path.suffix == OPEN:
+                return self._open_unfinished(path)
+            reader = FullSegment(path)
+        except _ERRORS as error:
+            self._note_fault(path, str(error))
+            return None
+        if len(self._full) < MOST_OPEN:
+            self._full[path] = reader
+        return reader
+
+    def _note_fault(self, path: Path, error: str) -> None:
+        self.unreadable += 1
+        if self._pause.note(time.monotonic()):
+            structlog.get_logger().warning("history_not_read", segment=path.name, error=error)
+
+    def _open_unfinished(self, path: Path) -> SegmentReader:
+        index = self._indexes.pop(path, None) or OpenIndex()
+        try:
+            reader = OpenSegmentReader(path, index)
+        except sqlite3.OperationalError:
+            if path.exists():
+                raise
+            return FullSegment(path.with_suffix(FINAL))  # it was finished meanwhile
+        self._indexes[path] = index
+        return reader
+
+
+def _given(rows: Iterable[Row]) -> Iterator[GivenAnswer]:
+    """Yield the transactions whose answers the image held."""
+    for row in rows:
+        number, ended, question, rdtype, host, client, destination, resolver, flags, ttls = row[:10]
+        process = None if row[10] is None else Process(*row[10:])
+        server = resolver or destination or b""
+        lives = tuple(ttl * SECOND for ttl in _NUMBERS(ttls))
+        yield GivenAnswer(number, ended, question, lives, flags, rdtype, host, client or b"", server, process)

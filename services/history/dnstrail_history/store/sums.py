@@ -1,0 +1,74 @@
+"""The sums of answers that were given often: a past lookup reads the last ones one by one, and of the others this."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dnstrail.image.bounds import SECOND
+from dnstrail_history.store.rows import ADMITTED, DOUBTED, flag_of, insert
+
+ROWS: Final = 256  # the last transactions with one answer that a past lookup reads one by one, of each segment
+_GROUPS: Final = """
+    SELECT answer, name, flags, ttls, count(*), min(ended), max(ended)
+    FROM transactions JOIN endings ON endings.id = ending WHERE {} GROUP BY answer, name, flags, ttls ORDER BY answer"""
+_OF_ALL: Final = _GROUPS.format("answer IS NOT NULL")
+_OF_ONE: Final = _GROUPS.format("answer = ? AND ended <= ?")
+_TABLE: Final = """
+    CREATE TABLE sums (answer INTEGER, name INTEGER, doubted INTEGER, times INTEGER, first INTEGER, ends BLOB,
+        PRIMARY KEY (answer, name, doubted)) WITHOUT ROWID"""
+_STORED: Final = "SELECT name, doubted, times, first, ends FROM sums WHERE answer = ?"
+_PACK = msgspec.msgpack.Encoder().encode
+_TTLS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+class AnswerSum(NamedTuple):
+    """How often a question was given the same relations in the same order. Times are ns of wall time.
+
+    `ends` are the latest ends of these relations, without grace.
+    """
+
+    answer: int
+    name: int
+    doubted: bool
+    times: int
+    first: int
+    ends: Sequence[int]
+
+
+def sums_of(database: sqlite3.Connection, answer: int, until: int) -> Iterator[AnswerSum]:
+    """Yield the sums of one answer until a time."""
+    return _summed(database.execute(_OF_ONE, (answer, until)))
+
+
+def sums_stored(database: sqlite3.Connection, answer: int) -> Iterator[AnswerSum]:
+    """Yield the sums of one answer as a full segment has them: none if it was given ROWS times or less."""
+    for name, doubted, times, first, ends in database.execute(_STORED, (answer,)):
+        yield AnswerSum(answer, name, bool(doubted), times, first, _TTLS(ends))
+
+
+def store_sums(database: sqlite3.Connection) -> None:
+    """Store the sums of a full segment."""
+    database.execute(_TABLE)
+    found = _summed(database.execute(_OF_ALL))
+    insert(database, "sums", [(*one[:-1], _PACK(one.ends)) for one in found if one.times > ROWS])
+
+
+def _summed(groups: sqlite3.Cursor) -> Iterator[AnswerSum]:
+    """Add up groups, those of one answer after another."""
+    for answer, of_answer in groupby(groups, itemgetter(0)):
+        found: dict[tuple[int, bool], tuple[int, int, list[int]]] = {}
+        for _, name, flags, packed, times, first, latest in of_answer:
+            if not flag_of(flags, ADMITTED):
+                continue
+            ends = [latest + ttl * SECOND for ttl in _TTLS(packed)]
+            key = name, bool(flag_of(flags, DOUBTED))
+            before, began, ended = found.get(key, (0, first, ends))
+            found[key] = before + times, min(began, first), [*map(max, ended, ends)]
+        for (name, doubted), total in found.items():
+            yield AnswerSum(answer, name, doubted, *total)
