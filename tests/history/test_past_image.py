@@ -9,7 +9,6 @@ import pytest
 from builders.past import Played, play_generated, ranked
 from dnstrail.image import Bounds
 from dnstrail_history.past import reading
-from dnstrail_history.past import segments as readers
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store import sums
@@ -27,7 +26,7 @@ def small_segments(monkeypatch):
 def test_the_past_answers_as_the_present_did(tmp_path, seed):
     """Lookups and trails, of clients by process, container and address, have the same results: none differs."""
     played = Played(tmp_path / "history", Bounds())
-    play_generated(played, Random(seed), 400)
+    play_generated(played, Random(seed), 250)
     assert played.differences() == []
     assert len([one for one in played.asked if one.found]) > 100
     assert played.evicting == 0
@@ -37,7 +36,7 @@ def test_the_past_answers_as_the_present_did(tmp_path, seed):
 def test_the_past_knows_what_the_present_had_evicted(tmp_path):
     """Where an image that evicted much answered otherwise, the history answers as if nothing had been evicted."""
     played = Played(tmp_path / "history", Bounds(size=5))
-    play_generated(played, Random(3), 300)
+    play_generated(played, Random(3), 250)
     assert played.differences() == []
     assert played.evicting > 50
 
@@ -45,8 +44,9 @@ def test_the_past_knows_what_the_present_had_evicted(tmp_path):
 @pytest.mark.usefixtures("small_segments")
 def test_of_answers_that_were_given_often_the_last_ones_are_read(tmp_path, monkeypatch):
     """Where the others are read as a sum, lookups find the same, and trails have the same order and states."""
-    for one in (reading, readers, sums):
+    for one in (reading, sums):
         monkeypatch.setattr(one, "ROWS", 20)
+    monkeypatch.setattr(reading, "_FEW", 17)
     played = Played(tmp_path / "history", Bounds())
-    play_generated(played, Random(4), 500)
+    play_generated(played, Random(4), 350)
     assert played.differences(ranked) == []

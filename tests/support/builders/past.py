@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from dnstrail.dns.names import lookup_key
 from dnstrail.events import EFFECTS, NET_PACKET_DNS
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import apply_event
+from dnstrail.image.walk import Down
 from dnstrail_cache.facts import captured_of
 from dnstrail_history.fact import read_fact
 from dnstrail_history.past.reading import past_image
@@ -53,7 +54,14 @@ def asked_of(image: Image, keys: Iterable[str], at: int, connections: Iterable[C
         for connection in connections:
             given = connection if connection.fields else None
             found, trails = image.get(key, now=at, connection=given), image.trails(key, connection, now=at)
-            yield Asked(key, connection, at, found, trails)
+            yield Asked(key, connection, at, found and _without_order_of_ties(found, key, image, at), trails)
+
+
+def _without_order_of_ties(found: LookupResult, key: str, image: Image, at: int) -> LookupResult:
+    """Return a result with addresses of one answer sorted: they have the order of any answer that states them."""
+    last = Down(image.view(now=at), lookup_key(key) or "", len(found.dns_queries) + len(found.ip_addresses)).freshness
+    tied = groupby(found.ip_addresses, lambda address: last.get(address, address))
+    return replace(found, ip_addresses=[address for _, group in tied for address in sorted(group)])
 
 
 class Played:
@@ -109,9 +117,13 @@ def asked_again(
     """Ask the history of a folder; return what differs."""
     segments, different = Segments(folder), []
     for one in expected:
-        with segments.opened() as opened:
-            past = past_image(opened, [lookup_key(one.key) or ""], one.at, bounds, time.monotonic)
-        [again] = asked_of(past.image, [one.key], one.at, [one.connection])
+        parts = []
+        for with_ended in (False, True):
+            with segments.opened() as opened:
+                key = lookup_key(one.key) or ""
+                past = past_image(opened, [key], one.at, bounds, lambda: 0.0, with_ended=with_ended)
+            parts += asked_of(past.image, [one.key], one.at, [one.connection])
+        again = parts[1]._replace(found=parts[0].found)
         different += [(one, again)] if compared(again) != compared(one) else []
     segments.close()
     assert segments.unreadable == 0

@@ -73,7 +73,7 @@ def _asked(request: Request, present: PastImage, segments: Segments, monotonic: 
     keys = {key for text in given if (key := lookup_key(text))}
     bounds = Bounds(grace=present.grace, history=present.history)
     with segments.opened() as opened:
-        past = past_image(opened, keys, at, bounds, monotonic)
+        past = past_image(opened, keys, at, bounds, monotonic, with_ended=isinstance(request, TrailRequest))
     return _Asked(past.image, at, past.whole, present.several)
 
 

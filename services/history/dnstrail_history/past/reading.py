@@ -25,6 +25,8 @@ MOST_ANSWERS: Final = 65_536
 PATIENCE: Final = 0.3  # seconds; the cache waits a little longer
 #: time after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
 DOUBT: Final = 3600  # seconds; few relations are live for longer
+_FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
+_NEVER: Final = -(1 << 62)
 _SIZE: Final = 1 << 24  # roots and relations: nothing is evicted
 
 
@@ -36,13 +38,21 @@ class Past(NamedTuple):
 
 
 def past_image(
-    segments: Sequence[SegmentReader], keys: Iterable[str], at: int, bounds: Bounds, monotonic: Callable[[], float]
+    segments: Sequence[SegmentReader],
+    keys: Iterable[str],
+    at: int,
+    bounds: Bounds,
+    monotonic: Callable[[], float],
+    *,
+    with_ended: bool,
 ) -> Past:
     """Return an image that answers lookups of keys in canonical form as of a time (ns of wall time).
 
-    `segments` are those of the store, the oldest first. `bounds` are those of the present image.
+    `segments` are those of the store, the oldest first. `bounds` are those of the present image. A trail needs also
+    relations that had ended, and all that their records counted.
     """
-    reading = _Reading(segments, at, bounds.grace_ns + bounds.history_ns, monotonic)
+    lag = bounds.grace_ns + (bounds.history_ns if with_ended else 0)
+    reading = _Reading(segments, at, lag, monotonic, whole_records=with_ended)
     image = Image(Bounds(size=_SIZE, grace=bounds.grace, history=bounds.history, relations=_SIZE))
     image.live = True
     read = sorted((one for content in reading.related({*keys}) for one in content.read or ()), key=_order)
@@ -72,26 +82,44 @@ def _order(read: _Read) -> tuple[int, int, int]:
     return read.segment, read.given.number, read.given.ended
 
 
+class _Place(NamedTuple):
+    """An answer in a segment, with its relations in their order."""
+
+    segment: SegmentReader
+    stated: StatedAnswer
+    edges: tuple[Edge, ...]
+
+
 class _Content:
-    """The answers that state the same relations, in any order. `places` are their ids by segment, newest first.
+    """The answers that state the same relations, in any order. `places` contains them by segment, newest first.
 
     `read` are those that the image held, once they were read.
     """
 
     def __init__(self) -> None:
-        self.places: dict[SegmentReader, list[StatedAnswer]] = {}
+        self.places: dict[SegmentReader, list[_Place]] = {}
         self.read: list[_Read] | None = None
 
-    def read_until(self, at: int, lag: int) -> int:
-        """Read the answers until a time, and return their number; the image held a record for `lag` ns past its end."""
+    def read_until(self, at: int, lag: int, *, whole: bool) -> int:
+        """Read the answers until a time, and return their number; the image held a record for `lag` ns past its end.
+
+        Those of a whole record count also where none of its relations can have been held by them.
+        """
+        self.read = []
+        if all(one.stated.ends * SECOND + lag <= at for places in self.places.values() for one in places):
+            return 0
         parts: list[list[_Read]] = []
-        count = 0
-        for segment, answers in self.places.items():
-            part = [one for answer in answers for one in _read(segment, answer, at, one_by_one=count < ROWS)]
+        count, most = 0, ROWS if whole else _FEW
+        for places in self.places.values():
+            since = [_NEVER if whole else at - lag - (one.stated.longest + 1) * SECOND for one in places]
+            most_now = most if count < most else 0
+            part = [
+                one for place, begin in zip(places, since, strict=True) for one in _read(place, begin, at, most_now)
+            ]
             count += len(part)
             if part:
                 parts.append(part)
-        self.read, end = [], 0
+        end = 0
         for part in reversed(parts):
             if end + lag <= min(one.given.ended for one in part):
                 self.read.clear()  # the image had removed the record
@@ -102,26 +130,36 @@ class _Content:
         return count
 
 
-def _read(segment: SegmentReader, answer: StatedAnswer, at: int, *, one_by_one: bool) -> Iterator[_Read]:
-    """Yield the answers of one id until a time: the last ones one by one, and the sums of the others."""
-    given = segment.last(answer.answer, at) if one_by_one else []
-    yield from (_Read(segment.number, one, answer.edges) for one in given)
-    if one_by_one and len(given) < ROWS:
+def _read(place: _Place, since: int, until: int, most: int) -> Iterator[_Read]:
+    """Yield the answers of a place within a time: the last ones one by one, and the sums of the others."""
+    segment, (answer, _, _), edges = place
+    given = [one for one in segment.last(answer, until, most) if one.ended > since] if most else []
+    yield from (_Read(segment.number, one, edges) for one in given)
+    if len(given) < most:
         return
-    for question, total in segment.sums(answer.answer, at):
+    for question, total in segment.sums(answer, since, until):
         known = sum(one.question == question and one.doubted == total.doubted for one in given)
         if total.times > known:
             lives = tuple(end - total.first for end in total.ends)
             flags = pack_flags(True, None, total.doubted, None)
             first = GivenAnswer(0, total.first, question, lives, flags)
-            yield _Read(segment.number, first, answer.edges, total.times - known)
+            yield _Read(segment.number, first, edges, total.times - known)
 
 
 class _Reading:
     """The search for the answers that lead to some keys, or to which these lead. `cut` states that a bound ended it."""
 
-    def __init__(self, segments: Sequence[SegmentReader], at: int, lag: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        segments: Sequence[SegmentReader],
+        at: int,
+        lag: int,
+        monotonic: Callable[[], float],
+        *,
+        whole_records: bool,
+    ) -> None:
         self.cut = False
+        self._whole_records = whole_records
         since = at - MAX_TTL * SECOND - lag
         self._segments = [one for one in reversed(segments) if one.first <= at and one.last_ended >= since]
         self._at = at
@@ -157,12 +195,17 @@ class _Reading:
         if known is not None:
             return known
         found: dict[frozenset[Edge], _Content] = {}
-        for segment in self._segments:
-            for one in segment.touching(text):
-                stated = frozenset(one.edges)
-                content = found[stated] = self._contents.setdefault(stated, _Content())
-                if content.read is None and one not in content.places.setdefault(segment, []):
-                    content.places[segment].append(one)
+        touching = [(segment, segment.touching(text)) for segment in self._segments]
+        held = [any(one.ends * SECOND + self._lag > self._at for one in stated) for _, stated in touching]
+        if not self._whole_records:  # what ended before the oldest answer that was live is of no use
+            del touching[len(held) - held[::-1].index(True) if True in held else 0 :]
+        for segment, stated in touching if True in held else ():
+            for one in stated:
+                place = _Place(segment, one, segment.edges(one.answer))
+                edges = frozenset(place.edges)
+                content = found[edges] = self._contents.setdefault(edges, _Content())
+                if content.read is None and place not in content.places.setdefault(segment, []):
+                    content.places[segment].append(place)
         self._touched[text] = [*found.items()]
         return self._touched[text]
 
@@ -171,7 +214,7 @@ class _Reading:
             if self._left <= 0 or self._monotonic() > self._until:
                 self.cut = True
                 return False
-            self._left -= content.read_until(self._at, self._lag)
+            self._left -= content.read_until(self._at, self._lag, whole=self._whole_records)
         return bool(content.read)
 
 

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from dnstrail.captured import LAST_TIME, Process
+from dnstrail.dns.names import reverse_address
 from dnstrail.errors import SettingsError
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
@@ -24,7 +25,7 @@ from dnstrail_history.store.closing import FINAL, OPEN
 from dnstrail_history.store.database import DamagedFileError, open_reader
 from dnstrail_history.store.rows import DOUBTED, Row, flag_of, pack_flags
 from dnstrail_history.store.segment import SCHEMA, Stretch
-from dnstrail_history.store.sums import ROWS, AnswerSum, sums_of, sums_stored
+from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 
 #: full segments that are kept open for lookups -> each lookup opens further ones anew
 MOST_OPEN: Final = 512
@@ -43,12 +44,15 @@ _ADMITTED: Final = f"flags & 3 = {pack_flags(True, None, None, None)}"
 _LAST: Final = f"{_GIVEN} WHERE answer = ? AND ended <= ? AND {_ADMITTED} ORDER BY transactions.id DESC LIMIT ?"
 _ONE: Final = f"{_GIVEN} WHERE transactions.id = ? AND {_ADMITTED}"
 _TOUCHING: Final = """
-    SELECT answers.id, relations FROM names JOIN related ON related.text = names.text
-    JOIN answers ON answers.id = answer WHERE reversed = ?"""
+    SELECT spans.answer, ends, longest FROM names JOIN related ON related.text = names.text
+    JOIN spans ON spans.answer = related.answer WHERE reversed = ?"""
+_RELATIONS: Final = "SELECT relations FROM answers WHERE id = ?"
 _RELATION: Final = """
     SELECT owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
     JOIN texts target ON target.id = target WHERE relations.id = ?"""
-_NEW_TRANSACTIONS: Final = "SELECT id, answer, ended FROM transactions WHERE id > ? ORDER BY id"
+_NEW_TRANSACTIONS: Final = f"""
+    SELECT transactions.id, answer, ended, ttls FROM transactions JOIN endings ON endings.id = ending
+    WHERE transactions.id > ? AND (answer IS NULL OR {_ADMITTED}) ORDER BY transactions.id"""  # noqa: S608 - of this module
 _NEW_RELATIONS: Final = """
     SELECT relations.id, owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
     JOIN texts target ON target.id = target WHERE relations.id > ?"""
@@ -85,10 +89,11 @@ class GivenAnswer(NamedTuple):
 
 
 class StatedAnswer(NamedTuple):
-    """The relations of an answer in their order, and its id in the segment."""
+    """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s."""
 
     answer: int
-    edges: tuple[Edge, ...]
+    ends: int
+    longest: int
 
 
 class SegmentReader(ABC):
@@ -116,22 +121,29 @@ class SegmentReader(ABC):
         """Return the answers that state relations of a name or an address."""
         return self._read(self._touching(text))
 
-    def last(self, answer: int, until: int) -> list[GivenAnswer]:
-        """Return the last ROWS transactions with an answer until a time (ns), the last one first."""
-        return self._read(self._last(answer, until))
+    def edges(self, answer: int) -> tuple[Edge, ...]:
+        """Return the relations of an answer in their order."""
+        return tuple(self._read(self._edges(answer)))
 
-    def sums(self, answer: int, until: int) -> list[tuple[str, AnswerSum]]:
-        """Return the sums of an answer until a time, each with its question."""
-        return self._read((self._text(found.name), found) for found in self._sums(answer, until))
+    def last(self, answer: int, until: int, most: int) -> list[GivenAnswer]:
+        """Return the last transactions with an answer until a time (ns), the last one first."""
+        return self._read(self._last(answer, until, most))
+
+    def sums(self, answer: int, since: int, until: int) -> list[tuple[str, AnswerSum]]:
+        """Return the sums of an answer within a time, each with its question."""
+        return self._read((_question(self._text(found.name)), found) for found in self._sums(answer, since, until))
 
     @abstractmethod
     def _touching(self, text: str) -> Iterator[StatedAnswer]: ...
 
     @abstractmethod
-    def _last(self, answer: int, until: int) -> Iterator[GivenAnswer]: ...
+    def _edges(self, answer: int) -> Iterator[Edge]: ...
 
-    def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
-        yield from sums_of(self._database, answer, until)
+    @abstractmethod
+    def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]: ...
+
+    def _sums(self, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
+        yield from sums_of(self._database, answer, since, until)
 
     def _text(self, number: int) -> str:
         return str(self._database.execute("SELECT text FROM texts WHERE id = ?", (number,)).fetchone()[0])
@@ -157,16 +169,20 @@ class FullSegment(SegmentReader):
         self.first, self.last_ended = self._database.execute("SELECT first, last FROM extent").fetchone()
 
     def _touching(self, text: str) -> Iterator[StatedAnswer]:
-        for answer, packed in self._database.execute(_TOUCHING, (text[::-1],)).fetchall():
-            edges = [self._database.execute(_RELATION, (one,)).fetchone() for one in _NUMBERS(packed)]
-            yield StatedAnswer(answer, tuple(edges))
+        yield from map(StatedAnswer._make, self._database.execute(_TOUCHING, (text[::-1],)))
 
-    def _last(self, answer: int, until: int) -> Iterator[GivenAnswer]:
-        yield from _given(self._database.execute(_LAST, (answer, until, ROWS)))
+    def _edges(self, answer: int) -> Iterator[Edge]:
+        [packed] = self._database.execute(_RELATIONS, (answer,)).fetchone()
+        for one in _NUMBERS(packed):
+            yield self._database.execute(_RELATION, (one,)).fetchone()
 
-    def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
-        stored = [*sums_stored(self._database, answer)] if self.last_ended <= until else []
-        yield from stored or super()._sums(answer, until)
+    def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
+        yield from _given(self._database.execute(_LAST, (answer, until, most)))
+
+    def _sums(self, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
+        is_whole = since <= self.first and self.last_ended <= until
+        stored = [*sums_stored(self._database, answer)] if is_whole else []
+        yield from stored or super()._sums(answer, since, until)
 
 
 class OpenIndex:
@@ -176,6 +192,7 @@ class OpenIndex:
         self.answers: dict[int, tuple[Edge, ...]] = {}
         self.by_text: defaultdict[str, list[int]] = defaultdict(list)
         self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
+        self.spans: dict[int, StatedAnswer] = {}
         self.first = 0  # ns
         self._relations: dict[int, Edge] = {}
         self._read = 0  # the number of the last transaction
@@ -186,9 +203,13 @@ class OpenIndex:
         if not added:
             return
         self.first = self.first or added[0][2]
-        for self._read, answer, ended in added:
+        for self._read, answer, ended, packed in added:
             if answer is not None:
                 self.transactions[answer].append((self._read, ended))
+                longest = max(_NUMBERS(packed))
+                known = self.spans.get(answer, (0, 0, 0))
+                ends = ends_at(ended + longest * SECOND)
+                self.spans[answer] = StatedAnswer(answer, max(known[1], ends), max(known[2], longest))
         for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
             self._relations[number] = tuple(edge)
         for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
@@ -212,13 +233,16 @@ class OpenSegmentReader(SegmentReader):
         self.first = index.first
 
     def _touching(self, text: str) -> Iterator[StatedAnswer]:
-        for answer in self._index.by_text.get(text, ()):
-            yield StatedAnswer(answer, self._index.answers[answer])
+        spans = self._index.spans
+        yield from (spans[answer] for answer in self._index.by_text.get(text, ()) if answer in spans)
 
-    def _last(self, answer: int, until: int) -> Iterator[GivenAnswer]:
+    def _edges(self, answer: int) -> Iterator[Edge]:
+        yield from self._index.answers[answer]
+
+    def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
         known = reversed(self._index.transactions.get(answer, ()))
         rows = (self._database.execute(_ONE, (number,)).fetchone() for number, ended in known if ended <= until)
-        yield from _given(islice((row for row in rows if row is not None), ROWS))
+        yield from _given(islice((row for row in rows if row is not None), most))
 
 
 class Segments:
@@ -293,8 +317,14 @@ class Segments:
 def _given(rows: Iterable[Row]) -> Iterator[GivenAnswer]:
     """Yield the transactions whose answers the image held."""
     for row in rows:
-        number, ended, question, rdtype, host, client, destination, resolver, flags, ttls = row[:10]
+        number, ended, name, rdtype, host, client, destination, resolver, flags, ttls = row[:10]
         process = None if row[10] is None else Process(*row[10:])
         server = resolver or destination or b""
         lives = tuple(ttl * SECOND for ttl in _NUMBERS(ttls))
+        question = _question(name)
         yield GivenAnswer(number, ended, question, lives, flags, rdtype, host, client or b"", server, process)
+
+
+def _question(name: str) -> str:
+    """Return the question for a name as the image knows it: a reverse name is its address."""
+    return reverse_address(name) or name
