@@ -162,6 +162,8 @@ class _Reading:
         self._whole_records = whole_records
         since = at - MAX_TTL * SECOND - lag
         self._segments = [one for one in reversed(segments) if one.first <= at and one.last_ended >= since]
+        while not whole_records and self._segments and self._segments[-1].ends + lag <= at:
+            self._segments.pop()  # all that it and those before it state had ended
         self._at = at
         self._lag = lag
         self._monotonic = monotonic

@@ -99,11 +99,12 @@ class StatedAnswer(NamedTuple):
 class SegmentReader(ABC):
     """A segment with the times of its first and last transaction, and its `stretches`: the times without a gap.
 
+    `ends` is the latest end of the relations that it states, without grace.
     `fault` states why it cannot be read, or is "". Then it contains nothing.
     """
 
     first = 0
-    last_ended = LAST_TIME
+    last_ended = ends = LAST_TIME
 
     def __init__(self, path: Path) -> None:
         """Open it.
@@ -167,6 +168,7 @@ class FullSegment(SegmentReader):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.first, self.last_ended = self._database.execute("SELECT first, last FROM extent").fetchone()
+        self.ends = SECOND * (self._database.execute("SELECT max(ends) FROM spans").fetchone()[0] or 0)
 
     def _touching(self, text: str) -> Iterator[StatedAnswer]:
         yield from map(StatedAnswer._make, self._database.execute(_TOUCHING, (text[::-1],)))
