@@ -1,4 +1,4 @@
-"""Lookups that are recorded while captures and generated questions are played are asked again from disk: none differs."""
+"""Lookups recorded while captures and generated questions are played are asked again from disk: none differs."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import pytest
 from msgspec.structs import replace
 
 from builders.dns_builders import AAAA, CNAME, A, asked, by_hand, record, t, wire
@@ -16,10 +17,12 @@ from builders.talk import back, packed, there
 from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import lookup_key
-from dnstrail.events import EFFECTS, NET_PACKET_DNS
+from dnstrail.events import DNS_TRANSACTION, EFFECTS, NET_PACKET_DNS
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import apply_event
 from dnstrail.image.walk import Down
+from dnstrail.protocol.batches import Batch, encode
+from dnstrail.protocol.fact_batches import decode_facts
 from dnstrail_cache.facts import captured_of
 from dnstrail_history.fact import read_fact
 from dnstrail_history.past.reading import past_image
@@ -80,12 +83,12 @@ class Played:
         self._folder = folder
         self._turn = self._number = 0
 
-    def play(self, topic: str, event: Captured, host: str = "") -> None:
+    def play(self, topic: str, event: Captured) -> None:
         """Apply an event at its time."""
         self._number += 1
         batch, place = divmod(self._number, 500)
         for image in (self.image, self.whole):
-            apply_event(image, EFFECTS[topic], event, live=True, host=host, batch=f"s/{batch}", place=place)
+            apply_event(image, EFFECTS[topic], event, live=True, batch=f"s/{batch}", place=place)
 
     def record(self, keys: Iterable[str], connections: Iterable[Connection]) -> None:
         """Ask for some keys as of the present time."""
@@ -99,8 +102,10 @@ class Played:
         """Store the transactions that have ended."""
         self._turn += 1
         self._transactions.advance(now)
-        for ended in self._transactions.take():
-            assert self.store.add(read_fact(captured_of(ended), ended.host, 0))
+        facts = [captured_of(ended) for ended in self._transactions.take()]
+        _, rows = decode_facts(DNS_TRANSACTION, encode(Batch("cache", 1, 0, facts)), pytest.fail)
+        for row in rows:
+            assert self.store.add(read_fact(row, "", 0))
         assert self.store.commit(progress_of(self._turn))
         self.store.step()
 
