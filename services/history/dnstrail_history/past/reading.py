@@ -134,12 +134,12 @@ def _read(place: _Place, since: int, until: int, most: int) -> Iterator[_Read]:
     """Yield the answers of a place within a time: the last ones one by one, and the sums of the others."""
     segment, (answer, _, _), edges = place
     given = [one for one in segment.last(answer, until, most) if one.ended > since] if most else []
-    yield from (_Read(segment.number, one, edges) for one in given)
+    yield from (_Read(segment.number, one, edges) for one in given if len(one.lives) == len(edges))
     if len(given) < most:
         return
     for question, total in segment.sums(answer, since, until):
         known = sum(one.question == question and one.doubted == total.doubted for one in given)
-        if total.times > known:
+        if total.times > known and len(total.ends) == len(edges):
             lives = tuple(end - total.first for end in total.ends)
             flags = pack_flags(True, None, total.doubted, None)
             first = GivenAnswer(0, total.first, question, lives, flags)
@@ -205,6 +205,8 @@ class _Reading:
             for one in stated:
                 place = _Place(segment, one, segment.edges(one.answer))
                 edges = frozenset(place.edges)
+                if not edges:  # they cannot be read
+                    continue
                 content = found[edges] = self._contents.setdefault(edges, _Content())
                 if content.read is None and place not in content.places.setdefault(segment, []):
                     content.places[segment].append(place)

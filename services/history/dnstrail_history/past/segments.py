@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 
 from dnstrail.captured import LAST_TIME, Process
 from dnstrail.dns.names import reverse_address
+from dnstrail.dns.rdata import TYPES
 from dnstrail.errors import SettingsError
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
@@ -29,8 +30,17 @@ from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 
 #: full segments that are kept open for lookups -> each lookup opens further ones anew
 MOST_OPEN: Final = 512
-_ERRORS: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # of files
-_FAULTS: Final = (*_ERRORS, msgspec.DecodeError, LookupError, TypeError, ValueError)  # of their contents, too
+# Of files, and of their contents.
+_FAULTS: Final = (
+    DamagedFileError,
+    SettingsError,
+    OSError,
+    sqlite3.Error,
+    msgspec.DecodeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 T = TypeVar("T")
 _FRUGAL: Final = "PRAGMA cache_size=-128; PRAGMA busy_timeout=100"  # KiB of each segment, and ms
 _GIVEN: Final = """
@@ -58,6 +68,10 @@ _NEW_RELATIONS: Final = """
     JOIN texts target ON target.id = target WHERE relations.id > ?"""
 _NEW_ANSWERS: Final = "SELECT id, relations FROM answers WHERE id > ?"
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+_Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int]
+_Head = tuple[int, int, str, int, str, bytes | None, bytes | None, bytes | None, int, bytes]
 
 
 class GivenAnswer(NamedTuple):
@@ -115,8 +129,14 @@ class SegmentReader(ABC):
         self.number = int(path.stem)
         self.fault = ""
         self._database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
-        self._database.executescript(_FRUGAL)
-        self.stretches = [Stretch(*row) for row in self._database.execute("SELECT since, until FROM coverage")]
+        try:
+            self._database.executescript(_FRUGAL)
+            stretches = self._database.execute("SELECT since, until FROM coverage")
+            self.stretches = [msgspec.convert(row, Stretch) for row in stretches]
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
 
     def touching(self, text: str) -> list[StatedAnswer]:
         """Return the answers that state relations of a name or an address."""
@@ -133,6 +153,9 @@ class SegmentReader(ABC):
     def sums(self, answer: int, since: int, until: int) -> list[tuple[str, AnswerSum]]:
         """Return the sums of an answer within a time, each with its question."""
         return self._read((_question(self._text(found.name)), found) for found in self._sums(answer, since, until))
+
+    @abstractmethod
+    def _begin(self) -> None: ...
 
     @abstractmethod
     def _touching(self, text: str) -> Iterator[StatedAnswer]: ...
@@ -165,18 +188,19 @@ class SegmentReader(ABC):
 class FullSegment(SegmentReader):
     """A segment to which nobody writes any more."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.first, self.last_ended = self._database.execute("SELECT first, last FROM extent").fetchone()
-        self.ends = SECOND * (self._database.execute("SELECT max(ends) FROM spans").fetchone()[0] or 0)
+    def _begin(self) -> None:
+        times = self._database.execute("SELECT first, last, (SELECT max(ends) FROM spans) FROM extent").fetchone()
+        self.first, self.last_ended, ends = msgspec.convert(times, tuple[int, int, int | None])
+        self.ends = SECOND * (ends or 0)
 
     def _touching(self, text: str) -> Iterator[StatedAnswer]:
-        yield from map(StatedAnswer._make, self._database.execute(_TOUCHING, (text[::-1],)))
+        for row in self._database.execute(_TOUCHING, (text[::-1],)):
+            yield msgspec.convert(row, StatedAnswer)
 
     def _edges(self, answer: int) -> Iterator[Edge]:
         [packed] = self._database.execute(_RELATIONS, (answer,)).fetchone()
         for one in _NUMBERS(packed):
-            yield self._database.execute(_RELATION, (one,)).fetchone()
+            yield _edge(self._database.execute(_RELATION, (one,)).fetchone())
 
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
         yield from _given(self._database.execute(_LAST, (answer, until, most)))
@@ -213,7 +237,7 @@ class OpenIndex:
                 ends = ends_at(ended + longest * SECOND)
                 self.spans[answer] = StatedAnswer(answer, max(known[1], ends), max(known[2], longest))
         for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
-            self._relations[number] = tuple(edge)
+            self._relations[number] = _edge(edge)
         for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
             edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
             for text in {text for owner, _, target in edges for text in (owner, target)}:
@@ -224,15 +248,13 @@ class OpenSegmentReader(SegmentReader):
     """A segment that may be written meanwhile: it is read as of one moment."""
 
     def __init__(self, path: Path, index: OpenIndex) -> None:
-        super().__init__(path)
-        try:
-            self._database.execute("BEGIN")
-            index.update(self._database)
-        except BaseException:
-            self.close()
-            raise
         self._index = index
-        self.first = index.first
+        super().__init__(path)
+
+    def _begin(self) -> None:
+        self._database.execute("BEGIN")
+        self._index.update(self._database)
+        self.first = self._index.first
 
     def _touching(self, text: str) -> Iterator[StatedAnswer]:
         spans = self._index.spans
@@ -292,7 +314,7 @@ class Segments:
             if path.suffix == OPEN:
                 return self._open_unfinished(path)
             reader = FullSegment(path)
-        except _ERRORS as error:
+        except _FAULTS as error:
             self._note_fault(path, str(error))
             return None
         if len(self._full) < MOST_OPEN:
@@ -317,14 +339,30 @@ class Segments:
 
 
 def _given(rows: Iterable[Row]) -> Iterator[GivenAnswer]:
-    """Yield the transactions whose answers the image held."""
+    """Yield the transactions whose answers the image held.
+
+    Raises:
+        msgspec.ValidationError: A value has another type, since the file is damaged.
+    """
     for row in rows:
-        number, ended, name, rdtype, host, client, destination, resolver, flags, ttls = row[:10]
-        process = None if row[10] is None else Process(*row[10:])
+        number, ended, name, rdtype, host, client, destination, resolver, flags, ttls = msgspec.convert(row[:10], _Head)
+        process = None if row[10] is None else Process(*msgspec.convert(row[10:], _Asker))
         server = resolver or destination or b""
         lives = tuple(ttl * SECOND for ttl in _NUMBERS(ttls))
         question = _question(name)
         yield GivenAnswer(number, ended, question, lives, flags, rdtype, host, client or b"", server, process)
+
+
+def _edge(row: Iterable[Any]) -> Edge:
+    """Return a relation.
+
+    Raises:
+        ValueError: It is none, since the file is damaged.
+    """
+    owner, rdtype, target = msgspec.convert(row, tuple[str, int, str])
+    if rdtype not in TYPES:
+        raise ValueError(f"no relation of the type {rdtype}")
+    return owner, rdtype, target
 
 
 def _question(name: str) -> str:

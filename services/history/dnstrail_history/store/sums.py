@@ -50,7 +50,8 @@ def sums_of(database: sqlite3.Connection, answer: int, since: int, until: int) -
 
 def sums_stored(database: sqlite3.Connection, answer: int) -> Iterator[AnswerSum]:
     """Yield the sums of one answer as a full segment has them: none if it was given ROWS times or less."""
-    for name, doubted, times, first, ends in database.execute(_STORED, (answer,)):
+    for row in database.execute(_STORED, (answer,)):
+        name, doubted, times, first, ends = msgspec.convert(row, tuple[int, int, int, int, bytes])
         yield AnswerSum(answer, name, bool(doubted), times, first, _TTLS(ends))
 
 
