@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import facts_address, lookups_address, socket_path
+from dnstrail.bus.ipc import facts_address, history_address, lookups_address, socket_path
 from dnstrail.client import LookupClient
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
@@ -33,6 +33,7 @@ from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import worker_name
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
+from dnstrail_history.past.server import PastServer
 from dnstrail_history.store.store import BYTES, DAYS, FactStore
 from dnstrail_history.worker import TOPICS, run
 
@@ -103,6 +104,7 @@ def command(
             report=partial(client.report_losses, worker_name("history")),
             beat=watched.beat,
             observe=partial(observer, watched.observe),
+            past=PastServer(ZmqBus, history_address(lookups), folder.absolute()),
         )
 
 

@@ -22,6 +22,7 @@ from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
 from dnstrail_history.fact import Fact, StageFact, read_fact, read_stage
+from dnstrail_history.past.server import OUTCOMES, PastServer
 from dnstrail_history.store.segment import StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
 
@@ -44,16 +45,19 @@ def run(
     report: Callable[[Mapping[str, int]], bool] = lambda _: True,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[HistoryWorker], None] = lambda _: None,
+    past: PastServer | None = None,
 ) -> None:
     """Store facts until the stop signal is set.
 
     `replays` is where the cache replays what it published before. `report` sends the number of lost facts to the cache.
-    `beat` is called while the loop runs, and `observe` once before it.
+    `beat` is called while the loop runs, and `observe` once before it. `past` answers lookups meanwhile.
 
     Raises:
-        Exception: A segment could not be finished by a fault of dnstrail.
+        Exception: A segment could not be finished, or a lookup not be answered, by a fault of dnstrail.
     """
     worker = HistoryWorker(feed, replays, store, clock, LossReporter(report))
+    if past is not None:
+        worker.lookups = past.counters
     observe(worker)
     log = structlog.get_logger()
     log.info("ready")
@@ -62,6 +66,10 @@ def run(
             stop.wait(_POLL)  # a wakeup for each message would cost more than its facts
         beat()
         worker.step()
+        if past is not None:
+            past.check()
+    if past is not None:
+        past.close()
     worker.close()
     log.info("stopped", **worker.counters, **store.counters)
 
@@ -70,7 +78,8 @@ class HistoryWorker:
     """The state of one run. `behind` states that more messages may wait.
 
     `counters` counts facts `received`, `bad_facts` that no cache of ours sends, and messages that were `replayed`, or
-    could not be. Each loss ends the stretch of time of which all facts are stored.
+    could not be. Each loss ends the stretch of time of which all facts are stored. `lookups` counts those of a past
+    time.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class HistoryWorker:
     ) -> None:
         self.store = store
         self.behind = False
+        self.lookups: Mapping[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.counters: Counter[str] = Counter(received=0, bad_facts=0)
         self._feed = feed
         self._clock = clock
@@ -176,7 +186,11 @@ class HistoryWorker:
         self._note_difference(turn)
         lost = self._follower.lost.total() + self.store.counters["unwritten"] + self.counters["bad_facts"]
         until, stretch = max(turn.now + turn.difference, 0), self._stretch
-        if stretch is None or turn.start != self._start or lost != self._lost or until < stretch.until:
+        # A cache that has heard no live probe has no time.
+        begun = stretch is not None and stretch.since > 0 and turn.start == self._start and until >= stretch.until
+        if stretch is None or not begun or lost != self._lost:
+            if stretch is not None and stretch.since < stretch.until:
+                self._write(self._clock.monotonic())  # its end, which an idle host has not written yet
             self._stretch = Stretch(until, until)
         else:
             self._stretch = stretch._replace(until=until)
