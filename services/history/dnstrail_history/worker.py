@@ -23,6 +23,7 @@ from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollow
 from dnstrail_history.fact import read_fact
 from dnstrail_history.store.segment import StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
+from dnstrail_history.subjects import Subjects
 
 TOPICS: Final = (DNS_TRANSACTION,)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds
@@ -31,6 +32,7 @@ _POLL: Final = 0.05  # seconds between two checks of the stop signal
 _AT_ONCE: Final = 0.1  # seconds for messages before what they carry is written
 _WRITE: Final = 0.25  # seconds for which facts are gathered: a commit writes whole pages
 _IDLE: Final = 20.0  # seconds between two writes of the progress without facts: a cache replays its last 90 s
+_NOTHING: Final = Subjects()
 
 
 def run(
@@ -41,19 +43,21 @@ def run(
     clock: Clock,
     stop: threading.Event,
     *,
+    excluded: Subjects = _NOTHING,
     report: Callable[[Mapping[str, int]], bool] = lambda _: True,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[HistoryWorker], None] = lambda _: None,
 ) -> None:
     """Store facts until the stop signal is set.
 
-    `replays` is where the cache replays what it published before. `report` sends the number of lost facts to the cache.
-    `beat` is called while the loop runs, and `observe` once before it.
+    `replays` is where the cache replays what it published before. Facts about what is `excluded` are not stored.
+    `report` sends the number of lost facts to the cache. `beat` is called while the loop runs, and `observe` once
+    before it.
 
     Raises:
         Exception: A segment could not be finished by a fault of dnstrail.
     """
-    worker = HistoryWorker(feed, replays, store, clock, LossReporter(report))
+    worker = HistoryWorker(feed, replays, store, clock, LossReporter(report), excluded)
     observe(worker)
     log = structlog.get_logger()
     log.info("ready")
@@ -69,19 +73,26 @@ def run(
 class HistoryWorker:
     """The state of one run. `behind` states that more messages may wait.
 
-    `counters` counts facts `received`, `bad_facts` that no cache of ours sends, and messages that were `replayed`, or
-    could not be. Each loss ends the stretch of time of which all facts are stored.
+    `counters` counts facts `received`, `excluded`, `bad_facts` that no cache of ours sends, and messages that were
+    `replayed`, or could not be. Each loss ends the stretch of time of which all facts are stored.
     """
 
     def __init__(
-        self, feed: FactFeed, replays: Requester, store: FactStore, clock: Clock, losses: LossReporter | None = None
+        self,
+        feed: FactFeed,
+        replays: Requester,
+        store: FactStore,
+        clock: Clock,
+        losses: LossReporter | None = None,
+        excluded: Subjects = _NOTHING,
     ) -> None:
         self.store = store
         self.behind = False
-        self.counters: Counter[str] = Counter(received=0, bad_facts=0)
+        self.counters: Counter[str] = Counter(received=0, excluded=0, bad_facts=0)
         self._feed = feed
         self._clock = clock
         self._losses = losses or LossReporter()
+        self._excluded = excluded
         self._pause = LogPause()
         self._follower = TurnFollower(TOPICS)
         self._differences: dict[str, int] = {}  # wall time minus the clock of a start, as its last turn stated it
@@ -157,7 +168,11 @@ class HistoryWorker:
         difference = self._differences.get(batch.start, 0)
         for place in range(len(batch.events)):
             try:
-                self.store.add(read_fact(batch.events[place], batch.host, difference))
+                fact = read_fact(batch.events[place], batch.host, difference)
+                if self._excluded.excludes(fact):
+                    self.counters["excluded"] += 1
+                else:
+                    self.store.add(fact)
             except BadMessage as error:
                 self._refuse(error)
 

@@ -15,7 +15,7 @@ from dnstrail.regular_file import read_trusted
 DEFAULT = Path("/etc/dnstrail/dnstrail.toml")
 NO_FILE = "none"  # the value of `--config` that reads no file
 SIGNATURE = "signature"  # the table that holds a table for each signature
-TABLES = ("dnstrail", "replay", "probe", "cache", "signatures", SIGNATURE)
+TABLES = ("dnstrail", "replay", "probe", "cache", "signatures", "history", SIGNATURE)
 _KIND = "settings file"
 _NO_SETTINGS = {"config", "help", "version", "check", "json", "names", "list", "new"}  # each acts in one run alone
 _GIVEN = "dnstrail.config"  # in the context: the file that an outer command was given
