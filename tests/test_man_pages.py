@@ -21,7 +21,13 @@ COMMANDS = main_command.list_commands(click.Context(main_command))
 
 def test_each_command_has_a_page():
     """The program has a page, each of its commands, and each command below one."""
-    below = ["dnstrail-history-forget", "dnstrail-keys-allow", "dnstrail-keys-list", "dnstrail-keys-new"]
+    below = [
+        "dnstrail-history-forget",
+        "dnstrail-history-load",
+        "dnstrail-keys-allow",
+        "dnstrail-keys-list",
+        "dnstrail-keys-new",
+    ]
     assert sorted(PAGES) == ["dnstrail", *sorted([*(f"dnstrail-{name}" for name in COMMANDS), *below])]
 
 

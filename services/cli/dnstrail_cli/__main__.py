@@ -88,7 +88,9 @@ _COMMANDS = {
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
-    "history": _worker("history", "Keep the DNS transactions of this host on disk."),
+    "history": LazyCommand(
+        "dnstrail_cli.pipeline.load_history", "history", "Keep the DNS transactions of this host on disk."
+    ),
 }
 _HISTORY_FOLDER = "DNSTRAIL_HISTORY_FOLDER"  #: variable: folder of the history of an all-in-one run, or `none`
 _EXAMPLES = examples(

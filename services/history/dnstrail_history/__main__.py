@@ -35,7 +35,7 @@ from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import worker_name
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
-from dnstrail_history.forget import forget
+from dnstrail_history.forget import HistoryFolder, forget
 from dnstrail_history.store.store import BYTES, DAYS, FactStore
 from dnstrail_history.subjects import Subjects, subjects_of
 from dnstrail_history.worker import TOPICS, run
@@ -44,6 +44,7 @@ _EXAMPLES = examples(
     "dnstrail history",
     "dnstrail history --days 30 --size 8192 --exclude name=bank.example --exclude user=alice",
     "dnstrail history forget bank.example",
+    "dnstrail history load monday.pcap",
 )
 _MEGABYTE = 1 << 20
 _TIMEOUT = 0.5  # seconds for a report of losses
@@ -106,7 +107,7 @@ def command(
     Each relation, with the programs that were given it, is kept for a year. Only root and the user of the worker can
     read the files.
     """
-    ctx.obj = folder
+    ctx.obj = HistoryFolder(folder, exclude)
     if ctx.invoked_subcommand is not None:
         return
     configure("history", log_level)

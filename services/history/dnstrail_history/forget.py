@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -28,11 +29,18 @@ _EXAMPLES = examples(
 _LOOK = 0.1  # seconds between two looks for the end of a request
 
 
+class HistoryFolder(NamedTuple):
+    """The folder of a command below `dnstrail history`, and what is never kept."""
+
+    path: Path
+    excluded: Subjects
+
+
 @click.command(epilog=_EXAMPLES)
 @click.argument("key", required=False)
 @click.option("--user", metavar="NAME|UID", help="Forget all questions of this user.")
 @click.pass_obj
-def forget(folder: Path, key: str | None, user: str | None) -> None:
+def forget(chosen: HistoryFolder, key: str | None, user: str | None) -> None:
     """Remove a name and all names below it, an address, or a user from the history.
 
     Each file that holds it is written anew. A running worker does this, and goes on. After an interruption it goes on
@@ -45,7 +53,8 @@ def forget(folder: Path, key: str | None, user: str | None) -> None:
     else:
         raise click.UsageError("name a KEY or a --user")
     configure("history", "warning")
-    _become_owner(folder)
+    folder = chosen.path
+    become_owner(folder)
     clock = SystemClock()
     try:
         request = ask_to_forget(folder, subjects)
@@ -69,7 +78,7 @@ def _fulfil(folder: Path, request: Path, clock: SystemClock) -> None:
             clock.sleep(_LOOK)
 
 
-def _become_owner(folder: Path) -> None:
+def become_owner(folder: Path) -> None:
     """Become the user whose folder it is, if root asks.
 
     Raises:

@@ -43,6 +43,7 @@ def folder_of(history: str | None, capture: str = "auto", user: User | None = No
 def default(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(module, "HISTORY", tmp_path / "history")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(module, "missing_capabilities", lambda *_: ())
     return tmp_path / "history"
 
 
@@ -63,6 +64,13 @@ def test_root_keeps_a_history_by_default(default, capsys):
 def test_nothing_is_kept(default, given, capture, cache):
     """A file, a run without a cache, and `none` keep nothing and make no folder."""
     assert folder_of(given, capture, cache=cache) is None
+    assert not default.exists()
+
+
+def test_root_without_a_live_source_keeps_nothing(default, monkeypatch):
+    """Root of a container without capabilities plays the bundled capture, which is nobody's history."""
+    monkeypatch.setattr(module, "missing_capabilities", lambda *names: names)
+    assert folder_of(None) is None
     assert not default.exists()
 
 

@@ -15,6 +15,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.capture_options import options_of
 from dnstrail.errors import SettingsError
 from dnstrail.events import FACT_NAMES
+from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.pipeline import HISTORY, is_empty
 from dnstrail.pipeline.pipeline import Pipeline, Plan, run_folder, running
 from dnstrail.process.clock import Clock, SystemClock
@@ -103,7 +104,7 @@ def _history_folder(run: PipelineRun, user: User | None, *, cache: bool) -> Path
         SettingsError: the folder that an option names cannot be used.
     """
     given = run.history
-    if given == NONE or (given is None and (os.geteuid() or not cache or not is_live(run.capture))):
+    if given == NONE or (given is None and not (cache and is_live(run.capture) and _may_capture())):
         return None
     if not cache:
         raise SettingsError(
@@ -126,6 +127,11 @@ def _history_folder(run: PipelineRun, user: User | None, *, cache: bool) -> Path
         )
         _say("`dnstrail history --help` names what to exclude; --history-folder none keeps nothing")
     return folder
+
+
+def _may_capture() -> bool:
+    """Return whether this is root, who can open a live source: without one, `auto` plays the bundled capture."""
+    return os.geteuid() == 0 and not all(map(missing_capabilities, ("CAP_NET_RAW", "CAP_BPF")))
 
 
 def _dnscache_for_file(run: PipelineRun) -> tuple[str, ...]:

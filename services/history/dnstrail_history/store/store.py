@@ -42,6 +42,9 @@ _LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
 _IDS: Final = """
     SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
     ORDER BY transactions.id"""
+_IDS_OF: Final = """
+    SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
+    WHERE starts.start = ?"""
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
 
@@ -111,6 +114,19 @@ class FactStore:
         self._waiting.append(fact)
         self._weight += weight
         return True
+
+    def note_ids_of(self, start: str) -> None:
+        """Note the facts of a start that any segment holds, so that none of them is stored again.
+
+        Raises:
+            DamagedFileError: A segment is damaged.
+            sqlite3.Error: One cannot be read.
+        """
+        for file in self._files():
+            if not file.is_aside:
+                with naming_damage(file.path), closing(open_reader(file.path, SCHEMA, final=False)) as database:
+                    for row in database.execute(_IDS_OF, (start,)):
+                        self._known.add(FactId(*row))
 
     def commit(self, progress: StoredProgress) -> bool:
         """Write the facts that wait, and how far all are stored; return False if that is not possible now."""
