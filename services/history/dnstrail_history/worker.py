@@ -28,9 +28,9 @@ from dnstrail_history.subjects import Subjects
 TOPICS: Final = (DNS_TRANSACTION,)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds
 STARTS: Final = 8
-_POLL: Final = 0.05  # seconds between two checks of the stop signal
+_POLL: Final = 0.25  # seconds between two checks of the stop signal
 _AT_ONCE: Final = 0.1  # seconds for messages before what they carry is written
-_WRITE: Final = 0.25  # seconds for which facts are gathered: a commit writes whole pages
+_WRITE: Final = 0.5  # seconds for which facts are gathered: a commit writes whole pages
 _IDLE: Final = 20.0  # seconds between two writes of the progress without facts: a cache replays its last 90 s
 _NOTHING: Final = Subjects()
 
