@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo() returned: the call's result code
 ASKER_SEEN = "asker_seen"  # an argument of a net_packet_dns: true if it was also captured nearer to its asker
+RELAY = "relay"  # an argument of a net_packet_dns: pid and start time of the process to which NAT passes the question
 
 # The last time stamp (ns), in the year 2107: every stamp of a pcap file fits, and each life ends before 2^62.
 #: time stamp in ns: the year 2107 -> it is skipped in a file (`bad_timestamp`), and clamped on the bus (`stamp_ahead`)
@@ -43,12 +45,12 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def source_text(self) -> str:
         """The source address as text; "" if there is none."""
-        return str(ip_address(self.source)) if self.source else ""
+        return _address_text(self.source) if self.source else ""
 
     @property
     def destination_text(self) -> str:
         """The destination address as text."""
-        return str(ip_address(self.destination))
+        return _address_text(self.destination)
 
     @property
     def original(self) -> tuple[str, int] | None:
@@ -61,7 +63,12 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             or meant == (self.destination, self.destination_port)
         ):
             return None
-        return str(ip_address(self.meant)), self.meant_port
+        return _address_text(self.meant), self.meant_port
+
+
+@lru_cache(maxsize=2048)
+def _address_text(packed: bytes) -> str:
+    return str(ip_address(packed))
 
 
 class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):

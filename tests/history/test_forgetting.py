@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.facts import BEGIN, CURL, FLOW, fact_of, lives, progress_of, stored
+from builders.facts import BEGIN, CURL, FLOW, fact_of, lives, progress_of, stage_of, stored, stored_stages
 from dnstrail.captured import Flow, Process
 from dnstrail_history.fact import Fact, read_id
 from dnstrail_history.store import forgetting, segment
@@ -77,6 +77,10 @@ def test_no_byte_of_a_forgotten_name_is_left(folder: Path) -> None:
         before = holding(folder, SECRET)
         assert {Path(name).suffix for name in before} >= {".segment", ".lives", ".damaged"}
         assert any(".open" in name for name in before)
+        for number in range(2):
+            store.add(stage_of(number, name=f"web.{SECRET}" if number else "a.example"))
+            store.add(stage_of(number, "end", name=None))
+        assert store.commit(progress_of(31))
         store.add(question(31, SECRET))  # it waits
         forget(store, folder, subject_of(SECRET))
         assert holding(folder, SECRET) == []
@@ -84,6 +88,7 @@ def test_no_byte_of_a_forgotten_name_is_left(folder: Path) -> None:
         assert store.commit(progress_of(32))
     kept = [fact for fact in facts if SECRET not in fact.values.name]
     assert [fact.values for fact in stored(folder)][:-1] == [fact.values for fact in kept]
+    assert [stage.id.place for stage in stored_stages(folder)] == [0, 0]  # each stage of the other connection is gone
     assert {life.relation[0].removeprefix("cdn.") for life in lives(folder)} == {fact.values.name for fact in kept}
 
 

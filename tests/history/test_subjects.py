@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builders.facts import CURL, fact_of
+from builders.facts import CURL, fact_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.errors import SettingsError
 from dnstrail_history.subjects import subject_of, subjects_of
@@ -39,6 +39,12 @@ EXCLUDED: list[tuple[list[str], dict[str, Any], bool]] = [
 def test_a_fact_is_excluded(given: list[str], values: dict[str, Any], is_excluded: bool) -> None:
     """A fact is excluded by any of its names, by a name above these, by its user and by its container."""
     assert subjects_of(given).excludes(fact_of(1, **values)) is is_excluded
+
+
+@pytest.mark.parametrize(("given", "is_excluded"), [("name=example", True), ("container=web", True), ("user=5", False)])
+def test_a_connection_is_excluded(given: str, is_excluded: bool) -> None:
+    """A connection is excluded by its name and its process alone: no forwarder connects for another."""
+    assert subjects_of([given]).excludes(stage_of()) is is_excluded
 
 
 @pytest.mark.parametrize(

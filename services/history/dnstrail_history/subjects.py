@@ -11,9 +11,9 @@ import msgspec
 
 from dnstrail.dns.names import address_text, known_address, lookup_key, reverse_address
 from dnstrail.errors import SettingsError
-from dnstrail.protocol.facts import HOPS
+from dnstrail.protocol.facts import HOPS, TransactionValues
 from dnstrail.users import parse_user
-from dnstrail_history.fact import Fact, FactId
+from dnstrail_history.fact import Fact, FactId, StageFact
 
 _FORWARDER: Final = HOPS.index("forwarder")
 _KINDS: Final = ("name", "user", "container")
@@ -41,7 +41,7 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return whether a packed address is a subject."""
         return known_address(address) in self.addresses
 
-    def mentioned_by(self, fact: Fact) -> bool:
+    def mentioned_by(self, fact: Fact | StageFact) -> bool:
         """Return whether a fact is of a user or a container, or has a name or an address, that is a subject."""
         process, values = fact.process, fact.values
         if process is not None and (process.user_id in self.users or self._contains(process.container_id)):
@@ -49,27 +49,33 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if process is not None and process.container_name in self.containers:
             return True
         if self.names or self.addresses:
-            texts = {values.name}.union(*((owner, target) for owner, _, target, _ in values.owned))
+            texts = {values.name or ""}
+            if isinstance(values, TransactionValues):
+                texts = texts.union(*((owner, target) for owner, _, target, _ in values.owned))
             if any(map(self.has_text, texts)):
                 return True
-        ends = [values.resolver or b"", *(() if fact.flow is None else (fact.flow.source, fact.flow.destination))]
+        ends = [] if fact.flow is None else [fact.flow.source, fact.flow.destination]
+        if isinstance(values, TransactionValues):
+            ends.append(values.resolver or b"")
         return bool(self.addresses) and any(map(self.has_packed, ends))
 
-    def ids_in(self, facts: Sequence[Fact], others: AbstractSet[FactId]) -> AbstractSet[FactId]:
+    def ids_in(self, facts: Sequence[Fact | StageFact], others: AbstractSet[FactId]) -> AbstractSet[FactId]:
         """Return the ids of the facts, in the order of their ends, that mention a subject, or were asked for such.
 
         `others` are later ones. A question ends before the one for which it was asked.
         """
         found: set[FactId] = set()
         for fact in reversed(facts):
-            if self.mentioned_by(fact) or fact.asked_for in others or fact.asked_for in found:
+            asked_for = fact.asked_for if isinstance(fact, Fact) else None
+            if self.mentioned_by(fact) or asked_for in others or asked_for in found:
                 found.add(fact.id)
         return found
 
-    def excludes(self, fact: Fact) -> bool:
+    def excludes(self, fact: Fact | StageFact) -> bool:
         """Return whether a fact is about a subject, or may be: a forwarder's question may be one of any user."""
-        by_asker = bool(self.users or self.containers)
-        return (by_asker and fact.values.hop == _FORWARDER) or self.mentioned_by(fact)
+        if isinstance(fact, Fact) and fact.values.hop == _FORWARDER and (self.users or self.containers):
+            return True
+        return self.mentioned_by(fact)
 
     def _contains(self, container: str) -> bool:
         return bool(container) and any(container.startswith(one) for one in self.containers)

@@ -19,11 +19,11 @@ import structlog
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.private_folder import SAFELY
-from dnstrail_history.fact import Fact, FactId
+from dnstrail_history.fact import Fact, FactId, StageFact
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, add_indexes
 from dnstrail_history.store.database import naming_damage, open_existing, open_reader
 from dnstrail_history.store.lives import LIVES
-from dnstrail_history.store.rows import insert, read_facts, rows
+from dnstrail_history.store.rows import insert, read_facts, read_stages, rows
 from dnstrail_history.store.segment import SCHEMA, OpenSegment, read_progress
 from dnstrail_history.subjects import Subjects
 
@@ -99,7 +99,7 @@ def fulfil(request: Path, subjects: Subjects, last: int, others: AbstractSet[Fac
     for path in folder.glob("*.lives"):
         _without_lives(path, subjects)
     request.unlink()
-    structlog.get_logger().info("history_forgotten", transactions=removed)  # without a name
+    structlog.get_logger().info("history_forgotten", facts=removed)  # without a name
 
 
 def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) -> AbstractSet[FactId]:
@@ -108,7 +108,7 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
         _add_functions(database, subjects)
         if not others and not database.execute(_MENTIONED).fetchone()[0]:
             return frozenset()
-        facts = [*read_facts(database)]
+        facts: list[Fact | StageFact] = [*read_facts(database), *read_stages(database)]
         removed = subjects.ids_in(facts, others)
         kept = [fact for fact in facts if fact.id not in removed]
         if removed and kept:
@@ -118,7 +118,7 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
     return removed
 
 
-def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact]) -> None:
+def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFact]) -> None:
     """Write a segment with some of the facts of another one, and put it in its place."""
     new, status = path.with_suffix(_NEW), path.stat()
     with closing(OpenSegment(new)) as segment:

@@ -37,7 +37,7 @@ _READ: Final = """
     JOIN askers ON askers.id = asker"""
 _SIGHTINGS: Final = """
     SELECT ended, process, answer, ttls, flags FROM transactions JOIN endings ON endings.id = ending
-    WHERE answer IS NOT NULL AND for_start IS NULL ORDER BY ended"""
+    WHERE answer IS NOT NULL AND for_start = 0 ORDER BY ended"""
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
