@@ -122,10 +122,8 @@ def _history_folder(run: PipelineRun, user: User | None, *, cache: bool) -> Path
         return None
     if is_empty(folder):
         days = find_config(run.config).table("history").get("days", 7)
-        _say(
-            f"the names that this host looks up are kept in {folder}: {days} days with process and user, a year without"
-        )
-        _say("`dnstrail history --help` names what to exclude; --history-folder none keeps nothing")
+        _say(f"names that this host looks up are kept in {folder}: for {days} days, and for a year by program and user")
+        _say("`dnstrail history --exclude` leaves out what you name; --history-folder none keeps nothing")
     return folder
 
 
