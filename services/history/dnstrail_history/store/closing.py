@@ -47,7 +47,7 @@ def finish(path: Path) -> None:
             [mode] = database.execute("PRAGMA journal_mode=DELETE").fetchone()
             if mode != "delete":
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
-            _add_indexes(database)
+            add_indexes(database)
             lives = [*lives_of(database)]
         merge_lives(path.parent, path.stem, lives)
     path.rename(path.with_suffix(FINAL))
@@ -66,7 +66,12 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _add_indexes(database: sqlite3.Connection) -> None:
+def add_indexes(database: sqlite3.Connection) -> None:
+    """Add the indexes of a full segment, unless it has them.
+
+    Raises:
+        sqlite3.Error: They cannot be written.
+    """
     if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extent'").fetchone():
         return
     database.execute("BEGIN IMMEDIATE")
