@@ -74,6 +74,9 @@ _COMMANDS = {
         "Show the open connections with their processes and names.",
     ),
     "log": LazyCommand("dnstrail_cli.log", "log", "Print the DNS transactions of a running service."),
+    "top": LazyCommand(
+        "dnstrail_cli.top.command", "top", "Show the names, processes and resolvers with the most lookups, live."
+    ),
     "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
