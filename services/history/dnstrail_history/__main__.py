@@ -33,6 +33,7 @@ from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import worker_name
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
+from dnstrail_history.folder import FOLDER
 from dnstrail_history.store.store import BYTES, DAYS, FactStore
 from dnstrail_history.worker import TOPICS, run
 
@@ -45,7 +46,7 @@ _TIMEOUT = 0.5  # seconds for a report of losses
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, readable=False),
-    default=Path("/var/lib/dnstrail/history"),
+    default=FOLDER,
     show_default=True,
     callback=check_file_path,
     help="Folder of the history, which this worker alone uses.",
