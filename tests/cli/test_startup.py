@@ -90,6 +90,7 @@ def test_help_lists_every_command():
         "log",
         "top",
         "seen",
+        "new",
         "run",
         "replay",
         "stats",

@@ -89,6 +89,14 @@ class SeenLives(NamedTuple):
     is_whole: bool
 
 
+class FirstAnswer(NamedTuple):
+    """When a relation of an owner was answered first in a file (seconds since the epoch), and for which program."""
+
+    first: int
+    owner: str
+    asker: AskingProgram
+
+
 class LivesReader:
     """Reads the lives of a folder. Each life is read once, also while its segment is finished.
 
@@ -110,6 +118,7 @@ class LivesReader:
             # The segments first: one that is merged after that is in the list of its year, and counts once.
             self._segments = [_Segment(*one) for one in self._open(sorted(folder.glob(f"*{OPEN}")), SCHEMA)]
             self._years = [*self._open_years(sorted(folder.glob("*.lives")))]
+            self._merged = {year.path.stem: year.segments for year in self._years}
         except BaseException:
             self._files.close()
             raise
@@ -140,44 +149,56 @@ class LivesReader:
                 level = {*sorted(following)[: MOST_KEYS - len(known)]}
                 known |= level
                 is_whole = found.has_room and len(level) == len(following)
-        lives = [*found.lives.values(), *self._of_segments(found, since)]
+        lives = [*found.lives.values()]
+        for segment, relations in found.relations.items():
+            if relations:
+                lives += (life for life in self._lives_of(segment, relations) if life.last >= since)
         return SeenLives(lives[:MOST_LIVES], is_whole and len(lives) <= MOST_LIVES)
+
+    def firsts(self) -> Iterator[FirstAnswer]:
+        """Yield the first answers of owners and of programs, by file: each of these once at least in each file.
+
+        Raises:
+            sqlite3.Error: A file cannot be read.
+        """
+        for year in self._years:
+            with leaving_out_damaged(year.path, self._warn):
+                yield from _firsts_of(year.database)
+        for segment in self._segments:
+            for life in self._lives_of(segment):
+                yield FirstAnswer(life.first, life.relation[0], life.asker)
 
     def _related(self, keys: Iterable[str], side: str, since: int, found: _Found) -> set[Relation]:
         """Find the relations that have these keys on a side, and return them."""
         related: set[Relation] = set()
         texts = json.dumps([*keys])
         for year in self._years:
-            with self._naming(year.path):
+            with leaving_out_damaged(year.path, self._warn):
                 day = since // _DAY - _LONGEST
                 for row in year.database.execute(_OF_YEAR[side], (day, texts, since, MOST_LIVES)):
                     life = _life(*row)
                     found.lives[life[:3]] = life
                     related.add(life.relation)
         for segment, relations in found.relations.items():
-            with self._naming(segment.path):
+            with leaving_out_damaged(segment.path, self._warn):
                 for number, *relation in segment.database.execute(_OF_SEGMENT[side], (texts, MOST_LIVES)):
                     relations[number] = msgspec.convert(tuple(relation), Relation)
                     related.add(relations[number])
         return related
 
-    def _of_segments(self, found: _Found, since: float) -> Iterator[RelationLife]:
-        """Yield the lives of relations in the segments whose lives no year has."""
-        merged = {year.path.stem: year.segments for year in self._years}
-        for segment, relations in found.relations.items():
-            if not relations:
-                continue
-            with self._naming(segment.path):
-                for life in lives_of(segment.database, relations):
-                    year = f"{datetime.fromtimestamp(life.day * _DAY, UTC).year:04d}"
-                    if life.last >= since and segment.path.stem not in merged.get(year, ()):
-                        yield life
+    def _lives_of(self, segment: _Segment, relations: dict[int, Relation] | None = None) -> Iterator[RelationLife]:
+        """Yield the lives of a segment that no year has; of these relations alone if given."""
+        with leaving_out_damaged(segment.path, self._warn):
+            for life in lives_of(segment.database, relations):
+                year = f"{datetime.fromtimestamp(life.day * _DAY, UTC).year:04d}"
+                if segment.path.stem not in self._merged.get(year, ()):
+                    yield life
 
     def _open(self, paths: Iterable[Path], schema: Schema) -> list[tuple[Path, sqlite3.Connection]]:
         """Open files, but those that are damaged or were renamed meanwhile."""
         found: list[tuple[Path, sqlite3.Connection]] = []
         for path in paths:
-            with self._naming(path):
+            with leaving_out_damaged(path, self._warn):
                 try:
                     found.append((path, self._files.enter_context(closing(open_reader(path, schema, final=False)))))
                 except sqlite3.OperationalError:
@@ -188,19 +209,41 @@ class LivesReader:
     def _open_years(self, paths: Iterable[Path]) -> Iterator[_Year]:
         """Open the files of years; each shows one state from now on."""
         for path, database in self._open(paths, LIVES):
-            with self._naming(path):
+            with leaving_out_damaged(path, self._warn):
                 database.execute("BEGIN")
                 names = database.execute("SELECT name FROM segments")
                 yield _Year(path, database, frozenset(name for [name] in names))
 
-    @contextmanager
-    def _naming(self, path: Path) -> Iterator[None]:
-        """Name a damaged file, and leave the rest of it out."""
-        try:
-            with naming_damage(path):
-                yield
-        except (DamagedFileError, *_DAMAGE) as error:
-            self._warn(str(error) if isinstance(error, DamagedFileError) else f"{path}: it is damaged: {error!r}")
+
+@contextmanager
+def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Name a damaged file, and leave the rest of it out.
+
+    Raises:
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be read.
+    """
+    try:
+        with naming_damage(path):
+            yield
+    except (DamagedFileError, *_DAMAGE) as error:
+        warn(str(error) if isinstance(error, DamagedFileError) else f"{path}: it is damaged: {error!r}")
+
+
+def _firsts_of(year: sqlite3.Connection) -> Iterator[FirstAnswer]:
+    """Yield the first answer of each owner and of each program; a pass over all rows is faster than two groups."""
+    owners: dict[int, tuple[int, int, int]] = {}
+    askers: dict[int, tuple[int, int, int]] = {}
+    for row in year.execute("SELECT first, owner, asker FROM lives"):
+        first, owner, asker = row
+        if owner not in owners or first < owners[owner][0]:
+            owners[owner] = row
+        if asker not in askers or first < askers[asker][0]:
+            askers[asker] = row
+    programs = {number: AskingProgram(*names) for number, *names in year.execute("SELECT * FROM askers")}
+    for first, owner, asker in (*owners.values(), *askers.values()):
+        [text] = year.execute("SELECT text FROM texts WHERE id = ?", (owner,)).fetchone()
+        yield FirstAnswer(first, text, programs[asker])
 
 
 def _life(day: int, owner: str, rdtype: int, target: str, program: str, container: str, *numbers: int) -> RelationLife:
