@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from builders.facts import BEGIN, CURL, FLOW, SECOND, fact_of, progress_of
+from builders.facts import BEGIN, CURL, FLOW, SECOND, fact_of, progress_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.dns.rdata import A
-from dnstrail_history.fact import Fact
+from dnstrail_history.fact import Fact, StageFact
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.first_seen import new_since
@@ -31,7 +31,7 @@ def asked(number: int, name: str, process: Process = CURL, server: int = 53, por
     return replace(fact, flow=replace(FLOW, destination=bytes([10, 0, 0, server]), destination_port=port))
 
 
-def keep(folder: Path, *facts: Fact) -> None:
+def keep(folder: Path, *facts: Fact | StageFact) -> None:
     """Store facts, each by a commit of its own."""
     with closing(FactStore(folder, FakeClock(wall=FIRST))) as store:
         for number, fact in enumerate(facts):
@@ -43,6 +43,13 @@ def new(folder: Path, day: int) -> list[tuple]:
     """Return day, kind, name and program of each thing that is new since a day."""
     found = new_since(folder, FIRST + day * DAY, pytest.fail).found
     return [((one.first - FIRST) // DAY, one.kind, one.name, one.program.program) for one in found]
+
+
+def test_the_receivers_of_connections_are_no_resolvers(tmp_path):
+    """A connection to a server adds no resolver, and one to a known resolver changes no time."""
+    folder = tmp_path / "history"
+    keep(folder, stage_of(0), asked(1, "shop.example"))
+    assert [one for one in new(folder, -1) if one[1] == "resolver"] == [(1, "resolver", "10.0.0.53", "/usr/bin/curl")]
 
 
 @pytest.mark.parametrize("most", [1, 2, 100], ids=["each alone", "in pairs", "one open segment"])

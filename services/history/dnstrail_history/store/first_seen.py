@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,11 +21,12 @@ _DNS_PORT: Final = 53
 _SECOND: Final = 1_000_000_000  # ns
 _SERVERS: Final = """
     SELECT id, coalesce(resolver, destination), iif(resolver IS NULL, destination_port, resolver_port) FROM paths
-    WHERE coalesce(resolver, destination) IS NOT NULL"""
+    WHERE hop IS NOT NULL AND coalesce(resolver, destination) IS NOT NULL"""
 _FIRST: Final = """
-    SELECT ended, coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, '')
-    FROM (SELECT ended, process FROM transactions WHERE path IN (SELECT value FROM json_each(?)) ORDER BY ended LIMIT 1)
-    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program"""
+    SELECT firsts.path, ended, coalesce(nullif(programs.path, ''), name, ''),
+        coalesce(nullif(container_name, ''), container_id, '')
+    FROM (SELECT path, min(ended) AS ended, process FROM transactions GROUP BY path) firsts
+    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program ORDER BY ended"""
 
 
 class NewThing(NamedTuple):
@@ -90,11 +90,14 @@ def _servers(folder: Path, warn: Callable[[str], None]) -> Iterator[NewThing]:
 def _servers_of(path: Path, known: set[str]) -> Iterator[NewThing]:
     """Yield the resolvers of a segment that are not known yet, and add them."""
     with closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as segment:
-        paths: dict[str, list[int]] = {}
+        unknown: dict[int, str] = {}
         for number, address, port in segment.execute(_SERVERS):
             text = known_address(address)
-            paths.setdefault(text if port == _DNS_PORT else f"{text} port {port}", []).append(number)
-        for name in paths.keys() - known:
-            for ended, *asker in segment.execute(_FIRST, (json.dumps(paths[name]),)):
+            name = text if port == _DNS_PORT else f"{text} port {port}"
+            if name not in known:
+                unknown[number] = name
+        for number, ended, *asker in segment.execute(_FIRST) if unknown else ():
+            name = unknown.get(number, "")
+            if name and name not in known:
                 known.add(name)
                 yield NewThing(ended // _SECOND, RESOLVER, name, AskingProgram(*asker))
