@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
@@ -166,6 +168,34 @@ def test_damaged_files_are_named_and_the_others_answer(tmp_path):
     assert [one.relation[2] for one in seen(folder, "a.example", 0, warned)] == ["192.0.2.9"]
     named = ["0000000000.segment.damaged", "2025.lives", segment.name]
     assert [name for name, text in zip(named, warned, strict=True) if name in text] == named
+
+
+def test_what_is_no_file_is_left_out(tmp_path):
+    """A pipe and a link in the place of files are named and not opened: the reader of a pipe would wait."""
+    os.mkfifo(tmp_path / "2025.lives")
+    (tmp_path / "0000000003.open").symlink_to("/dev/zero")
+    merge_lives(tmp_path, "0000000009", [life("a.example", A, "192.0.2.9", day=20_700)])
+    warned: list[str] = []
+    assert len(seen(tmp_path, "a.example", 0, warned)) == 1
+    assert [Path(text.partition(":")[0]).name for text in warned] == ["0000000003.open", "2025.lives"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="reads the files of another user as root")
+def test_root_reads_what_a_killed_worker_left(tmp_path):
+    """Facts in the log of an open segment are found, and all files belong to the worker's user afterwards."""
+    folder, killed = tmp_path / "history", tmp_path / "killed"
+    killed.mkdir(mode=0o700)
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / SECOND))) as store:
+        store.add(fact_of(1))
+        assert store.commit(progress_of(1))
+        for path in folder.glob("*.open*"):
+            if not path.name.endswith("-shm"):
+                shutil.copy(path, killed / path.name)
+    for path in (killed, *killed.iterdir()):
+        os.chown(path, 1, 1)
+    assert [path.name for path in sorted(killed.iterdir())] == ["0000000001.open", "0000000001.open-wal"]
+    assert sum(one.answers for one in seen(killed, "b.example")) == 2
+    assert {path.stat().st_uid for path in killed.iterdir()} == {1}
 
 
 @pytest.mark.parametrize(("bound", "value"), [("MOST_LIVES", 5), ("MOST_KEYS", 3)])

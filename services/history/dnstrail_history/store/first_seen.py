@@ -13,7 +13,7 @@ from dnstrail.registered_domain import registered_domain
 from dnstrail_history.store.closing import FINAL, OPEN
 from dnstrail_history.store.database import open_reader
 from dnstrail_history.store.lives import AskingProgram
-from dnstrail_history.store.lives_reader import LivesReader, leaving_out_damaged
+from dnstrail_history.store.lives_reader import LivesReader, files_of, leaving_out_damaged
 from dnstrail_history.store.segment import SCHEMA
 
 DOMAIN, PROGRAM, RESOLVER = "domain", "program", "resolver"
@@ -78,7 +78,7 @@ def _note(known: dict[tuple[str, str, str], NewThing], one: NewThing, container:
 def _servers(folder: Path, warn: Callable[[str], None]) -> Iterator[NewThing]:
     """Yield the resolvers of each segment that no earlier one has, and when they were asked first in it."""
     known: set[str] = set()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in (OPEN, FINAL)):
+    for path in files_of(folder, (OPEN, FINAL), warn):
         try:
             with leaving_out_damaged(path, warn):
                 yield from _servers_of(path if path.exists() else path.with_suffix(FINAL), known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from dnstrail_history.store.segment import SCHEMA
 MOST_LIVES: Final = 20_000
 #: names and addresses that `dnstrail seen` follows from a key -> further ones are left out, and the command states it
 MOST_KEYS: Final = 256
+LIVES_OF_YEAR: Final = ".lives"  # the ending of the name of a year
 _DAY: Final = 86_400  # seconds
 _LONGEST: Final = 31  # days of a period
 _KEYS: Final = "(SELECT texts.id FROM json_each(?) JOIN texts ON text = value)"
@@ -116,8 +117,8 @@ class LivesReader:
             for path in sorted(folder.glob(f"*{ASIDE}")):
                 warn(f"{path}: it is damaged, and left out")
             # The segments first: one that is merged after that is in the list of its year, and counts once.
-            self._segments = [_Segment(*one) for one in self._open(sorted(folder.glob(f"*{OPEN}")), SCHEMA)]
-            self._years = [*self._open_years(sorted(folder.glob("*.lives")))]
+            self._segments = [_Segment(*one) for one in self._open(files_of(folder, (OPEN,), warn), SCHEMA)]
+            self._years = [*self._open_years(files_of(folder, (LIVES_OF_YEAR,), warn))]
             self._merged = {year.path.stem: year.segments for year in self._years}
         except BaseException:
             self._files.close()
@@ -213,6 +214,19 @@ class LivesReader:
                 database.execute("BEGIN")
                 names = database.execute("SELECT name FROM segments")
                 yield _Year(path, database, frozenset(name for [name] in names))
+
+
+def files_of(folder: Path, endings: Sequence[str], warn: Callable[[str], None]) -> list[Path]:
+    """Return the files of a folder with an ending, by name. Name what is no regular file: its reader could wait.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix in endings)
+    odd = {path for path in found if path.is_symlink() or (path.exists() and not path.is_file())}
+    for path in sorted(odd):
+        warn(f"{path}: it is no regular file, and left out")
+    return [path for path in found if path not in odd]
 
 
 @contextmanager
