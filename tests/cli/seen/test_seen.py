@@ -49,7 +49,7 @@ def test_json_states_times_and_programs(folder):
     assert done.returncode == 0, done.stderr
     [row] = map(json.loads, done.stdout.splitlines())
     curl = {"program": "/usr/bin/curl", "container": "web", "first": FIRST, "last": FIRST + DAY, "answers": 3}
-    assert row["programs"].pop() == curl
+    assert row["programs"].pop() == curl | {"user_id": 0}
     [hostile] = row.pop("programs")
     assert (hostile["program"], hostile["container"]) == (HOSTILE.name, HOSTILE.container_name)
     relation = {"owner": "shop.example", "type": "A", "target": "192.0.2.10"}
