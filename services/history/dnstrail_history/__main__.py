@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import facts_address, lookups_address, socket_path
+from dnstrail.bus.ipc import facts_address, history_address, lookups_address, socket_path
 from dnstrail.client import LookupClient
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
@@ -34,6 +34,7 @@ from dnstrail.protocol.losses import worker_name
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_history.folder import FOLDER
+from dnstrail_history.past.server import PastServer
 from dnstrail_history.store.store import BYTES, DAYS, FactStore
 from dnstrail_history.worker import TOPICS, run
 
@@ -96,7 +97,6 @@ def command(
         store = FactStore(folder.absolute(), clock, days=days, most_bytes=size * _MEGABYTE)
         client = LookupClient(lookups, timeout=_TIMEOUT, bus=bus, beat=watched.beat)
         run(
-            bus,
             FactFeed(bus, lookups, TOPICS),
             bus.requester(replay_address(facts_address(lookups))),
             store,
@@ -105,6 +105,7 @@ def command(
             report=partial(client.report_losses, worker_name("history")),
             beat=watched.beat,
             observe=partial(observer, watched.observe),
+            past=PastServer(ZmqBus, history_address(lookups), folder.absolute()),
         )
 
 

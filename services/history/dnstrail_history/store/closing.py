@@ -11,6 +11,7 @@ from dnstrail_history.store.database import naming_damage, open_existing
 from dnstrail_history.store.lives import lives_of, merge_lives
 from dnstrail_history.store.rows import insert, read_answers, read_relations, rows
 from dnstrail_history.store.segment import SCHEMA
+from dnstrail_history.store.sums import store_sums
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
 _INDEXES: Final = """
@@ -82,6 +83,7 @@ def _add_indexes(database: sqlite3.Connection) -> None:
             for text in (owner, target)
         }
         insert(database, "related", sorted(related))
+        store_sums(database)
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:

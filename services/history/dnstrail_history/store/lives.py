@@ -56,8 +56,8 @@ class RelationLife(NamedTuple):
 
     Times are seconds.
 
-    `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before
-    it had ended.
+    `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before it of
+    its segment had ended; the first one of a segment after all of the segments before.
     """
 
     day: int
