@@ -49,6 +49,7 @@ from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.loading.scope import CommonSettings
+from dnstrail_signatures.loading.watch_rule import WatchRule
 from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
 
@@ -165,6 +166,8 @@ def settings() -> Iterator[str]:
     yield "\n## Signatures\n\nThe table of a signature is `[signature.NAME]`, with the name that findings show.\n"
     yield "[Detections](detections.md) lists the further keys of each built-in signature.\n\n"
     yield table(("key", "value", "meaning"), *_signature_keys(CommonSettings))
+    yield "\n## Rules\n\nA table `[[watch]]` is a [rule](../use/watch.md#write-rules) for transactions.\n\n"
+    yield table(("key", "value", "meaning"), *_signature_keys(WatchRule))
     yield "\n## Environment variables\n\nThe command line comes before the environment, and this before the file.\n\n"
     yield table(("variable", "meaning"), *_constants("variable"))
 
@@ -363,8 +366,9 @@ A request is one MessagePack map, and so is its reply. Fields that an operation 
 {"v": 1, "ok": false, "error": "data_not_found", "message": "requested data was not found"}
 ```
 
-`complete` is false if a turn of `after` was not received in time. `history` is in a reply, and false, if the cache no
-longer knows everything about the time of the request.
+`complete` is false if a turn of `after` was not received in time. `source` is in a reply, and `history`, if the
+[history](../use/history.md#ask-for-last-tuesday) answered in place of the cache. `history` is in a reply, and false, if
+the cache no longer knows everything about the time of the request.
 
 ## Common fields
 """
@@ -386,7 +390,8 @@ def _default(field: msgspec.inspect.Field) -> str:
 
 
 def _meaning(struct: type, field: str) -> str:
-    return next((each.text for each in meanings() if each.path == (struct.__name__, field)), "")
+    owners = [owner.__name__ for owner in struct.__mro__]
+    return next((each.text for owner in owners for each in meanings() if each.path == (owner, field)), "")
 
 
 def _type(info: msgspec.inspect.Type) -> str:

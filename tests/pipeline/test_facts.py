@@ -17,6 +17,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 
 from builders.capture_files import RAW_IPV4, pcap, udp
+from builders.facts import stored_stages
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
 from live.namespaces import CLIENT, GOOGLE, SERVER, Hosts
@@ -331,13 +332,15 @@ class Gone(Signature):
 
 
 def test_a_signature_hears_that_a_probe_is_gone(network: Hosts):
-    """A probe that is killed reports no ends: its open connections end as "probe gone" after ten seconds."""
+    """A killed probe reports no ends: ten seconds later its connections end as "probe gone", in the history too."""
     with run_dir() as folder, started("cache", "--run-dir", folder):
+        history = folder.parent / "history"
         file = folder.parent / "gone.py"
         file.write_text(CONNECTIONS)
         file.chmod(0o644)
         with (
             started("probe", "--run-dir", folder, "--capture", "ebpf") as probe,
+            started("history", "--run-dir", folder, "--folder", history),
             written(folder, "signatures", "--signatures", str(file), "--select", "GONE") as found,
             asker(lookups_address(folder)) as client,
         ):
@@ -354,5 +357,13 @@ def test_a_signature_hears_that_a_probe_is_gone(network: Hosts):
                 probe.kill()
                 wait_until(lambda: len(stages(stays.pid)) == 3, "the end")
                 stays.kill()
+            wait_until(lambda: len(kept(history, stays.pid)) == 3, "the history")
         name = "stays.google.com"
         assert stages(stays.pid) == [("opened", None, name), ("result", None, name), ("end", "probe gone", name)]
+        assert kept(history, stays.pid) == stages(stays.pid)
+
+
+def kept(history: Path, pid: int) -> list[tuple]:
+    """Return the stages of the connections of a process that are stored."""
+    found = [one.values for one in stored_stages(history) if one.process is not None and one.process.pid == pid]
+    return [(one.stage, one.why, one.name) for one in found]

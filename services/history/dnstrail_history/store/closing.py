@@ -11,16 +11,26 @@ from dnstrail_history.store.database import naming_damage, open_existing
 from dnstrail_history.store.lives import lives_of, merge_lives
 from dnstrail_history.store.rows import insert, read_answers, read_relations, rows
 from dnstrail_history.store.segment import SCHEMA
+from dnstrail_history.store.sums import store_sums
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
 _INDEXES: Final = """
     CREATE TABLE extent (first INTEGER, last INTEGER, count INTEGER);
-    INSERT INTO extent SELECT min(ended), max(ended), count(*) FROM transactions;
+    INSERT INTO extent SELECT min(time), max(time), count(*)
+        FROM (SELECT ended AS time FROM transactions UNION ALL SELECT time FROM connections);
     CREATE TABLE names (reversed TEXT PRIMARY KEY, text INTEGER) WITHOUT ROWID;
     CREATE TABLE related (text INTEGER, answer INTEGER, PRIMARY KEY (text, answer)) WITHOUT ROWID;
     CREATE INDEX transactions_by_name ON transactions (name);
     CREATE INDEX transactions_by_answer ON transactions (answer) WHERE answer IS NOT NULL;
-    CREATE INDEX transactions_by_process ON transactions (process) WHERE process IS NOT NULL
+    CREATE INDEX transactions_by_process ON transactions (process) WHERE process IS NOT NULL;
+    CREATE INDEX paths_by_destination ON paths (destination);
+    CREATE INDEX connections_by_path ON connections (path);
+    CREATE INDEX connections_by_name ON connections (name) WHERE name IS NOT NULL;
+    CREATE INDEX connections_by_process ON connections (process) WHERE process IS NOT NULL;
+    CREATE INDEX connections_by_opening ON connections (time - ifnull(lasted, 0));
+    CREATE TABLE unended (connection INTEGER PRIMARY KEY);
+    INSERT INTO unended SELECT max(connections.id) FROM connections JOIN stages ON stages.id = connections.stage
+        GROUP BY start, batch, place HAVING NOT max(stages.stage = 'end' OR ifnull(connected, 1) = 0)
 """
 
 
@@ -37,7 +47,7 @@ def finish(path: Path) -> None:
             [mode] = database.execute("PRAGMA journal_mode=DELETE").fetchone()
             if mode != "delete":
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
-            _add_indexes(database)
+            add_indexes(database)
             lives = [*lives_of(database)]
         merge_lives(path.parent, path.stem, lives)
     path.rename(path.with_suffix(FINAL))
@@ -56,7 +66,12 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _add_indexes(database: sqlite3.Connection) -> None:
+def add_indexes(database: sqlite3.Connection) -> None:
+    """Add the indexes of a full segment, unless it has them.
+
+    Raises:
+        sqlite3.Error: They cannot be written.
+    """
     if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extent'").fetchone():
         return
     database.execute("BEGIN IMMEDIATE")
@@ -73,6 +88,7 @@ def _add_indexes(database: sqlite3.Connection) -> None:
             for text in (owner, target)
         }
         insert(database, "related", sorted(related))
+        store_sums(database)
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:

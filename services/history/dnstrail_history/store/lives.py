@@ -21,7 +21,8 @@ LIVES: Final = Schema(
     """
     CREATE TABLE segments (name TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
-    CREATE TABLE askers (id INTEGER PRIMARY KEY, program TEXT, container TEXT, UNIQUE (program, container));
+    CREATE TABLE askers (id INTEGER PRIMARY KEY, program TEXT, container TEXT, user_id INTEGER,
+        UNIQUE (program, container, user_id));
     CREATE TABLE lives (day INTEGER, owner INTEGER, type INTEGER, target INTEGER, asker INTEGER, first INTEGER,
         last INTEGER, "end" INTEGER, count INTEGER, gaps INTEGER, PRIMARY KEY (day, owner, type, target, asker))
         WITHOUT ROWID;
@@ -31,20 +32,21 @@ LIVES: Final = Schema(
 _SECOND: Final = 1_000_000_000  # ns
 _DAY: Final = 86_400  # seconds
 _READ: Final = """
-    SELECT day, owner.text, type, target.text, program, container, first, last, "end", count, gaps FROM lives
+    SELECT day, owner.text, type, target.text, program, container, user_id, first, last, "end", count, gaps FROM lives
     JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target
     JOIN askers ON askers.id = asker"""
 _SIGHTINGS: Final = """
     SELECT ended, process, answer, ttls, flags FROM transactions JOIN endings ON endings.id = ending
-    WHERE answer IS NOT NULL ORDER BY ended"""
+    WHERE answer IS NOT NULL AND for_start = 0 ORDER BY ended"""
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 class AskingProgram(NamedTuple):
-    """The program and the container for which a relation was answered; "" where they are unknown."""
+    """The program, the container and the user for which a relation was answered; "" and 0 where they are unknown."""
 
     program: str
     container: str
+    user_id: int = 0
 
 
 class RelationLife(NamedTuple):
@@ -52,8 +54,8 @@ class RelationLife(NamedTuple):
 
     Times are seconds.
 
-    `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before
-    it had ended.
+    `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before it of
+    its segment had ended; the first one of a segment after all of the segments before.
     """
 
     day: int
@@ -84,7 +86,10 @@ class _Span:
 
 
 def lives_of(segment: sqlite3.Connection) -> Iterator[RelationLife]:
-    """Return the lives that a segment states, those of a day together."""
+    """Return the lives that a segment states, those of a day together.
+
+    The relations that a forwarder was given for a client are those of the client.
+    """
     processes = {number: _asker(one) for number, one in read_processes(segment).items()}
     relations = read_relations(segment)
     answers = {number: _IDS(packed) for number, packed in rows(segment, "answers")}
@@ -129,8 +134,8 @@ def lives_path(folder: Path, year: int) -> Path:
 
 def read_lives(database: sqlite3.Connection) -> Iterator[RelationLife]:
     """Return all lives of a file."""
-    for day, owner, rdtype, target, program, container, *numbers in database.execute(_READ):
-        yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container), *numbers)
+    for day, owner, rdtype, target, program, container, user, *numbers in database.execute(_READ):
+        yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container, user), *numbers)
 
 
 def _merge(database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> None:
@@ -152,11 +157,11 @@ def _numbered(database: sqlite3.Connection, lives: list[RelationLife]) -> list[R
     texts = {text: 0 for life in lives for text in life.relation[::2]}
     askers = {life.asker: 0 for life in lives}
     database.executemany("INSERT OR IGNORE INTO texts (text) VALUES (?)", ((text,) for text in texts))
-    database.executemany("INSERT OR IGNORE INTO askers (program, container) VALUES (?, ?)", askers)
+    database.executemany("INSERT OR IGNORE INTO askers (program, container, user_id) VALUES (?, ?, ?)", askers)
     for text in texts:
         [texts[text]] = database.execute("SELECT id FROM texts WHERE text = ?", (text,)).fetchone()
     for asker in askers:
-        found = database.execute("SELECT id FROM askers WHERE program = ? AND container = ?", asker)
+        found = database.execute("SELECT id FROM askers WHERE program = ? AND container = ? AND user_id = ?", asker)
         [askers[asker]] = found.fetchone()
     return [
         (life.day, texts[life.relation[0]], life.relation[1], texts[life.relation[2]], askers[life.asker], *life[3:])
@@ -165,4 +170,5 @@ def _numbered(database: sqlite3.Connection, lives: list[RelationLife]) -> list[R
 
 
 def _asker(process: Process) -> AskingProgram:
-    return AskingProgram(process.path or process.name, process.container_name or process.container_id)
+    container = process.container_name or process.container_id
+    return AskingProgram(process.path or process.name, container, process.user_id)
