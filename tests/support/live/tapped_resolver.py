@@ -41,6 +41,4 @@ def resolved(number: int) -> bytes:
         f"{kind}_time_{unit}": at for kind in ("query", "response") for unit, at in (("sec", seconds), ("nsec", rest))
     }
     ends |= times
-    return framed(
-        tap("CLIENT_QUERY", query_message=query(name, id_=id_), **ends), tap(response_message=reply, **ends)
-    )
+    return framed(tap("CLIENT_QUERY", query_message=query(name, id_=id_), **ends), tap(response_message=reply, **ends))
