@@ -110,12 +110,11 @@ class _Content:
             return 0
         parts: list[list[_Read]] = []
         count, most = 0, ROWS if whole else _FEW
+        longest = max(one.stated.longest for places in self.places.values() for one in places)
+        since = _NEVER if whole else at - lag - (longest + 1) * SECOND
         for places in self.places.values():
-            since = [_NEVER if whole else at - lag - (one.stated.longest + 1) * SECOND for one in places]
             most_now = most if count < most else 0
-            part = [
-                one for place, begin in zip(places, since, strict=True) for one in _read(place, begin, at, most_now)
-            ]
+            part = [one for place in places for one in _read(place, since, at, most_now)]
             count += len(part)
             if part:
                 parts.append(part)
