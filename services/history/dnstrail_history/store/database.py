@@ -15,6 +15,7 @@ from dnstrail.process.private_folder import SAFELY
 VERSION: Final = 1  # of the schemas
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NEW: Final = ".new"  # the ending of the name of a file without its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
 _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
 
@@ -35,7 +36,7 @@ class DamagedFileError(Exception):
 
 
 def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
-    """Open a file to write to, and make it if it is missing: only this user can read it.
+    """Open a file to write to, and make it if it is missing: only this user can read it, and only once it has tables.
 
     Readers do not stop the writer. After a crash of the host the file holds all but the last transactions.
 
@@ -44,7 +45,12 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
         SettingsError: A later version of dnstrail made it.
         OSError, sqlite3.Error: It cannot be made or opened.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | SAFELY, 0o600))
+    if not path.exists():
+        new = path.with_name(path.name + _NEW)
+        new.unlink(missing_ok=True)
+        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o600))
+        _checked(new, schema, _connect(new, "rw"), make=True).close()
+        new.rename(path)
     return _checked(path, schema, _connect(path, "rw"), make=True)
 
 
