@@ -15,7 +15,7 @@ from dnstrail.process.private_folder import SAFELY
 VERSION: Final = 1  # of the schemas
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_NEW: Final = ".new"  # the ending of the name of a file without its tables
+_BEGUN: Final = ".begun"  # the ending of the name of a file until it has its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
 _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
 
@@ -46,7 +46,7 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
         OSError, sqlite3.Error: It cannot be made or opened.
     """
     if not path.exists():
-        new = path.with_name(path.name + _NEW)
+        new = path.with_name(path.name + _BEGUN)
         new.unlink(missing_ok=True)
         os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o600))
         _checked(new, schema, _connect(new, "rw"), make=True).close()
