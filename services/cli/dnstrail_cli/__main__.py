@@ -75,6 +75,11 @@ _COMMANDS = {
         "Show the open connections with their processes and names.",
     ),
     "log": LazyCommand("dnstrail_cli.log", "log", "Print the DNS transactions of a running service."),
+    "top": LazyCommand(
+        "dnstrail_cli.top.command", "top", "Show the names, processes and resolvers with the most lookups, live."
+    ),
+    "seen": LazyCommand("dnstrail_cli.seen.command", "seen", "Show when a name or address was seen, and by whom."),
+    "new": LazyCommand("dnstrail_cli.seen.new", "new", "Show the domains, programs and resolvers that are new."),
     "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
@@ -89,7 +94,9 @@ _COMMANDS = {
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
     "history": LazyCommand(
-        "dnstrail_cli.pipeline.load_history", "history", "Keep the DNS transactions of this host on disk."
+        "dnstrail_cli.pipeline.load_history",
+        "history",
+        "Keep the DNS transactions and the connections of this host on disk.",
     ),
 }
 _HISTORY_FOLDER = "DNSTRAIL_HISTORY_FOLDER"  #: variable: folder of the history of an all-in-one run, or `none`

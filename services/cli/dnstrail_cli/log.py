@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
@@ -58,10 +58,6 @@ def log(
 
     A question that nobody answers ends after 30 seconds.
     """
-    from dnstrail.bus import ZmqBus
-    from dnstrail.bus.ipc import lookups_address
-    from dnstrail.client import LookupClient
-    from dnstrail.pipeline.view import EventView
     from dnstrail.process.clock import SystemClock
     from dnstrail.process.log import configure
     from dnstrail.process.signals import stop_on_signals
@@ -69,18 +65,35 @@ def log(
     if not follow:
         raise click.UsageError("earlier transactions are not kept: add --follow for those that end from now on")
     configure("dnstrail", "warning")
+    clock, stop = SystemClock(), stop_on_signals()
+    emit = _printing(_printer(clock, as_json=as_json), _filter_of(name, process, container, outcome))
+    with follow_transactions(run_dir, clock, stop.is_set, emit) as view:
+        while not stop.is_set():
+            view.wait(_POLL)
+            view.take(clock)
+
+
+@contextmanager
+def follow_transactions(run_dir: Path, clock: Clock, stopped: Callable[[], bool], emit: Emit) -> Iterator[EventView]:
+    """Yield a view that passes on the transactions of a running service, once its cache publishes them.
+
+    Raises:
+        Unavailable: no cache answers, or it publishes no facts.
+    """
+    from dnstrail.bus import ZmqBus
+    from dnstrail.bus.ipc import lookups_address
+    from dnstrail.client import LookupClient
+    from dnstrail.pipeline.view import EventView
+
     with closing(LookupClient(lookups_address(run_dir))) as client:
         client.request("health")  # an absent or untrusted cache is refused
-    clock, stop, bus = SystemClock(), stop_on_signals(), ZmqBus()
-    emit = _printing(_printer(clock, as_json=as_json), _filter_of(name, process, container, outcome))
+    bus = ZmqBus()
     with (
         closing(bus),
         closing(EventView(run_dir, (DNS_TRANSACTION,), (), bus, emit, cache=True, take_findings=False)) as view,
     ):
-        _await_facts(view, clock, run_dir, stop.is_set)
-        while not stop.is_set():
-            view.wait(_POLL)
-            view.take(clock)
+        _await_facts(view, clock, run_dir, stopped)
+        yield view
 
 
 def _await_facts(view: EventView, clock: Clock, run_dir: Path, stopped: Callable[[], bool]) -> None:
