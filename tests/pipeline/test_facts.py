@@ -6,8 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -191,6 +193,35 @@ def test_the_log_of_a_service_follows_its_transactions():
         assert (first["src"], first["dst"], first["type"], first["matched"]) == ("192.0.2.101", "192.0.2.53", "A", True)
         assert abs(first["timestamp"] / 1e9 - time.time()) < PATIENCE
         assert client.ask("stats")["data"]["cache"]["facts_published"] == 23
+
+
+def test_the_log_goes_on_from_the_history_to_the_present():
+    """While a resolver answers, a log of the history and of what follows has each question once, in order."""
+    with resolver() as (folder, _, writer):
+        history = folder.parent / "history"
+        arguments = ("history", "--folder", history, "--run-dir", folder)
+        with started(*arguments), ThreadPoolExecutor() as pool:
+            wait_until(lambda: [*history.glob("lock")], "the history")
+            numbers, ends = count(), threading.Event()
+
+            def answer_on() -> int:
+                while not ends.wait(0.01):
+                    writer.send(resolved(next(numbers)))
+                return next(numbers)
+
+            sent = pool.submit(answer_on)
+            wait_until(lambda: dnstrail("log", "--folder", history, "--json").stdout.count("\n") > 20, "the past")
+            with written(folder, "log", "--folder", str(history), "--last", "1000", "--follow", "--json") as log:
+                first = len(log.rows)
+                wait_until(lambda: len(log.rows) > first + 200, "the present")
+                ends.set()
+                last = sent.result() - 1
+                wait_until(lambda: log.named(f"n{last}.example"), "the last")
+        assert [row["name"] for row in log.rows][-200:] == [
+            f"n{number}.example" for number in range(last - 199, last + 1)
+        ]
+        assert len({row["id"] for row in log.rows}) == len(log.rows) > 220
+        assert "missing" not in log.errors
 
 
 def test_two_signature_workers_share_the_transactions():

@@ -73,7 +73,9 @@ _COMMANDS = {
         "connections",
         "Show the open connections with their processes and names.",
     ),
-    "log": LazyCommand("dnstrail_cli.log", "log", "Print the DNS transactions of a running service."),
+    "log": LazyCommand(
+        "dnstrail_cli.log", "log", "Print DNS transactions: each question of a process or client, with its end."
+    ),
     "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),

@@ -1,0 +1,232 @@
+"""A segment as entries of the log, read also while its writer adds to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Generator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from dnstrail.captured import LAST_TIME
+from dnstrail.events import NET_PACKET_DNS, OUTCOMES
+from dnstrail.protocol.facts import HOPS, type_text
+from dnstrail_history.log.candidates import Candidates, candidates
+from dnstrail_history.log.entries import LoggedQuestion, Relation
+from dnstrail_history.log.selection import Selection
+from dnstrail_history.store.closing import FINAL
+from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
+from dnstrail_history.store.rows import ADMITTED, DOUBTED, FOREIGN, MATCHED, Row, flag_of
+from dnstrail_history.store.segment import SCHEMA
+
+LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
+_AT_ONCE, _FIRST = 4096, 256  # transactions that are read at once, and of the newest ones
+_IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+_SELECT: Final = """
+    SELECT id, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
+        for_start, for_batch, for_place FROM transactions"""
+_Asker = tuple[int, str, str, int, int, str, str, str]  # the values of an entry from process_id to container_image
+_NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "")
+_DAMAGE: Final = (LookupError, TypeError, ValueError, msgspec.MsgspecError)  # values that no writer of ours stores
+T = TypeVar("T")
+
+
+class _Contents(dict[int, T], Generic[T]):
+    """The contents of a table by id: each is read when it is needed first, or all at once."""
+
+    def __init__(self, segment: SegmentReader, table: str, columns: str, make: Callable[..., T]) -> None:
+        super().__init__()
+        self._segment = segment
+        self._all = f"SELECT {table}.id, {columns}"
+        self._one = f"{self._all} WHERE {table}.id = ?"
+        self._make = make
+
+    def __missing__(self, number: int) -> T:
+        row = self._segment.execute(self._one, (number,)).fetchone()
+        if row is None:
+            raise LookupError(f"there is no row {number}")
+        found = self[number] = self._make(*row[1:])
+        return found
+
+    def fill(self) -> None:
+        """Read the whole table."""
+        self.update((number, self._make(*columns)) for number, *columns in self._segment.execute(self._all))
+
+
+class SegmentReader:
+    """Reads the entries of a segment. One to which facts are added is open only while a part of it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database: sqlite3.Connection | None = None
+        self._candidates: Candidates | None = None
+        self._texts: _Contents[str] = _Contents(self, "texts", "text FROM texts", str)
+        self._starts: _Contents[str] = _Contents(self, "starts", "start FROM starts", _packets_of)
+        ending = "type, outcome, rcode, tries, left_out, flags FROM endings"
+        self._endings: _Contents[Row] = _Contents(self, "endings", ending, _ending)
+        path_ = "host, hop, source, destination, destination_port, transport, resolver, resolver_port FROM paths"
+        self._paths: _Contents[Row] = _Contents(self, "paths", path_, _path)
+        process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image
+            FROM processes JOIN programs ON programs.id = program"""
+        self._processes: _Contents[_Asker] = _Contents(self, "processes", process, _columns)
+        relation = "owner, type, target FROM relations"
+        self._relations: _Contents[tuple[str, str, str]] = _Contents(self, "relations", relation, self._relation)
+        answer = "relations FROM answers"
+        self._answers: _Contents[tuple[tuple[str, str, str], ...]] = _Contents(self, "answers", answer, self._answer)
+
+    def read(self, selection: Selection, after: int = 0) -> Generator[tuple[int, LoggedQuestion], None, None]:
+        """Yield the entries of a selection after the transaction of this number, each with its number.
+
+        Raises:
+            DamagedFileError: The segment is damaged; the entries before are right.
+            SettingsError: A later version of dnstrail made it.
+            sqlite3.Error: It cannot be read.
+        """
+        return self._read(selection, after, _AT_ONCE, "id > ?", "id")
+
+    def newest(self, selection: Selection) -> Generator[tuple[int, LoggedQuestion], None, None]:
+        """Yield the entries of a selection, the newest first.
+
+        Raises:
+            DamagedFileError, SettingsError, sqlite3.Error: As for `read`.
+        """
+        return self._read(selection, LAST, _FIRST, "id < ?", "id DESC")
+
+    @property
+    def _is_final(self) -> bool:
+        return self.path.suffix == FINAL
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """Execute a statement in the open file."""
+        assert self._database is not None  # noqa: S101 - for the type
+        return self._database.execute(statement, values)
+
+    def _read(
+        self, selection: Selection, place: int, count: int, beyond: str, order: str
+    ) -> Generator[tuple[int, LoggedQuestion], None, None]:
+        read, accepts = count, selection.accepts_question
+        try:
+            while read == count:
+                with naming_damage(self.path):
+                    try:
+                        found = self._open(selection, fill=count == _AT_ONCE)
+                        rows = [] if found is None else self._rows(found, place, count, beyond, order)
+                        entries = [entry for entry in map(self._entry, rows) if accepts(entry[1])]
+                    except _DAMAGE as error:
+                        raise DamagedFileError(self.path, repr(error)) from error
+                if not self._is_final:
+                    self.close()
+                yield from entries
+                read = len(rows)
+                if rows:
+                    place = rows[-1][0]
+        finally:
+            self.close()
+
+    def _open(self, selection: Selection, *, fill: bool) -> Candidates | None:
+        """Open the file unless it is open, and return where the selection looks."""
+        if self._database is None:
+            self._database = self._connect()
+            self._candidates = candidates(self._database, selection, is_final=self._is_final)
+            if fill and self._candidates is not None and not self._candidates.by_index:
+                for contents in (self._texts, self._paths, self._processes, self._relations, self._answers):
+                    contents.fill()
+        return self._candidates
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path.exists() and not self.path.is_file():
+            raise DamagedFileError(self.path, "it is no file")  # a pipe would wait for a writer
+        try:
+            return open_reader(self.path, SCHEMA, final=self._is_final)
+        except sqlite3.OperationalError:
+            if self._is_final or self.path.exists():
+                raise
+            self.path = self.path.with_suffix(FINAL)  # it was finished in the meantime
+            return open_reader(self.path, SCHEMA, final=True)
+
+    def _rows(self, found: Candidates, place: int, count: int, beyond: str, order: str) -> list[Row]:
+        """Return the rows of the next transactions."""
+        by = f"INDEXED BY {found.by_index}" if found.by_index else ""
+        statement = f"{_SELECT} {by} WHERE {beyond} AND {found.condition} ORDER BY {order} LIMIT {count}"
+        return self.execute(statement, (place, *found.values)).fetchall()
+
+    def _entry(self, row: Row) -> tuple[int, LoggedQuestion]:
+        # fmt: off
+        (
+            number, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
+            for_start, for_batch, for_place,
+        ) = row
+        # fmt: on
+        if not 0 <= ended <= LAST_TIME:
+            raise ValueError(f"the time {ended!r}")
+        rdtype, outcome, rcode, tries, left_out, admitted, matched, doubted, foreign = self._endings[ending]
+        host, hop, source, destination, destination_port, transport, resolver, resolver_port = self._paths[path]
+        return number, LoggedQuestion(
+            ended,
+            host,
+            *(_NOBODY if process is None else self._processes[process]),
+            f"{self._starts[start]}/{batch}/{place}/end",
+            source,
+            destination,
+            source_port,
+            destination_port,
+            transport,
+            socket,
+            resolver,
+            resolver_port,
+            hop,
+            None if for_start is None else f"{self._starts[for_start]}/{for_batch}/{for_place}/end",
+            self._texts[name],
+            rdtype,
+            outcome,
+            rcode,
+            tries,
+            waited,
+            () if answer is None else _with_ttls(self._answers[answer], _IDS(ttls)),
+            left_out,
+            admitted,
+            matched,
+            doubted,
+            foreign,
+        )
+
+    def _relation(self, owner: int, rdtype: int, target: int) -> tuple[str, str, str]:
+        return self._texts[owner], type_text(rdtype), self._texts[target]
+
+    def _answer(self, packed: bytes) -> tuple[tuple[str, str, str], ...]:
+        return tuple(self._relations[one] for one in _IDS(packed))
+
+
+def _with_ttls(relations: tuple[tuple[str, str, str], ...], ttls: tuple[int, ...]) -> tuple[Relation, ...]:
+    return tuple([(*relation, ttl) for relation, ttl in zip(relations, ttls, strict=True)])
+
+
+def _ending(rdtype: int, outcome: int, rcode: int | None, tries: int, left_out: int | None, flags: int) -> Row:
+    stated = (flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN))
+    return type_text(rdtype), OUTCOMES[outcome], rcode, tries, left_out, *stated
+
+
+def _path(host: str, hop: int, source: bytes | None, destination: bytes | None, port: int | None, *rest: Any) -> Row:
+    transport, resolver, resolver_port = rest
+    return host, HOPS[hop], _text(source), _text(destination), port, transport, _text(resolver), resolver_port
+
+
+def _packets_of(start: str) -> str:
+    """Return the begin of the ids of the transactions that packets of a start began."""
+    return f"{start}/{NET_PACKET_DNS}"
+
+
+def _columns(*columns: Any) -> Row:
+    return columns
+
+
+def _text(address: bytes | None) -> str | None:
+    return str(ip_address(address)) if address else None
