@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -43,12 +44,12 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def source_text(self) -> str:
         """The source address as text; "" if there is none."""
-        return str(ip_address(self.source)) if self.source else ""
+        return _address_text(self.source) if self.source else ""
 
     @property
     def destination_text(self) -> str:
         """The destination address as text."""
-        return str(ip_address(self.destination))
+        return _address_text(self.destination)
 
     @property
     def original(self) -> tuple[str, int] | None:
@@ -61,7 +62,12 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             or meant == (self.destination, self.destination_port)
         ):
             return None
-        return str(ip_address(self.meant)), self.meant_port
+        return _address_text(self.meant), self.meant_port
+
+
+@lru_cache(maxsize=2048)
+def _address_text(packed: bytes) -> str:
+    return str(ip_address(packed))
 
 
 class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):

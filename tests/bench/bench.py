@@ -22,6 +22,7 @@ SECTIONS = {  # by the name of the module: the title
     "lookups": "a lookup, in the process of the cache",
     "round_trips": "a lookup, over the bus",
     "bus_batches": "an event on the bus",
+    "facts_bus": "a fact on the bus",
     "groups": "a group of signature workers, processor time",
     "built_ins": "the built-in signatures",
     "history_store": "the store of the history",

@@ -86,7 +86,7 @@ def _bodies(count: int) -> Iterator[bytes]:
         name, relations = hosts[min(int(chosen.paretovariate(0.6)) - 1, _NAMES - 1)]
         if number % 100 == 0:
             name = f"id{number:x}.new.example"
-            relations = [(name, "A", "198.51.100.7", 60)]
+            relations = [(name, 1, "198.51.100.7", 60)]
         facts.append(_fact(number, chosen, name, relations, programs[number * 7 % _PROGRAMS]))
         if len(facts) == _BATCH or number == count - 1:
             turn = number // _BATCH
@@ -94,7 +94,7 @@ def _bodies(count: int) -> Iterator[bytes]:
             facts = []
 
 
-def _hosts() -> Iterator[tuple[str, list[tuple[str, str, str, int]]]]:
+def _hosts() -> Iterator[tuple[str, list[tuple[str, int, str, int]]]]:
     for number in range(_NAMES):
         name = f"host{number}.service{number % 97}.example"
         owner, relations = name, []

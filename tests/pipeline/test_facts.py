@@ -136,6 +136,18 @@ def test_transactions_need_a_cache():
     assert (done.returncode, "the cache publishes it" in done.stderr) == (2, True)
 
 
+def test_a_worker_without_a_cache_says_that_it_receives_no_facts():
+    """A worker without a cache of its host warns if a signature selects transactions: it receives none."""
+    with run_dir() as folder:
+        file = folder.parent / "failed.py"
+        file.write_text(SIGNATURE)
+        file.chmod(0o644)
+        arguments = ("signatures", "--signatures", str(file), "--select", "FAILED", "--cache", "none")
+        with written(folder, *arguments) as worker:
+            [warning] = [line for line in worker.errors.splitlines() if "no_facts" in line]
+    assert "dns_transaction" in warning
+
+
 class Output:
     """The JSON lines that a command writes."""
 

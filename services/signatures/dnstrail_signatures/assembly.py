@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 
 from dnstrail.bus import Bus, Pusher
 from dnstrail.bus.ipc import conflicts_address, events_address, facts_address, lookups_address
@@ -103,8 +104,11 @@ class WorkerAssembly:
             state=options.state,
         )
         topics = topics_of(self._chosen.classes)
-        if self._facts is not None and {*FACT_NAMES}.intersection(topics):
-            self._await_facts(worker, self._facts)
+        if facts := sorted({*FACT_NAMES}.intersection(topics)):
+            if self._facts is not None:
+                self._await_facts(worker, self._facts)
+            else:
+                structlog.get_logger().warning("no_facts", selected=facts, reason="only a cache of this host has them")
         # Every signature has started: a probe waits for its subscribers before it publishes, and counts the last topic.
         for topic in topics:
             self._subscriber.subscribe(topic)

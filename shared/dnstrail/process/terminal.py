@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
+from contextlib import suppress
+
+import msgspec
+
+_ENCODE = msgspec.json.Encoder().encode  # it writes Unicode, and is several times as fast as the json module
 
 codecs.lookup("unicode_escape")  # a worker becomes a user who may not be able to read the module of this codec
 
@@ -15,4 +20,8 @@ def escape_unprintable(text: str) -> str:
 
 def json_line(value: object) -> str:
     """Return a value as one JSON line of printable ASCII."""
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    with suppress(TypeError, ValueError, OverflowError):  # a text or a number that has no form there
+        line = _ENCODE(value).decode()
+        if line.isascii() and "\x7f" not in line:
+            return line
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")

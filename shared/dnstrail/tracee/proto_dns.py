@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import dns.exception
 import dns.name
@@ -13,13 +14,13 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
-from dnstrail.dns.names import packed_address_text
+from dnstrail.dns.names import MAX_NAME, MAX_POINTERS, POINTER, POINTER_BYTE, packed_address_text
 from dnstrail.dns.whole_message import MAX_RECORDS, MeteredMessage, TextBudget
 from dnstrail.errors import BadMessage
 from dnstrail.tracee.codes import CLASSES, OPCODES, OPTIONS, RESPONSE_CODES, TYPES, UNKNOWN
 
 Fields = dict[str, Any]
-_Reader = Callable[[bytes, int, int], Fields]  # of the RDATA between two offsets
+_Reader = Callable[["_Reading", int, int], Fields]  # of the RDATA between two offsets
 IN = 1
 OPT = 41
 _ADDRESS_LENGTHS = {1: 4, 28: 16}  # A and AAAA
@@ -30,6 +31,8 @@ _RECORD = struct.Struct("!HHIH")  # behind its owner, before its RDATA
 _SECTIONS = ("answers", "authorities", "additionals")
 #: reads of labels and fields of one message for `proto_dns` -> the records before it are printed: `proto_dns_error`
 MAX_READS = 20_000  # each takes up to 2 us
+_MAX_LABELS = 127  # of one name
+_TOO_LONG = 64  # the lowest byte that is no length of a label
 _COUNTS = ("QDCount", "ANCount", "NSCount", "ARCount")
 
 
@@ -44,7 +47,7 @@ def proto_dns(wire: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, f"{len(wire)} bytes are too few for a DNS header, which has {_HEADER.size}"
     number, flags, *counts = _HEADER.unpack_from(wire)
     sections: dict[str, list[Fields]] = {"questions": [], **{name: [] for name in _SECTIONS}}
-    reason = _read_sections(MeteredMessage(wire, MAX_READS), counts, sections)
+    reason = _read_sections(_Reading(wire), counts, sections)
     shaped = {
         "ID": number,
         "QR": flags >> 15,
@@ -67,35 +70,134 @@ def shown_message(wire: bytes) -> tuple[dict[str, Any] | None, str]:
     return proto_dns(wire)
 
 
-def _read_sections(wire: MeteredMessage, counts: list[int], sections: dict[str, list[Fields]]) -> str:
+class _Name(NamedTuple):
+    """The name at one offset, as `dnstrail.dns.names.Name`, but with its text as tracee prints it."""
+
+    text: str
+    length: int
+    end: int
+    pointers: int = 0
+
+
+class _Reading:
+    """A message that is read once: each of its names, and at most MAX_READS labels and fields.
+
+    Names without anything unusual are read here, by the rules of dnspython; dnspython reads all others.
+    """
+
+    def __init__(self, wire: bytes) -> None:
+        self.wire = wire
+        self._reads = 0
+        self._known: dict[int, _Name] = {}
+
+    def name(self, at: int) -> tuple[str, int]:
+        """Return the name at an offset and the offset behind it.
+
+        tracee joins the labels by dots as they are, in their own case and without escapes, and prints the root as "".
+
+        Raises:
+            dns.exception.DNSException: The name is not whole.
+            BadMessage: The message was read too often.
+        """
+        found = self._known.get(at) or self._usual(at, MAX_POINTERS)
+        if found is not None:
+            return found.text, found.end
+        with self.metered() as wire:
+            name, length = dns.name.from_wire(wire, at)
+        return text(b".".join(name.labels[:-1])), at + length
+
+    @contextmanager
+    def metered(self) -> Iterator[MeteredMessage]:
+        """Let dnspython read the message as often as is left.
+
+        Raises:
+            BadMessage: The message was read too often.
+        """
+        wire = MeteredMessage(self.wire, MAX_READS - self._reads)
+        try:
+            yield wire
+        finally:
+            self._reads = MAX_READS - wire.reads_left
+
+    def _usual(self, start: int, pointers: int) -> _Name | None:
+        """Return the name at an offset, or None if dnspython has to read it."""
+        wire, size, at, labels = self.wire, len(self.wire), start, list[bytes]()
+        while at < size and 0 < (length := wire[at]) < _TOO_LONG and len(labels) < _MAX_LABELS:
+            labels.append(wire[at + 1 : at + 1 + length])
+            at += 1 + length
+        self._reads += len(labels) + 1
+        if self._reads > MAX_READS:
+            raise BadMessage("the message takes too many reads")
+        last = wire[at] if at < size else _TOO_LONG
+        if last == 0 and at - start < MAX_NAME:
+            name = self._known[start] = _Name(text(b".".join(labels)), at + 1 - start, at + 1)
+            return name
+        if last < POINTER_BYTE or at + 1 >= size or not pointers:
+            return None
+        target = (last << 8 | wire[at + 1]) - POINTER
+        rest = self._known.get(target) or (self._usual(target, pointers - 1) if target < start else None)
+        if rest is None or rest.end > start or rest.pointers == MAX_POINTERS or at - start + rest.length > MAX_NAME:
+            return None
+        whole = text(b".".join(labels))
+        if whole and rest.text:
+            whole = f"{whole}.{rest.text}"
+        name = self._known[start] = _Name(whole or rest.text, at - start + rest.length, at + 2, rest.pointers + 1)
+        return name
+
+
+def _read_sections(reading: _Reading, counts: list[int], sections: dict[str, list[Fields]]) -> str:
     """Fill the sections up to the first damage, and return what it is."""
-    at, room, budget = _HEADER.size, MAX_RECORDS, TextBudget()
+    at, room, budget, size = _HEADER.size, MAX_RECORDS, TextBudget(), len(reading.wire)
     try:
         for (name, section), count in zip(sections.items(), counts, strict=True):
             for _ in range(min(count, room)):
-                shaped, at = _read_question(wire, at) if name == "questions" else _read_record(wire, at, budget)
+                shaped, at = _read_question(reading, at) if name == "questions" else _read_record(reading, at, budget)
                 section.append(shaped)
             room = max(room - count, 0)
     except (dns.exception.DNSException, struct.error):
-        return f"the message is cut short or damaged after byte {at} of {len(wire)}"
+        return f"the message is cut short or damaged after byte {at} of {size}"
     except BadMessage:
-        return f"the message takes more than {MAX_READS} reads; it is read up to byte {at} of {len(wire)}"
+        return f"the message takes more than {MAX_READS} reads; it is read up to byte {at} of {size}"
     return f"{sum(counts)} records; only the first {MAX_RECORDS} are read" if sum(counts) > MAX_RECORDS else ""
 
 
-def _read_question(wire: MeteredMessage, at: int) -> tuple[Fields, int]:
-    name, at = read_name(wire, at)
-    return {"name": name, **type_and_class(*_QUESTION.unpack_from(wire, at))}, at + _QUESTION.size
+def _read_question(reading: _Reading, at: int) -> tuple[Fields, int]:
+    name, at = reading.name(at)
+    kind, klass = _QUESTION.unpack_from(reading.wire, at)
+    shaped = {"name": name, "type": TYPES.get(kind, UNKNOWN), "class": CLASSES.get(klass, UNKNOWN)}
+    if kind not in TYPES:
+        shaped["typeCode"] = kind
+    return shaped, at + _QUESTION.size
 
 
-def _read_record(wire: MeteredMessage, at: int, budget: TextBudget) -> tuple[Fields, int]:
-    name, at = read_name(wire, at)
-    kind, klass, ttl, length = _RECORD.unpack_from(wire, at)
+def _read_record(reading: _Reading, at: int, budget: TextBudget) -> tuple[Fields, int]:
+    """Return the record at an offset, and the offset behind it.
+
+    Two keys are not tracee's and come last. `rdata` stands for the RDATA of a record that tracee has no field for, or
+    whose RDATA is damaged. It is the presentation form (RFC 1035, section 5). It is the generic form (RFC 3597) for a
+    type or class that dnspython does not know, and beyond the budget of the message. `typeCode` is the number of a type
+    that tracee prints as "Unknown".
+    """
+    name, at = reading.name(at)
+    kind, klass, ttl, length = _RECORD.unpack_from(reading.wire, at)
     at += _RECORD.size
     end = at + length
-    if end > len(wire):
+    if end > len(reading.wire):
         raise struct.error("a record that ends behind the message")
-    return resource_record(wire, at, end, (name, kind, klass, ttl), budget), end
+    shaped = {
+        "name": name,
+        "type": TYPES.get(kind, UNKNOWN),
+        "class": CLASSES.get(klass, UNKNOWN),
+        "TTL": ttl,
+        **_ZERO_FIELDS,
+    }
+    try:
+        shaped |= _read_rdata(reading, at, end, (kind, klass), budget)
+    except (dns.exception.DNSException, struct.error, ValueError):
+        shaped["rdata"] = _generic(reading.wire[at:end])
+    if kind not in TYPES:
+        shaped["typeCode"] = kind
+    return shaped, end
 
 
 def _response_code(flags: int, additionals: list[Fields]) -> int:
@@ -107,133 +209,83 @@ def _response_code(flags: int, additionals: list[Fields]) -> int:
     return code
 
 
-def read_name(wire: bytes, at: int) -> tuple[str, int]:
-    """Return the name at an offset and the offset behind it.
-
-    tracee joins the labels by dots as they are, in their own case and without escapes, and prints the root as "".
-
-    Raises:
-        dns.exception.DNSException: The name is not whole.
-    """
-    name, length = dns.name.from_wire(wire, at)
-    return text(b".".join(name.labels[:-1])), at + length
-
-
-def resource_record(wire: bytes, at: int, end: int, fixed: tuple[str, int, int, int], budget: TextBudget) -> Fields:
-    """Return the record whose RDATA lies between two offsets; `fixed` is its name, type, class and TTL.
-
-    Two keys are not tracee's and come last. `rdata` stands for the RDATA of a record that tracee has no field for, or
-    whose RDATA is damaged. It is the presentation form (RFC 1035, section 5). It is the generic form (RFC 3597) for a
-    type or class that dnspython does not know, and beyond the budget of the message. `typeCode` is the number of a type
-    that tracee prints as "Unknown".
-    """
-    name, kind, klass, ttl = fixed
-    shaped = {"name": name, **type_and_class(kind, klass), "TTL": ttl, **_zero_fields()}
-    code = shaped.pop("typeCode", None)
-    try:
-        shaped |= _read_rdata(wire, at, end, (kind, klass), budget)
-    except (dns.exception.DNSException, struct.error, ValueError):
-        shaped["rdata"] = _generic(wire[at:end])
-    return shaped if code is None else {**shaped, "typeCode": code}
-
-
-def type_and_class(kind: int, klass: int) -> Fields:
-    """Return a type and a class as tracee's strings, and the number of a type that tracee has no string for."""
-    shaped: Fields = {"type": TYPES.get(kind, UNKNOWN), "class": CLASSES.get(klass, UNKNOWN)}
-    return shaped if kind in TYPES else {**shaped, "typeCode": kind}
-
-
 def text(raw: bytes) -> str:
     """Return bytes as text. Like Go's JSON encoder, replace what is not UTF-8 by U+FFFD."""
     return raw.decode("utf-8", "replace")
 
 
-def _zero_fields() -> Fields:
-    return {
-        "IP": "",
-        "NS": "",
-        "CNAME": "",
-        "PTR": "",
-        "TXTs": [],
-        "SOA": {"MName": "", "RName": "", **dict.fromkeys(_SOA_NUMBERS, 0)},
-        "SRV": {"priority": 0, "weight": 0, "port": 0, "name": ""},
-        "MX": {"preference": 0, "name": ""},
-        "OPT": [],
-        "URI": {"priority": 0, "weight": 0, "target": ""},
-        "TXT": "",
-    }
-
-
-def _read_rdata(wire: bytes, at: int, end: int, type_: tuple[int, int], budget: TextBudget) -> Fields:
+def _read_rdata(reading: _Reading, at: int, end: int, type_: tuple[int, int], budget: TextBudget) -> Fields:
     """Return the fields that belong to a type and class, or the presentation form where there are none."""
     kind, klass = type_
+    wire = reading.wire
     if kind in _ADDRESS_LENGTHS and klass == IN:
         if end - at != _ADDRESS_LENGTHS[kind]:
             raise ValueError("an address of the wrong length")
         return {"IP": packed_address_text(wire[at:end])}
     reader = _READERS.get(kind)
     if reader is not None and (klass == IN or kind not in _IN_ALONE):
-        return reader(wire, at, end)
+        return reader(reading, at, end)
     if kind not in _KNOWN_TYPES or klass not in _KNOWN_CLASSES or not budget.spend(end - at):
         return {"rdata": _generic(wire[at:end])}
     rdclass, rdtype = dns.rdataclass.RdataClass.make(klass), dns.rdatatype.RdataType.make(kind)
-    return {"rdata": dns.rdata.from_wire(rdclass, rdtype, wire, at, end - at).to_text()}
+    with reading.metered() as metered:
+        return {"rdata": dns.rdata.from_wire(rdclass, rdtype, metered, at, end - at).to_text()}
 
 
 def _one_name(field: str) -> _Reader:
-    return lambda wire, at, end: {field: _name(wire, at, end)}
+    return lambda reading, at, end: {field: _name(reading, at, end)}
 
 
-def _name(wire: bytes, at: int, end: int) -> str:
+def _name(reading: _Reading, at: int, end: int) -> str:
     """Return the name that ends an RDATA."""
-    name, ended = read_name(wire, at)
+    name, ended = reading.name(at)
     if ended != end:
         raise ValueError("bytes behind a name")
     return name
 
 
-def _soa(wire: bytes, at: int, end: int) -> Fields:
-    primary, at = read_name(wire, at)
-    mailbox, at = read_name(wire, at)
-    numbers = struct.unpack("!5I", wire[at:end])
+def _soa(reading: _Reading, at: int, end: int) -> Fields:
+    primary, at = reading.name(at)
+    mailbox, at = reading.name(at)
+    numbers = struct.unpack("!5I", reading.wire[at:end])
     return {"SOA": {"MName": primary, "RName": mailbox, **dict(zip(_SOA_NUMBERS, numbers, strict=True))}}
 
 
-def _mx(wire: bytes, at: int, end: int) -> Fields:
-    (preference,) = struct.unpack("!H", wire[at : min(at + 2, end)])
-    return {"MX": {"preference": preference, "name": _name(wire, at + 2, end)}}
+def _mx(reading: _Reading, at: int, end: int) -> Fields:
+    (preference,) = struct.unpack("!H", reading.wire[at : min(at + 2, end)])
+    return {"MX": {"preference": preference, "name": _name(reading, at + 2, end)}}
 
 
-def _srv(wire: bytes, at: int, end: int) -> Fields:
-    priority, weight, port = struct.unpack("!3H", wire[at : min(at + 6, end)])
-    return {"SRV": {"priority": priority, "weight": weight, "port": port, "name": _name(wire, at + 6, end)}}
+def _srv(reading: _Reading, at: int, end: int) -> Fields:
+    priority, weight, port = struct.unpack("!3H", reading.wire[at : min(at + 6, end)])
+    return {"SRV": {"priority": priority, "weight": weight, "port": port, "name": _name(reading, at + 6, end)}}
 
 
-def _uri(wire: bytes, at: int, end: int) -> Fields:
-    priority, weight = struct.unpack("!2H", wire[at : min(at + 4, end)])
-    return {"URI": {"priority": priority, "weight": weight, "target": text(wire[at + 4 : end])}}
+def _uri(reading: _Reading, at: int, end: int) -> Fields:
+    priority, weight = struct.unpack("!2H", reading.wire[at : min(at + 4, end)])
+    return {"URI": {"priority": priority, "weight": weight, "target": text(reading.wire[at + 4 : end])}}
 
 
-def _txt(wire: bytes, at: int, end: int) -> Fields:
+def _txt(reading: _Reading, at: int, end: int) -> Fields:
     """Return the strings, and in `TXT` the whole RDATA with the length byte of each string, as gopacket keeps it."""
-    whole, strings = wire[at:end], []
+    whole, strings = reading.wire[at:end], []
     while at < end:
-        after = at + 1 + wire[at]
+        after = at + 1 + reading.wire[at]
         if after > end:
             raise ValueError("a string that is cut short")
-        strings.append(text(wire[at + 1 : after]))
+        strings.append(text(reading.wire[at + 1 : after]))
         at = after
     return {"TXTs": strings, "TXT": text(whole)}
 
 
-def _opt(wire: bytes, at: int, end: int) -> Fields:
+def _opt(reading: _Reading, at: int, end: int) -> Fields:
     options = []
     while at < end:
-        code, length = struct.unpack("!2H", wire[at : min(at + 4, end)])
+        code, length = struct.unpack("!2H", reading.wire[at : min(at + 4, end)])
         at += 4 + length
         if at > end:
             raise ValueError("an option that is cut short")
-        options.append({"code": OPTIONS.get(code, UNKNOWN), "data": text(wire[at - length : at])})
+        options.append({"code": OPTIONS.get(code, UNKNOWN), "data": text(reading.wire[at - length : at])})
     return {"OPT": options}
 
 
@@ -242,6 +294,19 @@ def _generic(rdata: bytes) -> str:
     return f"\\# {len(rdata)} {rdata.hex()}".rstrip()
 
 
+_ZERO_FIELDS: Fields = {
+    "IP": "",
+    "NS": "",
+    "CNAME": "",
+    "PTR": "",
+    "TXTs": [],
+    "SOA": {"MName": "", "RName": "", **dict.fromkeys(_SOA_NUMBERS, 0)},
+    "SRV": {"priority": 0, "weight": 0, "port": 0, "name": ""},
+    "MX": {"preference": 0, "name": ""},
+    "OPT": [],
+    "URI": {"priority": 0, "weight": 0, "target": ""},
+    "TXT": "",
+}
 _IN_ALONE = frozenset({33})  # SRV; other classes may define the type anew
 _KNOWN_TYPES = frozenset(map(int, dns.rdatatype.RdataType))
 _KNOWN_CLASSES = frozenset(map(int, dns.rdataclass.RdataClass))

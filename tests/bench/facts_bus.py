@@ -1,0 +1,87 @@
+"""The cost of a transaction on the bus: at the cache that publishes it, and at a subscriber; and its bytes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from figures import Figure
+from live_events import BATCH, START, bodies, fresh, of_capture
+
+from dnstrail.events import DNS_TRANSACTION
+from dnstrail.image import Bounds, Image
+from dnstrail.image.apply import Stamps, apply_messages
+from dnstrail.image.facts.transaction import Transaction
+from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batches import Batch, decode, decode_whole
+from dnstrail.protocol.facts import unpacked_fact
+from dnstrail_cache.facts import captured_of
+
+NAMES, RUNS = 5000, 5
+_FEW = 200  # transactions that travel alone
+
+
+class _Sent:
+    """A publisher that keeps the bodies of batches."""
+
+    overflowed = False
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def publish(self, topic: str, body: bytes) -> bool:
+        """Keep a batch of transactions."""
+        if topic == DNS_TRANSACTION:
+            self.bodies.append(body)
+        return True
+
+
+def measure(capture: str) -> Iterator[Figure]:
+    """Measure the transactions of a capture, and of NAMES fresh names."""
+    found = _transactions(capture)
+    yield Figure("a transaction, published", _cost(lambda: _published(found, BATCH), len(found)), "us")
+    sent = _published(found, BATCH)
+    yield Figure("a transaction, read", _cost(lambda: _read(sent), len(found)), "us")
+    yield Figure("a transaction in a batch", sum(map(len, sent)) / len(found), "bytes")
+    yield Figure("a transaction alone", sum(map(len, _published(found[-_FEW:], 1))) / _FEW, "bytes")
+
+
+def _transactions(capture: str) -> list[Transaction]:
+    """Return the transactions that an image collects."""
+    image, found, stamps = Image(Bounds()), list[Transaction](), Stamps(0)
+    collected = image.begin_transactions()
+    for body in chain(bodies(of_capture(capture)), bodies(fresh(NAMES))):
+        batch, rows = decode_whole(body)
+        apply_messages(image, rows, stamps, live=True, host=batch.host, batch=f"{START}/{batch.sequence}")
+        collected.advance(stamps.of(rows[-1][0].timestamp))
+        found += collected.take()
+    return found
+
+
+def _published(found: list[Transaction], together: int) -> list[bytes]:
+    """Return the batches of transactions of which so many are published in a turn."""
+    sent = _Sent()
+    batches = BatchPublisher(sent, "0123456789abcdef", live=True, hop="cache")
+    for begin in range(0, len(found), together):
+        for one in found[begin : begin + together]:
+            batches.add(DNS_TRANSACTION, captured_of(one), one.host)
+        batches.close_turn(1, Counter())
+        batches.flush()
+    return sent.bodies
+
+
+def _read(sent: list[bytes]) -> None:
+    for body in sent:
+        for event in decode(body, Batch).events:
+            unpacked_fact(DNS_TRANSACTION, event)
+
+
+def _cost(call: Callable[[], object], count: int) -> float:
+    times = []
+    for _ in range(RUNS):
+        began = time.thread_time()
+        call()
+        times.append(time.thread_time() - began)
+    return min(times) / count * 1e6
