@@ -11,8 +11,9 @@ from builders.facts import BEGIN, SECOND, fact_of
 from builders.log_entries import connection, live
 from dnstrail.captured import Process
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
+from dnstrail.process.terminal import json_line
 from dnstrail_cli.log import FORMATS
-from dnstrail_cli.log_formats.printers import encode_json, open_printer
+from dnstrail_cli.log_formats.printers import open_printer
 
 NOW = BEGIN / SECOND
 TABLE = """\
@@ -60,9 +61,9 @@ def test_the_table_waits_for_the_other_question(capsys):
 def test_json_is_printable():
     """A line of JSON has the values by their names, is printable ASCII, and leaves out what is unknown."""
     hostile = "\x1b[31m\x7f\u00e9\n"
-    line = encode_json(live(fact_of(process=Process(1, hostile))))
+    line = json_line(live(fact_of(process=Process(1, hostile))))
     assert (line.isascii(), line.isprintable()) == (True, True)
     row = json.loads(line)
     assert (row["process_name"], row["hop"], row["waited"], "for" in row) == (hostile, "client", 20_000_000, False)
     plain = live(fact_of())
-    assert json.loads(encode_json(plain))["relations"] == [list(relation) for relation in plain.relations]
+    assert json.loads(json_line(plain))["relations"] == [list(relation) for relation in plain.relations]

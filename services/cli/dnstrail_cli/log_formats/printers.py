@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 import click
-import msgspec
 from rich.console import Console
 
 from dnstrail.events import NET_CONNECTION
@@ -20,9 +19,7 @@ from dnstrail_cli.log_formats import ecs, ocsf, zeek
 from dnstrail_cli.log_formats.pairs import PairedQuestions
 from dnstrail_history.log.entries import LogEntry, LoggedConnection
 
-_JSON = msgspec.json.Encoder().encode
 _SECOND: Final = 1_000_000_000
-_DELETE: Final = b"\x7f"
 _Encode = Callable[[Any], str]
 
 
@@ -50,19 +47,11 @@ def open_printer(name: str, topic: str, now: float) -> LogPrinter:
             return LinePrinter(lambda entry: zeek.json_of(log, entry))
         return LinePrinter(lambda entry: zeek.tsv_line(log, entry), zeek.header(log, now))
     encode: dict[str, tuple[_Encode, _Encode]] = {
-        "json": (encode_json, encode_json),
+        "json": (json_line, json_line),
         "ecs": (ecs.encode_question, ecs.encode_connection),
         "ocsf": (ocsf.encode_question, ocsf.encode_connection),
     }
     return LinePrinter(encode[name][is_connection])
-
-
-def encode_json(entry: LogEntry) -> str:
-    """Return an entry as one JSON line of printable ASCII."""
-    line = _JSON(entry)
-    if line.isascii() and _DELETE not in line:
-        return line.decode()
-    return json_line(msgspec.to_builtins(entry))
 
 
 class LinePrinter:
