@@ -67,7 +67,7 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option("--follow", is_flag=True, help="Print each entry when it ends, until Ctrl-C.")
 @click.option("--since", metavar="TIME", callback=convert_moment, help="Only what ended at or after a time, as --at.")
 @click.option("--until", metavar="TIME", callback=convert_moment, help="Only what ended at or before a time, as --at.")
-@click.option("--last", metavar="N", type=click.IntRange(1, 1_000_000), help="Only the last N entries that fit.")
+@click.option("--last", metavar="N", type=click.IntRange(1, 100_000), help="Only the last N entries that fit.")
 @click.option("--name", metavar="GLOB", help="Only questions for such a name, for example '*.example.com'.")
 @click.option("--process", metavar="PID|GLOB", help="Only those of this process, by id or name.")
 @click.option("--container", metavar="ID|GLOB", help="Only those of this container, by the begin of its id, or name.")

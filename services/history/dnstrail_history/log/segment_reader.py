@@ -117,7 +117,7 @@ class SegmentReader:
             while read == count:
                 with naming_damage(self.path):
                     try:
-                        found = self._open(selection, fill=count == _AT_ONCE)
+                        found = self._open(selection, fill=place == 0)
                         rows = [] if found is None else self._rows(found, place, count, beyond, order)
                         entries = [entry for entry in map(self._entry, rows) if accepts(entry[1])]
                     except _DAMAGE as error:
