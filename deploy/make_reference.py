@@ -49,6 +49,7 @@ from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.loading.scope import CommonSettings
+from dnstrail_signatures.loading.watch_rule import WatchRule
 from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
 
@@ -165,6 +166,8 @@ def settings() -> Iterator[str]:
     yield "\n## Signatures\n\nThe table of a signature is `[signature.NAME]`, with the name that findings show.\n"
     yield "[Detections](detections.md) lists the further keys of each built-in signature.\n\n"
     yield table(("key", "value", "meaning"), *_signature_keys(CommonSettings))
+    yield "\n## Rules\n\nA table `[[watch]]` is a [rule](../use/watch.md#write-rules) for transactions.\n\n"
+    yield table(("key", "value", "meaning"), *_signature_keys(WatchRule))
     yield "\n## Environment variables\n\nThe command line comes before the environment, and this before the file.\n\n"
     yield table(("variable", "meaning"), *_constants("variable"))
 
@@ -386,7 +389,8 @@ def _default(field: msgspec.inspect.Field) -> str:
 
 
 def _meaning(struct: type, field: str) -> str:
-    return next((each.text for each in meanings() if each.path == (struct.__name__, field)), "")
+    owners = [owner.__name__ for owner in struct.__mro__]
+    return next((each.text for owner in owners for each in meanings() if each.path == (owner, field)), "")
 
 
 def _type(info: msgspec.inspect.Type) -> str:

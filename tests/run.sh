@@ -8,7 +8,7 @@ python=$1
 shift
 [ $# = 0 ] || exec "$python" -m pytest "$@"
 modules="tests/shared tests/findings tests/accuracy"
-services="tests/probe tests/cache tests/signatures tests/pipeline/test_facts.py" # which waits for a timeout of 30 s
+services="tests/probe tests/cache tests/signatures tests/pipeline/test_facts.py"
 commands="tests/cli $(echo tests/test_*.py)"
 workers=$(grep -L 'network\|ebpf\|live_or_skip' tests/pipeline/test_*.py) # without a capture from the kernel
 most='--kill-after=60 7200'

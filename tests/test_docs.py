@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -36,6 +37,7 @@ from dnstrail_history.fact import Fact
 from dnstrail_probe.ebpf.getaddrinfo.calls import _OUTCOMES
 from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.loading.scope import CommonSettings
+from live.cases import documented
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.workers import asker
 
@@ -443,3 +445,12 @@ def test_picture_of_the_demo_is_current(tmp_path: Path) -> None:
     script = ROOT / "deploy/make_demo_picture.py"
     subprocess.run([sys.executable, str(script), str(made)], check=True, timeout=TIMEOUT)
     assert made.read_text() == (DOCS / "demo.svg").read_text(), f"run {script} docs/demo.svg"
+
+
+def test_each_case_of_a_transaction_is_checked() -> None:
+    """Live tests check each case in the table of transactions: they read from it what to expect."""
+    files = ("pipeline/test_transactions_live.py", "long/test_unanswered_live.py")
+    nodes = (node for file in files for node in ast.walk(ast.parse((ROOT / "tests" / file).read_text())))
+    constants = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert len(documented()) > 10, "the table was read"
+    assert {*documented()} <= constants

@@ -262,8 +262,9 @@ def test_the_compose_file_for_several_hosts_adds_to_the_other_one():
         assert set(base["networks"]) < set(added["networks"])
         user = base["user"].partition(":")[0]
         assert f"install -d -o {user} -m 755 /etc/dnstrail/{worker}-keys" in page
-        bound = {int(word.rpartition(":")[2]) for word in added["command"] if "tcp://*" in word}
-        replays = {port + 1 for port in bound} if worker == "probe" else set()
+        ports = {word: int(word.rpartition(":")[2]) for word in added["command"] if "tcp://*" in word}
+        bound = {*ports.values()}
+        replays = {port + 1 for word, port in ports.items() if not word.startswith("--serve=")}
         assert {int(port.partition(":")[0]) for port in added.get("ports", ())} == bound | replays
 
 

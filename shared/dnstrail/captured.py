@@ -10,6 +10,7 @@ import msgspec
 
 GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo() returned: the call's result code
 ASKER_SEEN = "asker_seen"  # an argument of a net_packet_dns: true if it was also captured nearer to its asker
+RELAY = "relay"  # an argument of a net_packet_dns: pid and start time of the process to which NAT passes the question
 
 # The last time stamp (ns), in the year 2107: every stamp of a pcap file fits, and each life ends before 2^62.
 #: time stamp in ns: the year 2107 -> it is skipped in a file (`bad_timestamp`), and clamped on the bus (`stamp_ahead`)

@@ -60,6 +60,7 @@ class DataSourceMissing(DataSourceError):
         super().__init__(
             f"data source {namespace}/{id_} is not registered: this run has no cache; "
             "leave out --cache none and --dnscache none"
+            f"{', and name the facts of a cache on another host: --cache-facts' if id_ == 'facts' else ''}"
         )
 
 

@@ -86,7 +86,7 @@ class SignatureContext:
     """The connection of a signature to its worker: where findings go, which data sources exist, its own logger.
 
     `probes` is the number of runs of probes that the worker follows. `state` is the folder in which a signature keeps
-    what it needs after a restart; None: the worker has none.
+    what it needs after a restart; None: the worker has none. `facts` states that the worker receives facts.
     """
 
     callback: Callable[[Finding], None]
@@ -94,6 +94,7 @@ class SignatureContext:
     logger: structlog.typing.FilteringBoundLogger
     probes: int = PROBES
     state: Path | None = None
+    facts: bool = True
 
     def get_data_source(self, namespace: str, id_: str) -> DataSource | None:
         """Return a data source, or None if this run does not have it."""

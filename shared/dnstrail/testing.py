@@ -12,8 +12,9 @@ import structlog
 
 from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources, DnsIdentity
+from dnstrail.dns.names import lookup_key, name_text
 from dnstrail.errors import DataNotFound, KeyNotSupported
-from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, Event
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext
 
 _START = ("test", 0)  # the mark of all events
@@ -98,6 +99,37 @@ def dns_query(question: str, *, process: Process | None = None, at: float = 0.0)
     name, _, kind = question.partition(" ")
     message = dns.message.make_query(f"{name.rstrip('.')}.", kind or "A")
     return event(NET_PACKET_DNS, message.to_wire(), process=process, at=at)
+
+
+def dns_transaction(
+    question: str,
+    *records: str,
+    outcome: str = "",
+    hop: str = "client",
+    process: Process | None = None,
+    at: float = 0.0,
+) -> Event:
+    """Return the event of a DNS transaction that ended at epoch seconds. `question` and `records`: see `dns_response`.
+
+    The outcome is "answered" if there are records, else "no_data", unless it is stated.
+    """
+    name, _, kind = question.partition(" ")
+    relations = []
+    for record in records:
+        owner, ttl, rdtype, target = record.split(maxsplit=3)
+        relations.append((lookup_key(owner), rdtype, lookup_key(target), int(ttl)))
+    args = {
+        "id": f"test/{question}/{at}",
+        "hop": hop,
+        "name": name_text(name),
+        "type": kind or "A",
+        "outcome": outcome or ("answered" if records else "no_data"),
+        "tries": 1,
+        "waited": 1_000_000,
+        "relations": relations,
+        "matched": True,
+    }
+    return event(DNS_TRANSACTION, process=process, at=at, args=args | ({"admitted": True} if records else {}))
 
 
 def event(

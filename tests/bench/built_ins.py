@@ -1,12 +1,9 @@
-"""The cost of the built-in signatures for an event, and of a watch list of a million names."""
+"""The cost of the built-in signatures for an event."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from figures import Figure
 from live_events import of_capture
@@ -16,13 +13,12 @@ from dnstrail.datasource import DataSources
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import FakeDns
-from dnstrail_signatures.builtin.watched_name import WatchedName, read_watch_list
 from dnstrail_signatures.engine.engine import Engine
 from dnstrail_signatures.engine.time_budget import ProcessorClock
 from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.loading.signature_settings import is_on
 
-EVENTS, NAMES, LOOKUPS = 24_000, 1_000_000, 100_000
+EVENTS, LOOKUPS = 24_000, 100_000
 
 
 class _Elsewhere(Signature):
@@ -42,7 +38,6 @@ def measure(capture: str) -> Iterator[Figure]:
     yield Figure("a DNS event, all built-ins", _cost(shipped, captured), "us")
     yield Figure("a DNS event that none of 50 signatures wants", _cost([_Elsewhere] * 50, captured), "us")
     yield Figure("one look at the clock of the time budget", _cost_of_clock(), "us")
-    yield from _watch_list()
 
 
 def _cost(classes: Iterable[type[Signature]], captured: list[Captured]) -> float:
@@ -59,23 +54,3 @@ def _cost_of_clock() -> float:
     for _ in range(LOOKUPS):
         clock.seconds()
     return (time.thread_time() - began) / LOOKUPS * 1e6
-
-
-def _watch_list() -> Iterator[Figure]:
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.writelines(f"host{number:06x}.bad{number % 9973}.example-{number % 7}.com\n" for number in range(NAMES))
-        file.flush()
-        before, began = _resident(), time.thread_time()
-        signature = WatchedName()
-        signature.watched = read_watch_list(Path(file.name))
-        yield Figure("a watch list of a million names: load", time.thread_time() - began, "s")
-        yield Figure("a watch list of a million names: memory", (_resident() - before) / 2**20, "MiB")
-    began = time.thread_time()
-    for _ in range(LOOKUPS):
-        signature._find({"www.shop.example.com": None})
-    yield Figure("a watch list of a million names: a name", (time.thread_time() - began) / LOOKUPS * 1e6, "us")
-
-
-def _resident() -> int:
-    """Return the resident memory of this process in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

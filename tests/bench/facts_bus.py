@@ -40,7 +40,7 @@ class _Sent:
 
 def measure(capture: str) -> Iterator[Figure]:
     """Measure the transactions of a capture, and of NAMES fresh names."""
-    found = _transactions(capture)
+    found = transactions(capture)
     yield Figure("a transaction, published", _cost(lambda: _published(found, BATCH), len(found)), "us")
     sent = _published(found, BATCH)
     yield Figure("a transaction, read", _cost(lambda: _read(sent), len(found)), "us")
@@ -48,7 +48,7 @@ def measure(capture: str) -> Iterator[Figure]:
     yield Figure("a transaction alone", sum(map(len, _published(found[-_FEW:], 1))) / _FEW, "bytes")
 
 
-def _transactions(capture: str) -> list[Transaction]:
+def transactions(capture: str) -> list[Transaction]:
     """Return the transactions that an image collects."""
     image, found, stamps = Image(Bounds()), list[Transaction](), Stamps(0)
     collected = image.begin_transactions()

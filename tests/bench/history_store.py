@@ -1,4 +1,4 @@
-"""The store of the history: facts off the bus onto disk, as at 2,000 a second, over several segments.
+"""The history: facts from the bus onto disk, as at 2,000 a second, over several segments; and its idle load.
 
 The questions of a host with 40 programs: 3,000 names, a few of them asked most, with one to four addresses behind one
 alias for every second name; each hundredth question is for a new name.
@@ -9,58 +9,124 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from figures import Figure
 
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import Captured, Flow, Process
-from dnstrail.process.clock import SystemClock
-from dnstrail.protocol.batches import Batch, decode, encode
-from dnstrail.protocol.facts import packed_fact
-from dnstrail.protocol.turn_follower import Position
-from dnstrail_history.fact import read_fact
-from dnstrail_history.store.segment import MOST_TRANSACTIONS, StoredProgress, Stretch
+from dnstrail.events import DNS_TRANSACTION
+from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.facts import FactFeed, packed_fact
+from dnstrail.protocol.replay_window import ReplayWindow
+from dnstrail.protocol.replays import replay_address
+from dnstrail_history.store.segment import MOST_TRANSACTIONS
 from dnstrail_history.store.store import FactStore
+from dnstrail_history.worker import TOPICS, HistoryWorker
+from live.processes import run_dir, started
+from live.workers import FakeClock, open_bus, wait_until
 
 SEGMENTS = 4
-_COMMIT = 500  # facts: a quarter of a second
-_BATCH = 100  # facts: a turn of 50 ms
+SECONDS, RATE = 10.0, 50  # of the measurement of the load
+_TURN = 100  # facts: a turn of 50 ms
 _NAMES, _PROGRAMS = 3000, 40
 _BEGIN, _SPACING = 1_795_000_000 * 10**9, 500_000  # ns
 _CLIENT, _SERVER = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 53])
 
 
 def measure(_capture: str) -> Iterator[Figure]:
-    """Measure the cost of storing, the bytes, and the longest pause of the writer."""
-    count = SEGMENTS * MOST_TRANSACTIONS + 1
-    bodies = [*_bodies(count)]
-    with TemporaryDirectory(dir=Path.cwd()) as name:
-        folder = Path(name, "history")
-        store = FactStore(folder, SystemClock())
-        pauses, used, written = [], 0, _written()
-        for turn, body in enumerate(bodies):
+    """Measure the cost of storing, the bytes, and the longest pause of the writer; and the load of a process."""
+    with run_dir() as folder:
+        yield from _load(folder)
+    with run_dir() as folder, open_bus() as bus, TemporaryDirectory(dir=Path.cwd()) as name:
+        yield from _stored(folder, bus, Path(name, "history"))
+
+
+def _stored(folder: Path, bus: ZmqBus, history: Path) -> Iterator[Figure]:
+    count, clock = SEGMENTS * MOST_TRANSACTIONS + 1, FakeClock(wall=_BEGIN / 1e9)
+    cache, lookups = _Cache(folder, bus), lookups_address(folder)
+    store, feed = FactStore(history, clock), FactFeed(bus, lookups, TOPICS)
+    worker = HistoryWorker(feed, bus.requester(replay_address(facts_address(lookups))), store, clock)
+    wait_until(lambda: worker.step() or cache.publisher.subscribers(TURN), "the subscription")
+    pauses, used, written, facts = [], 0, _written(), _facts(count)
+    while sent := [*islice(facts, _TURN)]:
+        cache.turn(sent, clock.monotonic())
+        clock.monotonic_time += 0.05
+        while worker.counters["received"] < cache.published:
+            cache.serve()
+            bus.wait(feed.subscriber, timeout=0.1)
             began, cpu = time.perf_counter_ns(), time.thread_time_ns()
-            batch = decode(body, Batch)
-            for captured in batch.events:
-                store.add(read_fact(captured, batch.host, 0))
-            if turn % (_COMMIT // _BATCH) == 0 or body is bodies[-1]:
-                position = Position(turn, {"dns_transaction": turn}, {"dns_transaction": turn * _BATCH})
-                store.commit(StoredProgress({"s": position}, Stretch(_BEGIN, _BEGIN + turn)))
+            worker.step()
             used += time.thread_time_ns() - cpu
             pauses.append((time.perf_counter_ns() - began) / 10**6)
-        while store.counters["finished"] < SEGMENTS:
-            store.step()
-            time.sleep(0.01)
-        store.close()
-        yield Figure("a transaction, the writer", used / count / 1000, "us")
-        yield Figure("bytes written a transaction", (_written() - written) / count, "bytes")
-        kept = sum(path.stat().st_size for path in folder.glob("*.segment"))
-        yield Figure("bytes kept a transaction", kept / (SEGMENTS * MOST_TRANSACTIONS), "bytes")
-        yield Figure("the longest pause of the writer", max(pauses), "ms")
-        yield from _of_lives(folder)
+    clock.monotonic_time += 1.0
+    wait_until(lambda: worker.step() or store.counters["finished"] == SEGMENTS, "the segments")
+    worker.close()
+    assert (store.counters["stored"], worker.losses) == (count, {})
+    yield Figure("a transaction, the writer", used / count / 1000, "us")
+    yield Figure("bytes written a transaction", (_written() - written) / count, "bytes")
+    kept = sum(path.stat().st_size for path in history.glob("*.segment"))
+    yield Figure("bytes kept a transaction", kept / (SEGMENTS * MOST_TRANSACTIONS), "bytes")
+    yield Figure("the longest step of the writer", max(pauses), "ms")
+    yield from _of_lives(history)
+
+
+def _load(folder: Path) -> Iterator[Figure]:
+    """Measure the process of a worker that receives RATE facts a second."""
+    with open_bus() as bus, started("history", "--run-dir", folder, "--folder", folder.parent / "history") as process:
+        cache, facts = _Cache(folder, bus), _facts(int(2 * SECONDS * RATE))
+        wait_until(lambda: cache.publisher.subscribers(TURN), "the subscription")
+
+        def publish(seconds: float) -> float:
+            """Publish a turn each 40 ms; return the time (ns) for which the threads of the worker ran."""
+            before = _ran(process.pid)
+            for _ in range(int(seconds * RATE / 2)):
+                cache.turn([*islice(facts, 2)], time.monotonic())
+                time.sleep(2 / RATE)
+            return _ran(process.pid) - before
+
+        publish(1.0)
+        began = time.monotonic()
+        ran = publish(SECONDS)
+        yield Figure(f"{RATE} a second, share of a core", ran / (time.monotonic() - began) / 1e7, "%")
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        yield Figure(f"{RATE} a second, RSS", int(status.partition("VmRSS:")[2].split()[0]) / 1024, "MiB")
+
+
+def _ran(pid: int) -> int:
+    """Return the time (ns) for which the threads of a process have run."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+class _Cache:
+    """The publishing side of a cache. `published` counts its facts."""
+
+    def __init__(self, folder: Path, bus: ZmqBus) -> None:
+        address = facts_address(lookups_address(folder))
+        self.published = 0
+        self.publisher = bus.publisher(address, lossless=False)
+        self._server = bus.server(replay_address(address))
+        self._batches = BatchPublisher(self.publisher, "0123456789abcdef", live=True, hop="cache")
+        self._batches.window = self._window = ReplayWindow("0123456789abcdef")
+
+    def turn(self, facts: list[Captured], now: float) -> None:
+        """Publish facts, and the end of their turn."""
+        for one in facts:
+            self._batches.add(DNS_TRANSACTION, one, "web1")
+        self.published += len(facts)
+        self._batches.close_turn(facts[-1].timestamp, Counter(), closed=now)
+        self._batches.flush()
+
+    def serve(self) -> None:
+        """Replay turns to a subscriber that missed them."""
+        self._window.serve(self._server)
 
 
 def _of_lives(folder: Path) -> Iterator[Figure]:
@@ -77,21 +143,16 @@ def _written() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
 
 
-def _bodies(count: int) -> Iterator[bytes]:
-    """Return the batches of some facts, as a cache publishes them."""
+def _facts(count: int) -> Iterator[Captured]:
+    """Yield some facts, as a cache publishes them."""
     chosen, hosts = random.Random(27), [*_hosts()]
     programs = [_program(number) for number in range(_PROGRAMS)]
-    facts: list[Captured] = []
     for number in range(count):
         name, relations = hosts[min(int(chosen.paretovariate(0.6)) - 1, _NAMES - 1)]
         if number % 100 == 0:
             name = f"id{number:x}.new.example"
             relations = [(name, 1, "198.51.100.7", 60)]
-        facts.append(_fact(number, chosen, name, relations, programs[number * 7 % _PROGRAMS]))
-        if len(facts) == _BATCH or number == count - 1:
-            turn = number // _BATCH
-            yield encode(Batch("s", turn, turn, facts, {"dns_transaction": turn * _BATCH}, "web1"))
-            facts = []
+        yield _fact(number, chosen, name, relations, programs[number * 7 % _PROGRAMS])
 
 
 def _hosts() -> Iterator[tuple[str, list[tuple[str, int, str, int]]]]:

@@ -68,7 +68,7 @@ def test_without_a_cache_its_signatures_are_left_out():
         done = dnstrail("--capture", "demo", "--run-dir", folder, "--dnscache", "none", "--output", "json")
     assert done.returncode == 0
     assert "WATCHED_NAME" not in done.stdout
-    assert "data source tracee/dns is not registered" in done.stderr
+    assert "data source tracee/facts is not registered" in done.stderr
 
 
 @pytest.mark.parametrize(

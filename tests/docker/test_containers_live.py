@@ -138,6 +138,24 @@ def test_a_neighbour_that_repeats_a_question_is_an_asker(daemon, seen):
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_the_embedded_dns_asks_for_its_container(daemon, transport):
+    """The transaction of Docker's own server names the transaction of the container for which it asks."""
+    name = f"linked-{transport}.test"
+    options = ("--network", "dnstrail-net", "--dns", UPSTREAM)
+    with pipeline("--capture", "ebpf", "--output", "json", "--events", "dns_transaction") as run:
+        daemon.resolve(name, *options, server=EMBEDDED, transport=transport)
+
+        def found() -> list[dict]:
+            rows = [{one["name"]: one["value"] for one in event["args"]} for event in run.named("dns_transaction")]
+            return [row for row in rows if row["name"] == name]
+
+        wait_until(lambda: len(found()) >= 2, f"the transactions of {name}")
+        ids = {row["hop"]: row["id"] for row in found()}
+        linked = {(row["hop"], row.get("for")) for row in found()}
+        assert linked == {("client", None), ("forwarder", ids["client"])}
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_the_first_answers_behind_the_embedded_dns_name_their_container(daemon, transport):
     """While the cache is in doubt after its start, the asker of an answer by Docker's own server is its container."""
     name = f"first-{transport}.test"

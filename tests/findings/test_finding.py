@@ -9,10 +9,10 @@ import msgpack
 import msgspec
 import pytest
 
-from builders.findings import METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of
+from builders.findings import METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of, transaction
 from builders.writers import Script
 from dnstrail.errors import BadMessage
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT
+from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, NET_TCP_CONNECT
 from dnstrail.signature import SignatureMetadata
 from dnstrail_findings.finding import LONG, read_finding
 from dnstrail_findings.output import Encode, Output
@@ -33,6 +33,29 @@ def test_a_finding_has_the_values_of_its_cause() -> None:
     assert found.cause.question.name == "shop.example"
     assert [answer.data for answer in found.cause.message.answers] == ["relay.example", "198.51.100.66"]
     assert (found.shape.mark.start, found.shape.mark.turn, found.shape.mark.time) == ("s", 5, STAMP)
+
+
+def test_a_finding_about_a_transaction_has_its_question_and_answers() -> None:
+    """The cause of a finding of a rule has the ends, the question and the answers of the transaction."""
+    cause = finding_of(transaction()).cause
+    ends = ("192.0.2.100", 40008), ("192.0.2.53", 53)
+    assert (cause.name, cause.client, cause.server) == (DNS_TRANSACTION, *ends)
+    assert (cause.question.name, cause.question.type) == ("shop.example", "A")
+    assert [answer.data for answer in cause.message.answers] == ["relay.example", "198.51.100.66"]
+    assert finding_of(transaction(r"a\.b\032c.example")).cause.question.name == "a.b c.example"
+
+
+def test_a_transaction_without_an_answer_is_a_question() -> None:
+    """A question that nobody answered has no response code."""
+    message = finding_of(transaction(relations=[], rcode=None)).cause.message
+    assert (message.qr, message.response_code, message.answers) == (0, "", [])
+
+
+def test_the_relations_of_a_long_finding_are_left_out() -> None:
+    """A finding about a transaction with many relations keeps its question alone."""
+    many = [("shop.example", "A", "x" * 250, 60)] * (LONG // 250)
+    message = finding_of(transaction(relations=many)).cause.message
+    assert (message.questions[0].name, message.answers) == ("shop.example", [])
 
 
 def test_a_finding_about_a_connection_has_its_names() -> None:

@@ -14,7 +14,7 @@ import dns.rrset
 import msgpack
 import pytest
 
-from builders.findings import CURL, METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of
+from builders.findings import CURL, METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of, transaction
 from builders.schemas import check_ecs, check_ocsf, schema
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
@@ -61,6 +61,7 @@ FINDINGS = {
     "response": explained,
     "connection": lambda: finding_of(connection()),
     "exit": lambda: finding_of(Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=CURL), ("s", 1), "web-1")),
+    "transaction": lambda: finding_of(transaction()),
     "query": lambda: finding_of(cause_of(dns.message.make_query("a.example", "AAAA").to_wire())),
     "bare": bare,
     "hostile": hostile,

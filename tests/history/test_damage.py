@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of, stored
+from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of, stage_of, stored, stored_stages
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.database import VERSION, open_existing
@@ -37,9 +37,9 @@ def folder(tmp_path: Path, clock, monkeypatch) -> Path:
 
 
 def fill(store: FactStore, numbers: range) -> None:
-    """FactStore facts with some numbers."""
+    """Store transactions and stages of connections in turn, with some numbers."""
     for number in numbers:
-        store.add(fact_of(number))
+        store.add(stage_of(number) if number % 2 else fact_of(number))
     assert store.commit(progress_of(numbers.stop))
 
 
@@ -60,7 +60,7 @@ def test_a_damaged_segment_is_moved_aside(folder, clock, name):
     assert [line["file"] for line in logs if line["event"] == "history_damaged"] == [str(folder / name)]
     assert (folder / f"{name}.damaged").exists()
     lost = SMALL if name.endswith("segment") else 3
-    assert len(stored(folder)) == 2 * SMALL + 3 - lost + 5
+    assert len(stored(folder)) + len(stored_stages(folder)) == 2 * SMALL + 3 - lost + 5
     FactStore(folder, clock).close()
 
 
@@ -85,9 +85,11 @@ def test_damage_while_facts_are_stored_loses_none_that_wait(folder, clock):
             database.execute(f"PRAGMA user_version = {VERSION}")
         for number in range(100, 105):
             store.add(fact_of(number))
+            store.add(stage_of(number))
         wait_until(lambda: store.commit(progress_of(9)), "a new segment")
         assert store.counters["damaged"] == 1
-    assert [fact.id.place for fact in stored(folder)[2 * SMALL :]] == [*range(100, 105)]
+    for facts in (stored(folder), stored_stages(folder)):
+        assert [fact.id.place for fact in facts[SMALL:]] == [*range(100, 105)]
 
 
 def test_damaged_lives_are_moved_aside(folder, clock):
@@ -99,7 +101,7 @@ def test_damaged_lives_are_moved_aside(folder, clock):
         wait_until(lambda: store.step() or store.counters["finished"], "the full segment")
         assert store.counters["damaged"] == 1
     assert (folder / "2026.lives.damaged").exists()
-    assert {life.answers for life in lives(folder)} == {SMALL}
+    assert {life.answers for life in lives(folder)} == {6}  # 20, 22, and the even ones from 100 to 106
 
 
 def test_a_damaged_segment_that_cannot_be_finished_is_moved_aside(folder, clock, monkeypatch):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from builders.facts import BEGIN, CURL, FLOW, RELATIONS
+from builders.facts import BEGIN, CURL, FLOW, RELATIONS, TO_WEB
 from dnstrail.captured import LAST_TIME, Captured
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.facts import TransactionValues, packed_fact
-from dnstrail_history.fact import MOST_PLACE, FactId, read_fact, read_id
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
+from dnstrail.protocol.batches import Batch, encode
+from dnstrail.protocol.fact_batches import decode_facts
+from dnstrail.protocol.facts import ConnectionValues, TransactionValues, packed_fact
+from dnstrail_history.fact import MOST_PLACE, Fact, FactId, StageFact, read_fact, read_id, read_stage
 
 VALUES = {
     "id": "s/7/3",
@@ -24,6 +27,17 @@ VALUES = {
 }
 
 
+def read(topic: str, captured: Captured, difference: int) -> Fact | StageFact:
+    """Return a fact that travels in a batch, as the store keeps it."""
+    _, [row] = decode_facts(topic, encode(Batch("cache", 1, 0, [captured], None, "web1")), refuse)
+    return (read_fact if topic == DNS_TRANSACTION else read_stage)(row, "web1", difference)
+
+
+def refuse(error: BadMessage) -> None:
+    """Raise what is wrong with a fact."""
+    raise error
+
+
 def sent(stamp: int = BEGIN, flow=FLOW, process=CURL, **values) -> Captured:
     """Return a transaction as it travels."""
     stated = VALUES | values
@@ -32,7 +46,7 @@ def sent(stamp: int = BEGIN, flow=FLOW, process=CURL, **values) -> Captured:
 
 def test_a_fact_is_in_wall_time():
     """The end of a fact is shifted to wall time, and its ids are read."""
-    fact = read_fact(sent(), "web1", -7)
+    fact = read(DNS_TRANSACTION, sent(), -7)
     assert (fact.ended, fact.host, fact.process, fact.flow) == (BEGIN - 7, "web1", CURL, FLOW)
     assert fact.id == FactId("s", 7, 3)
     assert fact.asked_for == FactId("key.s", 7, 1)
@@ -51,6 +65,8 @@ def test_a_fact_is_in_wall_time():
         "s/\u0663/2",
         "s/1/9999999",
         f"s/{10**30}/2",
+        f"s/{'9' * 5000}/2",
+        "s/1/2/",
     ],
 )
 def test_an_id_that_no_cache_makes_is_refused(text):
@@ -87,4 +103,46 @@ def test_an_id_that_no_cache_makes_is_refused(text):
 def test_a_fact_that_sqlite_cannot_hold_is_refused(captured, difference):
     """A value of another type, or a number beyond its range, is a bad message."""
     with pytest.raises(BadMessage, match="bad fact"):
-        read_fact(captured, "web1", difference)
+        read(DNS_TRANSACTION, captured, difference)
+
+
+def stage_sent(stage: str = "end", stamp: int = BEGIN, flow=TO_WEB, process=CURL, **values) -> Captured:
+    """Return a stage of a connection as it travels."""
+    stated = {"id": f"s/net_tcp_connect/7/3/{stage}", "stage": stage, "lasted": 9, "why": "closed"} | values
+    return packed_fact(stamp, flow, process, [stated.get(name) for name in ConnectionValues.__struct_fields__])
+
+
+def test_a_stage_is_in_wall_time():
+    """The time of a stage is shifted to wall time; its id is that of the connection, and the stage."""
+    fact = read(NET_CONNECTION, stage_sent(), -7)
+    assert (fact.time, fact.host, fact.process, fact.flow) == (BEGIN - 7, "web1", CURL, TO_WEB)
+    assert (fact.id, fact.stage) == (FactId("s/net_tcp_connect", 7, 3), "end")
+    assert (fact.values.lasted, fact.values.why, fact.values.bytes_sent) == (9, "closed", None)
+
+
+@pytest.mark.parametrize(
+    ("captured", "difference"),
+    [
+        (stage_sent(), -BEGIN - 1),
+        (stage_sent(stamp=LAST_TIME), 1),
+        (stage_sent("again"), 0),
+        (stage_sent(id="s/net_tcp_connect/7/3/opened"), 0),
+        (stage_sent(id="s/net_tcp_connect/7/end"), 0),
+        (stage_sent(id="end"), 0),
+        (stage_sent(flow=None), 0),
+        (stage_sent(flow=replace(TO_WEB, source_port=1 << 16)), 0),
+        (stage_sent(flow=replace(TO_WEB, destination=b"")), 0),
+        (stage_sent(flow=replace(TO_WEB, source=b"123")), 0),
+        (stage_sent(process=replace(CURL, start_time=1 << 63)), 0),
+        (stage_sent(socket=-1), 0),
+        (stage_sent(lasted=1 << 63), 0),
+        (stage_sent(bytes_sent=1 << 63), 0),
+        (stage_sent(name=b"a"), 0),
+        (stage_sent(connected=1), 0),
+        (Captured(BEGIN, flow=TO_WEB, args={"": 7}), 0),
+    ],
+)
+def test_a_stage_that_sqlite_cannot_hold_is_refused(captured, difference):
+    """A value of another type, a number beyond its range, or an id of another stage is a bad message."""
+    with pytest.raises(BadMessage, match="bad fact"):
+        read(NET_CONNECTION, captured, difference)

@@ -8,11 +8,12 @@ from dnstrail_history.store.known_ids import KnownIds
 
 
 def test_an_id_is_new_once():
-    """An id differs by its start, its batch and its place."""
+    """An id differs by its start, its batch, its place, and the stage of a connection."""
     known = KnownIds()
     ids = [FactId(start, batch, place) for start in "ab" for batch in (0, 1) for place in (0, 9)]
     assert [known.add(one) for one in ids] == [True] * 8
     assert [known.add(one) for one in ids] == [False] * 8
+    assert [known.add(ids[0], stage) for stage in ("opened", "end", "end")] == [True, True, False]
 
 
 def test_the_batches_are_bounded(monkeypatch):

@@ -17,9 +17,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.facts import BEGIN, RELATIONS, SECOND, fact_of, facts, progress_of, stored
+from builders.facts import (
+    BEGIN,
+    RELATIONS,
+    SECOND,
+    fact_of,
+    facts,
+    progress_of,
+    stage_of,
+    stages,
+    stored,
+    stored_stages,
+)
 from dnstrail.errors import SettingsError
-from dnstrail_history.fact import Fact
+from dnstrail_history.fact import Fact, StageFact
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.database import VERSION, open_existing, open_reader
@@ -49,7 +60,7 @@ def small(monkeypatch) -> int:
 
 
 def fill(store: FactStore, numbers: range, **values) -> list[Fact]:
-    """FactStore facts with some numbers."""
+    """Store facts with some numbers."""
     added = [fact_of(number, **values) for number in numbers]
     assert [store.add(fact) for fact in added] == [True] * len(added)
     assert store.commit(progress_of(numbers.stop))
@@ -61,10 +72,10 @@ def finished(store: FactStore, count: int) -> None:
     wait_until(lambda: store.step() or store.counters["finished"] >= count, "the full segments")
 
 
-@given(runs=st.lists(st.lists(st.lists(facts(), max_size=8), max_size=3), max_size=3))
+@given(runs=st.lists(st.lists(st.lists(facts() | stages(), max_size=8), max_size=3), max_size=3))
 def test_the_store_holds_what_a_list_holds(runs):
     """Whatever facts arrive, in whatever runs and commits, the store holds the first one of each id, in their order."""
-    expected: dict[str, Fact] = {}
+    expected: dict[str, Fact | StageFact] = {}
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         patched.setattr(segments, "MOST_TRANSACTIONS", 5)
         patched.setattr(module, "MOST_TRANSACTIONS", 5)
@@ -75,13 +86,20 @@ def test_the_store_holds_what_a_list_holds(runs):
                         assert store.add(fact) is (fact.values.id not in expected)
                         expected.setdefault(fact.values.id, fact)
                     assert store.commit(progress_of(number * 10 + commit))
-        found = stored(Path(name, "history")) if runs else []
-    assert found == [*expected.values()]
+        folder = Path(name, "history")
+        found = (stored(folder), stored_stages(folder)) if runs else ([], [])
+    for kind, of_kind in zip((Fact, StageFact), found, strict=True):
+        assert of_kind == [one for one in expected.values() if isinstance(one, kind)]
 
 
 def test_no_text_becomes_a_statement(folder, clock):
     """Names, programs and addresses that look like statements are stored as they are."""
     with closing(FactStore(folder, clock)) as store:
+        connections = [
+            stage_of(number, text, name=text, bound=text, error=text, why=text)
+            for number, text in enumerate(STATEMENTS)
+        ]
+        assert all(map(store.add, connections))
         added = [
             fact
             for number, text in enumerate(STATEMENTS)
@@ -90,6 +108,7 @@ def test_no_text_becomes_a_statement(folder, clock):
             )
         ]
     assert stored(folder) == added
+    assert stored_stages(folder) == connections
 
 
 def test_a_full_segment_is_finished(folder, clock, small):
@@ -113,6 +132,35 @@ def test_a_full_segment_is_finished(folder, clock, small):
             "SELECT count(*) FROM names JOIN related USING (text) WHERE reversed = ?", ["elpmaxe.b"]
         )
         assert found.fetchone() == (1,)
+
+
+def test_a_connection_may_end_in_a_later_segment(folder, clock, small):
+    """Each stage is whole in its own segment, which states which connections had not ended in it."""
+    opened = [stage_of(number) for number in range(small)]
+    later = [
+        stage_of(0, "end", time=BEGIN + SECOND, lasted=SECOND, why="closed", bytes_sent=7, bytes_received=9),
+        stage_of(1, "result", time=BEGIN + SECOND, lasted=SECOND, connected=False, error="ECONNREFUSED"),
+        stage_of(2, "result", time=BEGIN + SECOND, lasted=SECOND, connected=True),
+        stage_of(2, "named", time=BEGIN + 2 * SECOND, lasted=2 * SECOND, name="b.example", bound="sni"),
+        *(stage_of(number) for number in range(100, 100 + small)),
+    ]
+    with closing(FactStore(folder, clock)) as store:
+        assert all(store.add(fact) for fact in opened + later)
+        assert not store.add(later[0])
+        assert store.commit(progress_of(1))
+        finished(store, 2)
+    assert stored_stages(folder) == opened + later
+    unended = []
+    for path in sorted(folder.glob("*.segment")):
+        with closing(open_reader(path, SCHEMA, final=True)) as database:
+            unended.append([row for (row,) in database.execute("SELECT connection FROM unended")])
+            plan = database.execute(
+                "EXPLAIN QUERY PLAN SELECT * FROM connections WHERE path IN "
+                "(SELECT id FROM paths WHERE destination = x'c0000201') AND time - ifnull(lasted, 0) < 9"
+            ).fetchall()
+            assert "connections_by_path" in str(plan)
+            assert database.execute("SELECT count FROM extent").fetchone() == (small,)
+    assert unended == [[*range(1, small + 1)], [4, *range(5, small + 1)]]
 
 
 def test_a_finished_segment_is_never_written_again(folder, clock, small):
@@ -217,13 +265,16 @@ def test_old_segments_are_removed(folder, clock, small):
 def test_the_bytes_are_bounded(folder, clock, small):
     """Beyond its bytes the store removes its oldest segments."""
     with closing(FactStore(folder, clock)) as store:
-        added = fill(store, range(3 * small + 1))
+        connections = [stage_of(number) for number in range(small)]
+        assert all(map(store.add, connections))
+        added = fill(store, range(2 * small + 1))
         finished(store, 3)
+        assert stored_stages(folder) == connections
         store._most_bytes = 1
         clock.advance(60)
         store.step()
         assert store.counters["removed"] == 3
-    assert stored(folder) == added[3 * small :]
+    assert (stored(folder), stored_stages(folder)) == (added[2 * small :], [])
 
 
 def test_a_name_is_not_given_twice(folder, clock, small):

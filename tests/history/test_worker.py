@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 
-from builders.facts import BEGIN, CURL, FLOW, SECOND, stored
+from builders.facts import BEGIN, CURL, FLOW, SECOND, TO_WEB, stage_of, stored, stored_stages
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import Captured
-from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN
+from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.facts import FactFeed, packed_fact
@@ -37,6 +38,11 @@ def fact(number: int) -> Captured:
     return packed_fact(BEGIN + number, FLOW, CURL, values)
 
 
+def stage(number: int, name: str) -> Captured:
+    """Return a stage of a connection as it travels."""
+    return packed_fact(BEGIN + number, TO_WEB, CURL, [*astuple(stage_of(number, name).values)])
+
+
 class Cache:
     """The publishing side of one run of a cache, with a window of its last turns."""
 
@@ -50,10 +56,11 @@ class Cache:
         self.now = BEGIN
         self.difference = 0
 
-    def turn(self, *facts: Captured) -> None:
-        """Publish facts, and the end of their turn."""
-        for one in facts:
-            self._batches.add(DNS_TRANSACTION, one, "web1")
+    def turn(self, *facts: Captured, stages: Iterable[Captured] = ()) -> None:
+        """Publish transactions, stages of connections, and the end of their turn."""
+        for topic, of_topic in ((DNS_TRANSACTION, facts), (NET_CONNECTION, stages)):
+            for one in of_topic:
+                self._batches.add(topic, one, "web1")
         self.now += SECOND
         self._batches.close_turn(self.now, Counter(), difference=self.difference, closed=self._clock.monotonic())
         self._batches.flush()
@@ -141,6 +148,23 @@ def test_facts_are_stored_in_wall_time(ends):
     assert [one.values.name for one in found] == named(0, 1, 2)
     assert [one.ended - BEGIN for one in found] == [7 * SECOND, 7 * SECOND + 1, 7 * SECOND + 2]
     assert {(one.host, one.process, one.flow) for one in found} == {("web1", CURL, FLOW)}
+
+
+def test_each_stage_of_a_connection_is_stored_once(ends):
+    """Stages are stored beside transactions, in wall time; one that is published again is known."""
+    with ends.cache() as cache:
+        cache.difference = 7 * SECOND
+        with ends.worker(cache) as worker:
+            cache.turn(fact(0), stages=[stage(0, "opened"), stage(0, "result")])
+            ends.await_stored(worker, cache, 3)
+        cache.close()
+        with ends.cache("again") as again, ends.worker(again) as worker:
+            again.turn(fact(0), stages=[stage(0, "result"), stage(0, "end"), stage(0, "again"), stage(1, "opened")])
+            ends.await_stored(worker, again, 2)
+            counters = worker.counters["bad_facts"], worker.store.counters["repeated"]
+    found = [(one.id.place, one.stage, one.time - BEGIN) for one in stored_stages(ends.store)]
+    assert found == [(0, "opened", 7 * SECOND), (0, "result", 7 * SECOND), (0, "end", 0), (1, "opened", 1)]
+    assert (names(ends), counters) == (named(0), (1, 2))
 
 
 def test_facts_are_written_within_a_second(ends):

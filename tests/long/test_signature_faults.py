@@ -14,10 +14,15 @@ from pathlib import Path
 import pytest
 
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
-from live.workers import Probe, probe, response, seen
+from live.workers import Probe, exchange, probe
 
-WATCHED = response("evil.example", "evil.example 60 A 192.0.2.66")
 FILE = '[signature.{}]\nfile = "{}"\n'
+RULE = '[[watch]]\nname = "own"\nfile = "{}"\n'
+PLACES = {
+    "variable": "DNSTRAIL_WATCH_LIST",
+    "file": "file of [signature.WATCHED_NAME]",
+    "rule": "file of the rule 'own' in [[watch]]",
+}
 
 
 @pytest.fixture
@@ -32,10 +37,11 @@ def folder() -> Iterator[Path]:
     [
         ("variable", None, "No such file or directory"),
         ("file", None, "No such file or directory"),
+        ("rule", None, "No such file or directory"),
         ("variable", "# nothing\n", "it has no name"),
         ("file", "unreadable.example\n", "may not read it"),
     ],
-    ids=["variable", "file", "empty", "unreadable"],
+    ids=["variable", "file", "rule", "empty", "unreadable"],
 )
 def test_a_watch_list_that_cannot_be_used_ends_the_run(
     folder: Path, setting: str, content: str | None, reason: str
@@ -45,13 +51,12 @@ def test_a_watch_list_that_cannot_be_used_ends_the_run(
     if content is not None:
         path.write_text(content)
         path.chmod(0 if "may not" in reason else 0o644)
-    config.write_text(FILE.format("WATCHED_NAME", path) if setting == "file" else "")
+    config.write_text({"file": FILE.format("WATCHED_NAME", path), "rule": RULE.format(path)}.get(setting, ""))
     variable = {"DNSTRAIL_WATCH_LIST": str(path)} if setting == "variable" else {}
-    place = "file of [signature.WATCHED_NAME]" if setting == "file" else "DNSTRAIL_WATCH_LIST"
     run = dnstrail("--config", config, "--capture", "demo", "--events", "WATCHED_NAME", **variable)
     assert (run.returncode, run.stdout) == (2, "")
     assert f"watch list {path}" in run.stderr
-    assert f"{reason}: correct this list, or name another one ({place})" in run.stderr
+    assert f"{reason}: correct this list, or name another one ({PLACES[setting]})" in run.stderr
     assert "ready" not in run.stderr
 
 
@@ -90,6 +95,7 @@ class Worker:
         self._publishing = publishing
         self._url = f"http://127.0.0.1:{port}/"
         self._folder = folder
+        self._found = 0
 
     def ask(self, path: str) -> tuple[int, str]:
         """Return status and body of a path."""
@@ -117,7 +123,9 @@ class Worker:
 
     def finds(self) -> None:
         """Wait until the worker reports a watched name."""
-        self._publishing.turn(seen(WATCHED))
+        self._found += 1  # one asker and name are reported once in five seconds
+        at = 1000.0 + 10 * self._found
+        self._publishing.turn(*exchange("evil.example", "evil.example 60 A 192.0.2.66", at=at))
         assert self.process.stdout is not None
         assert '"WATCHED_NAME"' in self.process.stdout.readline()
 
@@ -166,6 +174,29 @@ def test_a_list_that_vanishes_at_a_reload_is_named_and_the_old_one_stays(folder:
         restarted.process.send_signal(signal.SIGHUP)
         restarted.await_state(200, "")
         assert 'dnstrail_signature_fault{signature="WATCHED_NAME"} 0.0' in restarted.ask("metrics")[1]
+
+
+def test_a_rule_that_is_wrong_at_a_reload_is_named_and_the_old_ones_stay(folder: Path) -> None:
+    """A wrong key and a missing file of a rule make the worker not ready until the settings are right again."""
+    config, names = folder.parent / "f.toml", folder.parent / "names"
+    (folder.parent / "list").write_text("evil.example\n")
+    names.write_text("evil.example\n")
+    right = RULE.format(names)
+    config.write_text(right)
+    with worker(folder, "--config", config) as running:
+        assert '"name": "rule"' in running.process.stdout.readline()
+        for text, reason in (
+            (right.replace("file", "fil"), "unknown key in [[watch]]: did you mean file?"),
+            (right.replace("names", "gone"), f"{folder.parent}/gone: No such file or directory"),
+        ):
+            config.write_text(text)
+            running.process.send_signal(signal.SIGHUP)
+            running.await_state(503, reason)
+            config.write_text(right)
+            running.process.send_signal(signal.SIGHUP)
+            running.await_state(200, "")
+        running.finds()
+        assert '"name": "rule"' in running.process.stdout.readline()
 
 
 def test_without_a_folder_of_state_a_restart_without_its_list_fails(folder: Path) -> None:

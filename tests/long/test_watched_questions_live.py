@@ -15,7 +15,7 @@ from live.processes import run_dir, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 NOBODY = "10.99.0.99"  # no host has this address
-OUTCOMES = {"deep.sub.evil.example": "NXDOMAIN", "here.evil.example": "answered", "lost.evil.example": "pending"}
+OUTCOMES = {"deep.sub.evil.example": "nxdomain", "here.evil.example": "answered", "lost.evil.example": "unanswered"}
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -19,12 +18,13 @@ import pytest
 from scapy.layers.inet import IP, TCP
 
 from builders.capture_files import RAW_IPV4, pcap, udp
+from builders.dnstap_builders import Writer
+from builders.facts import stored_stages
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
-from live.namespaces import CLIENT, GOOGLE, SENDER, SERVER, Hosts
+from live.namespaces import CLIENT, GOOGLE, SERVER, Hosts
 from live.pipelines import Run, pipeline
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
-from live.stopped import frozen
 from live.tapped_resolver import resolved, resolver
 from live.workers import Asker, asker, response
 
@@ -207,33 +207,46 @@ def test_the_log_of_a_service_follows_its_transactions():
         assert client.ask("stats")["data"]["cache"]["facts_published"] == 23
 
 
+@contextmanager
+def answering(writer: Writer) -> Iterator[Callable[[], int]]:
+    """Answer one question after another; yield a function that ends this, and returns the last one's number."""
+    numbers, ends = count(), threading.Event()
+
+    def answer_on() -> None:
+        while not ends.wait(0.01):
+            writer.send(resolved(next(numbers)))
+
+    def end() -> int:
+        ends.set()
+        thread.join()
+        return next(numbers) - 1
+
+    thread = threading.Thread(target=answer_on)
+    thread.start()
+    try:
+        yield end
+    finally:
+        ends.set()
+        thread.join()
+
+
 def test_the_log_goes_on_from_the_history_to_the_present():
     """While a resolver answers, a log of the history and of what follows has each question once, in order."""
     with resolver() as (folder, _, writer):
         history = folder.parent / "history"
-        arguments = ("history", "--folder", history, "--run-dir", folder)
-        with started(*arguments), ThreadPoolExecutor() as pool:
+        with started("history", "--folder", history, "--run-dir", folder):
             wait_until(lambda: [*history.glob("lock")], "the history")
-            numbers, ends = count(), threading.Event()
-
-            def answer_on() -> int:
-                while not ends.wait(0.01):
-                    writer.send(resolved(next(numbers)))
-                return next(numbers)
-
-            sent = pool.submit(answer_on)
-            wait_until(lambda: dnstrail("log", "--folder", history, "--json").stdout.count("\n") > 20, "the past")
-            with written(folder, "log", "--folder", str(history), "--last", "1000", "--follow", "--json") as log:
-                first = len(log.rows)
-                wait_until(lambda: len(log.rows) > first + 200, "the present")
-                ends.set()
-                last = sent.result() - 1
-                wait_until(lambda: log.named(f"n{last}.example"), "the last")
-        assert [row["name"] for row in log.rows][-200:] == [
-            f"n{number}.example" for number in range(last - 199, last + 1)
-        ]
-        assert len({row["id"] for row in log.rows}) == len(log.rows) > 220
+            with answering(writer) as end:
+                wait_until(lambda: dnstrail("log", "--folder", history, "--json").stdout.count("\n") > 20, "the past")
+                with written(folder, "log", "--folder", str(history), "--last", "1000", "--follow", "--json") as log:
+                    first = len(log.rows)
+                    wait_until(lambda: len(log.rows) > first + 100, "the present")
+                    last = end()
+                    wait_until(lambda: log.named(f"n{last}.example"), "the last")
         assert "missing" not in log.errors
+        found = [int(row["name"].removeprefix("n").removesuffix(".example")) for row in log.rows]
+        assert found == [*range(found[0], last + 1)]
+        assert len(found) > 120
 
 
 def test_two_signature_workers_share_the_transactions():
@@ -263,23 +276,8 @@ def _members(client: Asker) -> int:
     return sum(len(group["members"]) for group in client.ask("stats")["data"]["groups"].values())
 
 
-ASK = """
-import socket, sys, time
-name, server, wait = sys.argv[1:]
-message = bytes.fromhex("abcd01000001000000000000") + b"".join(
-    bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\\0\\0\\1\\0\\1"
-end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-end.sendto(message, (server, 53))
-time.sleep(float(wait))  # a retry is another packet: copies of one arrive within 100 ms
-if float(wait):
-    end.sendto(message, (server, 53))
-    print("sent", flush=True)
-    end.recv(512)
-"""
-
-
-def test_the_log_of_a_host_has_client_retry_and_timeout(network: Hosts):
-    """On the real kernel: a client with its process, a retry as one transaction, and a timeout on an idle host."""
+def test_the_log_of_a_host_has_the_process_of_a_client(network: Hosts):
+    """On the real kernel: a question has the process that asked, and how long it waited; a connection has its end."""
     with (
         run_dir() as folder,
         started("cache", "--run-dir", folder),
@@ -290,27 +288,16 @@ def test_the_log_of_a_host_has_client_retry_and_timeout(network: Hosts):
         with written(folder, "log", "--follow", "--json") as log:
             assert network.on_client("ping", "-c1", "-W5", "google.com").returncode == 0
             wait_until(lambda: log.named("google.com"), "the client")
-            servers = subprocess.run(
-                ["ip", "netns", "pids", network.server], capture_output=True, text=True, check=True
-            ).stdout.split()
-            with frozen(*map(int, servers)):
-                retrying = network.start_on_client(sys.executable, "-c", ASK, "retry.google.com", SERVER, "0.3")
-                assert retrying.stdout.readline() == "sent\n"
-            with retrying:
-                assert retrying.wait(PATIENCE) == 0
-            assert network.on_client(sys.executable, "-c", ASK, "gone.example", SENDER, "0").returncode == 0
-            wait_until(lambda: log.named("retry.google.com") and log.named("gone.example"), "the retry and the timeout")
-        client_row = next(row for row in log.named("google.com") if row["type"] == "A")
-        assert (client_row["process_name"], client_row["executable"]) == ("ping", "/usr/bin/ping")
-        assert (client_row["src"], client_row["dst"], client_row["hop"]) == (CLIENT, SERVER, "client")
-        assert (client_row["outcome"], client_row["relations"][0][2]) == ("answered", GOOGLE)
-        assert 0 < client_row["waited"] < PATIENCE * 1e9
-        [retry] = log.named("retry.google.com")
-        assert (retry["outcome"], retry["tries"]) == ("answered", 2)
-        assert retry["waited"] >= 300_000_000
-        [gone] = log.named("gone.example")
-        assert (gone["outcome"], gone["tries"], "rcode" in gone) == ("unanswered", 1, False)
-        assert gone["waited"] == 30_000_000_000
+        with written(folder, "log", "--follow", "--connections", "--json", "--address", SERVER) as connections:
+            await_collection(network, lambda: connections.rows)
+        assert {(row["stage"], row["why"], row["dst"], row["dst_port"]) for row in connections.rows} == {
+            ("end", "closed", SERVER, 53)
+        }
+        row = next(row for row in log.named("google.com") if row["type"] == "A")
+        assert (row["process_name"], row["executable"]) == ("ping", "/usr/bin/ping")
+        assert (row["src"], row["dst"], row["hop"]) == (CLIENT, SERVER, "client")
+        assert (row["outcome"], row["relations"][0][2]) == ("answered", GOOGLE)
+        assert 0 < row["waited"] < PATIENCE * 1e9
 
 
 # Connects to a name and a port, sends a question of DNS, prints the bytes sent and received, and ends as it is told.
@@ -394,13 +381,15 @@ class Gone(Signature):
 
 
 def test_a_signature_hears_that_a_probe_is_gone(network: Hosts):
-    """A probe that is killed reports no ends: its open connections end as "probe gone" after ten seconds."""
+    """A killed probe reports no ends: ten seconds later its connections end as "probe gone", in the history too."""
     with run_dir() as folder, started("cache", "--run-dir", folder):
+        history = folder.parent / "history"
         file = folder.parent / "gone.py"
         file.write_text(CONNECTIONS)
         file.chmod(0o644)
         with (
             started("probe", "--run-dir", folder, "--capture", "ebpf") as probe,
+            started("history", "--run-dir", folder, "--folder", history),
             written(folder, "signatures", "--signatures", str(file), "--select", "GONE") as found,
             asker(lookups_address(folder)) as client,
         ):
@@ -417,5 +406,13 @@ def test_a_signature_hears_that_a_probe_is_gone(network: Hosts):
                 probe.kill()
                 wait_until(lambda: len(stages(stays.pid)) == 3, "the end")
                 stays.kill()
+            wait_until(lambda: len(kept(history, stays.pid)) == 3, "the history")
         name = "stays.google.com"
         assert stages(stays.pid) == [("opened", None, name), ("result", None, name), ("end", "probe gone", name)]
+        assert kept(history, stays.pid) == stages(stays.pid)
+
+
+def kept(history: Path, pid: int) -> list[tuple]:
+    """Return the stages of the connections of a process that are stored."""
+    found = [one.values for one in stored_stages(history) if one.process is not None and one.process.pid == pid]
+    return [(one.stage, one.why, one.name) for one in found]

@@ -17,8 +17,8 @@ from dnstrail.errors import DnstrailError
 from dnstrail.process.config_file import read_config
 from dnstrail_cache.state.state_file import read_state
 from dnstrail_findings.targets import parse_target
-from dnstrail_signatures.builtin.watched_name import read_watch_list
 from dnstrail_signatures.detection.known_file import KnownFile
+from dnstrail_signatures.detection.watch_table import read_watch_list
 from dnstrail_signatures.loading import load as loading
 
 

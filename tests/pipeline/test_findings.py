@@ -9,42 +9,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import events_address, findings_address, lookups_address
-from dnstrail.client import DnsDataSource, LookupClient
+from dnstrail.bus.ipc import findings_address, lookups_address
+from dnstrail.client import LookupClient
 from dnstrail.events import FINDINGS_LOST
 from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_findings.worker import run as run_findings
-from dnstrail_signatures.builtin.watched_name import WatchedName
-from dnstrail_signatures.findings import Delivery, offer_to, push_to
-from dnstrail_signatures.loading.chosen import Chosen, topics_of
-from dnstrail_signatures.worker import SignatureWorker
-from dnstrail_signatures.worker import run as run_signatures
 from live.groups import events, group
-from live.processes import run_dir
-from live.workers import BOUND, asker, cache, probe, response, running, seen, short_folder, wait_until
+from live.processes import run_dir, started
+from live.workers import BOUND, asker, exchange, probe, running, short_folder, wait_until
 
-ANSWER = response(
-    "updates.example", "updates.example 60 CNAME relay.c2.example.", "relay.c2.example 60 A 198.51.100.66"
-)
-
-
-@contextmanager
-def signatures(folder: Path) -> Iterator[None]:
-    """Run a signature worker that handles all events and sends its findings to the socket of the folder."""
-    connected = threading.Event()
-
-    def target(bus: ZmqBus, stop: threading.Event) -> None:
-        dns = DnsDataSource(lookups_address(folder), bus=bus, timeout=BOUND)
-        subscriber = bus.subscriber([events_address(folder)], topics_of([WatchedName]))
-        pusher = bus.pusher(findings_address(folder))
-        connected.set()
-        delivery = Delivery(push_to(pusher, stop), offer_to(pusher))
-        run_signatures(bus, SignatureWorker(subscriber, Chosen.of(WatchedName), delivery, dns=dns), stop)
-
-    with running(target):
-        assert connected.wait(BOUND)
-        yield
+RECORDS = ("updates.example 60 CNAME relay.c2.example.", "relay.c2.example 60 A 198.51.100.66")
 
 
 @contextmanager
@@ -67,12 +42,15 @@ def test_two_workers_that_report_one_finding_write_one_line() -> None:
     """Two workers handle the same event: its finding is written once to each output, with its path."""
     with short_folder() as folder, ExitStack() as stack:
         json_file, text_file = folder / "findings.jsonl", folder / "findings.txt"
-        stack.enter_context(cache(folder))
+        stack.enter_context(started("cache", "--run-dir", folder))
+        wait_until((folder / "facts.sock").exists, "the cache")
         sink = stack.enter_context(findings(folder, f"file:{json_file}", f"file:{text_file},format=text"))
-        stack.enter_context(signatures(folder))
-        stack.enter_context(signatures(folder))
+        options = ("--group", "none", "--findings", findings_address(folder), "--run-dir", folder)
+        for _ in range(2):
+            worker = stack.enter_context(started("signatures", *options))
+            assert '"ready"' in worker.stderr.readline()
         publishing = stack.enter_context(probe(folder, subscribers=3))
-        publishing.turn(seen(ANSWER))
+        publishing.turn(*exchange("updates.example", *RECORDS))
         wait_until(lambda: sink.counters["duplicate"] == 1, "the second report")
         wait_until(lambda: all(output.counters["written"] == 1 for output in sink.outputs), "both outputs")
         [finding] = map(json.loads, json_file.read_text().splitlines())

@@ -41,7 +41,6 @@ from dnstrail.tracee import proto_dns
 from dnstrail.tracee.proto_dns import proto_dns as shape
 from dnstrail_signatures import worker as worker_module
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
-from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.cache import ConflictFeed
 from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
 from dnstrail_signatures.findings import Delivery, offer_to, push_to
@@ -652,24 +651,6 @@ def test_a_late_signature_asks_as_of_its_event(folder, findings):
     assert findings[0]["args"][0]["value"] == ["a.com", "a.com", "b.com"]
 
 
-def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):
-    """With a real cache, an answer with a watched name behind an alias is reported with its addresses."""
-    (tmp_path / "list").write_text("evil.com\n")
-    monkeypatch.setenv(WATCH_LIST, str(tmp_path / "list"))
-    hidden = response("shop.com", "shop.com 60 CNAME in.evil.com.", "in.evil.com 60 A 192.0.2.6")
-    with (
-        cache(folder) as lookups,
-        signatures(folder, findings, WatchedName, lookups=lookups),
-        probe(folder, subscribers=2) as publishing,
-    ):
-        publishing.turn(seen(GOOGLE), seen(hidden), ended=True)
-        wait_until(lambda: findings and "signal" in findings[-1])
-    finding, _ = findings
-    args = {arg["name"]: arg["value"] for arg in finding["args"]}
-    assert finding["eventName"] == "WATCHED_NAME"
-    assert (args["watched_name"], args["dns_root"], args["ip_addresses"]) == ("evil.com", "shop.com", ["192.0.2.6"])
-
-
 class Clock(Reporter):
     """Keeps the times that it is given."""
 
@@ -695,24 +676,6 @@ def test_signatures_are_given_the_time_of_each_probe():
     worker.on_message(TURN, encode(Turn("s", 1, {}, True, 13 * 10**9, ended=True)), 106.0)
     worker.on_idle(120.0)
     assert signature.times[3:] == [("s", LAST_TIME)]
-
-
-def test_the_last_questions_of_a_source_are_reported(folder, findings, tmp_path, monkeypatch):
-    """A watched name that was asked at the end of a source is reported before the end, with the id of its question."""
-    (tmp_path / "list").write_text("evil.com\n")
-    monkeypatch.setenv(WATCH_LIST, str(tmp_path / "list"))
-    asked = dns.message.make_query("a.evil.com", "A").to_wire()
-    with (
-        cache(folder) as lookups,
-        signatures(folder, findings, WatchedName, lookups=lookups),
-        probe(folder, subscribers=2) as publishing,
-    ):
-        publishing.turn(seen(asked), ended=True)
-        wait_until(lambda: findings and "signal" in findings[-1])
-    finding, _ = findings
-    args = {arg["name"]: arg["value"] for arg in finding["args"]}
-    assert (args["watched_name"], args["outcome"]) == ("evil.com", "pending")
-    assert args["triggeredBy"]["name"] == NET_PACKET_DNS
 
 
 def test_without_a_cache_a_lookup_is_given_up(folder, findings):

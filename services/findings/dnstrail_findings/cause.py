@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -9,12 +10,15 @@ from typing import Any, NamedTuple
 import dns.rcode
 import msgspec
 
+from dnstrail.dns.names import address_text
+from dnstrail.events import DNS_TRANSACTION
 from dnstrail.tracee.codes import RESPONSE_CODES
 
 _RCODES = {words: dns.rcode.to_text(dns.rcode.Rcode.make(code)) for code, words in RESPONSE_CODES.items()}
 _FLAGS = ("aa", "tc", "rd", "ra")
 _PRINTABLE = range(0x21, 0x7F)
 _QUOTED = b'\\"'
+_ESCAPE = re.compile(r"\\(\d{3}|.)", re.DOTALL)
 
 
 class PrintedQuestion(msgspec.Struct, frozen=True):
@@ -67,6 +71,33 @@ class DnsMessage(msgspec.Struct, frozen=True):
     answers: list[PrintedAnswer] = []
 
 
+class _Transaction(msgspec.Struct, frozen=True):
+    """The arguments of a `dns_transaction`, whose names are escaped."""
+
+    name: str
+    type: str = ""
+    rcode: int = -1
+    relations: list[tuple[str, str, str, int]] = []
+
+
+def _message_of(one: _Transaction) -> DnsMessage:
+    answers = [_answer_of(_plain(owner), kind, _plain(target), ttl) for owner, kind, target, ttl in one.relations]
+    question = PrintedQuestion(_plain(one.name), one.type, "IN")
+    code = RESPONSE_CODES.get(one.rcode, "")
+    return DnsMessage(qr=int(one.rcode >= 0), response_code=code, questions=[question], answers=answers)
+
+
+def _answer_of(owner: str, kind: str, target: str, ttl: int) -> PrintedAnswer:
+    if address_text(target):
+        return PrintedAnswer(owner, kind, "IN", ttl, ip=target)
+    return PrintedAnswer(owner, kind, "IN", ttl, cname=target if kind == "CNAME" else "", rdata=target)
+
+
+def _plain(name: str) -> str:
+    """Return a name without escapes, as tracee prints it."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1])) if found[1].isdigit() else found[1], name)
+
+
 def escaped(name: str) -> str:
     """Return a name as tracee prints it with each byte escaped that is not plain (RFC 1035, section 5.1)."""
     return "".join(map(_escaped, name.encode(errors="replace")))
@@ -109,8 +140,10 @@ class Cause:
 
     @cached_property
     def message(self) -> DnsMessage | None:
-        """The DNS message."""
+        """The DNS message; of a transaction its question and, if there is one, its answer."""
         try:
+            if self.name == DNS_TRANSACTION:
+                return _message_of(msgspec.convert(self.args, _Transaction))
             return msgspec.convert(self.args["proto_dns"], DnsMessage)
         except (KeyError, msgspec.ValidationError):
             return None
@@ -138,7 +171,7 @@ class Cause:
 
     @property
     def _is_response(self) -> bool:
-        return self.message is not None and self.message.qr == 1
+        return self.message is not None and self.message.qr == 1 and self.name != DNS_TRANSACTION
 
     def _end(self, side: str) -> ExchangeEnd:
         port = self.args.get(f"{side}_port")

@@ -155,6 +155,8 @@ def _shorten(found: dict[str, Any]) -> None:
         match argument:
             case {"name": "proto_dns", "value": dict() as message}:
                 argument["value"] = {**message, **_NO_RECORDS, "questions": _first(message.get("questions"))}
+            case {"name": "relations"}:  # of a transaction
+                argument["value"] = []
             case {"name": name, "value": {"args": _} as cause} if name == _TRIGGER:
                 _shorten(cause)
 

@@ -78,7 +78,7 @@ def command(
     run_dir: Path,
     log_level: str,
 ) -> None:
-    """Keep the DNS transactions of this host on disk: who asked for which name, when, and with which answer.
+    """Keep the DNS transactions and the connections of this host on disk, each with its process and its result.
 
     Each relation, with the programs that were given it, is kept for a year.
     """

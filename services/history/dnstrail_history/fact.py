@@ -1,23 +1,29 @@
-"""A fact as the store keeps it: a transaction in wall time, within the numbers that SQLite holds."""
+"""Facts as the store keeps them: in wall time, within the numbers that SQLite holds."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
-from dnstrail.captured import LAST_TIME, Captured, Flow, Process
+from dnstrail.captured import LAST_TIME, Flow, Process
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.facts import TransactionValues, transaction_values
+from dnstrail.protocol.fact_batches import FactRow
+from dnstrail.protocol.facts import ConnectionValues, TransactionValues
 
-_MOST: Final = (1 << 63) - 1  # the greatest integer of SQLite
-_LAST_PORT: Final = (1 << 16) - 1
+_DIGITS: Final = 18  # of the number of a batch, which is less than 2^63
+_BATCHES: Final = 256  # whose text is remembered: facts of one batch are mostly of one batch of events
 #: place of an event in its batch, which has 1,000 at most -> the fact is refused: `bad_facts`
 MOST_PLACE: Final = 4095
+_PLACES: Final = {str(place): place for place in range(MOST_PLACE + 1)}
 
 
 class FactId(NamedTuple):
-    """The parts of the id of a transaction: the place of the event that began it, in a batch of a start."""
+    """The place of the event that began a transaction or a connection, in a batch of a start.
+
+    The start of a connection has the topic of the event behind it.
+    """
 
     start: str
     batch: int
@@ -30,6 +36,8 @@ class FactId(NamedTuple):
 class Fact(msgspec.Struct, frozen=True, gc=False):
     """A transaction of a host. `ended` is in ns of wall time, and `asked_for` the id in the values, if there is one."""
 
+    stage: ClassVar[str] = ""
+
     id: FactId
     asked_for: FactId | None
     host: str
@@ -38,6 +46,32 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     flow: Flow | None
     values: TransactionValues
 
+    @property
+    def weight(self) -> int:
+        """The space that the fact takes while it waits for a disk."""
+        return 1 + len(self.values.relations)
+
+
+class StageFact(msgspec.Struct, frozen=True, gc=False):
+    """A stage of a connection of a host. `id` is the same for all stages, and `time` is in ns of wall time.
+
+    Each stage states the whole connection as it was then: an end needs no opening before it.
+    """
+
+    weight: ClassVar[int] = 1
+
+    id: FactId
+    host: str
+    time: int
+    process: Process | None
+    flow: Flow
+    values: ConnectionValues
+
+    @property
+    def stage(self) -> str:
+        """The stage, one of STAGES."""
+        return self.values.stage
+
 
 def read_id(text: str) -> FactId:
     """Return the parts of an id.
@@ -45,43 +79,61 @@ def read_id(text: str) -> FactId:
     Raises:
         BadMessage: no cache of ours made it.
     """
-    start, *rest = text.rsplit("/", 2)
-    if len(rest) == 2 and rest[0].isdecimal() and rest[1].isdecimal() and len(rest[0]) < 19 and len(rest[1]) < 5:  # noqa: PLR2004
-        found = FactId(start, int(rest[0]), int(rest[1]))
-        if found.place <= MOST_PLACE and str(found) == text:
-            return found
-    raise BadMessage(f"bad fact: id {text!r:.100}")
+    batch, _, place = text.rpartition("/")
+    try:
+        return FactId(*_batch_of(batch), _PLACES[place])
+    except LookupError as error:
+        raise BadMessage(f"bad fact: id {text!r:.100}") from error
 
 
-def read_fact(captured: Captured, host: str, difference: int) -> Fact:
+@lru_cache(_BATCHES)
+def _batch_of(text: str) -> tuple[str, int]:
+    """Return a start and the number of a batch.
+
+    Raises:
+        LookupError: it is no batch of an event.
+    """
+    start, slash, batch = text.rpartition("/")
+    if not slash or not batch.isdecimal() or len(batch) > _DIGITS or str(int(batch)) != batch:
+        raise LookupError(text)
+    return start, int(batch)
+
+
+def read_fact(row: FactRow[TransactionValues], host: str, difference: int) -> Fact:
     """Return a transaction that arrived. `difference` is wall time minus its clock in ns.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    values, flow, process = transaction_values(captured), captured.flow, captured.process
-    ended = captured.timestamp + difference
-    if not 0 <= ended <= LAST_TIME or (flow and not _fits_flow(flow)) or (process and not _fits(process)):
-        raise BadMessage("bad fact: a number is out of range")
+    event, process = row
+    values = event.args.values
     asked_for = None if values.asked_for is None else read_id(values.asked_for)
-    return Fact(read_id(values.id), asked_for, host, ended, process, flow, values)
-
-
-def _fits_flow(flow: Flow) -> bool:
-    ports = flow.source_port, flow.destination_port
-    return min(ports) >= 0 and max(ports) <= _LAST_PORT and 0 <= flow.namespace <= _MOST
-
-
-def _fits(process: Process) -> bool:
-    numbers = (
-        process.pid,
-        process.parent_pid,
-        process.user_id,
-        process.thread_id,
-        process.cgroup_id,
-        process.mount_namespace,
-        process.pid_namespace,
-        process.start_time,
-        process.owner,
+    return Fact(
+        read_id(values.id), asked_for, host, _wall_time(event.timestamp, difference), process, event.flow, values
     )
-    return min(numbers) >= -_MOST and max(numbers) <= _MOST
+
+
+def read_stage(row: FactRow[ConnectionValues], host: str, difference: int) -> StageFact:
+    """Return a stage of a connection that arrived. `difference` is wall time minus its clock in ns.
+
+    Raises:
+        BadMessage: no cache of ours sends it.
+    """
+    event, process = row
+    values, flow = event.args.values, event.flow
+    identity, _, stage = values.id.rpartition("/")
+    if flow is None or stage != values.stage:
+        raise BadMessage(f"bad fact: id {values.id!r:.100} of stage {values.stage}")
+    return StageFact(read_id(identity), host, _wall_time(event.timestamp, difference), process, flow, values)
+
+
+def _wall_time(stamp: int, difference: int) -> int:
+    """Return a time of the clock of a start in wall time.
+
+    Raises:
+        BadMessage: it is out of range.
+    """
+    time = stamp + difference
+    if not 0 <= time <= LAST_TIME:
+        raise BadMessage("bad fact: its time is out of range")
+    return time

@@ -6,25 +6,26 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from dnstrail.bus import Bus, Requester
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN
+from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import CatchUp
+from dnstrail.protocol.fact_batches import FactRow, decode_facts
 from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
-from dnstrail_history.fact import read_fact
+from dnstrail_history.fact import Fact, StageFact, read_fact, read_stage
 from dnstrail_history.store.segment import StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
 
-TOPICS: Final = (DNS_TRANSACTION,)
+TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds
 STARTS: Final = 8
 _POLL: Final = 0.05  # seconds between two checks of the stop signal
@@ -144,20 +145,22 @@ class HistoryWorker:
             if topic == TURN:
                 self._on_turn(decode(body, Turn))
             elif topic in TOPICS:
-                self._on_batch(topic, decode(body, Batch))
+                self._on_batch(topic, *decode_facts(topic, body, self._refuse))
         except BadMessage as error:
             self._refuse(error)
 
-    def _on_batch(self, topic: str, batch: Batch) -> None:
+    def _on_batch(self, topic: str, batch: Batch, facts: list[FactRow[Any]]) -> None:
         if not self._starts.follow(batch, self._clock.monotonic()):
             return
         self._follower.batch(topic, batch)
         self._feed.batch(batch)
         self.counters["received"] += len(batch.events)
         difference = self._differences.get(batch.start, 0)
-        for place in range(len(batch.events)):
+        read: Callable[[FactRow[Any], str, int], Fact | StageFact]
+        read = read_fact if topic == DNS_TRANSACTION else read_stage
+        for fact in facts:
             try:
-                self.store.add(read_fact(batch.events[place], batch.host, difference))
+                self.store.add(read(fact, batch.host, difference))
             except BadMessage as error:
                 self._refuse(error)
 

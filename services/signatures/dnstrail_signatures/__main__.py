@@ -68,6 +68,12 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
 @subscribe_option
 @worker_cache_option(check_address, "run without the DNS data source")
 @click.option(
+    "--cache-facts",
+    metavar="ADDRESS",
+    callback=check_address,
+    help="Address of the facts of the cache (default: facts.sock beside its lookups.sock).",
+)
+@click.option(
     "--findings",
     callback=check_address,
     help="Address that receives the findings (default: JSON lines on stdout).",
@@ -134,7 +140,8 @@ def _run(options: Options) -> None:
     """Run a worker. What needs the rights of the start is imported and read before they are dropped."""
     observer = observer_of(options.metrics, "dnstrail_signatures")
     user = user_of_worker(options.user, options.run_dir)
-    keys = keys_for(default_keys(), [*options.subscribe, options.cache or "", options.findings or ""])
+    others = options.cache, options.cache_facts, options.findings
+    keys = keys_for(default_keys(), [*options.subscribe, *(address or "" for address in others)])
     choice = Choice(options.signatures, options.select, options.config)
     found = choice.find(user.uid if user else None)
     drop_privileges(user, options.run_dir)

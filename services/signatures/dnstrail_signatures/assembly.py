@@ -14,7 +14,7 @@ import click
 import structlog
 
 from dnstrail.bus import Bus, Pusher
-from dnstrail.bus.ipc import conflicts_address, events_address, facts_address, lookups_address
+from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.events import DNS_ANSWER_CONFLICT, FACT_NAMES
 from dnstrail.process.config_file import ConfigFile
@@ -44,6 +44,7 @@ class Options:
     subscribe: tuple[str, ...]
     cache: str | None
     no_cache: bool
+    cache_facts: str | None
     findings: str | None
     signatures: tuple[Path, ...]
     select: tuple[str, ...]
@@ -81,9 +82,10 @@ class WorkerAssembly:
         rejoin = self._rejoin()
         membership = rejoin(chosen.classes) if rejoin else None
         self._conflicts = self._conflict_feed()
-        self._facts = FactFeed(bus, cache) if self._conflicts else None
+        has_facts = self._conflicts is not None or (options.cache_facts is not None and not options.no_cache)
+        self._facts = FactFeed(bus, cache, address=options.cache_facts) if has_facts else None
         self._subscriber = bus.subscriber(options.publishers, [])
-        published = [*options.publishers, *([facts_address(cache)] if self._facts else [])]
+        published = [*options.publishers, *([self._facts.address] if self._facts else [])]
         sources = [bus.requester(replay_address(address)) for address in published]
         self._share = GroupShare(membership, rejoin, Replays(bus, sources, self._await_replay, stop))
 
@@ -108,7 +110,8 @@ class WorkerAssembly:
             if self._facts is not None:
                 self._await_facts(worker, self._facts)
             else:
-                structlog.get_logger().warning("no_facts", selected=facts, reason="only a cache of this host has them")
+                reason = "no cache of this host, and no --cache-facts"
+                structlog.get_logger().warning("no_facts", selected=facts, reason=reason)
         # Every signature has started: a probe waits for its subscribers before it publishes, and counts the last topic.
         for topic in topics:
             self._subscriber.subscribe(topic)

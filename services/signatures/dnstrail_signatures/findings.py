@@ -23,12 +23,13 @@ class FindingIds:
     """Numbers the reports of a signature for one event, which the id contains. An event that is too old begins anew."""
 
     def __init__(self) -> None:
-        self._reports: OrderedDict[str, Counter[tuple[str, str]]] = OrderedDict()  # by the id of their event
+        self._reports: OrderedDict[str, Counter[tuple[str, ...]]] = OrderedDict()  # by the id of their event
 
     def of(self, finding: Finding) -> str:
         """Return the id of a finding."""
         event = finding.begun_by or finding.event
-        key, reported = (finding.metadata.id, event.event_name), event.id or str(event.timestamp)
+        one, reported = finding.metadata, event.id or str(event.timestamp)
+        key = one.id, one.name, event.event_name  # the rules of a signature report under names of their own
         reports = self._reports.setdefault(reported, Counter())
         number = reports[key]
         reports[key] += 1

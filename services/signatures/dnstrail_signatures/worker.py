@@ -126,7 +126,8 @@ class SignatureWorker:
         self._facts = facts
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(
-            chosen.classes, sources, self._on_finding, budget, chosen.settings, probes, chosen.asked, state
+            *(chosen.classes, sources, self._on_finding, budget, chosen.settings, probes, chosen.asked, state),
+            facts=facts is not None,
         )
         self.refused = ""
         self._subscriber = KeyedSubscriber(subscriber, time.monotonic, self.engine.counters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from dnstrail.captured import ASKER_SEEN, GETADDRINFO
+from dnstrail.captured import ASKER_SEEN, GETADDRINFO, RELAY
 from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _MESSAGE = (
     *ORIGINAL,
     Field("foreign", "bool", "the server of this answer is none of the client's configured resolvers"),
     Field(ASKER_SEEN, "bool", "the message was also captured nearer to its asker"),
+    Field(RELAY, "[]u64", "the process to whose socket NAT passes the question: its pid and its start", "ns"),
     Field(GETADDRINFO, "const char*", "the result code of the call of getaddrinfo() that returned this answer"),
     Field("dnstap", "const char*", "the type of the dnstap message"),
     Field("transport", "const char*", "the transport of the dnstap message, if it is neither UDP nor TCP"),

@@ -18,10 +18,11 @@ class Circumstances:
     that the server is none of the asker's configured resolvers; None means unknown. `asked` states that the question
     was captured together with its answer, as by getaddrinfo: such an answer needs no query. `host` is the host on which
     the packet was captured. `behind` states that the image is behind: owners beyond their part of the work are skipped.
-    `batch` and `place` name the event among all events of all probes.
+    `batch` and `place` name the event among all events of all probes. `relay` is the process (pid, start) to whose
+    socket NAT passes the question.
     """
 
-    __slots__ = ("asked", "batch", "behind", "flow", "foreign", "host", "live", "place", "process")
+    __slots__ = ("asked", "batch", "behind", "flow", "foreign", "host", "live", "place", "process", "relay")
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Circumstances:
         behind: bool = False,
         batch: str = "",
         place: int = 0,
+        relay: tuple[int, int] | None = None,
     ) -> None:
         self.flow = flow
         self.process = process
@@ -44,6 +46,7 @@ class Circumstances:
         self.behind = behind
         self.batch = batch
         self.place = place
+        self.relay = relay
 
 
 class Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from dnstrail.captured import GETADDRINFO, LAST_TIME, Captured, Flow, Process
+from dnstrail.captured import GETADDRINFO, LAST_TIME, RELAY, Captured, Flow, Process
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.binding.binder import connection_of
@@ -107,7 +107,17 @@ def _apply_message(image: Image, stamp: int, event: Any, circumstances: Circumst
     foreign = args.get("foreign") if args else None
     circumstances.foreign = foreign if isinstance(foreign, bool) else None  # whoever publishes may send any value
     circumstances.asked = bool(args) and GETADDRINFO in args
+    circumstances.relay = _relay(args[RELAY]) if args and RELAY in args else None
     return image.feed(stamp, event.payload, circumstances)
+
+
+def _relay(sent: object) -> tuple[int, int] | None:
+    """Return the pid and the start of a relay; None for any other value."""
+    if isinstance(sent, (list, tuple)) and len(sent) == 2:  # noqa: PLR2004 - pid and start
+        pid, start = sent
+        if isinstance(pid, int) and isinstance(start, int):
+            return pid, start
+    return None
 
 
 def socket_key(event: Captured, host: str) -> SocketKey:

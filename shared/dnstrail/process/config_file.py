@@ -1,4 +1,4 @@
-"""The settings file: TOML with a table for each command, and one for each signature (docs/reference/settings.md)."""
+"""The settings file: TOML with a table for each command, signature and rule (docs/reference/settings.md)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dnstrail.regular_file import read_trusted
 DEFAULT = Path("/etc/dnstrail/dnstrail.toml")
 NO_FILE = "none"  # the value of `--config` that reads no file
 SIGNATURE = "signature"  # the table that holds a table for each signature
+WATCH = "watch"  # the array of rules `[[watch]]`
 TABLES = ("dnstrail", "replay", "probe", "cache", "signatures", SIGNATURE)
 _KIND = "settings file"
 _NO_SETTINGS = {"config", "help", "version", "check", "json", "names", "list", "new"}  # each acts in one run alone
@@ -55,6 +56,17 @@ class ConfigFile(NamedTuple):
             if not isinstance(found, dict):
                 raise self.refusal(".".join(names[:depth]), "must be a table")
         return dict(found)
+
+    def array(self, name: str) -> list[dict[str, Any]]:
+        """Return the tables `[[name]]`, [] if the file has none.
+
+        Raises:
+            SettingsError: the value of this name is no array of tables.
+        """
+        found = self.tables.get(name, [])
+        if not (isinstance(found, list) and all(isinstance(table, dict) for table in found)):
+            raise self.refusal(name, f"must be tables [[{name}]]")
+        return found
 
     def refusal(self, key: str, reason: str) -> SettingsError:
         """Return the error for the value of a key."""
@@ -151,9 +163,9 @@ def _parse(path: Path, content: bytes) -> ConfigFile:
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number that is too long, or too deep
         raise SettingsError(f"{_KIND} {path}: {error}") from error
     for name in config.tables:
-        if name not in TABLES:
-            raise config.unknown(name, TABLES)
-        config.table(name)
+        if name not in (*TABLES, WATCH):
+            raise config.unknown(name, (*TABLES, WATCH))
+        config.array(name) if name == WATCH else config.table(name)
     return config
 
 

@@ -149,6 +149,11 @@ _DECODERS = {Batch: _decoder(WireBatch[msgspec.Raw]), Turn: _decoder(Turn)}
 _WHOLE = _decoder(WireBatch[WireEvent])
 
 
+def rows_decoder(event: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return a decoder of batches whose events are decoded with them, as values of a kind like WireEvent."""
+    return _decoder(WireBatch[event])
+
+
 def decode(body: bytes, kind: type[T]) -> T:
     """Return the batch or turn in the body of a bus message. The events of a batch are decoded when they are read.
 
@@ -173,7 +178,18 @@ def decode_whole(body: bytes) -> tuple[Batch, list[Row]]:
     Raises:
         BadMessage: the body is no batch, or one of its events is bad.
     """
-    batch: Batch = _decoded(_WHOLE, body, Batch)
+    return decode_rows(body, _WHOLE)
+
+
+def decode_rows(body: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> tuple[Batch, list[Any]]:
+    """Return the batch in the body of a bus message, and all its events by a decoder, each with its process.
+
+    Events of one thread share the object of their process.
+
+    Raises:
+        BadMessage: the body is no batch, or one of its events is bad.
+    """
+    batch: Batch = _decoded(decoder, body, Batch)
     return batch, cast("ReceivedEvents", batch.events).rows()  # as `_received` makes them
 
 

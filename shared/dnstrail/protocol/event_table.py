@@ -72,7 +72,7 @@ class ActorFilter(Protocol):
         """Return whether an event without a process is wanted."""
 
 
-E = TypeVar("E", msgspec.Raw, WireEvent)  # an event that is decoded when it is read, or with its batch
+E = TypeVar("E")  # an event: msgspec.Raw if it is decoded when it is read, or one that is decoded with its batch
 Row = tuple[WireEvent, Process | None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import dns.rdatatype
 import msgspec
@@ -76,6 +76,26 @@ class TransactionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
             owner = relation.target
 
 
+class ConnectionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The values of a stage of a connection in the order in which they travel; None where they state nothing."""
+
+    id: str
+    stage: Literal["opened", "result", "named", "end"]
+    transport: None
+    socket: _Natural | None
+    name: str | None
+    bound: str | None = None
+    lasted: _Natural | None = None
+    connected: bool | None = None
+    error: str | None = None
+    why: str | None = None
+    bytes_sent: _Natural | None = None
+    bytes_received: _Natural | None = None
+
+
+_Values = TypeVar("_Values", TransactionValues, ConnectionValues)
+
+
 def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: list[Any]) -> Captured:
     """Return a fact in the form in which it travels (docs/reference/events.md)."""
     return Captured(stamp, b"", flow, process, {_VALUES: values})
@@ -93,7 +113,7 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
         args: dict[str, Any] = dict(zip(_PLACES[topic], captured.args[_VALUES], strict=False))
         args["transport"] = None if flow is None else flow.transport
         is_transaction = topic == DNS_TRANSACTION
-        args |= _words(transaction_values(captured)) if is_transaction else _receiver_of(args["stage"], flow)
+        args |= _words(transaction_values(captured)) if is_transaction else _receiver_of(captured)
     except (TypeError, ValueError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
     known = {name: value for name, value in args.items() if value is not None}
@@ -106,8 +126,21 @@ def transaction_values(captured: Captured) -> TransactionValues:
     Raises:
         BadMessage: no cache of ours sends it.
     """
+    return _checked(captured, TransactionValues)
+
+
+def connection_values(captured: Captured) -> ConnectionValues:
+    """Return the values of a stage of a connection that arrived, once each has its type.
+
+    Raises:
+        BadMessage: no cache of ours sends it.
+    """
+    return _checked(captured, ConnectionValues)
+
+
+def _checked(captured: Captured, values: type[_Values]) -> _Values:
     try:
-        return msgspec.convert(captured.args[_VALUES], TransactionValues)
+        return msgspec.convert(captured.args[_VALUES], values)
     except (msgspec.ValidationError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
 
@@ -133,14 +166,15 @@ def _words(values: TransactionValues) -> dict[str, Any]:
     }
 
 
-def _receiver_of(stage: object, flow: Flow | None) -> dict[str, Any]:
+def _receiver_of(captured: Captured) -> dict[str, Any]:
     """Return the arguments that state the receiver of a connection before its source is known.
 
     Raises:
-        TypeError: no cache of ours sends such a stage.
+        BadMessage: no cache of ours sends it.
     """
-    if flow is None or not isinstance(stage, str):
-        raise TypeError(f"stage {stage!r} without a flow")
+    values, flow = connection_values(captured), captured.flow
+    if flow is None:
+        raise BadMessage(f"bad fact: stage {values.stage} without a flow")
     return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}
 
 
@@ -157,15 +191,16 @@ def type_text(rdtype: int) -> str:
 
 
 class FactFeed:
-    """The facts of the cache that answers at `lookups`, and the ends of their turns.
+    """The facts of the cache that answers at `lookups`, or those published at `address`, and the ends of their turns.
 
     `heard` states that a turn has arrived: the cache then publishes the facts of all later events. A worker that needs
     each fact of a file subscribes to the probe after that. `published` counts the facts that the cache has published,
     as far as this end knows.
     """
 
-    def __init__(self, bus: Bus, lookups: str, topics: Iterable[str] = ()) -> None:
-        self.subscriber = bus.subscriber([facts_address(lookups)], [])
+    def __init__(self, bus: Bus, lookups: str, topics: Iterable[str] = (), address: str | None = None) -> None:
+        self.address = address or facts_address(lookups)
+        self.subscriber = bus.subscriber([self.address], [])
         self.heard = False
         self.published = 0
         self._listener = Listener(self.subscriber)

@@ -261,6 +261,22 @@ def test_calls_of_getaddrinfo_are_ignored_unless_they_are_watched(translator):
     assert translator.events(packet(b"", kind=records.RESOLVED)) == []
 
 
+@pytest.mark.parametrize("protocol", [records.UDP, records.TCP])
+def test_a_question_that_nat_passes_to_a_process(translator, protocol):
+    """The capture at the client has pid and start of the relay, as the relay's own packets have them."""
+    relay = PID + 1
+    started = records._PROCESS.pack(SECOND, records.FORK, relay, 9, 3 * SECOND, 1, 0, 0, 0, 1, 2, 3, b"dockerd")
+    translator.events(started)
+    query = response_to("a.test")[:2] + b"\1\0" + response_to("a.test")[4:]
+    if protocol == records.TCP:
+        query = bytes(TCP(sport=4000, dport=44932, flags="PA")) + len(query).to_bytes(2, "big") + query
+    asked = {"sport": 4000, "dport": 44932, "meant_port": 53, "meant": CLIENT, "protocol": protocol}
+    _, sent = only(translator.events(packet(query, **asked, egress=1, relay=relay)))
+    _, own = only(translator.events(packet(response_to("a.test"), pid=relay)))
+    assert sent.args["relay"] == (own.process.pid, own.process.start_time) == (relay, BOOT + 3 * SECOND)
+    assert own.flow.role == "forwarder"
+
+
 def test_a_server_on_the_host_of_the_client_has_seen_its_asker(translator):
     """The capture at the client lacks `asker_seen`; the one at the server has it."""
     query = response_to("a.test")[:2] + b"\1\0" + response_to("a.test")[4:]

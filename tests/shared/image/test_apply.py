@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.dns_builders import response_to, t
+from builders.talk import query
 from builders.traffic import KEYS, NAMES, message
 from builders.trail_helpers import CLIENT, packed, to_client, to_server
-from dnstrail.captured import Captured, Flow, Process
+from dnstrail.captured import FORWARDER, Captured, Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.events import EFFECTS, NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
 from dnstrail.image import Bounds, FeedOutcome, Image
@@ -52,6 +53,21 @@ def test_a_foreign_of_a_wrong_type_is_unknown():
     image = Image(unmatched="accept")
     apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, ANSWER, to_client(socket=7), APP, foreign=7), live=True)
     assert image.store.places.roots["a"].latest.youngest.evidence.foreign is None
+
+
+@pytest.mark.parametrize("sent", [7, "80", [80], [80, 0, 0], ["80", 0], [80, None], {}, None, [[], []]])
+def test_a_relay_of_a_wrong_form_is_unknown(sent):
+    """An argument `relay` that is no pid with a start is no receiver of the question."""
+    image = Image()
+    transactions = image.begin_transactions()
+    own = Flow(packed(CLIENT), 40000, packed(ADDRESS), 53, socket=7, egress=True)
+    question = query("a.test")
+    apply_event(image, EFFECTS[NET_PACKET_DNS], event(0, question, own, APP, relay=sent), live=True)
+    asked = Flow(packed(CLIENT), 50000, packed(ADDRESS), 53, socket=8, egress=True, role=FORWARDER)
+    relay = Process(80, "relay")
+    apply_event(image, EFFECTS[NET_PACKET_DNS], event(0.1, question, asked, relay), live=True)
+    transactions.advance(t(100))
+    assert [one.asked_for for one in transactions.take()] == ["", ""]
 
 
 def test_a_getaddrinfo_answer_has_its_process():

@@ -63,7 +63,7 @@ def test_the_signatures_are_listed(folder):
     done = command(folder, "dnstrail_signatures", "--list", "--signatures", "listed.py")
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert ["LISTED", "LISTED", "1", r"Listed \x1b[31m", "on"] in lines, done.stderr
-    assert ["WATCHED_NAME", "DNSTRAIL-1", "1", "Watched name asked", "on"] in lines
+    assert ["WATCHED_NAME", "DNSTRAIL-1", "2", "Watched name asked", "on"] in lines
     assert ["DNS_DATA_SOURCE", "DNS_DATA_SOURCE", "1", "DNS Data Source Test", "off"] in lines
 
 

@@ -21,8 +21,10 @@ from dnstrail.events import NET_TCP_CONNECT, Event
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.signature import EventSelector
 from dnstrail.testing import SignatureRun, dns_response
+from dnstrail_signatures.builtin.watched_name import WatchedName, WatchedNameSettings
 from dnstrail_signatures.engine.engine import Engine
 from dnstrail_signatures.loading.signature_settings import enabled, sets, settings_of
+from dnstrail_signatures.loading.watch_rule import MOST_RULES, WatchRule
 from live.processes import dnstrail
 
 
@@ -297,3 +299,43 @@ def test_a_run_applies_the_settings(tmp_path):
     file.write_text(file.read_text() + 'allow = {names = ["updates.example"]}\n')
     done = dnstrail("--capture", "demo", "--config", file)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_rules_belong_to_the_watched_names():
+    """Each table [[watch]] is a rule of WATCHED_NAME, beside its own settings, and asks for it."""
+    text = '[[watch]]\nname = "a"\nsuffixes = ["A.Example."]\n[[watch]]\nname = "b"\noutcomes = ["failed"]\n'
+    rules = WatchRule(name="a", suffixes=("a.example",)), WatchRule(name="b", outcomes=("failed",))
+    for own, file in (("", ""), ('[signature.DNSTRAIL-1]\nfile = "/x"\n', "/x")):
+        found = loaded(own + text, WatchedName, Every)
+        assert found["DNSTRAIL-1"].own == WatchedNameSettings(rules, file)
+        assert found["T-1"].own == Thresholds()
+    config = ConfigFile(Path("/f.toml"), tomllib.loads(text))
+    assert (sets(config, WatchedName), sets(config, Every), sets(ConfigFile(), WatchedName)) == (True, False, False)
+
+
+RULE = '[[watch]]\nname = "r"\norigin = "host"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            '[[watch]]\nname = "r"\nsufixes = ["a.example"]\n',
+            "sufixes: unknown key in [[watch]]: did you mean suffixes?",
+        ),
+        ('[[watch]]\nsuffixes = ["a.example"]\n', "[[watch]] 1: Object missing required field `name`"),
+        (RULE + '[[watch]]\nname = "s"\nsuffixes = ["a..b"]\n', "[[watch]] 2: 'a..b' is no domain name"),
+        ('[[watch]]\nname = "r"\nusers = [-1]\n', "[[watch]] 1 users[0]: Expected `int` >= 0"),
+        (RULE * 2, "[[watch]] 2: another rule has the name 'r'"),
+        (
+            "".join(RULE.replace('"r"', f'"{number}"') for number in range(MOST_RULES + 1)),
+            f"more than {MOST_RULES} rules",
+        ),
+        ("[signature.WATCHED_NAME]\nwatch = []\n", "watch: unknown key in [signature.WATCHED_NAME]"),
+    ],
+    ids=["key", "no name", "suffix", "user", "twice", "too many", "another place"],
+)
+def test_a_wrong_rule_is_refused(text, error):
+    """A wrong rule is an error that states the rule by its number, and the key."""
+    with pytest.raises(SettingsError, match=re.escape(error)):
+        loaded(text, WatchedName, Every)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from sqlite3 import OperationalError
-from typing import Any
+from sqlite3 import Connection, OperationalError
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dnstrail.captured import LAST_TIME, Flow, Process
-from dnstrail.protocol.facts import TransactionValues, without_owners
+from dnstrail.events import STAGES
+from dnstrail.protocol.facts import ConnectionValues, TransactionValues, without_owners
 from dnstrail.protocol.turn_follower import Position
-from dnstrail_history.fact import MOST_PLACE, Fact, FactId, read_id
+from dnstrail_history.fact import MOST_PLACE, Fact, FactId, StageFact, read_id
 from dnstrail_history.store.closing import FINAL
 from dnstrail_history.store.database import open_reader
 from dnstrail_history.store.lives import LIVES, RelationLife, read_lives
-from dnstrail_history.store.rows import read_facts
+from dnstrail_history.store.rows import read_facts, read_stages
 from dnstrail_history.store.segment import SCHEMA, StoredProgress, Stretch
 
 SECOND = 1_000_000_000
 BEGIN = 1_795_000_000 * SECOND  # in November 2026
 CURL = Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web", start_time=5)
 FLOW = Flow(bytes([10, 0, 0, 2]), 40000, bytes([10, 0, 0, 53]), 53, namespace=3)
+TO_WEB = Flow(bytes([10, 0, 0, 2]), 40001, bytes([192, 0, 2, 1]), 443, "tcp", namespace=3)
 RELATIONS = (("a.example", 5, "b.example", 60), ("b.example", 1, "192.0.2.1", 30))
+
+_Stored = TypeVar("_Stored", Fact, StageFact)
 
 
 def fact_of(
@@ -58,21 +64,41 @@ def fact_of(
     return Fact(read_id(text), None, "web1", ended, process, FLOW, TransactionValues(**(stated | values)))
 
 
+def stage_of(
+    number: int = 0, stage: str = "opened", *, time: int = BEGIN, flow: Flow = TO_WEB, **values: Any
+) -> StageFact:
+    """Return a stage of a connection; each number is another connection."""
+    event = f"s/net_tcp_connect/{number // 256}/{number % 256}"
+    stated = {"socket": 78, "name": "a.example", "bound": "thread"} | values
+    return StageFact(
+        read_id(event), "web1", time, CURL, flow, ConnectionValues(f"{event}/{stage}", stage, None, **stated)
+    )
+
+
 def progress_of(turn: int, until: int = BEGIN) -> StoredProgress:
     """Return how far facts are stored: to the end of a turn."""
     return StoredProgress({"cache": Position(turn, {"dns_transaction": turn}, {})}, Stretch(BEGIN, until))
 
 
 def stored(folder: Path) -> list[Fact]:
-    """Return the facts of all segments of a folder, in the order in which they were stored."""
-    found: list[Fact] = []
+    """Return the transactions of all segments of a folder, in the order in which they were stored."""
+    return _read(folder, read_facts)
+
+
+def stored_stages(folder: Path) -> list[StageFact]:
+    """Return the stages of connections of all segments of a folder, in the order in which they were stored."""
+    return _read(folder, read_stages)
+
+
+def _read(folder: Path, read: Callable[[Connection], Iterator[_Stored]]) -> list[_Stored]:
+    found: list[_Stored] = []
     for path in sorted([*folder.glob("*.open"), *folder.glob("*.segment")], key=lambda path: path.stem):
         try:
             database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
         except OperationalError:  # it has just been finished, and renamed
             database = open_reader(path.with_suffix(FINAL), SCHEMA, final=True)
         with closing(database):
-            found += read_facts(database)
+            found += read(database)
     return found
 
 
@@ -109,6 +135,7 @@ _ids = st.builds(
     st.integers(0, 3),
     st.integers(0, MOST_PLACE),
 )
+_events = st.sampled_from(["s/net_tcp_connect", "key.t/net_udp_connect"])
 _maybe = st.none() | st.booleans()
 _relations = st.lists(
     st.tuples(_names, st.sampled_from([1, 5]), _names, st.integers(0, 1 << 32)),
@@ -141,3 +168,19 @@ def facts(draw: st.DrawFn) -> Fact:
     )
     process, ended = draw(st.none() | _processes), draw(st.integers(0, LAST_TIME))
     return Fact(identity, asked_for, draw(_texts), ended, process, flow, values)
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> StageFact:
+    """Return any stage of a connection that the bus can carry, in few batches: some have one id."""
+    event, stage = draw(_ids)._replace(start=draw(_events)), draw(st.sampled_from(STAGES))
+    flow = replace(draw(_flows), source=draw(st.just(b"") | _addresses))
+    values = ConnectionValues(
+        f"{event}/{stage}",
+        stage,
+        None,
+        *(draw(st.none() | _numbers), draw(st.none() | _names), draw(st.none() | _texts), draw(st.none() | _numbers)),
+        *(draw(_maybe), draw(st.none() | _texts), draw(st.none() | _texts)),
+        *(draw(st.none() | _numbers), draw(st.none() | _numbers)),
+    )
+    return StageFact(event, draw(_texts), draw(st.integers(0, LAST_TIME)), draw(st.none() | _processes), flow, values)

@@ -10,7 +10,7 @@ import dns.rrset
 import msgpack
 
 from dnstrail.captured import Captured, Flow, Process
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
+from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, NET_TCP_CONNECT, Event
 from dnstrail.protocol.batches import Mark
 from dnstrail.signature import Finding as Report
 from dnstrail.signature import SignatureMetadata
@@ -59,6 +59,16 @@ def cause_of(
     flow = Flow(ends[0], 53, ends[1], 40008)
     captured = Captured(at, payload, flow, process)
     return Event(NET_PACKET_DNS, captured, mark, host, coverage=0.5, place=(NET_PACKET_DNS, 1, 2))
+
+
+def transaction(name: str = "shop.example", **others: Any) -> Event:
+    """Return the transaction of a question that has an alias and an address, with other arguments where stated."""
+    ends = [ipaddress.ip_address(text).packed for text in ("192.0.2.100", "192.0.2.53")]
+    relations = [(name, "CNAME", "relay.example", 60), ("relay.example", "A", "198.51.100.66", 60)]
+    args = {"id": "s/net_packet_dns/1/2/end", "name": name, "type": "A", "rcode": 0, "relations": relations} | others
+    args = {key: value for key, value in args.items() if value is not None}
+    captured = Captured(STAMP, b"", Flow(ends[0], 40008, ends[1], 53), CURL, args)
+    return Event(DNS_TRANSACTION, captured, ("c", 5), "web-1", coverage=0.5)
 
 
 def connection(process: Process = CURL, name: str = NET_TCP_CONNECT) -> Event:

@@ -80,11 +80,12 @@ class Talk:
         owner: int = 0,
         host: str = "",
         call: bool = False,
+        relay: tuple[int, int] | None = None,
     ) -> FeedOutcome:
-        """Feed a message of a process, whose cgroup is its party; `call`: getaddrinfo returned it."""
+        """Feed a message of a process, whose cgroup is its party; `call` and `relay` are those of its circumstances."""
         process = Process(pid, cgroup_id=cgroup, owner=owner) if cgroup or pid else None
         circumstances = Circumstances(
-            flow, process, live=self.live, asked=call, host=host, behind=self.behind, batch="s/1"
+            flow, process, live=self.live, asked=call, host=host, behind=self.behind, batch="s/1", relay=relay
         )
         circumstances.place, self.said = self.said, self.said + 1
         return self.image.feed(t(after), payload, circumstances)

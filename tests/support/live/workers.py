@@ -16,12 +16,13 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import msgpack
+import msgspec
 import zmq
 
 import dnstrail_cache.worker
 from dnstrail.bus import Publisher, RemoteHost, ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address, socket_path
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
 from dnstrail.process.clock import Clock, SystemClock
@@ -305,3 +306,12 @@ def response(question: str, *records: str, rdtype: str = "A", id_: int = 1, rcod
 def seen(payload: bytes, at: float = 1000.0) -> Captured:
     """Return a DNS message as it was captured, at epoch seconds."""
     return Captured(round(at * 1e9), payload)
+
+
+def exchange(question: str, *records: str, at: float = 1000.0) -> tuple[Captured, Captured]:
+    """Return a question and its response, as they were captured at the socket of a client."""
+    there = Flow(bytes([192, 0, 2, 100]), 40000, bytes([192, 0, 2, 53]), 53)
+    back = Flow(there.destination, 53, there.source, 40000)
+    payloads = dns.message.make_query(question, "A", id=1).to_wire(), response(question, *records)
+    asked, answered = (seen(payload, at) for payload in payloads)
+    return msgspec.structs.replace(asked, flow=there), msgspec.structs.replace(answered, flow=back)

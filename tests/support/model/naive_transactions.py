@@ -23,7 +23,10 @@ Fact = dict[str, Any]
 
 
 class Seen(NamedTuple):
-    """One captured message: the id of its fact, and its circumstances. `call`: getaddrinfo returned it."""
+    """One captured message: the id of its fact, and its circumstances.
+
+    `call`: getaddrinfo returned it. `relay`: the process to whose socket NAT passes it.
+    """
 
     id: str
     stamp: int
@@ -33,6 +36,7 @@ class Seen(NamedTuple):
     process: Process | None
     host: str
     call: bool = False
+    relay: tuple[int, int] | None = None
 
     @property
     def is_own(self) -> bool:
@@ -49,6 +53,13 @@ class Seen(NamedTuple):
     def owner(self) -> tuple[str, int, int] | None:
         """Return the process at whose socket it was captured."""
         return None if self.process is None else (self.host, self.process.pid, self.process.start_time)
+
+    @property
+    def receiver(self) -> tuple[str, int, int] | None:
+        """Return the process that received the question, if this capture shows it."""
+        if not self.is_own:
+            return self.owner
+        return None if self.relay is None else (self.host, *self.relay)
 
 
 class Capture(NamedTuple):
@@ -242,7 +253,7 @@ class NaiveTransactions:
     def _client_of(self, seen: Seen, question: Question) -> str:
         """Return the id of the client's question for which a forwarder asks: the first one that it received."""
         for other in self.questions if seen.to_forwarder and seen.process else ():
-            received = any(not one.seen.is_own and one.seen.owner == seen.owner for one in other.captures)
+            received = any(one.seen.receiver == seen.owner for one in other.captures)
             same = other.nearest.seen.heading.question == seen.heading.question
             if other is not question and received and same and other.is_open(seen.stamp):
                 return other.asked_for or other.id
@@ -261,10 +272,10 @@ class NaiveTransactions:
         """Note a response: it ends a question, is a further capture, or comes without a question."""
         ended, second, reply, copy = self._admit(seen)
         known = [one for one in self.loose if one.packet is not None and one.packet is reply.packet]
+        if ended is None and known and (copy or known[0].used or not reply.admitted):
+            known[0].seen.append(seen)
+            return
         if ended is None and not copy:
-            if known and (known[0].used or not reply.admitted):
-                known[0].seen.append(seen)
-                return
             reply.used = second or self._belongs_to_an_ended(reply)
             self.loose.append(reply)
         unused = [one for one in known if not one.used]

@@ -89,7 +89,7 @@ class HistoryLog:
         try:
             yield
         except DamagedFileError as error:
-            self._warn_of(error.path, str(error))
+            self._warn_of(error.path, error.reason)
         except sqlite3.OperationalError:
             if segment.path.exists():
                 raise

@@ -18,7 +18,7 @@ from dnstrail_history.log.entries import LoggedQuestion, Relation
 from dnstrail_history.log.selection import Selection
 from dnstrail_history.store.closing import FINAL
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
-from dnstrail_history.store.rows import ADMITTED, DOUBTED, FOREIGN, MATCHED, Row, flag_of
+from dnstrail_history.store.rows import Row, unpack_flags
 from dnstrail_history.store.segment import SCHEMA
 
 LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
@@ -183,7 +183,7 @@ class SegmentReader:
             resolver,
             resolver_port,
             hop,
-            None if for_start is None else f"{self._starts[for_start]}/{for_batch}/{for_place}/end",
+            f"{self._starts[for_start]}/{for_batch}/{for_place}/end" if for_start else None,
             self._texts[name],
             rdtype,
             outcome,
@@ -210,8 +210,7 @@ def _with_ttls(relations: tuple[tuple[str, str, str], ...], ttls: tuple[int, ...
 
 
 def _ending(rdtype: int, outcome: int, rcode: int | None, tries: int, left_out: int | None, flags: int) -> Row:
-    stated = (flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN))
-    return type_text(rdtype), OUTCOMES[outcome], rcode, tries, left_out, *stated
+    return type_text(rdtype), OUTCOMES[outcome], rcode, tries, left_out, *unpack_flags(flags)
 
 
 def _path(host: str, hop: int, source: bytes | None, destination: bytes | None, port: int | None, *rest: Any) -> Row:

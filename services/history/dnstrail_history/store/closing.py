@@ -15,12 +15,21 @@ from dnstrail_history.store.segment import SCHEMA
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
 _INDEXES: Final = """
     CREATE TABLE extent (first INTEGER, last INTEGER, count INTEGER);
-    INSERT INTO extent SELECT min(ended), max(ended), count(*) FROM transactions;
+    INSERT INTO extent SELECT min(time), max(time), count(*)
+        FROM (SELECT ended AS time FROM transactions UNION ALL SELECT time FROM connections);
     CREATE TABLE names (reversed TEXT PRIMARY KEY, text INTEGER) WITHOUT ROWID;
     CREATE TABLE related (text INTEGER, answer INTEGER, PRIMARY KEY (text, answer)) WITHOUT ROWID;
     CREATE INDEX transactions_by_name ON transactions (name);
     CREATE INDEX transactions_by_answer ON transactions (answer) WHERE answer IS NOT NULL;
-    CREATE INDEX transactions_by_process ON transactions (process) WHERE process IS NOT NULL
+    CREATE INDEX transactions_by_process ON transactions (process) WHERE process IS NOT NULL;
+    CREATE INDEX paths_by_destination ON paths (destination);
+    CREATE INDEX connections_by_path ON connections (path);
+    CREATE INDEX connections_by_name ON connections (name) WHERE name IS NOT NULL;
+    CREATE INDEX connections_by_process ON connections (process) WHERE process IS NOT NULL;
+    CREATE INDEX connections_by_opening ON connections (time - ifnull(lasted, 0));
+    CREATE TABLE unended (connection INTEGER PRIMARY KEY);
+    INSERT INTO unended SELECT max(connections.id) FROM connections JOIN stages ON stages.id = connections.stage
+        GROUP BY start, batch, place HAVING NOT max(stages.stage = 'end' OR ifnull(connected, 1) = 0)
 """
 
 

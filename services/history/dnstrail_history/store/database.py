@@ -31,6 +31,7 @@ class DamagedFileError(Exception):
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
+        self.reason = reason
         super().__init__(f"{path}: {reason}")
 
 

@@ -7,20 +7,20 @@ from typing import Final
 
 from dnstrail_history.fact import FactId
 
-#: batches whose facts are known -> the one noted first is forgotten: its facts are stored again if they are published
-#: again
+#: batches whose facts are known, by stage -> the one noted first is forgotten: its facts are stored again if they are
+#: published again
 MOST_BATCHES: Final = 65_536
 
 
 class KnownIds:
-    """Ids by batch, each place one bit. Beyond MOST_BATCHES the batch that was noted first is forgotten."""
+    """Ids by batch and stage, each place one bit. Beyond MOST_BATCHES the batch that was noted first is forgotten."""
 
     def __init__(self) -> None:
-        self._places: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._places: OrderedDict[tuple[str, int, str], int] = OrderedDict()
 
-    def add(self, identity: FactId) -> bool:
-        """Note an id; return False if it is known."""
-        batch, place = identity[:2], 1 << identity.place
+    def add(self, identity: FactId, stage: str = "") -> bool:
+        """Note an id, of a connection with its stage; return False if it is known."""
+        batch, place = (identity.start, identity.batch, stage), 1 << identity.place
         places = self._places.get(batch, 0)
         if places & place:
             return False

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from dnstrail.captured import Flow, Process
-from dnstrail.protocol.facts import TransactionValues, without_owners
-from dnstrail_history.fact import Fact, FactId
+from dnstrail.protocol.facts import ConnectionValues, TransactionValues, without_owners
+from dnstrail_history.fact import Fact, FactId, StageFact
 
 Row = tuple[Any, ...]
 Relation = tuple[str, int, str]  # owner, type, target
@@ -32,6 +32,13 @@ _TRANSACTIONS: Final = """
     JOIN starts ON starts.id = transactions.start LEFT JOIN starts others ON others.id = for_start
     JOIN texts ON texts.id = name JOIN endings ON endings.id = ending JOIN paths ON paths.id = transactions.path
     ORDER BY transactions.id"""
+_CONNECTIONS: Final = """
+    SELECT starts.start, batch, place, host, time, process, source, source_port, destination, destination_port,
+        transport, namespace, stages.stage, socket, texts.text, bound, lasted, connected, error, why, bytes_sent,
+        bytes_received
+    FROM connections JOIN starts ON starts.id = connections.start JOIN stages ON stages.id = connections.stage
+    JOIN paths ON paths.id = path LEFT JOIN texts ON texts.id = name
+    ORDER BY connections.id"""
 
 
 def rows(database: sqlite3.Connection, table: str) -> Iterator[Row]:
@@ -57,6 +64,11 @@ def flag_of(flags: int, place: int) -> bool | None:
     return _STATED[flags >> place & 3]
 
 
+def unpack_flags(flags: int) -> tuple[bool | None, ...]:
+    """Return the four values in the order in which `pack_flags` takes them."""
+    return tuple(flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN))
+
+
 def read_processes(database: sqlite3.Connection) -> dict[int, Process]:
     """Return the processes of a segment by id."""
     return {number: Process(*values) for number, *values in database.execute(_PROCESSES)}
@@ -77,6 +89,24 @@ def read_facts(database: sqlite3.Connection) -> Iterator[Fact]:
     processes, answers = read_processes(database), read_answers(database, read_relations(database))
     for row in database.execute(_TRANSACTIONS):
         yield _fact(row, processes, answers)
+
+
+def read_stages(database: sqlite3.Connection) -> Iterator[StageFact]:
+    """Return the stages of connections of a segment in the order in which they were stored."""
+    processes = read_processes(database)
+    for row in database.execute(_CONNECTIONS):
+        yield _stage(row, processes)
+
+
+def _stage(row: Row, processes: Mapping[int, Process]) -> StageFact:
+    identity = FactId(*row[:3])
+    host, time, process, source, source_port, destination, destination_port, transport, namespace = row[3:12]
+    stage, socket, name, bound, lasted, connected, error, why, sent, received = row[12:]
+    connected = None if connected is None else bool(connected)
+    whole = f"{identity}/{stage}"
+    values = ConnectionValues(whole, stage, None, socket, name, bound, lasted, connected, error, why, sent, received)
+    flow = Flow(source, source_port, destination, destination_port, transport, namespace=namespace)
+    return StageFact(identity, host, time, None if process is None else processes[process], flow, values)
 
 
 def _fact(row: Row, processes: Mapping[int, Process], answers: Mapping[int, tuple[Relation, ...]]) -> Fact:
@@ -104,6 +134,6 @@ def _fact(row: Row, processes: Mapping[int, Process], answers: Mapping[int, tupl
         waited,
         tuple(without_owners(name, relations)),
         left_out,
-        *(flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN)),
+        *unpack_flags(flags),
     )
     return Fact(identity, others, host, ended, None if process is None else processes[process], flow, values)

@@ -1,23 +1,33 @@
-"""The open segment: transactions in the order of their arrival, each value that repeats once."""
+"""The open segment: facts in the order of their arrival, each value that repeats once."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from dnstrail.captured import Flow, Process
+from dnstrail.protocol.facts import TransactionValues
 from dnstrail.protocol.turn_follower import Position
-from dnstrail_history.fact import Fact
+from dnstrail_history.fact import Fact, StageFact
 from dnstrail_history.store.database import Schema, check, naming_damage, open_database
-from dnstrail_history.store.rows import Row, insert, pack_flags, read_answers, read_processes, read_relations, rows
+from dnstrail_history.store.rows import (
+    Row,
+    insert,
+    pack_flags,
+    read_answers,
+    read_processes,
+    read_relations,
+    rows,
+    unpack_flags,
+)
 
-#: transactions of a segment -> the next one goes to a new segment
+#: transactions, and stages of connections, of a segment -> the next one goes to a new segment
 MOST_TRANSACTIONS: Final = 65_536
-#: bytes of a segment -> the next transaction that is written later goes to a new segment
+#: bytes of a segment -> the next fact that is written later goes to a new segment
 MOST_BYTES: Final = 32 << 20
 SCHEMA: Final = Schema(
     0x444E5346,
@@ -38,13 +48,18 @@ SCHEMA: Final = Schema(
     CREATE TABLE transactions (id INTEGER PRIMARY KEY, start INTEGER, batch INTEGER, place INTEGER, ended INTEGER,
         name INTEGER, ending INTEGER, path INTEGER, process INTEGER, source_port INTEGER, socket INTEGER,
         waited INTEGER, answer INTEGER, ttls BLOB, for_start INTEGER, for_batch INTEGER, for_place INTEGER);
+    CREATE TABLE stages (id INTEGER PRIMARY KEY, stage TEXT, bound TEXT, connected INTEGER, error TEXT, why TEXT);
+    CREATE TABLE connections (id INTEGER PRIMARY KEY, start INTEGER, batch INTEGER, place INTEGER, time INTEGER,
+        stage INTEGER, name INTEGER, path INTEGER, process INTEGER, source_port INTEGER, socket INTEGER,
+        lasted INTEGER, bytes_sent INTEGER, bytes_received INTEGER);
     CREATE TABLE positions (start TEXT PRIMARY KEY, position BLOB) WITHOUT ROWID;
     CREATE TABLE coverage (id INTEGER PRIMARY KEY, since INTEGER, until INTEGER)
     """,
 )
-_TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers")
+_TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers", "stages")
 _LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT max(id) FROM coverage)"
 _PACK = msgspec.msgpack.Encoder().encode
+_Kind = TypeVar("_Kind", Fact, StageFact)
 _POSITION = msgspec.msgpack.Decoder(Position).decode
 
 
@@ -78,10 +93,7 @@ class _Interned(dict[Any, int]):
 
 
 class OpenSegment:
-    """The segment to which facts are added. After an error it is opened anew: it holds what was written before.
-
-    `count` is the number of its transactions.
-    """
+    """The segment to which facts are added. After an error it is opened anew: it holds what was written before."""
 
     def __init__(self, path: Path) -> None:
         """Open a segment, or make it.
@@ -92,6 +104,7 @@ class OpenSegment:
             OSError, sqlite3.Error: It cannot be made or opened.
         """
         self.path = path
+        self._counts = 0, 0  # of its transactions, and of the stages of connections: their greatest ids
         self._database = open_database(path, SCHEMA)
         try:
             check(self._database, path)
@@ -101,11 +114,16 @@ class OpenSegment:
             raise
 
     @property
+    def count(self) -> int:
+        """The number of its facts."""
+        return sum(self._counts)
+
+    @property
     def is_full(self) -> bool:
-        """Whether the next transaction goes to a new segment."""
+        """Whether the next fact goes to a new segment."""
         return self.count >= MOST_TRANSACTIONS or (self.count > 0 and self._bytes() >= MOST_BYTES)
 
-    def write(self, facts: Sequence[Fact], progress: StoredProgress) -> None:
+    def write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
         """Add facts, and note how far they are stored: all of it, or nothing.
 
         Raises:
@@ -115,14 +133,17 @@ class OpenSegment:
         with naming_damage(self.path):
             self._write(facts, progress)
 
-    def _write(self, facts: Sequence[Fact], progress: StoredProgress) -> None:
-        added = [self._row(number, fact) for number, fact in enumerate(facts, self.count + 1)]
+    def _write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
+        transactions, connections = self._counts
+        added = [self._row(number, one) for number, one in enumerate(_of(Fact, facts), transactions + 1)]
+        stages = [self._stage_row(number, one) for number, one in enumerate(_of(StageFact, facts), connections + 1)]
         database = self._database
         database.execute("BEGIN IMMEDIATE")
         try:
             for name, table in self._tables.items():
                 insert(database, name, table.rows)
             insert(database, "transactions", added)
+            insert(database, "connections", stages)
             database.execute("DELETE FROM positions")
             insert(database, "positions", [(start, _PACK(one)) for start, one in progress.positions.items()])
             if progress.stretch is not None:
@@ -134,7 +155,7 @@ class OpenSegment:
             raise
         for table in self._tables.values():
             table.rows.clear()
-        self.count += len(added)
+        self._counts = transactions + len(added), connections + len(stages)
 
     def close(self) -> None:
         """Close the file."""
@@ -146,16 +167,20 @@ class OpenSegment:
 
     def _load(self) -> None:
         """Read the contents that have ids."""
-        self._paths, self._endings, self._programs = (_Interned(tuple) for _ in range(3))
+        self._paths, self._programs, self._stages = (_Interned(tuple) for _ in range(3))
+        self._endings = _Interned(lambda ending: (*ending[:5], pack_flags(*ending[5:])))
         self._starts, self._texts = (_Interned(lambda text: (text,)) for _ in range(2))
         self._processes = _Interned(self._process_row)
         texts = self._texts
         self._relations = _Interned(lambda one: (texts[one[0]], one[1], texts[one[2]]))
         self._answers = _Interned(lambda relations: (_PACK([self._relations[one] for one in relations]),))
         tables = self._starts, texts, self._programs, self._processes, self._paths, self._endings
-        self._tables = dict(zip(_TABLES, (*tables, self._relations, self._answers), strict=True))
+        self._tables = dict(zip(_TABLES, (*tables, self._relations, self._answers, self._stages), strict=True))
         database = self._database
-        for name in ("paths", "endings", "programs"):
+        self._endings.update(
+            ((*ending, *unpack_flags(flags)), number) for number, *ending, flags in rows(database, "endings")
+        )
+        for name in ("paths", "programs", "stages"):
             self._tables[name].update((tuple(content), number) for number, *content in rows(database, name))
         for name in ("starts", "texts"):
             self._tables[name].update((text, number) for number, text in rows(database, name))
@@ -163,7 +188,8 @@ class OpenSegment:
         relations = read_relations(database)
         self._relations.update((relation, number) for number, relation in relations.items())
         self._answers.update((answer, number) for number, answer in read_answers(database, relations).items())
-        [self.count] = database.execute("SELECT count(*) FROM transactions").fetchone()
+        counted = "SELECT (SELECT count(*) FROM transactions), (SELECT count(*) FROM connections)"
+        self._counts = database.execute(counted).fetchone()
 
     def _process_row(self, process: Process) -> Row:
         program = self._programs[
@@ -181,22 +207,18 @@ class OpenSegment:
         return process.pid, process.start_time, process.parent_pid, process.thread_id, program
 
     def _row(self, number: int, fact: Fact) -> Row:
-        values, flow, process, identity, others = fact.values, fact.flow, fact.process, fact.id, fact.asked_for
-        flags = pack_flags(values.admitted, values.matched, values.doubted, values.foreign)
-        ending = self._endings[values.type, values.outcome, values.rcode, values.tries, values.left_out, flags]
-        answer, ttls = None, None
-        if values.relations:
-            owned = [*values.owned]
-            answer = self._answers[tuple(relation[:3] for relation in owned)]
-            ttls = _PACK([ttl for _, _, _, ttl in owned])
+        values, flow, process, others = fact.values, fact.flow, fact.process, fact.asked_for
+        start, batch, place = fact.id
+        ending = values.type, values.outcome, values.rcode, values.tries, values.left_out
+        answer, ttls = self._answer(values) if values.relations else (None, None)
         return (
             number,
-            self._starts[identity.start],
-            identity.batch,
-            identity.place,
+            self._starts[start],
+            batch,
+            place,
             fact.ended,
             self._texts[values.name],
-            ending,
+            self._endings[(*ending, values.admitted, values.matched, values.doubted, values.foreign)],
             self._paths[(fact.host, values.hop, *_ends(flow), values.resolver, values.resolver_port)],
             None if process is None else self._processes[process],
             None if flow is None else flow.source_port,
@@ -204,7 +226,39 @@ class OpenSegment:
             values.waited,
             answer,
             ttls,
-            *((None, None, None) if others is None else (self._starts[others.start], others.batch, others.place)),
+            # sqlite3 binds a number sooner than None.
+            *((0, 0, 0) if others is None else (self._starts[others.start], others.batch, others.place)),
+        )
+
+    def _answer(self, values: TransactionValues) -> tuple[int, bytes]:
+        """Return the id of the relations of a transaction, and their TTLs."""
+        owner, relations, ttls = values.name, [], []
+        for one in values.relations:
+            if one.owner is not None:
+                owner = one.owner
+            relations.append((owner, one.type, one.target))
+            ttls.append(one.ttl)
+            owner = one.target
+        return self._answers[tuple(relations)], _PACK(ttls)
+
+    def _stage_row(self, number: int, fact: StageFact) -> Row:
+        values, flow, process = fact.values, fact.flow, fact.process
+        start, batch, place = fact.id
+        return (
+            number,
+            self._starts[start],
+            batch,
+            place,
+            fact.time,
+            self._stages[values.stage, values.bound, values.connected, values.error, values.why],
+            None if values.name is None else self._texts[values.name],
+            self._paths[(fact.host, None, *_ends(flow), None, None)],
+            None if process is None else self._processes[process],
+            flow.source_port,
+            values.socket,
+            values.lasted,
+            values.bytes_sent,
+            values.bytes_received,
         )
 
 
@@ -219,6 +273,10 @@ def _note_stretch(database: sqlite3.Connection, stretch: Stretch) -> None:
     """Note the end of the present stretch, which is the last one of the segment."""
     if not database.execute(_LATER, (stretch.until, stretch.since)).rowcount:
         database.execute("INSERT INTO coverage (since, until) VALUES (?, ?)", stretch)
+
+
+def _of(kind: type[_Kind], facts: Sequence[Fact | StageFact]) -> list[_Kind]:
+    return [fact for fact in facts if isinstance(fact, kind)]
 
 
 def _ends(flow: Flow | None) -> Row:

@@ -17,7 +17,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
-from dnstrail_history.fact import Fact, FactId
+from dnstrail_history.fact import Fact, FactId, StageFact
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader
@@ -25,7 +25,7 @@ from dnstrail_history.store.known_ids import KnownIds
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
 
-#: facts and their relations that wait for a disk to take them -> a further fact is lost: `unwritten`
+#: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
 DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
 BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
@@ -37,8 +37,10 @@ _DAY: Final = 86_400.0  # seconds
 _NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
 _LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
 _IDS: Final = """
-    SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
-    ORDER BY transactions.id"""
+    SELECT starts.start, batch, place, stage FROM
+        (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
+        SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
+    JOIN starts ON starts.id = origin ORDER BY time"""
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
 
@@ -73,7 +75,7 @@ class FactStore:
         self._clock = clock
         self._days = days
         self._most_bytes = most_bytes
-        self._waiting: list[Fact] = []
+        self._waiting: list[Fact | StageFact] = []
         self._weight = 0
         self._known = KnownIds()
         self._number = 0  # of the newest segment
@@ -95,13 +97,13 @@ class FactStore:
         """Whether facts wait to be written."""
         return bool(self._waiting)
 
-    def add(self, fact: Fact) -> bool:
+    def add(self, fact: Fact | StageFact) -> bool:
         """Take a fact; return False if it is lost, or stored already."""
-        weight = 1 + len(fact.values.relations)
+        weight = fact.weight
         if self._weight + weight > MOST_WAITING:
             self.counters["unwritten"] += 1
             return False
-        if not self._known.add(fact.id):
+        if not self._known.add(fact.id, fact.stage):
             self.counters["repeated"] += 1
             return False
         self._waiting.append(fact)
@@ -166,20 +168,20 @@ class FactStore:
             except DamagedFileError as error:
                 self._set_aside(error)
                 files.pop()
-        known: list[list[FactId]] = []
+        known: list[list[tuple[FactId, str]]] = []
         while files and sum(map(len, known)) < _KNOWN:
             file = files.pop()
             try:
                 with naming_damage(file.path), closing(_open(file)) as database:
-                    ids = [FactId(*row) for row in database.execute(_IDS)]
+                    ids = [(FactId(*row), stage) for *row, stage in database.execute(_IDS)]
                     self.progress = self.progress if known else read_progress(database)
             except DamagedFileError as error:
                 self._set_aside(error)
             else:
                 known.append(ids)
         for ids in reversed(known):
-            for identity in ids:
-                self._known.add(identity)
+            for identity, stage in ids:
+                self._known.add(identity, stage)
         for path in unfinished:
             self._closer.add(path)
 
@@ -222,7 +224,7 @@ class FactStore:
             is_last = len(part) == len(self._waiting)
             segment.write(part, progress if is_last else self.progress)
             del self._waiting[: len(part)]
-            self._weight -= sum(1 + len(fact.values.relations) for fact in part)
+            self._weight -= sum(fact.weight for fact in part)
             self.counters["stored"] += len(part)
             if is_last:
                 self.progress = progress

@@ -47,11 +47,16 @@ class Attribution:
         """Return the process behind a packet or a call, and its entry; None for a socket without a known owner."""
         if not record.pid:
             return None, None
-        entry = self._entry_of(record)
+        entry = self._entry_of(record.pid, record.noted, record.comm)
         process = self._process(
             entry, record.pid, record.ts, record.cgroup, command_name(record.comm), record.uid, record.tid
         )
         return process, entry
+
+    def relay_of(self, record: records.PacketRecord) -> tuple[tuple[int, int], ProcessEntry]:
+        """Return the process to which NAT passes a packet: its pid and its start, and its entry."""
+        entry = self._entry_of(record.relay, record.ts, b"")
+        return (record.relay, self._start_of(entry)), entry
 
     def executed(self, record: bytes) -> Process:
         """Apply an exec; return the process with the program that it now runs."""
@@ -150,23 +155,27 @@ class Attribution:
             shown.image,
             entry.mount_namespace,
             entry.pid_namespace,
-            self._boot + entry.started if entry.started else 0,
+            self._start_of(entry),
             self.containers.owner(cgroup, stamp) if cgroup else 0,
         )
         if entry.reported is None or entry.reported[0] != fields:
             entry.reported = fields, Process(*fields)
         return entry.reported[1]
 
-    def _entry_of(self, record: records.PacketRecord | records.GetaddrinfoRecord) -> ProcessEntry:
+    def _start_of(self, entry: ProcessEntry) -> int:
+        """Return the start of a process in ns since the epoch, 0 if it is unknown."""
+        return self._boot + entry.started if entry.started else 0
+
+    def _entry_of(self, pid: int, noted: int, name: bytes) -> ProcessEntry:
         """Return the process that had the pid when the program noted it: by its events, else by /proc."""
-        entry = self.processes.at(record.pid, record.noted)
+        entry = self.processes.at(pid, noted)
         if entry is not None and (entry.path or entry.proc_read):
             return entry
-        found = read_process(record.pid)
-        if found is not None and found.start > record.noted + TICK:
+        found = read_process(pid)
+        if found is not None and found.start > noted + TICK:
             found = None  # a later process with the same pid
         if entry is None:
-            unknown = ProcessEntry(pid=record.pid, start=record.noted, name=text(record.comm), proc_read=True)
+            unknown = ProcessEntry(pid=pid, start=noted, name=text(name), proc_read=True)
             return self.processes.add(found or unknown)
         entry.proc_read = True
         entry.path = found.path if found else ""

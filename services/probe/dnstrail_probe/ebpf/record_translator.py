@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.captured import ASKER_SEEN, CLIENT, GETADDRINFO, Captured, Flow, Process
+from dnstrail.captured import ASKER_SEEN, CLIENT, GETADDRINFO, RELAY, Captured, Flow, Process
 from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import (
     DNS_SOCKET_CLOSE,
@@ -106,8 +106,7 @@ class RecordTranslator:
         flow = _flow(packet, role)
         stamp, args = packet.ts + self._epoch, self._args(packet, flow, process)
         if header is None and not packet.datagram_size:  # the usual packet is one message
-            if self._note_message(packet, flow, process, payload, stamp, client):
-                args[ASKER_SEEN] = True
+            args |= self._note_message(packet, flow, process, payload, stamp, client)
             return [(NET_PACKET_DNS, Captured(stamp, payload, flow, process, args, packet.processor))]
         captured = Captured(stamp, payload, flow, process, args, packet.processor)
         found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
@@ -126,11 +125,10 @@ class RecordTranslator:
         ]
 
     def _noted(self, packet: records.PacketRecord, message: Captured, client: bool) -> Captured:
-        """Note one of the messages that a packet completes; return it, with `asker_seen` if its asker was seen."""
+        """Note one of the messages that a packet completes; return it, with its further arguments."""
         flow, process, payload = message.flow, message.process, message.payload
-        if flow and self._note_message(packet, flow, process, payload, message.timestamp, client):
-            return msgspec.structs.replace(message, args={**message.args, ASKER_SEEN: True})
-        return message
+        noted = self._note_message(packet, flow, process, payload, message.timestamp, client) if flow else {}
+        return msgspec.structs.replace(message, args={**message.args, **noted}) if noted else message
 
     def _note_message(
         self,
@@ -140,16 +138,18 @@ class RecordTranslator:
         payload: bytes,
         stamp: int,
         client: bool,
-    ) -> bool:
-        """Note who asked or answered by a message; return whether it was also captured nearer to its asker."""
+    ) -> dict[str, Any]:
+        """Note who asked or answered by a message; return its arguments: its relay, and whether its asker was seen."""
+        args: dict[str, Any] = {}
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answer(packet, payload)
         if packet.relay:  # NAT passes the queries of a client to this process: it is a server, too
-            entry = self._attribution.processes.at(packet.relay, packet.ts)
-            if entry is not None:
-                entry.answers = True
+            args[RELAY], entry = self._attribution.relay_of(packet)
+            entry.answers = True
             self._askers.relayed(packet.relay, payload, stamp)
-        return self._askers.seen(flow, process.pid if process else 0, payload, stamp, client=client)
+        if self._askers.seen(flow, process.pid if process else 0, payload, stamp, client=client):
+            args[ASKER_SEEN] = True
+        return args
 
     def _on_dns_port(self, packet: records.PacketRecord) -> bool:
         return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports

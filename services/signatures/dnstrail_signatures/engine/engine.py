@@ -55,7 +55,8 @@ class Engine:
     No signature can stop the worker or another signature: an error is counted (`errors` by signature), and logged
     the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
     while. `findings` counts findings by signature, and `suppressed` those that the settings suppress.
-    `unavailable` counts the events that a signature gave up, since no cache answered its lookup.
+    `unavailable` counts the events that a signature gave up, since no cache answered its lookup. `facts` states that
+    this run receives the facts of a cache.
 
     A signature that does not start is an error if it is among those `asked` for, or refuses its settings. Any other one
     is left out, and has a fault, unless this run has chosen to lack its data source.
@@ -71,6 +72,8 @@ class Engine:
         probes: int = PROBES,
         asked: Collection[type[Signature]] = (),
         state: Path | None = None,
+        *,
+        facts: bool = True,
     ) -> None:
         self.budget = budget or TimeBudget()
         self.counters: Counter[str] = Counter()
@@ -89,6 +92,7 @@ class Engine:
         self._data_sources = data_sources
         self._probes = probes
         self._state = state
+        self._facts = facts
         self._left_out: dict[type[Signature], str] = {}  # with the fault of each
         for cls in classes:
             self._start(cls, asked)
@@ -210,7 +214,8 @@ class Engine:
         if own is not None:
             vars(signature)["settings"] = own
         log = self._log.bind(signature=cls.metadata.event_name)
-        signature.init(SignatureContext(self._on_finding, self._data_sources, log, self._probes, self._state))
+        one = SignatureContext(self._on_finding, self._data_sources, log, self._probes, self._state, self._facts)
+        signature.init(one)
         return signature
 
     def _selecting_now(self, event: Event) -> Iterator[Signature]:

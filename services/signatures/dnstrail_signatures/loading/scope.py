@@ -11,7 +11,7 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.dns.names import lookup_key, packed_address_text
-from dnstrail.events import DST_DNS, Event
+from dnstrail.events import DST_DNS, FACT_NAMES, Event
 
 Entry = Annotated[str, msgspec.Meta(min_length=1)]
 _LEAST_ID = 12  # characters of a container id that identify it, as Docker prints it
@@ -64,7 +64,9 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _names_of(event: Event) -> list[str]:
-    """Return the name that an event is about: the question of a DNS message, or the likeliest name of a connection."""
+    """Return the name that an event is about: that was asked, or the likeliest one of a connection."""
+    if event.event_name in FACT_NAMES:
+        return [event.arg("name") or ""]
     if event.question is not None:
         return [event.question.name]
     names = event.arg(DST_DNS)

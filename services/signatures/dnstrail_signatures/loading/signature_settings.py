@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from dnstrail.errors import SettingsError
-from dnstrail.process.config_file import SIGNATURE, ConfigFile
+from dnstrail.process.config_file import SIGNATURE, WATCH, ConfigFile
 from dnstrail.signature import Signature
 from dnstrail_signatures.loading.scope import Allow, CommonSettings, Mute, Only
+from dnstrail_signatures.loading.watch_rule import MOST_RULES, TakesRules, WatchRule
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -47,8 +48,9 @@ def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected
 
 
 def sets(config: ConfigFile, cls: type[Signature]) -> bool:
-    """Return whether the settings file asks for a signature: it enables it, or states a setting of its own."""
-    return not set(config.table(SIGNATURE, _table_of(config, cls))) <= _OF_FINDINGS
+    """Return whether the settings file asks for a signature: it enables it, or states a setting or rule of its own."""
+    own = set(config.table(SIGNATURE, _table_of(config, cls))) - _OF_FINDINGS
+    return bool(own) or (isinstance(cls.settings, TakesRules) and bool(config.array(WATCH)))
 
 
 def _table_of(config: ConfigFile, cls: type[Signature]) -> str:
@@ -78,6 +80,8 @@ def enabled(classes: Iterable[type[Signature]], settings: Settings) -> list[type
 def _settings_of(config: ConfigFile, id_: str, cls: type[Signature], selected: Collection[str]) -> SignatureSettings:
     table, default = config.table(SIGNATURE, id_), cls.settings
     fields = () if default is None else default.__struct_fields__
+    if takes_rules := isinstance(default, TakesRules):
+        fields = tuple(field for field in fields if field != WATCH)
     if reserved := set(fields).intersection(_COMMON) - {_ENABLED}:
         raise SettingsError(f"signature {id_}: its settings cannot be named {', '.join(sorted(reserved))}")
     _check_keys(config, (SIGNATURE, id_), (*_COMMON, *fields))
@@ -87,9 +91,33 @@ def _settings_of(config: ConfigFile, id_: str, cls: type[Signature], selected: C
     if selected:
         common[_ENABLED] = cls.metadata.event_name in selected
     given = {key: table[key] for key in fields if key in table}
+    place = f"[{SIGNATURE}.{id_}]"
     if default is not None and given:
-        default = _convert(config, id_, {**msgspec.to_builtins(default), **given}, type(default))
-    return SignatureSettings(_convert(config, id_, common, CommonSettings), default)
+        default = _convert(config, place, {**msgspec.to_builtins(default), **given}, type(default))
+    if takes_rules and default is not None and (rules := _rules(config)):
+        default = msgspec.structs.replace(default, watch=rules)
+    return SignatureSettings(_convert(config, place, common, CommonSettings), default)
+
+
+def _rules(config: ConfigFile) -> tuple[WatchRule, ...]:
+    """Return the rules [[watch]].
+
+    Raises:
+        SettingsError: a key is unknown, a value is not accepted, two rules have one name, or there are too many.
+    """
+    rules: dict[str, WatchRule] = {}
+    for number, table in enumerate(config.array(WATCH), 1):
+        place = f"[[{WATCH}]] {number}"
+        for key in table:
+            if key not in WatchRule.__struct_fields__:
+                raise config.unknown(key, WatchRule.__struct_fields__, f"[{WATCH}]")
+        rule = _convert(config, place, table, WatchRule)
+        if rule.name in rules:
+            raise config.refusal(place, f"another rule has the name {rule.name!r}")
+        rules[rule.name] = rule
+    if len(rules) > MOST_RULES:
+        raise config.refusal(f"[[{WATCH}]]", f"more than {MOST_RULES} rules")
+    return tuple(rules.values())
 
 
 def _check_keys(config: ConfigFile, table: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -98,9 +126,9 @@ def _check_keys(config: ConfigFile, table: tuple[str, ...], known: tuple[str, ..
             raise config.unknown(key, known, ".".join(table))
 
 
-def _convert(config: ConfigFile, id_: str, values: dict[str, Any], kind: type[T]) -> T:
+def _convert(config: ConfigFile, table: str, values: dict[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
-        raise config.refusal(f"[{SIGNATURE}.{id_}]{place.rstrip('`').replace('.', ' ', 1)}", text) from error
+        raise config.refusal(f"{table}{place.rstrip('`').replace('.', ' ', 1)}", text) from error

@@ -98,8 +98,12 @@ class Transactions:
             self._end_unanswered(pending)
         captured = self._capture(stamp, header, payload, circumstances, flow, query, digest)
         query.pending = captured
-        if not flow.egress and circumstances.process is not None:
-            self._note_received(captured, circumstances.process)
+        process, relay = circumstances.process, circumstances.relay
+        if flow.egress and relay is not None:
+            self._note_received(captured, *relay)
+        elif not flow.egress and process is not None:
+            captured.server = process
+            self._note_received(captured, process.pid, process.start_time)
         if self._held.held and captured in self._open:
             self._join(captured, query, stamp, flow)
 
@@ -109,8 +113,7 @@ class Transactions:
         """Note a response, with the verdict on it and the answer that the image read."""
         query = verdict.query
         if query is None:
-            if not verdict.copy:
-                self._hold(stamp, header, payload, circumstances, verdict)
+            self._hold(stamp, header, payload, circumstances, verdict)
             return
         pending, query.pending = query.pending, None
         held = self._held.take(verdict.packet) if self._held.held else None
@@ -192,11 +195,10 @@ class Transactions:
             )
             self._settle(pending)
 
-    def _note_received(self, pending: Pending, process: Process) -> None:
+    def _note_received(self, pending: Pending, pid: int, start: int) -> None:
         """Note the process that received a question: it may ask another server on behalf of the client."""
-        pending.server = process
         if pending.received is None and pending in self._open:
-            received: Received = (pending.host, process.pid, process.start_time, pending.asked.key)
+            received: Received = (pending.host, pid, start, pending.asked.key)
             self._received.setdefault(received, {})[pending] = None
             pending.received = received
 
@@ -307,10 +309,12 @@ class Transactions:
         flow = circumstances.flow
         keys = [] if flow is None else _keys_of_question(header, circumstances.host, flow)
         held = self._held.of_packet(verdict.packet)
+        if held is not None and (not verdict.admitted or held.used):
+            self._held.add_keys(held, keys)
+            return
+        if verdict.copy:
+            return
         if held is not None:
-            if not verdict.admitted or held.used:
-                self._held.add_keys(held, keys)
-                return
             self._held.use(held)  # the first copy was rejected, and this one is admitted
         outcome = read_outcome(header, payload, verdict.answer) if verdict.admitted else ""
         held = HeldResponse(stamp, header, payload, circumstances, verdict, outcome)

@@ -114,6 +114,17 @@ def test_an_early_answer_at_another_socket(heard, asked):
     assert talk.only(0.5).outcome == "answered"
 
 
+@pytest.mark.parametrize("unmatched", ["accept", "reject"])
+def test_an_early_answer_that_both_ends_capture(unmatched):
+    """An answer that is captured at its server and at its client waits for the question at either socket."""
+    talk = Asking(unmatched)
+    talk.hear(0.05, flow=back(SERVERS), **STUB)
+    talk.hear(0.051, flow=back(OWN), **APPLICATION)
+    talk.ask(0, **APPLICATION)
+    one = talk.only(40)
+    assert (one.hop, one.outcome, one.tries, one.process.pid) == ("client", "answered", 1, 70)
+
+
 def test_a_large_early_answer():
     """The records of a large response that was rejected are not kept for its question."""
     talk = Asking()
@@ -297,6 +308,17 @@ def test_a_container_behind_nat():
     assert hops.keys() == {"client", "forwarder"}
     assert hops["forwarder"].asked_for == hops["client"].id
     assert (hops["client"].process.pid, hops["client"].flow) == (70, CONTAINER)
+
+
+@pytest.mark.parametrize(("relay", "linked"), [((80, 0), True), ((80, 5), False), ((81, 0), False), (None, False)])
+def test_a_forwarder_behind_nat(relay, linked):
+    """NAT hides the socket of a forwarder: the capture at the client shows which process received the question."""
+    talk = Asking()
+    talk.ask(0, flow=CONTAINER, relay=relay, **APPLICATION)
+    talk.ask(0.01, query(id_=2), UPSTREAM, **STUB)
+    client, forwarder = talk.ended(60)
+    assert (client.hop, client.process.pid, client.asked_for) == ("client", 70, "")
+    assert (forwarder.hop, forwarder.asked_for == client.id) == ("forwarder", linked)
 
 
 @pytest.mark.parametrize("case", ["unknown owner", "same namespace", "another id", "later"])

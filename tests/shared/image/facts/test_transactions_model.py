@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from builders.traffic import message
+from dnstrail.captured import FORWARDER
 from dnstrail.dns.header import QR
 from dnstrail.dns.rdata import Kind
 from dnstrail.image import Bounds, Circumstances, Image
@@ -38,18 +39,21 @@ def episode(random: Random, conversations: int) -> list[tuple[int, Seen]]:
         for said in conversation(random, with_flags(random, any_response(random))):
             clock += max(0, said.after)
             stamp = clock + min(0, said.after)
-            arrived.append((clock, stamp, said.payload, said.flow, said.process, said.host, False))
+            if said.flow.role == FORWARDER and said.flow.egress and random.random() < 0.5:  # NAT passed its client's
+                relay = (9, random.choice((0, 0, 1)))  # 9 is the pid of all processes
+                arrived.append((clock, stamp, said.payload, CLIENT.query, CLIENT.process, "", False, relay))
+            arrived.append((clock, stamp, said.payload, said.flow, said.process, said.host, False, None))
         if random.random() < 0.2:
             payload = with_flags(random, b"\0\0" + arrived[-1][2][2:])
             process = random.choice(ENDPOINTS).process or CLIENT.process
-            arrived.append((clock, clock - ns(0.01), payload, None, process, "", True))
+            arrived.append((clock, clock - ns(0.01), payload, None, process, "", True, None))
         if random.random() < 0.4:
             swap(random, arrived)
         seen += arrived
     headed = [(read_heading(one[2]), one) for one in seen]
     return [
-        (clock, Seen(f"s/{number}", stamp, payload, heading, flow, process, host, call))
-        for number, (heading, (clock, stamp, payload, flow, process, host, call)) in enumerate(headed)
+        (clock, Seen(f"s/{number}", stamp, payload, heading, flow, process, host, call, relay))
+        for number, (heading, (clock, stamp, payload, flow, process, host, call, relay)) in enumerate(headed)
         if heading is not None and (heading.is_query or heading.is_response) and not (call and heading.is_query)
     ]
 
@@ -85,7 +89,14 @@ def of_image(messages: list[tuple[int, Seen]], unmatched: str, *, live: bool) ->
     transactions, ended = image.begin_transactions(), []
     for clock, seen in messages:
         number = int(seen.id.split("/")[1])
-        place = {"batch": "s", "place": number, "asked": seen.call, "host": seen.host, "live": live}
+        place = {
+            "batch": "s",
+            "place": number,
+            "asked": seen.call,
+            "host": seen.host,
+            "live": live,
+            "relay": seen.relay,
+        }
         image.feed(seen.stamp, seen.payload, Circumstances(seen.flow, seen.process, **place))
         transactions.advance(clock - SECOND)
         ended += transactions.take()

@@ -1,0 +1,83 @@
+"""A rule without code: a table `[[watch]]` of the settings file (docs/use/watch.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from dnstrail.dns.names import lookup_key
+from dnstrail.events import OUTCOMES, Event
+from dnstrail.protocol.facts import HOPS
+from dnstrail_signatures.loading.scope import Entry, Only
+
+MOST_RULES = 64  #: rules `[[watch]]` -> the settings are refused
+_Stated = Annotated[tuple[Entry, ...], msgspec.Meta(min_length=1)]  # an empty list would match everything
+
+
+class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table `[[watch]]`. A transaction has to match each key that is stated.
+
+    Invariant: suffixes are in the form of lookups, users are ids, and at least one key limits the rule.
+    """
+
+    name: Entry  #: name of the rule, which no other rule has: `rule` in its findings
+    suffixes: _Stated = ()  #: these names and the names below them, also if only an alias leads there
+    file: Entry = ""  #: file of further suffixes, one on each line
+    origin: Literal["container", "host"] | None = None  #: container: only askers in containers; host: only others
+    outcomes: _Stated = ()  #: only these outcomes of a `dns_transaction`
+    hops: _Stated = ("client", "served")  #: only these hops of a `dns_transaction`; default: client and served
+    #: only the first transaction of each registered domain, by host, by container, or by program
+    first_seen: Literal["host", "container", "program"] | None = None
+    #: seconds from the first match of the rule in which `first_seen` only learns
+    learn: Annotated[float, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        """Read users and suffixes, and refuse what would never match, or always.
+
+        Raises:
+            ValueError: a value matches nothing, or no key limits the rule.
+        """
+        Only.__post_init__(self)
+        _check(self.outcomes, OUTCOMES, "outcome")
+        _check(self.hops, HOPS, "hop")
+        if not any(self._limits()):
+            raise ValueError("no key limits the rule: every transaction would match")
+        msgspec.structs.force_setattr(self, "suffixes", tuple(map(_suffix, self.suffixes)))
+
+    def _limits(self) -> tuple[object, ...]:
+        scope = self.containers, self.images, self.programs, self.users
+        return *scope, self.suffixes, self.file, self.origin, self.outcomes, self.first_seen
+
+    @property
+    def has_suffixes(self) -> bool:
+        """Whether the rule is limited to suffixes."""
+        return bool(self.suffixes or self.file)
+
+    def matches(self, event: Event, args: Mapping[str, Any]) -> bool:
+        """Return whether a transaction with these arguments matches each key but the suffixes and `first_seen`."""
+        return (
+            args["hop"] in self.hops
+            and (not self.outcomes or args["outcome"] in self.outcomes)
+            and (self.origin is None or event.origin == self.origin)
+            and self.includes(event)
+        )
+
+
+class TakesRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of a signature to which the rules of the settings file belong."""
+
+    watch: tuple[WatchRule, ...] = ()
+
+
+def _suffix(text: str) -> str:
+    suffix = lookup_key(text)
+    if not suffix:
+        raise ValueError(f"{text!r} is no domain name")
+    return suffix
+
+
+def _check(stated: Collection[str], known: Collection[str], kind: str) -> None:
+    if unknown := sorted({*stated}.difference(known)):
+        raise ValueError(f"{unknown[0]!r} is no {kind}; known: {', '.join(known)}")
