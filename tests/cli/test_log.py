@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.facts import BEGIN, SECOND, fact_of
+from builders.facts import BEGIN, SECOND, fact_of, stage_of
 from builders.log_entries import fill
 from live.processes import dnstrail, run_dir
 
@@ -21,12 +21,14 @@ FACTS = (
     fact_of(2, ended=BEGIN + SECOND, name="b.example", relations=(), outcome=2, rcode=3, waited=SLOW),
     fact_of(3, ended=BEGIN + 2 * SECOND, name="c.example", relations=(), outcome=6, rcode=None, process=None, hop=2),
     fact_of(4, ended=BEGIN + 2 * SECOND, name="of.forwarder.example", relations=(), hop=1),
+    stage_of(5, time=BEGIN + 3 * SECOND),
+    stage_of(5, "end", time=BEGIN + 5 * SECOND, why="closed", lasted=2 * SECOND, name="web.example"),
 )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Return a history of five questions, one of which a forwarder asked for others."""
+    """Return a history of a connection and five questions, one of which a forwarder asked for others."""
     found = tmp_path_factory.mktemp("log") / "history"
     fill(found, FACTS)
     return found
@@ -53,6 +55,8 @@ def names(folder: Path, *arguments: object) -> list[str]:
         (("--process", "curl", "--container", "web", "--name", "b.*"), "b"),
         (("--process", "*"), "aab"),
         (("--name", "none.example"), ""),
+        (("--connections",), ("web",)),
+        (("--connections", "--address", "198.51.0.0/16"), ()),
     ],
     ids=str,
 )
@@ -78,8 +82,7 @@ def test_the_table_has_a_line_for_a_call(folder):
         (("--folder", "/dev/null"), 2, "/dev/null"),
         (("--follow", "--outcome", "lost"), 2, "lost"),
         (("--follow", "--until", "1"), 2, "--until goes without --follow"),
-        (("--connections",), 2, "connections are not kept"),
-        (("--connections", "--follow", "--last", "1"), 2, "connections are not kept"),
+        (("--connections", "--outcome", "failed"), 2, "--outcome"),
         (("--connections", "--follow", "--slower", "0ms"), 2, "--slower"),
         (("--slower", "fast"), 2, "no duration"),
         (("--address", "a.example"), 2, "neither an address nor a network"),

@@ -89,7 +89,7 @@ _COMMANDS = {
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
-    "history": _worker("history", "Keep the DNS transactions of this host on disk."),
+    "history": _worker("history", "Keep the DNS transactions and the connections of this host on disk."),
 }
 _EXAMPLES = examples(
     "sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns",

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from dnstrail.process.clock import Clock
     from dnstrail_cli.log_formats.printers import LogPrinter
     from dnstrail_history.log.entries import LogEntry
-    from dnstrail_history.log.handover import Handover
     from dnstrail_history.log.history_log import HistoryLog
     from dnstrail_history.log.selection import Network, Selection
 
@@ -80,7 +79,7 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option(
     "--address", metavar="CIDR", callback=_convert_network, help="Only answers with such an address: 192.0.2.0/24."
 )
-@click.option("--connections", is_flag=True, help="With --follow: print connections at their end instead.")
+@click.option("--connections", is_flag=True, help="Print connections at their end instead.")
 @click.option("--output", type=click.Choice(FORMATS), default="table", show_default=True, help="Format of the entries.")
 @json_option
 @click.option(
@@ -122,12 +121,12 @@ def log(
 
     is_past = not follow or since is not None or last is not None
     of_questions = bool(outcome) or slower is not None
-    _check_usage(follow=follow, until=until, is_past=is_past, connections=connections, of_questions=of_questions)
+    _check_usage(follow=follow, until=until, connections=connections, of_questions=of_questions)
     configure("dnstrail", "warning")
     first, end = (None if moment is None else round(moment * _SECOND) for moment in (since, until))
     selection = Selection(first, end, name, process, container, outcome, slower, address)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
-    history = _open_history(folder) if is_past else None
+    history = _open_history(folder, topic) if is_past else None
     printer = open_printer("json" if as_json else output, topic, clock.wall())
     if history is not None:
         _print_past(history, selection, printer, clock, last)
@@ -136,7 +135,7 @@ def log(
     printer.close()
 
 
-def _check_usage(*, follow: bool, until: float | None, is_past: bool, connections: bool, of_questions: bool) -> None:
+def _check_usage(*, follow: bool, until: float | None, connections: bool, of_questions: bool) -> None:
     """Refuse options that exclude each other.
 
     Raises:
@@ -144,13 +143,11 @@ def _check_usage(*, follow: bool, until: float | None, is_past: bool, connection
     """
     if follow and until is not None:
         raise click.UsageError("--until goes without --follow")
-    if connections and is_past:
-        raise click.UsageError("--connections: connections are not kept: add --follow, without --since and --last")
     if connections and of_questions:
         raise click.UsageError("--connections goes without --outcome and --slower")
 
 
-def _open_history(folder: Path) -> HistoryLog:
+def _open_history(folder: Path, topic: str) -> HistoryLog:
     """Return the log of a folder. Root becomes the owner of the folder, who may have made the files in it.
 
     Raises:
@@ -172,7 +169,7 @@ def _open_history(folder: Path) -> HistoryLog:
     except OSError as error:
         remedy = "run the command as its owner or as root"
         raise SettingsError(f"--folder {folder}: {error.strerror}: {remedy}") from error
-    return HistoryLog(folder, _warn)
+    return HistoryLog(folder, _warn, topic)
 
 
 def _warn(text: str) -> None:
@@ -214,8 +211,14 @@ def _follow(
     from dnstrail_history.log.handover import Handover
 
     handover = Handover(history, selection, printer.print, _warn) if history is not None else None
-    emit = _passing(selection, printer.print) if handover is None else _passing_questions(handover, clock)
-    with follow_facts(topic, run_dir, clock, stopped, emit) as view:
+
+    def show(entry: LogEntry) -> None:
+        if handover is not None:
+            handover.add(entry, clock.monotonic())
+        elif selection.accepts(entry):
+            printer.print(entry)
+
+    with follow_facts(topic, run_dir, clock, stopped, _passing(show)) as view:
         while not stopped():
             view.wait(_POLL)
             view.take(clock)
@@ -267,35 +270,14 @@ def _await_facts(view: EventView, clock: Clock, run_dir: Path, stopped: Callable
     click.echo("dnstrail: ready", err=True)
 
 
-def _passing(selection: Selection, show: Callable[[LogEntry], None]) -> Emit:
-    """Return a function that shows the entries that a selection accepts: of a connection, its end or its failure."""
+def _passing(take: Callable[[LogEntry], None]) -> Emit:
+    """Return a function that passes the entries of facts on."""
     from dnstrail.events import Event
     from dnstrail_history.log.entries import LoggedConnection, LoggedQuestion, read_entry
 
-    accepts = selection.accepts_question
-
     def emit(item: Item) -> None:
         with suppress(BadMessage):  # no cache of ours sends it
-            if not isinstance(item, Event):
-                return
-            if item.event_name == NET_CONNECTION:
-                connection = read_entry(item, LoggedConnection)
-                if connection.is_last and selection.accepts_connection(connection):
-                    show(connection)
-            elif accepts(question := read_entry(item, LoggedQuestion)):
-                show(question)
-
-    return emit
-
-
-def _passing_questions(handover: Handover, clock: Clock) -> Emit:
-    """Return a function that passes on the questions that came live."""
-    from dnstrail.events import Event
-    from dnstrail_history.log.entries import LoggedQuestion, read_entry
-
-    def emit(item: Item) -> None:
-        with suppress(BadMessage):  # as above
             if isinstance(item, Event):
-                handover.add(read_entry(item, LoggedQuestion), clock.monotonic())
+                take(read_entry(item, LoggedConnection if item.event_name == NET_CONNECTION else LoggedQuestion))
 
     return emit

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.facts import fact_of, progress_of
-from builders.log_entries import live
+from builders.facts import fact_of, progress_of, stage_of
+from builders.log_entries import live, live_stage
+from dnstrail.events import NET_CONNECTION
 from dnstrail_history.log import handover as module
 from dnstrail_history.log.handover import PATIENCE, Handover
 from dnstrail_history.log.history_log import HistoryLog
@@ -110,3 +111,19 @@ def test_what_waits_is_bounded(tmp_path, monkeypatch, stores):
                 ends.handover.add(live(fact(number)), 0)
         ends.handover.step(0)
         assert (ends.handover.is_over, ends.shown, len(ends.warnings)) == (True, names(0, 1, 2, 3), 1)
+
+
+def test_connections_are_handed_over_by_their_ends(tmp_path):
+    """Of connections the ends are shown, stored or live, each once."""
+    shown: list[str | None] = []
+    stored = [stage_of(number, stage, name=f"n{number}.example") for number in (0, 1) for stage in ("opened", "end")]
+    with closing(FactStore(tmp_path / "history", FakeClock())) as store:
+        for one in stored:
+            assert store.add(one)
+        assert store.commit(progress_of(1))
+        log = HistoryLog(tmp_path / "history", shown.append, NET_CONNECTION)
+        handover = Handover(log, Selection(), lambda entry: shown.append(entry.arg("name")), shown.append)
+        for one in (*stored[2:], stage_of(2, "opened"), stage_of(2, "end", name="n2.example")):
+            handover.add(live_stage(one), 0)
+        handover.step(0)
+    assert (handover.is_over, shown) == (True, names(0, 1, 2))

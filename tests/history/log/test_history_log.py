@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.facts import BEGIN, SECOND, fact_of, facts, progress_of
-from builders.log_entries import fill, live
+from builders.facts import BEGIN, SECOND, fact_of, facts, progress_of, stage_of, stages
+from builders.log_entries import fill, live, live_stage
 from dnstrail.captured import Process
-from dnstrail.events import OUTCOMES
+from dnstrail.events import NET_CONNECTION, OUTCOMES
 from dnstrail_history.fact import Fact
 from dnstrail_history.log import candidates as narrowing
 from dnstrail_history.log import segment_reader
@@ -119,6 +119,33 @@ def test_an_entry_states_what_the_bus_states(tmp_path_factory, found):
     fill(folder, found)
     accepts = Selection().accepts_question
     assert [*HistoryLog(folder, unwarned).read(Selection())] == [one for one in map(live, found) if accepts(one)]
+
+
+@settings(max_examples=settings().max_examples // 10)
+@given(found=st.lists(stages(), max_size=30, unique_by=lambda fact: fact.values.id), selection=selections)
+def test_the_last_stage_of_a_connection_is_its_entry(tmp_path_factory, found, selection):
+    """Whatever stages are stored, the last ones that fit are the entries that the bus would bring."""
+    folder = tmp_path_factory.mktemp("stages") / "history"
+    fill(folder, [*found, fact_of(3)])
+    for chosen in (Selection(), selection):
+        expected = [one for one in map(live_stage, found) if chosen.accepts(one)]
+        assert [*HistoryLog(folder, unwarned, NET_CONNECTION).read(chosen)] == expected
+        assert HistoryLog(folder, unwarned, NET_CONNECTION).newest(chosen, 2) == expected[-2:]
+
+
+def test_the_connections_of_full_segments(tmp_path, small):
+    """Connections of several segments are read in order, by time, and those that failed are among them."""
+    folder = tmp_path / "history"
+    kinds = ({"stage": "opened"}, {"stage": "end", "why": "closed"}, {"stage": "result", "connected": False})
+    stored = [stage_of(number, time=BEGIN + number * SECOND, **kinds[number % 3]) for number in range(3 * SMALL)]
+    fill(folder, stored, 2)
+    entries = [live_stage(one) for one in stored if one.stage != "opened"]
+    log = HistoryLog(folder, unwarned, NET_CONNECTION)
+    assert [*log.read(Selection())] == entries
+    assert [*log.read(Selection())] == []
+    later = Selection(since=BEGIN + (2 * SMALL + 1) * SECOND)
+    expected = [entry for entry in entries if later.accepts(entry)]
+    assert [*HistoryLog(folder, unwarned, NET_CONNECTION).read(later)] == expected != []
 
 
 def test_a_later_reading_continues(tmp_path, small):

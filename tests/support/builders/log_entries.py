@@ -13,7 +13,7 @@ from builders.facts import BEGIN, progress_of
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, Event
 from dnstrail.protocol.facts import packed_fact, unpacked_fact
-from dnstrail_history.fact import Fact
+from dnstrail_history.fact import Fact, StageFact
 from dnstrail_history.log.entries import LoggedConnection, LoggedQuestion, read_entry
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
@@ -29,6 +29,13 @@ def live(fact: Fact) -> LoggedQuestion:
     return read_entry(Event(DNS_TRANSACTION, unpacked_fact(DNS_TRANSACTION, captured), None, fact.host), LoggedQuestion)
 
 
+def live_stage(fact: StageFact) -> LoggedConnection:
+    """Return the entry of a stage of a connection that comes by the bus."""
+    values = [getattr(fact.values, name) for name in fact.values.__struct_fields__]
+    captured = unpacked_fact(NET_CONNECTION, packed_fact(fact.time, fact.flow, fact.process, values))
+    return read_entry(Event(NET_CONNECTION, captured, None, fact.host), LoggedConnection)
+
+
 def connection(**args: Any) -> LoggedConnection:
     """Return the entry of a connection that was closed."""
     closed = {"id": "s/net_tcp_connect/1/2/end", "stage": "end", "why": "closed", "lasted": 3_000_000_000, "socket": 9}
@@ -37,7 +44,7 @@ def connection(**args: Any) -> LoggedConnection:
     return read_entry(Event(NET_CONNECTION, Captured(BEGIN, b"", FLOW, ASKER, known), None, "web1"), LoggedConnection)
 
 
-def fill(folder: Path, facts: Iterable[Fact], finished: int = 0) -> None:
+def fill(folder: Path, facts: Iterable[Fact | StageFact], finished: int = 0) -> None:
     """Store facts, and wait until some segments are finished."""
     with closing(FactStore(folder, FakeClock())) as store:
         for number, fact in enumerate(facts):

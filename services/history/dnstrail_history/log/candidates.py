@@ -39,8 +39,7 @@ def candidates(database: sqlite3.Connection, selection: Selection, *, is_final: 
 
     The selection still decides: a candidate may not fit.
     """
-    is_timed = selection.since is not None or selection.until is not None
-    if is_final and is_timed and not _overlaps(database, selection):
+    if is_final and _is_timed(selection) and not _overlaps(database, selection):
         return None
     bounds = (("ended >= ?", selection.since), ("ended <= ?", selection.until), ("waited >= ?", selection.slower))
     conditions = [condition for condition, bound in bounds if bound is not None]
@@ -59,11 +58,27 @@ def candidates(database: sqlite3.Connection, selection: Selection, *, is_final: 
     return Candidates(" AND ".join(conditions) or "1", tuple(values), index)
 
 
+def last_stages(database: sqlite3.Connection, selection: Selection, *, is_final: bool) -> Candidates | None:
+    """Return where a selection looks for connections: among the stages after which no other one is published."""
+    if is_final and _is_timed(selection) and not _overlaps(database, selection):
+        return None
+    bounds = (("time >= ?", selection.since), ("time <= ?", selection.until))
+    conditions = [condition for condition, bound in bounds if bound is not None]
+    conditions.append(
+        "stage IN (SELECT id FROM stages WHERE stage = 'end' OR (stage = 'result' AND ifnull(connected, 0) = 0))"
+    )
+    return Candidates(" AND ".join(conditions), tuple(bound for _, bound in bounds if bound is not None))
+
+
 class _Segment(NamedTuple):
     """An open segment; `is_final`: it has indexes."""
 
     database: sqlite3.Connection
     is_final: bool
+
+
+def _is_timed(selection: Selection) -> bool:
+    return selection.since is not None or selection.until is not None
 
 
 def _overlaps(database: sqlite3.Connection, selection: Selection) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dnstrail_history.log.entries import LoggedQuestion
+from dnstrail_history.log.entries import LogEntry
 from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import Selection
+from dnstrail_history.log.selection import EVERYTHING, Selection
 
 #: entries that end while `dnstrail log --follow` waits for the history to store the first of them -> it goes on with a
 #: warning
@@ -25,22 +25,21 @@ class Handover:
         self,
         log: HistoryLog,
         selection: Selection,
-        show: Callable[[LoggedQuestion], None],
+        show: Callable[[LogEntry], None],
         warn: Callable[[str], None],
     ) -> None:
         self.is_over = False
         self._log = log
-        self._accepts = selection.accepts_question
-        self._is_shown = Selection().accepts_question
+        self._accepts = selection.accepts
         self._show = show
         self._warn = warn
         self._stored: set[str] = set()  # the ids of what was read since the live entries came
-        self._waiting: list[LoggedQuestion] = []
+        self._waiting: list[LogEntry] = []
         self._deadline = float("inf")
 
-    def add(self, entry: LoggedQuestion, now: float) -> None:
+    def add(self, entry: LogEntry, now: float) -> None:
         """Take an entry that came live; `now` is monotonic, in seconds."""
-        if not self._is_shown(entry):
+        if not EVERYTHING.accepts(entry):
             return
         if self.is_over:
             self._show_once(entry)
@@ -57,7 +56,7 @@ class Handover:
         """
         if self.is_over:
             return
-        for entry in self._log.read(Selection()):
+        for entry in self._log.read(EVERYTHING):
             self._stored.add(entry.id)
             if self._accepts(entry):
                 self._show(entry)
@@ -70,7 +69,7 @@ class Handover:
                 self._show_once(entry)
             self._waiting.clear()
 
-    def _show_once(self, entry: LoggedQuestion) -> None:
+    def _show_once(self, entry: LogEntry) -> None:
         if entry.id in self._stored:
             self._stored.discard(entry.id)
         elif self._accepts(entry):

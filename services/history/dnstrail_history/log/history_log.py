@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from dnstrail_history.log.entries import LoggedQuestion
+from dnstrail.events import DNS_TRANSACTION
+from dnstrail_history.log.entries import LogEntry
 from dnstrail_history.log.segment_reader import SegmentReader
 from dnstrail_history.log.selection import Selection
 from dnstrail_history.store.database import DamagedFileError
@@ -16,19 +17,21 @@ from dnstrail_history.store.store import SegmentFile, segment_files
 
 
 class HistoryLog:
-    """Reads the segments of a folder. `warn` is called with each file that is damaged: the others answer.
+    """Reads the questions, or the connections, in the segments of a folder.
 
-    `size` and `position` state, in bytes of the files, how far `read` has come.
+    `warn` is called with each file that is damaged: the others answer. `size` and `position` state, in bytes of the
+    files, how far `read` has come.
     """
 
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, warn: Callable[[str], None], topic: str = DNS_TRANSACTION) -> None:
         self.size = self.position = 0
         self._folder = folder
         self._warn = warn
+        self._topic = topic
         self._warned: set[Path] = set()
         self._read = (0, 0)  # the segment, and the transaction in it, up to which everything was read
 
-    def read(self, selection: Selection) -> Iterator[LoggedQuestion]:
+    def read(self, selection: Selection) -> Iterator[LogEntry]:
         """Yield the entries of a selection in the order of their ends; a later call continues after them.
 
         Raises:
@@ -42,25 +45,25 @@ class HistoryLog:
         for file, size in files:
             after = last if file.number == number else 0
             self._read = (file.number, after)
-            segment = SegmentReader(file.path)
+            segment = SegmentReader(file.path, self._topic)
             with self._naming(segment):
                 for place, entry in segment.read(selection, after):
                     self._read = (file.number, place)
                     yield entry
             self.position += size
 
-    def newest(self, selection: Selection, count: int) -> list[LoggedQuestion]:
+    def newest(self, selection: Selection, count: int) -> list[LogEntry]:
         """Return the last entries of a selection in the order of their ends; a later `read` continues after them.
 
         Raises:
             OSError, SettingsError, sqlite3.Error: As for `read`.
         """
-        found: list[LoggedQuestion] = []
+        found: list[LogEntry] = []
         files = self._files()
         if files:
             self._read = (files[-1].number, 0)  # of this segment everything is read again, if nothing of it fits
         for file in reversed(files):
-            segment = SegmentReader(file.path)
+            segment = SegmentReader(file.path, self._topic)
             with self._naming(segment), closing(segment.newest(selection)) as entries:
                 for place, entry in islice(entries, count - len(found)):
                     if not found and file is files[-1]:

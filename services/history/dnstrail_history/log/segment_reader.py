@@ -11,10 +11,10 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import LAST_TIME
-from dnstrail.events import NET_PACKET_DNS, OUTCOMES
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, NET_PACKET_DNS, OUTCOMES
 from dnstrail.protocol.facts import HOPS, type_text
-from dnstrail_history.log.candidates import Candidates, candidates
-from dnstrail_history.log.entries import LoggedQuestion, Relation
+from dnstrail_history.log.candidates import Candidates, candidates, last_stages
+from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion, Relation
 from dnstrail_history.log.selection import Selection
 from dnstrail_history.store.closing import FINAL
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
@@ -27,6 +27,9 @@ _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _SELECT: Final = """
     SELECT id, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
         for_start, for_batch, for_place FROM transactions"""
+_SELECT_CONNECTIONS: Final = """
+    SELECT id, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, bytes_sent,
+        bytes_received FROM connections"""
 _Asker = tuple[int, str, str, int, int, str, str, str]  # the values of an entry from process_id to container_image
 _NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "")
 _DAMAGE: Final = (LookupError, TypeError, ValueError, msgspec.MsgspecError)  # values that no writer of ours stores
@@ -58,12 +61,17 @@ class _Contents(dict[int, T], Generic[T]):
 class SegmentReader:
     """Reads the entries of a segment. One to which facts are added is open only while a part of it is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, topic: str = DNS_TRANSACTION) -> None:
+        """Name the file, and the facts whose entries are read."""
         self.path = path
+        self._of_connections = topic == NET_CONNECTION
         self._database: sqlite3.Connection | None = None
         self._candidates: Candidates | None = None
         self._texts: _Contents[str] = _Contents(self, "texts", "text FROM texts", str)
-        self._starts: _Contents[str] = _Contents(self, "starts", "start FROM starts", _packets_of)
+        start = str if self._of_connections else _packets_of
+        self._starts: _Contents[str] = _Contents(self, "starts", "start FROM starts", start)
+        stage = "stage, bound, connected, error, why FROM stages"
+        self._stages: _Contents[Row] = _Contents(self, "stages", stage, _stage)
         ending = "type, outcome, rcode, tries, left_out, flags FROM endings"
         self._endings: _Contents[Row] = _Contents(self, "endings", ending, _ending)
         path_ = "host, hop, source, destination, destination_port, transport, resolver, resolver_port FROM paths"
@@ -76,7 +84,7 @@ class SegmentReader:
         answer = "relations FROM answers"
         self._answers: _Contents[tuple[tuple[str, str, str], ...]] = _Contents(self, "answers", answer, self._answer)
 
-    def read(self, selection: Selection, after: int = 0) -> Generator[tuple[int, LoggedQuestion], None, None]:
+    def read(self, selection: Selection, after: int = 0) -> Generator[tuple[int, LogEntry], None, None]:
         """Yield the entries of a selection after the transaction of this number, each with its number.
 
         Raises:
@@ -86,7 +94,7 @@ class SegmentReader:
         """
         return self._read(selection, after, _AT_ONCE, "id > ?", "id")
 
-    def newest(self, selection: Selection) -> Generator[tuple[int, LoggedQuestion], None, None]:
+    def newest(self, selection: Selection) -> Generator[tuple[int, LogEntry], None, None]:
         """Yield the entries of a selection, the newest first.
 
         Raises:
@@ -111,15 +119,17 @@ class SegmentReader:
 
     def _read(
         self, selection: Selection, place: int, count: int, beyond: str, order: str
-    ) -> Generator[tuple[int, LoggedQuestion], None, None]:
-        read, accepts = count, selection.accepts_question
+    ) -> Generator[tuple[int, LogEntry], None, None]:
+        read = count
+        accepts: Callable[[Any], bool] = selection.accepts if self._of_connections else selection.accepts_question
+        entry_of: Callable[[Row], tuple[int, LogEntry]] = self._connection if self._of_connections else self._entry
         try:
             while read == count:
                 with naming_damage(self.path):
                     try:
                         found = self._open(selection, fill=place == 0)
                         rows = [] if found is None else self._rows(found, place, count, beyond, order)
-                        entries = [entry for entry in map(self._entry, rows) if accepts(entry[1])]
+                        entries = [entry for entry in map(entry_of, rows) if accepts(entry[1])]
                     except _DAMAGE as error:
                         raise DamagedFileError(self.path, repr(error)) from error
                 if not self._is_final:
@@ -135,7 +145,8 @@ class SegmentReader:
         """Open the file unless it is open, and return where the selection looks."""
         if self._database is None:
             self._database = self._connect()
-            self._candidates = candidates(self._database, selection, is_final=self._is_final)
+            find = last_stages if self._of_connections else candidates
+            self._candidates = find(self._database, selection, is_final=self._is_final)
             if fill and self._candidates is not None and not self._candidates.by_index:
                 for contents in (self._texts, self._paths, self._processes, self._relations, self._answers):
                     contents.fill()
@@ -155,7 +166,8 @@ class SegmentReader:
     def _rows(self, found: Candidates, place: int, count: int, beyond: str, order: str) -> list[Row]:
         """Return the rows of the next transactions."""
         by = f"INDEXED BY {found.by_index}" if found.by_index else ""
-        statement = f"{_SELECT} {by} WHERE {beyond} AND {found.condition} ORDER BY {order} LIMIT {count}"
+        select = _SELECT_CONNECTIONS if self._of_connections else _SELECT
+        statement = f"{select} {by} WHERE {beyond} AND {found.condition} ORDER BY {order} LIMIT {count}"
         return self.execute(statement, (place, *found.values)).fetchall()
 
     def _entry(self, row: Row) -> tuple[int, LoggedQuestion]:
@@ -198,6 +210,34 @@ class SegmentReader:
             foreign,
         )
 
+    def _connection(self, row: Row) -> tuple[int, LoggedConnection]:
+        number, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, sent, received = row
+        if not 0 <= time <= LAST_TIME:
+            raise ValueError(f"the time {time!r}")
+        name_of_stage, bound, connected, error, why = self._stages[stage]
+        host, _, source, destination, destination_port, transport, _, _ = self._paths[path]
+        return number, LoggedConnection(
+            time,
+            host,
+            *(_NOBODY if process is None else self._processes[process]),
+            f"{self._starts[start]}/{batch}/{place}/{name_of_stage}",
+            source,
+            destination,
+            source_port if source else None,
+            destination_port,
+            transport,
+            socket,
+            name_of_stage,
+            None if name is None else self._texts[name],
+            bound,
+            lasted,
+            connected,
+            error,
+            why,
+            sent,
+            received,
+        )
+
     def _relation(self, owner: int, rdtype: int, target: int) -> tuple[str, str, str]:
         return self._texts[owner], type_text(rdtype), self._texts[target]
 
@@ -213,9 +253,24 @@ def _ending(rdtype: int, outcome: int, rcode: int | None, tries: int, left_out: 
     return type_text(rdtype), OUTCOMES[outcome], rcode, tries, left_out, *unpack_flags(flags)
 
 
-def _path(host: str, hop: int, source: bytes | None, destination: bytes | None, port: int | None, *rest: Any) -> Row:
+def _stage(stage: str, bound: str | None, connected: int | None, error: str | None, why: str | None) -> Row:
+    return stage, bound, None if connected is None else bool(connected), error, why
+
+
+def _path(
+    host: str, hop: int | None, source: bytes | None, destination: bytes | None, port: int | None, *rest: Any
+) -> Row:
     transport, resolver, resolver_port = rest
-    return host, HOPS[hop], _text(source), _text(destination), port, transport, _text(resolver), resolver_port
+    return (
+        host,
+        "" if hop is None else HOPS[hop],
+        _text(source),
+        _text(destination),
+        port,
+        transport,
+        _text(resolver),
+        resolver_port,
+    )
 
 
 def _packets_of(start: str) -> str:

@@ -34,10 +34,14 @@ class Selection(msgspec.Struct, frozen=True):
     @property
     def accepts_question(self) -> Callable[[LoggedQuestion], bool]:
         """Whether a question fits; one that was asked for others does not."""
-        return _is_of_client if self == _EVERYTHING else self._fits_question
+        return _is_of_client if self == EVERYTHING else self._fits_question
 
-    def accepts_connection(self, entry: LoggedConnection) -> bool:
-        """Return whether a connection fits."""
+    def accepts(self, entry: LogEntry) -> bool:
+        """Return whether a question fits, or the last stage of a connection."""
+        if isinstance(entry, LoggedQuestion):
+            return self._fits_question(entry)
+        if not isinstance(entry, LoggedConnection) or not entry.is_last:
+            return False
         is_named = self.name is None or self.fits_name(entry.name or "")
         return is_named and self.fits_address(entry.dst) and self._fits(entry)
 
@@ -92,4 +96,4 @@ def _is_of_client(entry: LoggedQuestion) -> bool:
     return entry.hop != _FORWARDER
 
 
-_EVERYTHING = Selection()
+EVERYTHING = Selection()
