@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from dnstrail.events import DNS_TRANSACTION
@@ -47,9 +47,11 @@ class HistoryLog:
             self._read = (file.number, after)
             segment = SegmentReader(file.path, self._topic)
             with self._naming(segment):
-                for place, entry in segment.read(selection, after):
-                    self._read = (file.number, place)
-                    yield entry
+                for part in segment.read(selection, after):
+                    for _, entry in part:
+                        yield entry
+                    if part:
+                        self._read = (file.number, part[-1][0])
             self.position += size
 
     def newest(self, selection: Selection, count: int) -> list[LogEntry]:
@@ -64,8 +66,8 @@ class HistoryLog:
             self._read = (files[-1].number, 0)  # of this segment everything is read again, if nothing of it fits
         for file in reversed(files):
             segment = SegmentReader(file.path, self._topic)
-            with self._naming(segment), closing(segment.newest(selection)) as entries:
-                for place, entry in islice(entries, count - len(found)):
+            with self._naming(segment), closing(segment.newest(selection)) as parts:
+                for place, entry in islice(chain.from_iterable(parts), count - len(found)):
                     if not found and file is files[-1]:
                         self._read = (file.number, place)
                     found.append(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -33,6 +33,7 @@ _SELECT_CONNECTIONS: Final = """
 _Asker = tuple[int, str, str, int, int, str, str, str]  # the values of an entry from process_id to container_image
 _NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "")
 _DAMAGE: Final = (LookupError, TypeError, ValueError, msgspec.MsgspecError)  # values that no writer of ours stores
+Part = Sequence[tuple[int, LogEntry]]  # entries in their order, each with the number of its fact
 T = TypeVar("T")
 
 
@@ -84,8 +85,8 @@ class SegmentReader:
         answer = "relations FROM answers"
         self._answers: _Contents[tuple[tuple[str, str, str], ...]] = _Contents(self, "answers", answer, self._answer)
 
-    def read(self, selection: Selection, after: int = 0) -> Generator[tuple[int, LogEntry], None, None]:
-        """Yield the entries of a selection after the transaction of this number, each with its number.
+    def read(self, selection: Selection, after: int = 0) -> Generator[Part, None, None]:
+        """Yield the entries of a selection after the fact of this number, in parts.
 
         Raises:
             DamagedFileError: The segment is damaged; the entries before are right.
@@ -94,8 +95,8 @@ class SegmentReader:
         """
         return self._read(selection, after, _AT_ONCE, "id > ?", "id")
 
-    def newest(self, selection: Selection) -> Generator[tuple[int, LogEntry], None, None]:
-        """Yield the entries of a selection, the newest first.
+    def newest(self, selection: Selection) -> Generator[Part, None, None]:
+        """Yield the entries of a selection in parts, the newest first.
 
         Raises:
             DamagedFileError, SettingsError, sqlite3.Error: As for `read`.
@@ -119,22 +120,22 @@ class SegmentReader:
 
     def _read(
         self, selection: Selection, place: int, count: int, beyond: str, order: str
-    ) -> Generator[tuple[int, LogEntry], None, None]:
+    ) -> Generator[Part, None, None]:
         read = count
         accepts: Callable[[Any], bool] = selection.accepts if self._of_connections else selection.accepts_question
-        entry_of: Callable[[Row], tuple[int, LogEntry]] = self._connection if self._of_connections else self._entry
+        entries_of: Callable[[list[Row]], Part] = self._connections if self._of_connections else self._questions
         try:
             while read == count:
                 with naming_damage(self.path):
                     try:
                         found = self._open(selection, fill=place == 0)
                         rows = [] if found is None else self._rows(found, place, count, beyond, order)
-                        entries = [entry for entry in map(entry_of, rows) if accepts(entry[1])]
+                        entries = [entry for entry in entries_of(rows) if accepts(entry[1])]
                     except _DAMAGE as error:
                         raise DamagedFileError(self.path, repr(error)) from error
                 if not self._is_final:
                     self.close()
-                yield from entries
+                yield entries
                 read = len(rows)
                 if rows:
                     place = rows[-1][0]
@@ -170,45 +171,53 @@ class SegmentReader:
         statement = f"{select} {by} WHERE {beyond} AND {found.condition} ORDER BY {order} LIMIT {count}"
         return self.execute(statement, (place, *found.values)).fetchall()
 
-    def _entry(self, row: Row) -> tuple[int, LoggedQuestion]:
+    def _questions(self, rows: list[Row]) -> list[tuple[int, LoggedQuestion]]:
+        """Return the entries of transactions. All of them at once cost a fifth less than each by itself."""
+        endings, paths, processes, starts = self._endings, self._paths, self._processes, self._starts
+        texts, answers, found = self._texts, self._answers, []
         # fmt: off
-        (
+        for (
             number, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
             for_start, for_batch, for_place,
-        ) = row
-        # fmt: on
-        if not 0 <= ended <= LAST_TIME:
-            raise ValueError(f"the time {ended!r}")
-        rdtype, outcome, rcode, tries, left_out, admitted, matched, doubted, foreign = self._endings[ending]
-        host, hop, source, destination, destination_port, transport, resolver, resolver_port = self._paths[path]
-        return number, LoggedQuestion(
-            ended,
-            host,
-            *(_NOBODY if process is None else self._processes[process]),
-            f"{self._starts[start]}/{batch}/{place}/end",
-            source,
-            destination,
-            source_port,
-            destination_port,
-            transport,
-            socket,
-            resolver,
-            resolver_port,
-            hop,
-            f"{self._starts[for_start]}/{for_batch}/{for_place}/end" if for_start else None,
-            self._texts[name],
-            rdtype,
-            outcome,
-            rcode,
-            tries,
-            waited,
-            () if answer is None else _with_ttls(self._answers[answer], _IDS(ttls)),
-            left_out,
-            admitted,
-            matched,
-            doubted,
-            foreign,
-        )
+        ) in rows:
+            # fmt: on
+            if not 0 <= ended <= LAST_TIME:
+                raise ValueError(f"the time {ended!r}")
+            rdtype, outcome, rcode, tries, left_out, admitted, matched, doubted, foreign = endings[ending]
+            host, hop, source, destination, destination_port, transport, resolver, resolver_port = paths[path]
+            entry = LoggedQuestion(
+                ended,
+                host,
+                *(_NOBODY if process is None else processes[process]),
+                f"{starts[start]}/{batch}/{place}/end",
+                source,
+                destination,
+                source_port,
+                destination_port,
+                transport,
+                socket,
+                resolver,
+                resolver_port,
+                hop,
+                f"{starts[for_start]}/{for_batch}/{for_place}/end" if for_start else None,
+                texts[name],
+                rdtype,
+                outcome,
+                rcode,
+                tries,
+                waited,
+                () if answer is None else _with_ttls(answers[answer], _IDS(ttls)),
+                left_out,
+                admitted,
+                matched,
+                doubted,
+                foreign,
+            )
+            found.append((number, entry))
+        return found
+
+    def _connections(self, rows: list[Row]) -> list[tuple[int, LoggedConnection]]:
+        return [self._connection(row) for row in rows]
 
     def _connection(self, row: Row) -> tuple[int, LoggedConnection]:
         number, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, sent, received = row
