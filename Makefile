@@ -17,9 +17,9 @@ help: ## list these targets
 
 run: $(VENV)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
 	@deploy/setup-live.sh
-	@if $(MAKE) --no-print-directory -q $(COMPILED)/.run; then exec $(COMPILED)/bin/dnstrail --stay $(ARGS); else \
+	@if $(MAKE) --no-print-directory -q $(COMPILED)/.run; then exec $(COMPILED)/bin/dnstrail --stay --history-folder none $(ARGS); else \
 	echo 'dnstrail: interpreted. After "make compiled", which takes some minutes, the cache needs half of the time for each event' >&2; \
-	exec $(BIN)/dnstrail --stay $(ARGS); fi
+	exec $(BIN)/dnstrail --stay --history-folder none $(ARGS); fi
 
 compiled: $(VENV)/.run ## compile the image by mypyc for "make run"; it needs a C compiler
 	@deploy/setup-compiler.sh $(VENV)

@@ -21,6 +21,7 @@ import pytest
 import dnstrail_probe
 from builders.facts import SECOND, fact_of
 from builders.log_entries import fill
+from builders.shop_history import keep_shop
 from dnstrail import Event, EventSelector, Signature, SignatureMetadata
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Process
@@ -64,7 +65,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>.*?) -->\n)?^```(?P<language>[\w{}-]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 KUBERNETES = "deploy/kubernetes/dnstrail.yaml"
-CACHE, FILE, NOT_RUN = "test: cache", "file: ", "not run:"
+CACHE, HISTORY, FILE, NOT_RUN = "test: cache", "test: history", "file: ", "not run:"
 OTHER_PROGRAMS = ("docker ", "podman ", "buildah ", "systemd-nspawn ")
 TESTED_ELSEWHERE = ("test: client",)  # tests/pipeline/test_workers.py
 COMPLETE = {  # of each operation the least request that is complete
@@ -160,7 +161,13 @@ def cache_folder() -> Iterator[Path]:
     """Yield the run-dir of a pipeline that has played the demo capture and stays."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
         wait_until(lambda: dnstrail("get", "updates.example", "--run-dir", folder).returncode == 0, "the demo capture")
+        keep_shop(history_beside(folder))
         yield folder
+
+
+def history_beside(run_dir: Path) -> Path:
+    """Return the folder of a history beside a run-dir."""
+    return run_dir.parent / "history"
 
 
 @contextmanager
@@ -195,7 +202,10 @@ def run_block(block: Block, folder: Path, cache_folder: Path) -> subprocess.Comp
     runs = cache_folder if block.mark == CACHE else folder / "run"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = [sys.executable, "-c", block.text]
-    if block.language == "sh":
+    if block.mark == HISTORY:
+        script = re.sub("(dnstrail (?:seen|new))", rf"\1 --folder {history_beside(cache_folder)}", block.text)
+        command = ["sh", "-e", "-c", script.replace("sudo ", "")]
+    elif block.language == "sh":
         ours = block.text.replace("sudo ", "").replace("dnstrail log", "dnstrail log --folder history")
         command = ["sh", "-e", "-c", ours]
     return subprocess.run(
@@ -251,7 +261,7 @@ def test_every_block_is_marked(page: Path) -> None:
         if block.mark.startswith(NOT_RUN):
             assert len(block.mark.removeprefix(NOT_RUN).split()) >= 3, f"no reason: {block.text}"
         else:
-            assert block.mark in ("", CACHE, *TESTED_ELSEWHERE) or block.mark.startswith(FILE), block.mark
+            assert block.mark in ("", CACHE, HISTORY, *TESTED_ELSEWHERE) or block.mark.startswith(FILE), block.mark
 
 
 @pytest.mark.parametrize("places", MOST_WORDS)

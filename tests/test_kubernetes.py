@@ -44,7 +44,7 @@ def test_a_wrong_field_is_refused() -> None:
         kubernetes_validate.validate(wrong, NEWEST, strict=True)
 
 
-@pytest.mark.parametrize("name", ["probe", "cache", "signatures", "findings"])
+@pytest.mark.parametrize("name", ["probe", "cache", "signatures", "findings", "history"])
 def test_a_container_has_the_rights_of_compose(name: str) -> None:
     """A container has the user, capabilities and memory limit of the compose file, and a valid command."""
     found, compose = containers()[name], workers_of_compose()[name]

@@ -21,8 +21,14 @@ COMMANDS = main_command.list_commands(click.Context(main_command))
 
 def test_each_command_has_a_page():
     """The program has a page, each of its commands, and each command below one."""
-    keys = ["dnstrail-keys-allow", "dnstrail-keys-list", "dnstrail-keys-new"]
-    assert sorted(PAGES) == ["dnstrail", *sorted([*(f"dnstrail-{name}" for name in COMMANDS), *keys])]
+    below = [
+        "dnstrail-history-forget",
+        "dnstrail-history-load",
+        "dnstrail-keys-allow",
+        "dnstrail-keys-list",
+        "dnstrail-keys-new",
+    ]
+    assert sorted(PAGES) == ["dnstrail", *sorted([*(f"dnstrail-{name}" for name in COMMANDS), *below])]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

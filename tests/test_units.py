@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dnstrail.bus.ipc import events_address, findings_address
+from dnstrail.pipeline import HISTORY
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
 from dnstrail_findings.targets import parse_target
@@ -28,6 +29,7 @@ USERS = {
     "cache": "dnstrail",
     "signatures": "dnstrail-signatures",
     "findings": "dnstrail-findings",
+    "history": "dnstrail-history",
 }
 UNIT = {unit.stem.removeprefix("dnstrail-"): unit for unit in UNITS}
 USER_OF_IMAGE = re.compile(r"useradd .*--uid (\d+) .* (\S+) &&")
@@ -97,6 +99,17 @@ def test_findings_reach_their_unit():
     assert words[words.index("--state") + 1] == f"/var/lib/{state}"
 
 
+def test_the_history_has_one_folder():
+    """Unit and compose file keep the history in the default folder, which belongs to the user of the worker alone."""
+    read, container = service(UNIT["history"]), workers_of_compose()["history"]
+    assert read["ExecStart"].split()[-2:] == ["--folder", str(HISTORY)]
+    assert (f"/var/lib/{read['StateDirectory']}", read["StateDirectoryMode"]) == (str(HISTORY), "0700")
+    assert f"--folder={HISTORY}" in container["command"]
+    assert f"history:{HISTORY}" in container["volumes"]
+    made = f"install -d -m 0700 -o dnstrail-history -g dnstrail {HISTORY}"
+    assert made in (COMPOSE.parent / "deploy/Dockerfile").read_text()
+
+
 def test_a_drop_in_for_outputs_starts_its_worker():
     """The drop-in for a webhook has valid outputs, a network, and a folder of state for its spool."""
     read = service(OUTPUTS)
@@ -133,7 +146,7 @@ def test_the_containers_have_users_and_few_rights():
     services = workers_of_compose()
     image = (COMPOSE.parent / "deploy/Dockerfile").read_text()
     made = {user: number for number, user in USER_OF_IMAGE.findall(image)}
-    ids = {name: made[USERS[name]] for name in ("cache", "signatures", "findings")}
+    ids = {name: made[USERS[name]] for name in ("cache", "signatures", "findings", "history")}
     assert {name: services[name]["user"].split(":")[0] for name in services} == {"probe": "0", **ids}
     assert {name for name in services if "cap_add" in services[name]} == {"probe"}
     assert re.search(r"^USER dnstrail", image, re.MULTILINE)

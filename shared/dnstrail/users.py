@@ -15,7 +15,8 @@ from typing import NamedTuple
 from dnstrail.errors import SettingsError
 
 SERVICE_USER = "dnstrail"  # the system user of the cache, and the group whose members may use the sockets
-UNIT_USERS = (SERVICE_USER, "dnstrail-probe", "dnstrail-signatures", "dnstrail-findings")  # of units and containers
+_WORKERS = ("probe", "signatures", "findings", "history")  # whose units and containers have users of their own
+UNIT_USERS = (SERVICE_USER, *(f"{SERVICE_USER}-{worker}" for worker in _WORKERS))
 _SUDO_UID = "SUDO_UID"  #: variable: user for the unprivileged workers, with `SUDO_GID`; sudo sets them
 _SUDO_GID = "SUDO_GID"
 _NO_ID = (1 << 32) - 1  # stands for "no change": setuid(2)

@@ -337,6 +337,17 @@ def test_facts_are_published_in_turns_with_the_hosts_of_their_events(folder):
         assert cache.state.counters["facts_published"] == 3
 
 
+def test_a_new_subscriber_receives_a_turn_soon(folder):
+    """Each new subscriber receives its first turn after 10 ms, and does not wait for the heartbeat."""
+    with publishing(folder) as cache, open_bus() as bus:
+        count = cache.facts._publisher.subscribers
+        for number in (1, 2):
+            subscriber = bus.subscriber([cache.address], [TURN])
+            wait_until(lambda number=number: cache.step(0.0) or count(TURN) == number, "the subscription")
+            cache.step(0.011)
+            wait_until(subscriber.receive, "a turn")
+
+
 @pytest.mark.parametrize("topic", FACT_NAMES)
 def test_without_a_subscriber_nothing_is_collected(folder, topic):
     """The image collects facts of a name from the first subscription on, until the replay of the last one is over."""

@@ -78,7 +78,7 @@ def test_the_table_has_a_line_for_a_call(folder):
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
-        (("--folder", "/nowhere/history"), 2, "no history is kept there"),
+        (("--folder", "/nowhere/history"), 2, "makes it"),
         (("--folder", "/dev/null"), 2, "/dev/null"),
         (("--follow", "--outcome", "lost"), 2, "lost"),
         (("--follow", "--until", "1"), 2, "--until goes without --follow"),

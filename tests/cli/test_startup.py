@@ -85,7 +85,21 @@ def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
     lookups, workers = ["get", "trail", "connections"], ["probe", "cache", "signatures", "findings", "history"]
-    assert [*lookups, "log", "run", "replay", "stats", "health", "dump", "load", "keys", *workers] == COMMANDS
+    assert [
+        *lookups,
+        "log",
+        "top",
+        "seen",
+        "new",
+        "run",
+        "replay",
+        "stats",
+        "health",
+        "dump",
+        "load",
+        "keys",
+        *workers,
+    ] == COMMANDS
     for name in COMMANDS:
         assert f"  {name} " in shown
 

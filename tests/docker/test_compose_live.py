@@ -18,7 +18,7 @@ from live.stack import ADDRESS, PATIENCE, WATCHED, WORKERS, Stack, stack
 from live.stack_images import BUILD
 
 pytestmark = pytest.mark.timeout(2 * BUILD)
-USERS = {"probe": 0, "cache": 990, "signatures": 991, "findings": 992}
+USERS = {"probe": 0, "cache": 990, "signatures": 991, "findings": 992, "history": 993}
 KEPT = {"CAP_BPF", "CAP_SYS_PTRACE"}
 MANY = 1000  # lookups
 ONCE = ["ANSWERED", "WATCHED_NAME"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +24,7 @@ from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_live
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 
+SMALL = 3  # transactions of a segment
 DAY = 86_400
 YEAR_END = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())
 ASKERS = (
@@ -34,30 +37,33 @@ ASKERS = (
 
 @dataclass
 class Naive:
-    """A life as a reader of the design would compute it: from all sightings, sorted by time."""
+    """A life as a reader of the design would compute it: from all sightings (segment, time, TTL), sorted by time."""
 
-    sightings: list[tuple[int, int]]
+    sightings: list[tuple[int, int, int]]
 
     def life(self, day: int, relation: tuple[str, str, str], asker: AskingProgram) -> RelationLife:
         """Return the life of these sightings."""
-        gaps, end = 0, None
-        for at, ttl in sorted(self.sightings):
-            gaps += end is not None and at > end
-            end = max(end or 0, at + ttl)
-        first, last = min(self.sightings)[0], max(self.sightings)[0]
-        return RelationLife(day, relation, asker, first, last, end or 0, len(self.sightings), gaps)
+        gaps, end = -1, 0
+        for _, of_segment in groupby(sorted(self.sightings), itemgetter(0)):
+            held = end  # by the first answer of a segment all before it count, then those of the segment
+            for place, (_, at, ttl) in enumerate(of_segment):
+                gaps += at > held
+                held = max(held, at + ttl) if place else at + ttl
+                end = max(end, at + ttl)
+        first, last = min(self.sightings)[1], max(self.sightings)[1]
+        return RelationLife(day, relation, asker, first, last, end, len(self.sightings), gaps)
 
 
 def expected(facts: list[Fact]) -> list[RelationLife]:
-    """Return the lives of some facts."""
+    """Return the lives of some facts in segments of SMALL."""
     found: dict[tuple, Naive] = {}
-    for fact in facts:
+    for number, fact in enumerate(facts):
         process = fact.process or Process()
         asker = AskingProgram(process.path or process.name, process.container_name or process.container_id)
         seconds = fact.ended // SECOND
         for owner, kind, target, ttl in fact.values.owned if fact.values.admitted else ():
             key = seconds // DAY, (owner, kind, target), asker
-            found.setdefault(key, Naive([])).sightings.append((seconds, ttl))
+            found.setdefault(key, Naive([])).sightings.append((number // SMALL, seconds, ttl))
     return sorted(one.life(*key) for key, one in found.items())
 
 
@@ -82,8 +88,8 @@ def test_lives_are_those_of_all_sightings(sightings):
         stated = {"relations": relations, "process": process, "admitted": admitted if relations else None}
         added.append(fact_of(number, ended=seconds * SECOND, name="a.example", **stated))
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(segments, "MOST_TRANSACTIONS", 3)
-        patched.setattr(module, "MOST_TRANSACTIONS", 3)
+        patched.setattr(segments, "MOST_TRANSACTIONS", SMALL)
+        patched.setattr(module, "MOST_TRANSACTIONS", SMALL)
         folder = Path(name, "history")
         with closing(FactStore(folder, FakeClock())) as store:
             for number, fact in enumerate(added):

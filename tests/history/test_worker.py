@@ -316,3 +316,31 @@ def test_health_and_metrics(ends, monkeypatch):
         }
         assert samples["dnstrail_history_facts_total", "stored"] == 1
         assert samples["dnstrail_history_files_total", "damaged"] == 0
+
+
+def test_the_end_of_a_stretch_is_stored_before_another_begins(ends):
+    """On an idle host its end is not on disk yet when the cache is started anew: the time until then is known."""
+    with ends.cache("first") as cache, ends.worker(cache) as worker:
+        cache.turn(fact(1))
+        ends.await_stored(worker, cache, 1)
+        for _ in range(5):
+            cache.turn()
+        until = cache.now
+        ends.await_(worker, cache, lambda: worker._stretch.until == until, "the turns")
+        cache.close()
+        with ends.cache("second") as again:
+            again.now = until + 60 * SECOND
+            ends.await_(worker, again, lambda: again.turn() or worker._start == "second", "the second cache")
+            assert worker.store.progress.stretch.until >= until
+
+
+def test_a_cache_without_a_live_probe_begins_no_stretch(ends):
+    """Its turns have no time: the time before the first probe is not known."""
+    with ends.cache() as cache, ends.worker(cache) as worker:
+        cache.now = -SECOND
+        cache.turn()
+        ends.await_(worker, cache, lambda: worker._start, "the turn")
+        cache.now = BEGIN
+        cache.turn(fact(1))
+        ends.await_stored(worker, cache, 1)
+        assert worker.store.progress.stretch == Stretch(cache.now, cache.now)

@@ -1,4 +1,7 @@
-"""`dnstrail history` beside a running service: real processes, killed at any moment."""
+"""`dnstrail history` beside a running service: real processes, killed at any moment.
+
+Tests of dnstrail_history.forget.
+"""
 
 from __future__ import annotations
 
@@ -83,6 +86,58 @@ def test_a_killed_history_has_each_transaction_once():
         ids = Counter(fact.values.id for fact in stored(history))
         assert [one for one, count in ids.items() if count > 1] == []
         assert client.ask("stats")["data"]["lost"]["workers"] == {}
+
+
+def bytes_of(history: Path) -> bytes:
+    """Return the bytes of all files of a folder."""
+    return b"".join(path.read_bytes() for path in history.iterdir())
+
+
+def test_what_is_excluded_is_in_no_file():
+    """A running worker keeps nothing about an excluded name, by the settings, and all else."""
+    with resolver() as (folder, client, writer):
+        history, settings = folder.parent / "history", folder.parent / "settings.toml"
+        settings.write_text('[history]\nexclude = ["name=n7.example", "container=web"]\n')
+        arguments = ("--config", settings, "--run-dir", folder, "--folder", history)
+        with started("history", *arguments) as worker:
+            kept = logged(worker, "names_are_kept")
+            assert (kept["folder"], kept["days"]) == (str(history), 7)
+            logged(worker, "ready")
+            subscribed(client, writer)
+            for number in range(5, 9):
+                writer.send(resolved(number))
+            wait_until(lambda: len(names(history)) == 4, "the transactions")
+            worker.send_signal(signal.SIGTERM)
+            assert logged(worker, "stopped")["excluded"] == 1
+        assert {*names(history)} == {f"n{number}.example" for number in (0, 5, 6, 8)}
+        assert b"n7.example" not in bytes_of(history)
+        with started("history", *arguments) as worker:
+            assert json.loads(worker.stderr.readline())["event"] == "ready"  # only the first start states what is kept
+
+
+def test_a_running_worker_forgets():
+    """`history forget` returns once no file has the name, while the worker runs on; so it does without a worker."""
+    with resolver() as (folder, client, writer):
+        history = folder.parent / "history"
+        forget = ("history", "--folder", history, "forget")
+        with started("history", "--run-dir", folder, "--folder", history) as worker:
+            logged(worker, "ready")
+            subscribed(client, writer)
+            for number in range(1, 9):
+                writer.send(resolved(number))
+            wait_until(lambda: len(names(history)) == 9, "the transactions")
+            assert b"n7.example" in bytes_of(history)
+            done = dnstrail(*forget, "n7.example")
+            assert done.returncode == 0, done.stderr
+            assert b"n7.example" not in bytes_of(history)
+            writer.send(resolved(9))
+            wait_until(lambda: "n9.example" in names(history), "a later transaction")
+            assert worker.poll() is None
+        assert dnstrail(*forget, "n9.example").returncode == 0
+        assert {*names(history)} == {f"n{number}.example" for number in (*range(7), 8)}
+        assert b"n9.example" not in bytes_of(history)
+        assert [dnstrail(*forget, *wrong).returncode for wrong in ((), ("a.example", "--user", "0"))] == [2, 2]
+        assert dnstrail("history", "--folder", history / "none", "forget", "a.example").returncode == 2
 
 
 def test_exit_codes():

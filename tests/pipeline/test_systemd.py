@@ -14,7 +14,7 @@ from live.namespaces import live_or_skip, skip
 from live.processes import wait_until
 from live.systemd_host import ROOT, SystemdHost, systemd_host
 
-WORKERS = ("cache", "findings", "signatures", "probe")
+WORKERS = ("cache", "findings", "history", "signatures", "probe")
 ENABLED = re.search(r"systemctl enable --now (.*)", (ROOT / "docs/use/services.md").read_text())[1].split()
 DNSMASQ = "--keep-in-foreground --no-resolv --no-hosts --conf-file=/dev/null --pid-file= --bind-interfaces"
 EDITS = 256  # the first systemd with `systemctl edit --stdin`

@@ -10,7 +10,14 @@ from pathlib import Path
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import conflicts_address, events_address, facts_address, lookups_address, socket_path
+from dnstrail.bus.ipc import (
+    conflicts_address,
+    events_address,
+    facts_address,
+    history_address,
+    lookups_address,
+    socket_path,
+)
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.remote_host import key_digest
 from dnstrail.bus.tcp import local_address
@@ -42,6 +49,7 @@ from dnstrail.protocol.replays import TurnRequests, replay_address
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
 from dnstrail_cache.facts import FactsPublisher
+from dnstrail_cache.lookups.past_lookups import PastLookups
 from dnstrail_cache.worker import TOPICS, run
 
 _EXAMPLES = examples(
@@ -144,6 +152,7 @@ def command(
             turn_requests=TurnRequests([bus.requester(replay_address(address)) for address in publishers], probes),
             boot_id=identity.boot_id,
             facts=partial(FactsPublisher, *published, identity),
+            past=PastLookups(bus, history_address(address)),
         )
 
 

@@ -19,7 +19,7 @@ from dnstrail.image.facts.connections import ConnectionFact
 from dnstrail.image.facts.transaction import Transaction
 from dnstrail.image.queries import WINDOW, address_of
 from dnstrail.protocol.batch_publisher import BatchPublisher
-from dnstrail.protocol.batches import HostIdentity, Turn
+from dnstrail.protocol.batches import TURN, HostIdentity, Turn
 from dnstrail.protocol.facts import HOPS, packed_fact
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail_cache.state.cache_state import CacheState
@@ -58,6 +58,7 @@ class FactsPublisher:
         self._closed = float("-inf")  # when the last turn was closed
         self._advanced = float("-inf")  # when the image was told how far the events have come
         self._gathered = False  # whether the open turn has facts
+        self._followers = 0  # the subscribers that were sent a turn
         state.follower.own = self._batches.start
         self._note_subscribers(now)
 
@@ -73,8 +74,12 @@ class FactsPublisher:
         self._window.serve(self._replays)
         passed = now - self._closed
         gathered = self._gathered and passed >= _GATHER
-        if passed >= HEARTBEAT or gathered or (self._window.awaited and passed >= _ON_REQUEST):
+        followers = self._publisher.subscribers(TURN)
+        awaited = self._window.awaited or followers > self._followers  # a new subscriber waits for its first turn
+        self._followers = min(followers, self._followers)
+        if passed >= HEARTBEAT or gathered or (awaited and passed >= _ON_REQUEST):
             self._close_turn(now)
+            self._followers = followers
         self._note_subscribers(now)  # whoever received the turn receives the facts of all later events
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import msgpack
 import structlog
 from msgspec.structs import replace
 
-from dnstrail.bus import Bus, Publisher, Pusher, Requester, ServedRequest, Server, Subscriber
+from dnstrail.bus import Bus, Endpoint, Publisher, Pusher, Requester, ServedRequest, Server, Subscriber
 from dnstrail.captured import Captured
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
@@ -36,6 +36,7 @@ from dnstrail.users import service_ids
 from dnstrail_cache.facts import FactsPublisher
 from dnstrail_cache.feed.feeder import TOPICS, Feeder
 from dnstrail_cache.lookups.answers import IncompleteHistory, answer
+from dnstrail_cache.lookups.past_lookups import PastLookups
 from dnstrail_cache.lookups.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import Snapshots, begin_live
@@ -100,13 +101,15 @@ def run(
     turn_requests: TurnRequests | None = None,
     boot_id: str = "",
     facts: MakeFacts | None = None,
+    past: PastLookups | None = None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
     Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
     while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there. The
     probes replay at `replays` what they published before, and end by `turn_requests` the turns for which lookups wait.
-    `boot_id` is that of this host. `facts` makes the publisher of the facts that the image learns.
+    `boot_id` is that of this host. `facts` makes the publisher of the facts that the image learns. `past` forwards the
+    lookups of a time that the image does not remember.
     """
     state = CacheState(Image(bounds, unmatched), clock, boot_id)
     snapshots = None if state_file is None else Snapshots(state_file, state)
@@ -117,15 +120,16 @@ def run(
     if state_file is not None or replays:
         catch_up = _caught_up(keyed, replays, state, may_be_missed if state_file is None else lambda _: True)
     feeder = Feeder(catch_up or keyed, state, Conflicts(state, conflicts, pusher).report)
-    worker = _Worker(server, feeder, state, beat, turn_requests, facts)
+    worker = _Worker(server, feeder, state, beat, turn_requests, facts, past)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     gathered = clock.monotonic()
     while not stop.is_set():
         if not worker.behind:
+            answering = worker.answering
             if not (replays or len(worker.pending)) and (left := gathered - clock.monotonic()) > 0:
-                bus.wait(server, timeout=left)
-            bus.wait(subscriber, server, *replays, timeout=_SOON if len(worker.pending) else _POLL)
+                bus.wait(*answering, timeout=left)
+            bus.wait(subscriber, *answering, *replays, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
         if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes
@@ -179,6 +183,7 @@ class _Worker:
         beat: Callable[[], None],
         turn_requests: TurnRequests | None = None,
         facts: MakeFacts | None = None,
+        past: PastLookups | None = None,
     ) -> None:
         self.pending = PendingLookups()
         self.behind = False
@@ -189,6 +194,12 @@ class _Worker:
         self._beat = beat
         self._turn_requests = turn_requests or TurnRequests((), 0)
         self._facts = facts and facts(state)
+        self._past = past
+
+    @property
+    def answering(self) -> tuple[Endpoint, ...]:
+        """The ends at which requests arrive, and the replies of the history."""
+        return (self._server, *self._past.waiting_ends) if self._past is not None else (self._server,)
 
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones.
@@ -217,6 +228,7 @@ class _Worker:
         while self.pending.has_ready and clock.monotonic() < now + _AT_ONCE / 2:
             lookup, complete = self.pending.take_ready()
             self._answer(lookup.served, lookup.request, lookup.deadline - PATIENCE, complete=complete)
+        self._answer_past(now)
         for _ in range(_REQUESTS_AT_ONCE):
             served = self._server.receive()
             if served is None:
@@ -235,10 +247,23 @@ class _Worker:
             if complete is None:
                 self._park(served, request, began)
                 return
+            if self._past is not None and self._past.forward(served, request, self._state, began):
+                self._state.counters["past"] += 1
+                return
         except RefusedRequestError as refused:
             self._refuse(served, refused)
             return
         self._answer(served, request, began, complete=complete)
+
+    def _answer_past(self, now: float) -> None:
+        """Hand on the replies of the history, and answer the lookups that it did not."""
+        for lookup, reply in self._past.take(now) if self._past is not None else ():
+            if reply is not None:
+                self._hand_on(lookup.served, reply, complete=True)
+                self._state.note_answered(lookup.request, self._state.clock.monotonic() - lookup.began)
+            else:
+                self._state.counters["past_unanswered"] += 1
+                self._answer(lookup.served, lookup.request, lookup.began, complete=True)
 
     def _park(self, served: ServedRequest, request: Request, began: float) -> None:
         self.pending.add(PendingLookup(served, request, began + PATIENCE))
@@ -264,6 +289,9 @@ class _Worker:
             return
         history = not isinstance(data, IncompleteHistory)
         reply = encode_data(data if history else data.data, complete=complete, history=history)
+        self._hand_on(served, reply, complete=complete)
+
+    def _hand_on(self, served: ServedRequest, reply: bytes, *, complete: bool) -> None:
         if not served.reply(reply):
             unread = RefusedRequestError(OVERLOADED, "earlier replies to this client wait to be read")
             self._refuse(served, unread, complete=complete)

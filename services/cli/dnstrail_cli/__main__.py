@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from dnstrail import __version__
+from dnstrail.pipeline import HISTORY
 from dnstrail.process.command import HELP, build_form, default_run_dir, examples, optional_run_dir_option, run_command
 from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail_cli.pipeline.options import PipelineRun, run_options
@@ -76,6 +77,11 @@ _COMMANDS = {
     "log": LazyCommand(
         "dnstrail_cli.log", "log", "Print DNS transactions: each question of a process or client, with its end."
     ),
+    "top": LazyCommand(
+        "dnstrail_cli.top.command", "top", "Show the names, processes and resolvers with the most lookups, live."
+    ),
+    "seen": LazyCommand("dnstrail_cli.seen.command", "seen", "Show when a name or address was seen, and by whom."),
+    "new": LazyCommand("dnstrail_cli.seen.new", "new", "Show the domains, programs and resolvers that are new."),
     "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
@@ -89,8 +95,13 @@ _COMMANDS = {
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
-    "history": _worker("history", "Keep the DNS transactions and the connections of this host on disk."),
+    "history": LazyCommand(
+        "dnstrail_cli.pipeline.load_history",
+        "history",
+        "Keep the DNS transactions and the connections of this host on disk.",
+    ),
 }
+_HISTORY_FOLDER = "DNSTRAIL_HISTORY_FOLDER"  #: variable: folder of the history of an all-in-one run, or `none`
 _EXAMPLES = examples(
     "sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns",
     "sudo dnstrail --events net_packet_dns,net_tcp_connect",
@@ -123,6 +134,13 @@ class _Dnstrail(LazyGroup):
 @config_option("dnstrail", expose=True)
 @capture_option
 @click.option("--stay", is_flag=True, help="Keep answering lookups after a capture file has ended.")
+@click.option(
+    "--history-folder",
+    "history",
+    envvar=_HISTORY_FOLDER,
+    metavar="FOLDER|none",
+    help=f"Folder that keeps what was asked (default: {HISTORY} for root and a live source, else none).",
+)
 @run_options
 @optional_run_dir_option
 @click.pass_context
@@ -131,6 +149,7 @@ def main_command(
     config: ConfigFile,
     capture: str,
     stay: bool,
+    history: str | None,
     make_run: Callable[..., PipelineRun],
     run_dir: Path | None,
 ) -> None:
@@ -142,7 +161,8 @@ def main_command(
     if ctx.invoked_subcommand is None:
         from dnstrail_cli.pipeline.run import play
 
-        play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay, config=config.argument))
+        run_dir = run_dir or default_run_dir()
+        play(make_run(capture=capture, run_dir=run_dir, stay=stay, history=history, config=config.argument))
 
 
 def main() -> None:

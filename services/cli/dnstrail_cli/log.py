@@ -15,6 +15,7 @@ import click
 
 from dnstrail.errors import BadMessage, SettingsError, Unavailable
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, OUTCOMES
+from dnstrail.pipeline import HISTORY
 from dnstrail.process.command import examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.lookups.options import json_option
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
     from dnstrail_cli.log_formats.printers import LogPrinter
     from dnstrail_history.log.entries import LogEntry
     from dnstrail_history.log.history_log import HistoryLog
-    from dnstrail_history.log.selection import Network, Selection
+    from dnstrail_history.log.selection import LogSelection, Network
 
 FORMATS: Final = ("table", "json", "zeek", "zeek-json", "ecs", "ocsf")
 _POLL: Final = 0.05  # seconds between looks at the stop signal
 _PATIENCE: Final = 10.0  # seconds for the first turn of the facts
-_FOLDER: Final = Path("/var/lib/dnstrail/history")
 _SECOND: Final = 1_000_000_000
 _UNITS: Final = {"ms": 1_000_000, "s": _SECOND, "m": 60 * _SECOND}
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m)", re.ASCII)
@@ -85,7 +85,7 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, readable=False),
-    default=_FOLDER,
+    default=HISTORY,
     show_default=True,
     help="Folder of the history.",
 )
@@ -117,14 +117,14 @@ def log(
     from dnstrail.process.log import configure
     from dnstrail.process.signals import stop_on_signals
     from dnstrail_cli.log_formats.printers import open_printer
-    from dnstrail_history.log.selection import Selection
+    from dnstrail_history.log.selection import LogSelection
 
     is_past = not follow or since is not None or last is not None
     of_questions = bool(outcome) or slower is not None
     _check_usage(follow=follow, until=until, connections=connections, of_questions=of_questions)
     configure("dnstrail", "warning")
     first, end = (None if moment is None else round(moment * _SECOND) for moment in (since, until))
-    selection = Selection(first, end, name, process, container, outcome, slower, address)
+    selection = LogSelection(first, end, name, process, container, outcome, slower, address)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
     history = _open_history(folder, topic) if is_past else None
     printer = open_printer("json" if as_json else output, topic, clock.wall())
@@ -156,19 +156,13 @@ def _open_history(folder: Path, topic: str) -> HistoryLog:
     from dnstrail.process.privileges import drop_privileges
     from dnstrail.users import user_of
     from dnstrail_cli.progress import load_bar
+    from dnstrail_history.folder import check_folder
     from dnstrail_history.log.history_log import HistoryLog
 
-    try:
-        owner = folder.stat().st_uid
-        if os.geteuid() == 0 and owner:
-            load_bar()  # that user may not be able to read the modules
-            drop_privileges(user_of(owner))
-        next(folder.iterdir(), None)
-    except FileNotFoundError as error:
-        raise SettingsError(f"--folder {folder}: no history is kept there: start `dnstrail history`") from error
-    except OSError as error:
-        remedy = "run the command as its owner or as root"
-        raise SettingsError(f"--folder {folder}: {error.strerror}: {remedy}") from error
+    owner = check_folder(folder).stat().st_uid
+    if os.geteuid() == 0 and owner:
+        load_bar()  # that user may not be able to read the modules
+        drop_privileges(user_of(owner))
     return HistoryLog(folder, _warn, topic)
 
 
@@ -176,7 +170,9 @@ def _warn(text: str) -> None:
     click.echo(f"dnstrail: {escape_unprintable(text)}", err=True)
 
 
-def _print_past(history: HistoryLog, selection: Selection, printer: LogPrinter, clock: Clock, last: int | None) -> None:
+def _print_past(
+    history: HistoryLog, selection: LogSelection, printer: LogPrinter, clock: Clock, last: int | None
+) -> None:
     """Print what is stored.
 
     Raises:
@@ -203,7 +199,7 @@ def _follow(
     clock: Clock,
     stopped: Callable[[], bool],
     topic: str,
-    selection: Selection,
+    selection: LogSelection,
     printer: LogPrinter,
     history: HistoryLog | None,
 ) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import click
+import structlog
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import facts_address, lookups_address, socket_path
+from dnstrail.bus.ipc import facts_address, history_address, lookups_address, socket_path
 from dnstrail.client import LookupClient
-from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
+from dnstrail.pipeline import HISTORY, is_empty
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
@@ -24,8 +24,10 @@ from dnstrail.process.command import (
     run_dir_option,
     user_option,
 )
+from dnstrail.process.config_file import config_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
+from dnstrail.process.private_folder import hand_over_private
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
@@ -33,19 +35,32 @@ from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import worker_name
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
+from dnstrail_history.forget import HistoryFolder, forget
+from dnstrail_history.past.server import PastServer
 from dnstrail_history.store.store import BYTES, DAYS, FactStore
+from dnstrail_history.subjects import Subjects, subjects_of
 from dnstrail_history.worker import TOPICS, run
 
-_EXAMPLES = examples("dnstrail history", "dnstrail history --folder /var/lib/dnstrail/history --days 30 --size 8192")
+_EXAMPLES = examples(
+    "dnstrail history",
+    "dnstrail history --days 30 --size 8192 --exclude name=bank.example --exclude user=alice",
+    "dnstrail history forget bank.example",
+    "dnstrail history load monday.pcap",
+)
 _MEGABYTE = 1 << 20
 _TIMEOUT = 0.5  # seconds for a report of losses
 
 
-@click.command(epilog=_EXAMPLES, context_settings=HELP)
+def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Subjects:
+    return subjects_of(values)
+
+
+@click.group(invoke_without_command=True, epilog=_EXAMPLES, context_settings=HELP)
+@config_option("history")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, readable=False),
-    default=Path("/var/lib/dnstrail/history"),
+    default=HISTORY,
     show_default=True,
     callback=check_file_path,
     help="Folder of the history, which this worker alone uses.",
@@ -65,14 +80,24 @@ _TIMEOUT = 0.5  # seconds for a report of losses
     show_default=True,
     help="MiB of transactions; beyond it the oldest are removed.",
 )
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="KIND=VALUE",
+    callback=_convert_exclude,
+    help="Never keep questions about name=SUFFIX, or by user=NAME|UID or container=NAME|ID (repeatable).",
+)
 @metrics_option
 @user_option
 @run_dir_option
 @log_level_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     folder: Path,
     days: float,
     size: int,
+    exclude: Subjects,
     metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
@@ -80,48 +105,41 @@ def command(
 ) -> None:
     """Keep the DNS transactions and the connections of this host on disk, each with its process and its result.
 
-    Each relation, with the programs that were given it, is kept for a year.
+    Each relation, with the programs that were given it, is kept for a year. Only root and the user of the worker can
+    read the files.
     """
+    ctx.obj = HistoryFolder(folder, exclude)
+    if ctx.invoked_subcommand is not None:
+        return
     configure("history", log_level)
     observer = observer_of(metrics, "dnstrail_history")
     lookups = lookups_address(run_dir)
     sockets = socket_path(lookups).parent
     user = user_of_worker(user, sockets)
-    _make_folder(folder, user)
+    hand_over_private(folder, user, "--folder")
     drop_privileges(user, sockets)
     stop, clock = stop_on_signals(), SystemClock()
     bus = ZmqBus()
+    if is_empty(folder):
+        structlog.get_logger().info("names_are_kept", folder=str(folder), days=days, years=1)
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         store = FactStore(folder.absolute(), clock, days=days, most_bytes=size * _MEGABYTE)
         client = LookupClient(lookups, timeout=_TIMEOUT, bus=bus, beat=watched.beat)
         run(
-            bus,
             FactFeed(bus, lookups, TOPICS),
             bus.requester(replay_address(facts_address(lookups))),
             store,
             clock,
             stop,
+            excluded=exclude,
             report=partial(client.report_losses, worker_name("history")),
             beat=watched.beat,
             observe=partial(observer, watched.observe),
+            past=PastServer(ZmqBus, history_address(lookups), folder.absolute()),
         )
 
 
-def _make_folder(folder: Path, user: User | None) -> None:
-    """Make the folder for the user that this worker becomes.
-
-    Raises:
-        SettingsError: It cannot be made.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
-        if user is not None:
-            os.chown(folder, user.uid, user.gid)
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise SettingsError(f"--folder {folder}: {error.strerror}") from error
+command.add_command(forget)
 
 
 if __name__ == "__main__":

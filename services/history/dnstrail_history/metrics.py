@@ -25,5 +25,6 @@ def history_metrics(worker: HistoryWorker) -> list[Metric]:
         counters(
             "dnstrail_history_files", "What happened to files.", "outcome", {name: found[name] for name in of_files}
         ),
+        counters("dnstrail_history_lookups", "Lookups of a past time by outcome.", "outcome", worker.lookups),
         counters("dnstrail_history_lost", "Facts lost, by reason.", "reason", worker.losses),
     ]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from dnstrail.bus import Bus, Requester
+from dnstrail.bus import Requester
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.log_pause import LogPause
@@ -22,47 +22,58 @@ from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
 from dnstrail_history.fact import Fact, StageFact, read_fact, read_stage
+from dnstrail_history.past.server import OUTCOMES, PastServer
 from dnstrail_history.store.segment import StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
+from dnstrail_history.subjects import Subjects
 
 TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds
 STARTS: Final = 8
-_POLL: Final = 0.05  # seconds between two checks of the stop signal
+_POLL: Final = 0.1  # seconds for which messages are gathered
 _AT_ONCE: Final = 0.1  # seconds for messages before what they carry is written
-_WRITE: Final = 0.25  # seconds for which facts are gathered: a commit writes whole pages
+_WRITE: Final = 0.5  # seconds for which facts are gathered: a commit writes whole pages
 _IDLE: Final = 20.0  # seconds between two writes of the progress without facts: a cache replays its last 90 s
+_NOTHING: Final = Subjects()
 
 
 def run(
-    bus: Bus,
     feed: FactFeed,
     replays: Requester,
     store: FactStore,
     clock: Clock,
     stop: threading.Event,
     *,
+    excluded: Subjects = _NOTHING,
     report: Callable[[Mapping[str, int]], bool] = lambda _: True,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[HistoryWorker], None] = lambda _: None,
+    past: PastServer | None = None,
 ) -> None:
     """Store facts until the stop signal is set.
 
-    `replays` is where the cache replays what it published before. `report` sends the number of lost facts to the cache.
-    `beat` is called while the loop runs, and `observe` once before it.
+    `replays` is where the cache replays what it published before. Facts about what is `excluded` are not stored.
+    `report` sends the number of lost facts to the cache. `beat` is called while the loop runs, and `observe` once
+    before it. `past` answers lookups meanwhile.
 
     Raises:
-        Exception: A segment could not be finished by a fault of dnstrail.
+        Exception: A segment could not be finished, or a lookup not be answered, by a fault of dnstrail.
     """
-    worker = HistoryWorker(feed, replays, store, clock, LossReporter(report))
+    worker = HistoryWorker(feed, replays, store, clock, LossReporter(report), excluded)
+    if past is not None:
+        worker.lookups = past.counters
     observe(worker)
     log = structlog.get_logger()
     log.info("ready")
     while not stop.is_set():
         if not worker.behind:
-            bus.wait(feed.subscriber, replays, timeout=_POLL)
+            stop.wait(_POLL)  # a wakeup for each message would cost more than its facts
         beat()
         worker.step()
+        if past is not None:
+            past.check()
+    if past is not None:
+        past.close()
     worker.close()
     log.info("stopped", **worker.counters, **store.counters)
 
@@ -70,19 +81,28 @@ def run(
 class HistoryWorker:
     """The state of one run. `behind` states that more messages may wait.
 
-    `counters` counts facts `received`, `bad_facts` that no cache of ours sends, and messages that were `replayed`, or
-    could not be. Each loss ends the stretch of time of which all facts are stored.
+    `counters` counts facts `received`, `excluded`, `bad_facts` that no cache of ours sends, and messages that were
+    `replayed`, or could not be. Each loss ends the stretch of time of which all facts are stored. `lookups` counts
+    those of a past time.
     """
 
     def __init__(
-        self, feed: FactFeed, replays: Requester, store: FactStore, clock: Clock, losses: LossReporter | None = None
+        self,
+        feed: FactFeed,
+        replays: Requester,
+        store: FactStore,
+        clock: Clock,
+        losses: LossReporter | None = None,
+        excluded: Subjects = _NOTHING,
     ) -> None:
         self.store = store
         self.behind = False
-        self.counters: Counter[str] = Counter(received=0, bad_facts=0)
+        self.lookups: Mapping[str, int] = dict.fromkeys(OUTCOMES, 0)
+        self.counters: Counter[str] = Counter(received=0, excluded=0, bad_facts=0)
         self._feed = feed
         self._clock = clock
         self._losses = losses or LossReporter()
+        self._excluded = excluded
         self._pause = LogPause()
         self._follower = TurnFollower(TOPICS)
         self._differences: dict[str, int] = {}  # wall time minus the clock of a start, as its last turn stated it
@@ -160,7 +180,11 @@ class HistoryWorker:
         read = read_fact if topic == DNS_TRANSACTION else read_stage
         for fact in facts:
             try:
-                self.store.add(read(fact, batch.host, difference))
+                stored = read(fact, batch.host, difference)
+                if self._excluded.excludes(stored):
+                    self.counters["excluded"] += 1
+                else:
+                    self.store.add(stored)
             except BadMessage as error:
                 self._refuse(error)
 
@@ -177,7 +201,11 @@ class HistoryWorker:
         self._note_difference(turn)
         lost = self._follower.lost.total() + self.store.counters["unwritten"] + self.counters["bad_facts"]
         until, stretch = max(turn.now + turn.difference, 0), self._stretch
-        if stretch is None or turn.start != self._start or lost != self._lost or until < stretch.until:
+        # A cache that has heard no live probe has no time.
+        begun = stretch is not None and stretch.since > 0 and turn.start == self._start and until >= stretch.until
+        if stretch is None or not begun or lost != self._lost:
+            if stretch is not None and stretch.since < stretch.until:
+                self._write(self._clock.monotonic())  # its end, which an idle host has not written yet
             self._stretch = Stretch(until, until)
         else:
             self._stretch = stretch._replace(until=until)

@@ -89,6 +89,11 @@ def is_file(capture: str) -> bool:
     return capture != AUTO and _find(capture)[0] is _FILE
 
 
+def is_live(capture: str) -> bool:
+    """Return whether `--capture` names a live source; `auto` does, as long as one can be opened."""
+    return capture == AUTO or _find(capture)[0].live
+
+
 def best_source(
     report: Callable[[str], None], options: CaptureOptions = _DEFAULT, clock: StreamClock | None = None
 ) -> Source:
@@ -133,7 +138,7 @@ def convert_capture_file(ctx: click.Context, param: click.Parameter, value: str 
         click.BadParameter: the word names a live source, or stdin is a terminal.
     """
     capture = convert_capture(ctx, param, value)
-    if capture is not None and (capture == AUTO or _find(capture)[0].live):
+    if capture is not None and is_live(capture):
         raise click.BadParameter(f"{capture!r} is a live source: name a capture file (./NAME if a file has this name)")
     return capture
 

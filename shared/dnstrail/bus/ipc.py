@@ -66,6 +66,11 @@ def facts_address(lookups: str) -> str:
     return f"{_SCHEME}{socket_path(lookups).parent}/facts.sock"
 
 
+def history_address(lookups: str) -> str:
+    """Return the address at which the history of the cache that serves these lookups answers those of a past time."""
+    return f"{_SCHEME}{socket_path(lookups).parent}/history.sock"
+
+
 def findings_address(run_dir: Path) -> str:
     """Return the address that receives the findings of a run-dir."""
     return f"{_SCHEME}{run_dir}/findings.sock"

@@ -18,9 +18,9 @@ from dnstrail.process.signals import PARENT
 
 _LEVEL = "warning"  # other lines of the workers would mix with the events
 _GRACE = 5.0  # seconds for a child to end by itself
-#: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next two ports (default: none)
+#: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next four ports (default: none)
 _METRICS = "DNSTRAIL_METRICS"
-_PORTS = {"probe": 0, "cache": 1, "signatures": 2}  # of the metrics, beside the first one
+_WORKERS = ("probe", "cache", "signatures", "findings", "history")  # in the order of the ports of their metrics
 
 
 class WorkerDied(DnstrailError):
@@ -117,9 +117,9 @@ def _start(worker: str, arguments: Sequence[str], heartbeat: int) -> subprocess.
 
 
 def _port_of(worker: str, metrics: str) -> str:
-    """Return the address for the metrics of a worker: [ADDRESS:]PORT for the probe, the next ports for the others."""
+    """Return the address for the metrics of a worker: [ADDRESS:]PORT for the probe, the next ones for the others."""
     address, colon, port = metrics.rpartition(":")
-    return f"{address}{colon}{int(port) + _PORTS[worker]}" if port.isascii() and port.isdigit() else metrics
+    return f"{address}{colon}{int(port) + _WORKERS.index(worker)}" if port.isascii() and port.isdigit() else metrics
 
 
 @contextmanager

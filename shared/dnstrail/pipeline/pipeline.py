@@ -50,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True):
     probes: int | None = None  # the runs of probes that the workers follow, if not as their settings state
     config: str = NO_FILE
     to: tuple[str, ...] = ()  # the outputs of findings, besides `emit`
+    history: Path | None = None  # the folder of a worker that keeps the facts of a live source
+    listeners: int = 1  # subscribers of the probe beside the workers: this process, and others that it waits for
 
     @property
     def commands(self) -> dict[str, list[str]]:
@@ -74,6 +76,8 @@ class Plan(msgspec.Struct, frozen=True):
                 *_each("--to", self.to),
                 *user,
             ]
+        if self.history is not None:
+            workers["history"] = [*common, "--folder", str(self.history), *user]
         if self.findings:
             workers["signatures"] = [
                 *unprivileged,
@@ -81,7 +85,7 @@ class Plan(msgspec.Struct, frozen=True):
                 *_each("--select", self.findings if self.named else ()),
                 *_each("--signatures", map(str, self.signatures)),
             ]
-        listeners = len(workers.keys() - {"findings"}) + 1  # and this process
+        listeners = len(workers.keys() & {"cache", "signatures"}) + self.listeners
         workers["probe"] = [*common, "--publish", events, "--capture", self.capture, *self.options]
         workers["probe"] += ["--subscribers", str(listeners), *user]
         workers["probe"] += [] if self.speed is None else ["--speed", str(self.speed)]

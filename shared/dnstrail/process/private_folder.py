@@ -9,9 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from dnstrail.bus.trust import distrust_of
 from dnstrail.errors import SettingsError
+from dnstrail.users import User
 
 SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW  # flags to open a file of the folder
+
+
+class FolderInUseError(SettingsError):
+    """Another process has locked the folder."""
 
 
 class PrivateFolder(NamedTuple):
@@ -24,6 +30,46 @@ class PrivateFolder(NamedTuple):
         """Let another process use the folder."""
         os.close(self.lock)
         os.close(self.descriptor)
+
+
+def hand_over_private(folder: Path, user: User | None, name: str) -> None:
+    """Make a folder for a user, or give it to this user with its files; None is the present user.
+
+    Raises:
+        SettingsError: The folder cannot be made, is not safe, or is in use.
+    """
+    try:
+        if fault := distrust_of(user or User(os.geteuid(), os.getegid()), folder):
+            raise SettingsError(f"{name} {folder}: {fault}")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | SAFELY)
+    except OSError as error:
+        raise SettingsError(f"{name} {folder}: {error.strerror}") from error
+    try:
+        if user is not None and os.fstat(opened).st_uid != user.uid:
+            _change_owner(folder, opened, user, name)
+    finally:
+        os.close(opened)
+
+
+def _change_owner(folder: Path, opened: int, user: User, name: str) -> None:
+    """Give an open folder to a user, with its files; the lock first: a folder that is in use does not change hands."""
+    lock = _locked(folder, opened, name, os.fstat(opened).st_uid)
+    try:
+        for entry in os.listdir(opened):
+            file = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | SAFELY, dir_fd=opened)
+            try:
+                found = os.fstat(file)
+                if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # the former owner may have made a link
+                    raise SettingsError(f"{name} {folder}: {entry!r:.100} is no file of this folder alone")
+                os.fchown(file, user.uid, user.gid)
+            finally:
+                os.close(file)
+        os.fchown(opened, user.uid, user.gid)
+    except OSError as error:
+        raise SettingsError(f"{name} {folder}: {error.strerror}") from error
+    finally:
+        os.close(lock)
 
 
 def open_private(folder: Path, name: str) -> PrivateFolder:
@@ -39,15 +85,15 @@ def open_private(folder: Path, name: str) -> PrivateFolder:
     except OSError as error:
         raise SettingsError(f"{name} {folder}: {error.strerror}") from error
     try:
-        return PrivateFolder(opened, _locked(folder, opened, name))
+        return PrivateFolder(opened, _locked(folder, opened, name, os.geteuid()))
     except SettingsError:
         os.close(opened)
         raise
 
 
-def _locked(folder: Path, opened: int, name: str) -> int:
+def _locked(folder: Path, opened: int, name: str, owner: int) -> int:
     found = os.fstat(opened)
-    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_uid != owner or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SettingsError(f"{name} {folder}: it is no folder that this user alone can write to")
     try:
         lock = os.open("lock", os.O_RDWR | os.O_CREAT | SAFELY, 0o600, dir_fd=opened)
@@ -57,5 +103,5 @@ def _locked(folder: Path, opened: int, name: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise SettingsError(f"{name} {folder}: it is in use: another process has locked it") from error
+        raise FolderInUseError(f"{name} {folder}: it is in use: another process has locked it") from error
     return lock

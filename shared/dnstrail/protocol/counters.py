@@ -66,6 +66,8 @@ COUNTERS = {
         "misses": "lookups that found nothing",
         "parked": "lookups that waited for the turns of their events",
         "incomplete": "lookups that were answered before these turns had arrived",
+        "past": "lookups of a past time that the worker of the history was asked",
+        "past_unanswered": "the same that it did not answer in time, or not usably: the cache answered by itself",
         "data_not_found": "refusals: no live relation touches the key",
         "key_not_supported": "refusals: the key is not a string",
         "bad_request": "refusals: the request is malformed, or exceeds a bound",

@@ -11,7 +11,7 @@ from dnstrail.captured import Flow, Process
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
 from dnstrail.protocol.batches import Batch, decode, decode_rows, rows_decoder
-from dnstrail.protocol.facts import ConnectionValues, TransactionValues, connection_values, transaction_values
+from dnstrail.protocol.facts import ConnectionValues, TransactionValues, checked_values
 
 _MOST: Final = (1 << 63) - 1
 _LAST_PORT: Final = (1 << 16) - 1
@@ -38,10 +38,8 @@ class WireFact(msgspec.Struct, Generic[_V], frozen=True, array_like=True, gc=Fal
 
 
 FactRow = tuple[WireFact[_V], Process | None]
-_DECODERS: Final = {
-    DNS_TRANSACTION: rows_decoder(WireFact[TransactionValues]),
-    NET_CONNECTION: rows_decoder(WireFact[ConnectionValues]),
-}
+_VALUES: Final[dict[str, type]] = {DNS_TRANSACTION: TransactionValues, NET_CONNECTION: ConnectionValues}
+_DECODERS: Final = {topic: rows_decoder(WireFact[values]) for topic, values in _VALUES.items()}  # type: ignore[valid-type]
 
 
 def decode_facts(topic: str, body: bytes, refuse: Callable[[BadMessage], None]) -> tuple[Batch, list[FactRow[Any]]]:
@@ -66,13 +64,12 @@ def decode_facts(topic: str, body: bytes, refuse: Callable[[BadMessage], None]) 
 
 def _sound(topic: str, batch: Batch, refuse: Callable[[BadMessage], None]) -> Iterator[FactRow[Any]]:
     """Yield the facts of a batch of which some are bad."""
-    values_of = transaction_values if topic == DNS_TRANSACTION else connection_values
     for place in range(len(batch.events)):
         try:
             one = batch.events[place]
             _check_process(one.process)
             _check_flow(one.flow)
-            args = FactArguments(values_of(one))
+            args = FactArguments(checked_values(one, _VALUES[topic]))
         except BadMessage as error:
             refuse(error)
         else:

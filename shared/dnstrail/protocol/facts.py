@@ -113,32 +113,19 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
         args: dict[str, Any] = dict(zip(_PLACES[topic], captured.args[_VALUES], strict=False))
         args["transport"] = None if flow is None else flow.transport
         is_transaction = topic == DNS_TRANSACTION
-        args |= _words(transaction_values(captured)) if is_transaction else _receiver_of(captured)
+        args |= _words(checked_values(captured, TransactionValues)) if is_transaction else _receiver_of(captured)
     except (TypeError, ValueError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
     known = {name: value for name, value in args.items() if value is not None}
     return Captured(captured.timestamp, b"", flow, captured.process, known)
 
 
-def transaction_values(captured: Captured) -> TransactionValues:
-    """Return the values of a transaction that arrived, once each has its type.
+def checked_values(captured: Captured, values: type[_Values]) -> _Values:
+    """Return the values of a fact that arrived, once each has its type.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    return _checked(captured, TransactionValues)
-
-
-def connection_values(captured: Captured) -> ConnectionValues:
-    """Return the values of a stage of a connection that arrived, once each has its type.
-
-    Raises:
-        BadMessage: no cache of ours sends it.
-    """
-    return _checked(captured, ConnectionValues)
-
-
-def _checked(captured: Captured, values: type[_Values]) -> _Values:
     try:
         return msgspec.convert(captured.args[_VALUES], values)
     except (msgspec.ValidationError, LookupError) as error:
@@ -172,7 +159,7 @@ def _receiver_of(captured: Captured) -> dict[str, Any]:
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    values, flow = connection_values(captured), captured.flow
+    values, flow = checked_values(captured, ConnectionValues), captured.flow
     if flow is None:
         raise BadMessage(f"bad fact: stage {values.stage} without a flow")
     return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}

@@ -300,22 +300,26 @@ def encode_request(op: str, **fields: object) -> bytes:
     return msgpack.packb({"v": VERSION, "op": op, **fields})
 
 
-def encode_data(data: object, *, complete: bool = True, history: bool = True) -> bytes:
+def encode_data(data: object, *, complete: bool = True, history: bool = True, source: str = "") -> bytes:
     """Encode a reply with data, plain or Structs; it contains `history` only where it is false.
 
     `complete` is False if a mark was not reached. `history` is False if the reply has no data for a key of a time about
-    which the cache no longer knows everything.
+    which the cache no longer knows everything. `source` names who answered in place of the cache.
     """
-    reply = {"v": VERSION, "ok": True, "data": data, "complete": complete}
+    reply = {"v": VERSION, "ok": True, "data": data, "complete": complete, **_sourced(source)}
     return _ENCODE(reply if history else {**reply, "history": False})
 
 
-def encode_error(refused: RefusedRequestError, *, complete: bool = True) -> bytes:
+def encode_error(refused: RefusedRequestError, *, complete: bool = True, source: str = "") -> bytes:
     """Encode a refusal; it contains `complete` and `history` only where they are false."""
-    refusal = {"v": VERSION, "ok": False, "error": refused.code, "message": str(refused)}
+    refusal = {"v": VERSION, "ok": False, "error": refused.code, "message": str(refused), **_sourced(source)}
     flags = {"complete": complete, "history": refused.history}
     asked = {} if refused.asked is None else {"asked": refused.asked}
     return msgpack.packb({**refusal, **asked, **{name: flag for name, flag in flags.items() if not flag}})
+
+
+def _sourced(source: str) -> dict[str, str]:
+    return {"source": source} if source else {}
 
 
 def decode_request(body: bytes) -> Request:

@@ -154,19 +154,22 @@ def test_a_message_that_is_no_finding_is_ignored(case):
 
 
 def test_metrics_of_all_workers():
-    """A run with DNSTRAIL_METRICS serves the metrics of probe, cache and signatures at three ports in a row."""
-    first = free_port("127.0.0.1", 3)
+    """A run with DNSTRAIL_METRICS serves the metrics of each of its workers, at ports in a row."""
+    first = free_port("127.0.0.1", 4)
     pages: dict[str, str] = {}
 
     def read() -> bool:
-        for number, worker in enumerate(("probe", "cache", "signatures")):
+        for number, worker in enumerate(("probe", "cache", "signatures", "findings")):
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{first + number}/metrics") as page:
                 pages[worker] = page.read().decode()
-        return len(pages) == 3
+        return len(pages) == 4
 
     with (
         run_dir() as folder,
-        started("--capture", "demo", "--stay", "--run-dir", folder, DNSTRAIL_METRICS=str(first)) as run,
+        started(
+            *("--capture", "demo", "--stay", "--run-dir", folder, "--to", "syslog:udp://127.0.0.1:9"),
+            DNSTRAIL_METRICS=str(first),
+        ) as run,
     ):
         wait_until(read)
         assert run.poll() is None

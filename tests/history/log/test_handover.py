@@ -15,7 +15,7 @@ from dnstrail.events import NET_CONNECTION
 from dnstrail_history.log import handover as module
 from dnstrail_history.log.handover import PATIENCE, Handover
 from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import Selection
+from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 
@@ -23,12 +23,12 @@ from live.workers import FakeClock
 class Ends:
     """A store, a reading of it, and what the handover shows."""
 
-    def __init__(self, folder: Path, selection: Selection | None = None) -> None:
+    def __init__(self, folder: Path, selection: LogSelection | None = None) -> None:
         self.store = FactStore(folder, FakeClock())
         self.shown: list[str] = []
         self.warnings: list[str] = []
         self.log = HistoryLog(folder, self.warnings.append)
-        selection = selection or Selection()
+        selection = selection or LogSelection()
         self.handover = Handover(self.log, selection, lambda one: self.shown.append(one.name), self.warnings.append)
 
     def store_facts(self, *numbers: int) -> None:
@@ -61,7 +61,7 @@ def test_every_entry_is_shown_once_and_in_order(tmp_path_factory, begin, subscri
     subscribed += begin
     with closing(Ends(tmp_path_factory.mktemp("ends") / "history")) as ends:
         ends.store_facts(*range(begin))
-        assert len([*ends.log.read(Selection())]) == len([n for n in range(begin) if n % 5 != 4])
+        assert len([*ends.log.read(LogSelection())]) == len([n for n in range(begin) if n % 5 != 4])
         at, come = begin, subscribed
         for to_store, to_send in [*steps, (40, 40), (0, 0)]:
             published = come + to_send
@@ -79,7 +79,7 @@ def test_every_entry_is_shown_once_and_in_order(tmp_path_factory, begin, subscri
 
 def test_only_what_fits_is_shown(tmp_path):
     """The selection decides on both sides, and an entry that does not fit still ends the wait for the store."""
-    with closing(Ends(tmp_path / "history", Selection(name="n[13].example"))) as ends:
+    with closing(Ends(tmp_path / "history", LogSelection(name="n[13].example"))) as ends:
         for number in (1, 2, 3):
             ends.handover.add(live(fact(number)), 0)
         ends.store_facts(0, 1)
@@ -122,7 +122,7 @@ def test_connections_are_handed_over_by_their_ends(tmp_path):
             assert store.add(one)
         assert store.commit(progress_of(1))
         log = HistoryLog(tmp_path / "history", shown.append, NET_CONNECTION)
-        handover = Handover(log, Selection(), lambda entry: shown.append(entry.arg("name")), shown.append)
+        handover = Handover(log, LogSelection(), lambda entry: shown.append(entry.arg("name")), shown.append)
         for one in (*stored[2:], stage_of(2, "opened"), stage_of(2, "end", name="n2.example")):
             handover.add(live_stage(one), 0)
         handover.step(0)

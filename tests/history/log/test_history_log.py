@@ -25,7 +25,7 @@ from dnstrail_history.fact import Fact
 from dnstrail_history.log import candidates as narrowing
 from dnstrail_history.log import segment_reader
 from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import Selection
+from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.store import FactStore
@@ -85,7 +85,7 @@ def unwarned(text: str) -> None:
 
 
 selections = st.builds(
-    Selection,
+    LogSelection,
     since=st.none() | st.integers(0, FACTS).map(lambda number: BEGIN + number * SECOND),
     until=st.none() | st.integers(0, FACTS).map(lambda number: BEGIN + number * SECOND),
     name=st.none() | st.sampled_from(PATTERNS) | st.text("sho[]*?!.", max_size=5),
@@ -117,8 +117,8 @@ def test_an_entry_states_what_the_bus_states(tmp_path_factory, found):
     """Whatever a fact contains, its entry from the store is its entry from the bus."""
     folder = tmp_path_factory.mktemp("any") / "history"
     fill(folder, found)
-    accepts = Selection().accepts_question
-    assert [*HistoryLog(folder, unwarned).read(Selection())] == [one for one in map(live, found) if accepts(one)]
+    accepts = LogSelection().accepts_question
+    assert [*HistoryLog(folder, unwarned).read(LogSelection())] == [one for one in map(live, found) if accepts(one)]
 
 
 @settings(max_examples=settings().max_examples // 10)
@@ -127,7 +127,7 @@ def test_the_last_stage_of_a_connection_is_its_entry(tmp_path_factory, found, se
     """Whatever stages are stored, the last ones that fit are the entries that the bus would bring."""
     folder = tmp_path_factory.mktemp("stages") / "history"
     fill(folder, [*found, fact_of(3)])
-    for chosen in (Selection(), selection):
+    for chosen in (LogSelection(), selection):
         expected = [one for one in map(live_stage, found) if chosen.accepts(one)]
         assert [*HistoryLog(folder, unwarned, NET_CONNECTION).read(chosen)] == expected
         assert HistoryLog(folder, unwarned, NET_CONNECTION).newest(chosen, 2) == expected[-2:]
@@ -141,9 +141,9 @@ def test_the_connections_of_full_segments(tmp_path, small):
     fill(folder, stored, 2)
     entries = [live_stage(one) for one in stored if one.stage != "opened"]
     log = HistoryLog(folder, unwarned, NET_CONNECTION)
-    assert [*log.read(Selection())] == entries
-    assert [*log.read(Selection())] == []
-    later = Selection(since=BEGIN + (2 * SMALL + 1) * SECOND)
+    assert [*log.read(LogSelection())] == entries
+    assert [*log.read(LogSelection())] == []
+    later = LogSelection(since=BEGIN + (2 * SMALL + 1) * SECOND)
     expected = [entry for entry in entries if later.accepts(entry)]
     assert [*HistoryLog(folder, unwarned, NET_CONNECTION).read(later)] == expected != []
 
@@ -156,19 +156,19 @@ def test_a_later_reading_continues(tmp_path, small):
         for number in range(50):
             assert store.add(fact_of(number))
         assert store.commit(progress_of(1))
-        assert len([*logs[0].read(Selection())]) == 50
-        assert [entry.id for entry in logs[1].newest(Selection(), 2)] == [
+        assert len([*logs[0].read(LogSelection())]) == 50
+        assert [entry.id for entry in logs[1].newest(LogSelection(), 2)] == [
             f"s/net_packet_dns/0/{n}/end" for n in (48, 49)
         ]
-        assert logs[2].newest(Selection(name="none.example"), 2) == []
+        assert logs[2].newest(LogSelection(name="none.example"), 2) == []
         for number in range(50, 100):
             assert store.add(fact_of(number))
         assert store.commit(progress_of(2))
         wait_until(lambda: store.step() or store.counters["finished"] >= 2, "the full segments")
         for log in logs:
-            found = [entry.id for entry in log.read(Selection())]
+            found = [entry.id for entry in log.read(LogSelection())]
             assert found[-50:] == [f"s/net_packet_dns/0/{number}/end" for number in range(50, 100)]
-        assert [*logs[0].read(Selection())] == []
+        assert [*logs[0].read(LogSelection())] == []
 
 
 def test_a_reading_that_waits_does_not_stop_the_writer(tmp_path, small):
@@ -178,7 +178,7 @@ def test_a_reading_that_waits_does_not_stop_the_writer(tmp_path, small):
         for number in range(SMALL - 1):
             assert store.add(fact_of(number))
         assert store.commit(progress_of(1))
-        reading = HistoryLog(folder, unwarned).read(Selection())
+        reading = HistoryLog(folder, unwarned).read(LogSelection())
         first = [*islice(reading, 3)]
         for number in range(SMALL - 1, 2 * SMALL + 1):
             assert store.add(fact_of(number))
@@ -199,10 +199,10 @@ def test_a_damaged_segment_is_named_and_the_others_answer(varied, tmp_path):
     (folder / "0000000003.segment").rename(folder / "0000000003.segment.damaged")
     warnings: list[str] = []
     log = HistoryLog(folder, warnings.append)
-    accepts = Selection().accepts_question
+    accepts = LogSelection().accepts_question
     expected = [live(fact) for fact in STORED[:SMALL] + STORED[3 * SMALL :] if accepts(live(fact))]
-    assert [*log.read(Selection())] == expected
-    assert log.newest(Selection(), FACTS) == expected
+    assert [*log.read(LogSelection())] == expected
+    assert log.newest(LogSelection(), FACTS) == expected
     assert [name in "".join(warnings) for name in ("2.segment", "3.segment.damaged")] == [True, True]
     assert len(warnings) == 2
 
@@ -227,6 +227,6 @@ def test_a_segment_with_foreign_values_is_named(tmp_path, statement):
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(statement)
     warnings: list[str] = []
-    assert [*HistoryLog(folder, warnings.append).read(Selection())] == []
+    assert [*HistoryLog(folder, warnings.append).read(LogSelection())] == []
     assert len(warnings) == 1
     assert path.name in warnings[0]

@@ -15,7 +15,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, EVENTS, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.facts import FactFeed, TransactionValues, packed_fact, transaction_values, unpacked_fact
+from dnstrail.protocol.facts import FactFeed, TransactionValues, checked_values, packed_fact, unpacked_fact
 from live.workers import open_bus, seen, short_folder, wait_until
 
 RELATIONS = [[5, "b.example", 60], [1, "192.0.2.1", 60], [1, "192.0.2.2", 60, "b.example"], [65, "c.example", 60, "x"]]
@@ -86,7 +86,7 @@ def test_checked_values_are_those_of_the_specification():
     of_flow = {"src", "dst", "src_port", "dst_port"}
     fields = [one.name for one in EVENTS[DNS_TRANSACTION].fields if one.name not in of_flow]
     assert [name.replace("asked_for", "for") for name in TransactionValues.__struct_fields__] == fields
-    values = transaction_values(packed_fact(1, None, None, [*VALUES, None, True]))
+    values = checked_values(packed_fact(1, None, None, [*VALUES, None, True]), TransactionValues)
     assert [(owner, kind, target) for owner, kind, target, _ in values.owned] == [
         ("a.example", 5, "b.example"),
         ("b.example", 1, "192.0.2.1"),

@@ -16,6 +16,7 @@ from dnstrail.datasource import DataSources
 from dnstrail.errors import SettingsError
 from dnstrail.signature import Signal
 from dnstrail.testing import SignatureRun, dns_transaction
+from dnstrail_cache.facts import MOST_BYTES
 from dnstrail_signatures.builtin import watched_name
 from dnstrail_signatures.builtin.watched_name import MOST_LOOKUPS, WATCH_LIST, WatchedName, WatchedNameSettings
 from dnstrail_signatures.detection import watch_table
@@ -263,6 +264,8 @@ def test_a_new_container_of_an_old_name_is_new():
         ({"users": ["no such user"]}, "'no such user' is no user of this host"),
         ({"first_seen": "user"}, "Invalid enum value 'user'"),
         ({"learn": -1}, "Expected `float` >= 0"),
+        ({"first_seen": "host", "learn": float("inf")}, "Expected `float` <= "),
+        ({"origin": "host", "learn": 60}, "learn has no effect without first_seen"),
         ({"hops": ["client"]}, "no key limits the rule"),
         ({}, "no key limits the rule"),
     ],
@@ -374,6 +377,20 @@ def test_the_work_for_a_name_does_not_grow_with_the_rules():
     assert calls[0] == calls[1]
     longest = dns_transaction(".".join(["a"] * 127))
     assert calls_in(lambda: run.signature.on_event(longest)) < 600
+
+
+@pytest.mark.parametrize(("label", "count"), [("a", 125), (r"\000", 63), ("x" * 63, 3)])
+def test_the_work_for_a_long_answer_is_bounded(label, count):
+    """The longest aliases that a fact can contain cost a few calls for each byte, also where all rules report them."""
+    name = ".".join([label] * count)
+    records = [f"{name} 60 CNAME {number}.{name[len(label) + 1 :]}" for number in range(MOST_BYTES // len(name) // 2)]
+    event = dns_transaction("a.example", *records)
+    run = ruled(*(WatchRule(name=f"r{number}", suffixes=(f"{number}.com",)) for number in range(60)))
+    assert calls_in(lambda: run.signature.on_event(event)) < 5 * MOST_BYTES
+    suffixes = (f"{len(records) - 1}.{name[len(label) + 1 :]}",)
+    run = ruled(*(WatchRule(name=f"r{number}", suffixes=suffixes) for number in range(60)))
+    assert calls_in(lambda: run.signature.on_event(event)) < 10 * MOST_BYTES
+    assert len(run.findings) == 60
 
 
 def test_a_list_is_read_again(watch_list, tmp_path):

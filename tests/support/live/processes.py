@@ -84,8 +84,8 @@ def wait_until(condition: Callable[[], object], what: str, patience: float = PAT
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
-    """Return the environment of a command, with a run-dir that no other run of the tests uses."""
-    return {"DNSTRAIL_RUN_DIR": str(_own_run_dir()), **os.environ, **more}
+    """Return the environment of a command, with a run-dir that no other run of the tests uses, and without history."""
+    return {"DNSTRAIL_RUN_DIR": str(_own_run_dir()), "DNSTRAIL_HISTORY_FOLDER": "none", **os.environ, **more}
 
 
 @cache

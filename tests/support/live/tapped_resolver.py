@@ -32,9 +32,9 @@ def resolver() -> Iterator[tuple[Path, Asker, Writer]]:
             writer.close()
 
 
-def resolved(number: int) -> bytes:
+def resolved(number: int, name: str = "") -> bytes:
     """Return the question of a client, and its answer, in dnstap with times of now; each second name does not exist."""
-    name, (seconds, rest) = f"n{number}.example", divmod(time.time_ns(), 10**9)
+    name, (seconds, rest) = name or f"n{number}.example", divmod(time.time_ns(), 10**9)
     reply = answer("192.0.2.7", name=name, id_=number) if number % 2 else response(name, id_=number, rcode="NXDOMAIN")
     ends = {**WHOLE, "socket_protocol": "UDP", "query_address": bytes([192, 0, 2, 100 + number % 100])}
     times = {

@@ -21,13 +21,14 @@ import zmq
 
 import dnstrail_cache.worker
 from dnstrail.bus import Publisher, RemoteHost, ZmqBus
-from dnstrail.bus.ipc import events_address, lookups_address, socket_path
+from dnstrail.bus.ipc import events_address, history_address, lookups_address, socket_path
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Mark
+from dnstrail_cache.lookups.past_lookups import PastLookups
 from live.processes import PATIENCE
 
 BOUND = PATIENCE  # seconds after which a test that still waits has failed
@@ -171,7 +172,9 @@ def cache(
             subscriber = bus.subscriber([*probes] or [events_address(folder)], dnstrail_cache.worker.TOPICS)
         finally:
             bound.set()
-        dnstrail_cache.worker.run(bus, subscriber, server, clock or SystemClock(), bounds or Bounds(), stop)
+        past = PastLookups(bus, history_address(lookups_address(folder)))
+        clock_, bounds_ = clock or SystemClock(), bounds or Bounds()
+        dnstrail_cache.worker.run(bus, subscriber, server, clock_, bounds_, stop, past=past)
 
     with running(target):
         assert bound.wait(BOUND)

@@ -30,7 +30,8 @@ class CacheBackend:
             return [self._found("get", key, at, connection) for key in keys]
         reply = self._reply("get_many", keys=[*map(_text, keys)], at=at)
         return [
-            self._found("get", key, at, connection) if data is None else data  # the error says who asked in vain
+            # The error says who asked in vain.
+            self._found("get", key, at, connection) if data is None else data | _source_of(reply)
             for key, data in zip(keys, reply["data"], strict=True)
         ]
 
@@ -52,14 +53,20 @@ class CacheBackend:
 
     def _found(self, op: str, key: str, at: float | None, connection: Connection) -> dict[str, Any] | DataNotFound:
         try:
-            found: dict[str, Any] = self.request(op, key=_text(key), at=at, **connection.fields)
+            reply = self._reply(op, key=_text(key), at=at, **connection.fields)
         except DataNotFound as error:
             return error
+        found: dict[str, Any] = reply["data"] | _source_of(reply)
         return found
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def _source_of(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return who answered in place of the cache, as a field."""
+    return {name: reply[name] for name in ("source",) if name in reply}
 
 
 def _text(key: str) -> str:

@@ -18,6 +18,7 @@ def found_text(key: str, data: dict[str, Any] | DataNotFound) -> str:
         text = f"{escape_unprintable(key)}: not found{'' if data.history else _INCOMPLETE}"
         return f"{text}; {_asked_text(data.asked)}" if data.asked else text
     state = data.get("state", "live") + (", truncated" if data.get("truncated") else "")
+    state += ", from the history" if data.get("source") else ""
     state += "" if data.get("history", True) else _INCOMPLETE
     rows = {
         "key": [key],

@@ -40,6 +40,7 @@ class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
     stay: bool = False
     speed: float | None = None
     probes: int | None = None
+    history: str | None = None
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,14 @@ from dnstrail.bus import ZmqBus
 from dnstrail.capture_options import options_of
 from dnstrail.errors import SettingsError
 from dnstrail.events import FACT_NAMES
+from dnstrail.kernel.capabilities import missing_capabilities
+from dnstrail.pipeline import HISTORY, is_empty
 from dnstrail.pipeline.pipeline import Pipeline, Plan, run_folder, running
 from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.process.command import NONE
 from dnstrail.process.config_file import find_config
 from dnstrail.process.log import configure
+from dnstrail.process.private_folder import hand_over_private
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
@@ -26,7 +31,7 @@ from dnstrail_cli.events.output import EventOutput, open_output, parse_output
 from dnstrail_cli.pipeline.options import PipelineRun
 from dnstrail_cli.pipeline.selection import select, signature_names
 from dnstrail_cli.progress import ReadProgress, load_bar, position_in
-from dnstrail_probe.registry import is_file, open_source
+from dnstrail_probe.registry import is_file, is_live, open_source
 
 # The cache is ahead of the signatures, and must still hold what they look up.
 _SIZE_FOR_FILES = "size=100000,relations=400000"
@@ -75,6 +80,7 @@ def make_plan(run: PipelineRun, run_dir: Path, user: User | None, clock: Clock) 
     return Plan(
         run_dir,
         run.capture,
+        history=_history_folder(run, user, cache=settings.enabled),
         cache=settings.enabled,
         dnscache=_dnscache_for_file(run) if is_file(run.capture) else run.dnscache,
         signatures=run.signatures,
@@ -89,6 +95,41 @@ def make_plan(run: PipelineRun, run_dir: Path, user: User | None, clock: Clock) 
         config=run.config,
         to=run.to,
     )
+
+
+def _history_folder(run: PipelineRun, user: User | None, *, cache: bool) -> Path | None:
+    """Return the folder of the history, which belongs to this user from now on; None: nothing is kept.
+
+    Raises:
+        SettingsError: the folder that an option names cannot be used.
+    """
+    given = run.history
+    if given == NONE or (given is None and not (cache and is_live(run.capture) and _may_capture())):
+        return None
+    if not cache:
+        raise SettingsError(
+            "--history-folder: the cache publishes what is kept, and --dnscache none disables the cache"
+        )
+    if not is_live(run.capture):
+        raise SettingsError("--history-folder: a run keeps what a live source captures: `dnstrail history load FILE`")
+    folder = HISTORY if given is None else Path(given).absolute()
+    try:
+        hand_over_private(folder, user, "--history-folder")
+    except SettingsError as error:
+        if given is not None:
+            raise
+        _say(f"no history is kept: {error}")
+        return None
+    if is_empty(folder):
+        days = find_config(run.config).table("history").get("days", 7)
+        _say(f"names that this host looks up are kept in {folder}: for {days} days, and for a year by program and user")
+        _say("`dnstrail history --exclude` leaves out what you name; --history-folder none keeps nothing")
+    return folder
+
+
+def _may_capture() -> bool:
+    """Return whether this is root, who can open a live source: without one, `auto` plays the bundled capture."""
+    return os.geteuid() == 0 and not all(map(missing_capabilities, ("CAP_NET_RAW", "CAP_BPF")))
 
 
 def _dnscache_for_file(run: PipelineRun) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dnstrail.events import OUTCOMES
-from dnstrail_history.log.selection import Network, Selection
+from dnstrail_history.log.selection import LogSelection, Network
 
 _MOST_IDS: Final = 1000  # of contents that fit: with more of them, each transaction is read
 _FEW: Final = 5000  # transactions that are found by an index and sorted; more are read in their order
@@ -34,7 +34,7 @@ class Candidates(NamedTuple):
     by_index: str = ""
 
 
-def candidates(database: sqlite3.Connection, selection: Selection, *, is_final: bool) -> Candidates | None:
+def candidates(database: sqlite3.Connection, selection: LogSelection, *, is_final: bool) -> Candidates | None:
     """Return where a selection looks in a segment; None if nothing fits. Only a final segment has indexes.
 
     The selection still decides: a candidate may not fit.
@@ -58,7 +58,7 @@ def candidates(database: sqlite3.Connection, selection: Selection, *, is_final: 
     return Candidates(" AND ".join(conditions) or "1", tuple(values), index)
 
 
-def last_stages(database: sqlite3.Connection, selection: Selection, *, is_final: bool) -> Candidates | None:
+def last_stages(database: sqlite3.Connection, selection: LogSelection, *, is_final: bool) -> Candidates | None:
     """Return where a selection looks for connections: among the stages after which no other one is published."""
     if is_final and _is_timed(selection) and not _overlaps(database, selection):
         return None
@@ -77,17 +77,17 @@ class _Segment(NamedTuple):
     is_final: bool
 
 
-def _is_timed(selection: Selection) -> bool:
+def _is_timed(selection: LogSelection) -> bool:
     return selection.since is not None or selection.until is not None
 
 
-def _overlaps(database: sqlite3.Connection, selection: Selection) -> bool:
+def _overlaps(database: sqlite3.Connection, selection: LogSelection) -> bool:
     first, last = database.execute("SELECT first, last FROM extent").fetchone()
     since, until = selection.since, selection.until
     return (since is None or last >= since) and (until is None or first <= until)
 
 
-def _fitting(segment: _Segment, selection: Selection) -> Iterator[tuple[str, list[int]]]:
+def _fitting(segment: _Segment, selection: LogSelection) -> Iterator[tuple[str, list[int]]]:
     """Yield columns of transactions with the ids of their contents that fit, the most selective first.
 
     A list of more than _MOST_IDS need not be complete.
@@ -117,7 +117,7 @@ def _are_few(database: sqlite3.Connection, index: str, within: str, ids: list[in
     return int(count) < _FEW
 
 
-def _names(segment: _Segment, selection: Selection) -> list[int]:
+def _names(segment: _Segment, selection: LogSelection) -> list[int]:
     pattern = selection.pattern
     suffix = _SPECIAL.split(pattern)[-1]
     if suffix == pattern:
@@ -150,7 +150,7 @@ def _begin(pattern: str) -> str:
     return _SPECIAL.split(pattern, maxsplit=1)[0]
 
 
-def _answers(segment: _Segment, selection: Selection) -> list[int]:
+def _answers(segment: _Segment, selection: LogSelection) -> list[int]:
     """Return the answers with an address of the network."""
     network = selection.network
     assert network is not None  # noqa: S101 - for the type
@@ -181,7 +181,7 @@ def _beginning(network: Network) -> str:
     return "".join(f"{group}:" for group in certain)
 
 
-def _processes(database: sqlite3.Connection, selection: Selection) -> list[int]:
+def _processes(database: sqlite3.Connection, selection: LogSelection) -> list[int]:
     programs = database.execute("SELECT id, name, container_id, container_name FROM programs")
     fitting = [
         (number, selection.fits_program(name))

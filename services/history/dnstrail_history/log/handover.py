@@ -7,7 +7,7 @@ from typing import Final
 
 from dnstrail_history.log.entries import LogEntry
 from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import EVERYTHING, Selection
+from dnstrail_history.log.selection import EVERYTHING, LogSelection
 
 #: entries that end while `dnstrail log --follow` waits for the history to store the first of them -> it goes on with a
 #: warning
@@ -24,7 +24,7 @@ class Handover:
     def __init__(
         self,
         log: HistoryLog,
-        selection: Selection,
+        selection: LogSelection,
         show: Callable[[LogEntry], None],
         warn: Callable[[str], None],
     ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from dnstrail.events import DNS_TRANSACTION
 from dnstrail_history.log.entries import LogEntry
 from dnstrail_history.log.segment_reader import SegmentReader
-from dnstrail_history.log.selection import Selection
+from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store.database import DamagedFileError
 from dnstrail_history.store.store import SegmentFile, segment_files
 
@@ -31,7 +31,7 @@ class HistoryLog:
         self._warned: set[Path] = set()
         self._read = (0, 0)  # the segment, and the transaction in it, up to which everything was read
 
-    def read(self, selection: Selection) -> Iterator[LogEntry]:
+    def read(self, selection: LogSelection) -> Iterator[LogEntry]:
         """Yield the entries of a selection in the order of their ends; a later call continues after them.
 
         Raises:
@@ -54,7 +54,7 @@ class HistoryLog:
                         self._read = (file.number, part[-1][0])
             self.position += size
 
-    def newest(self, selection: Selection, count: int) -> list[LogEntry]:
+    def newest(self, selection: LogSelection, count: int) -> list[LogEntry]:
         """Return the last entries of a selection in the order of their ends; a later `read` continues after them.
 
         Raises:

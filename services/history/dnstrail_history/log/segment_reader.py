@@ -15,7 +15,7 @@ from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, NET_PACKET_DNS, OUT
 from dnstrail.protocol.facts import HOPS, type_text
 from dnstrail_history.log.candidates import Candidates, candidates, last_stages
 from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion, Relation
-from dnstrail_history.log.selection import Selection
+from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store.closing import FINAL
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
 from dnstrail_history.store.rows import Row, unpack_flags
@@ -85,7 +85,7 @@ class SegmentReader:
         answer = "relations FROM answers"
         self._answers: _Contents[tuple[tuple[str, str, str], ...]] = _Contents(self, "answers", answer, self._answer)
 
-    def read(self, selection: Selection, after: int = 0) -> Generator[Part, None, None]:
+    def read(self, selection: LogSelection, after: int = 0) -> Generator[Part, None, None]:
         """Yield the entries of a selection after the fact of this number, in parts.
 
         Raises:
@@ -95,7 +95,7 @@ class SegmentReader:
         """
         return self._read(selection, after, _AT_ONCE, "id > ?", "id")
 
-    def newest(self, selection: Selection) -> Generator[Part, None, None]:
+    def newest(self, selection: LogSelection) -> Generator[Part, None, None]:
         """Yield the entries of a selection in parts, the newest first.
 
         Raises:
@@ -119,7 +119,7 @@ class SegmentReader:
         return self._database.execute(statement, values)
 
     def _read(
-        self, selection: Selection, place: int, count: int, beyond: str, order: str
+        self, selection: LogSelection, place: int, count: int, beyond: str, order: str
     ) -> Generator[Part, None, None]:
         read = count
         accepts: Callable[[Any], bool] = selection.accepts if self._of_connections else selection.accepts_question
@@ -142,7 +142,7 @@ class SegmentReader:
         finally:
             self.close()
 
-    def _open(self, selection: Selection, *, fill: bool) -> Candidates | None:
+    def _open(self, selection: LogSelection, *, fill: bool) -> Candidates | None:
         """Open the file unless it is open, and return where the selection looks."""
         if self._database is None:
             self._database = self._connect()

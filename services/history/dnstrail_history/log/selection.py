@@ -15,7 +15,7 @@ Network = IPv4Network | IPv6Network
 _FORWARDER = "forwarder"  # the hop of questions that were asked for others: the others' questions are shown
 
 
-class Selection(msgspec.Struct, frozen=True):
+class LogSelection(msgspec.Struct, frozen=True):
     """Which entries are shown. Times are in ns since the epoch; patterns are those of a shell.
 
     `container` is the begin of an id, or a pattern for a name. `slower` is the least time (ns) between question and
@@ -96,4 +96,4 @@ def _is_of_client(entry: LoggedQuestion) -> bool:
     return entry.hop != _FORWARDER
 
 
-EVERYTHING = Selection()
+EVERYTHING = LogSelection()

@@ -11,6 +11,7 @@ from dnstrail_history.store.database import naming_damage, open_existing
 from dnstrail_history.store.lives import lives_of, merge_lives
 from dnstrail_history.store.rows import insert, read_answers, read_relations, rows
 from dnstrail_history.store.segment import SCHEMA
+from dnstrail_history.store.sums import store_sums
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
 _INDEXES: Final = """
@@ -46,7 +47,7 @@ def finish(path: Path) -> None:
             [mode] = database.execute("PRAGMA journal_mode=DELETE").fetchone()
             if mode != "delete":
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
-            _add_indexes(database)
+            add_indexes(database)
             lives = [*lives_of(database)]
         merge_lives(path.parent, path.stem, lives)
     path.rename(path.with_suffix(FINAL))
@@ -65,7 +66,12 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _add_indexes(database: sqlite3.Connection) -> None:
+def add_indexes(database: sqlite3.Connection) -> None:
+    """Add the indexes of a full segment, unless it has them.
+
+    Raises:
+        sqlite3.Error: They cannot be written.
+    """
     if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extent'").fetchone():
         return
     database.execute("BEGIN IMMEDIATE")
@@ -82,6 +88,7 @@ def _add_indexes(database: sqlite3.Connection) -> None:
             for text in (owner, target)
         }
         insert(database, "related", sorted(related))
+        store_sums(database)
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +12,17 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dnstrail.captured import Process
 from dnstrail_history.store.database import Schema, naming_damage, open_database
 from dnstrail_history.store.periods import MERGE, merge_periods
-from dnstrail_history.store.rows import ADMITTED, Relation, Row, flag_of, read_processes, read_relations, rows
+from dnstrail_history.store.rows import ADMITTED, Relation, Row, flag_of, read_relations, rows
 
 LIVES: Final = Schema(
     0x444E534C,
     """
     CREATE TABLE segments (name TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
-    CREATE TABLE askers (id INTEGER PRIMARY KEY, program TEXT, container TEXT, UNIQUE (program, container));
+    CREATE TABLE askers (id INTEGER PRIMARY KEY, program TEXT, container TEXT, user_id INTEGER,
+        UNIQUE (program, container, user_id));
     CREATE TABLE lives (day INTEGER, owner INTEGER, type INTEGER, target INTEGER, asker INTEGER, first INTEGER,
         last INTEGER, "end" INTEGER, count INTEGER, gaps INTEGER, PRIMARY KEY (day, owner, type, target, asker))
         WITHOUT ROWID;
@@ -31,20 +32,26 @@ LIVES: Final = Schema(
 _SECOND: Final = 1_000_000_000  # ns
 _DAY: Final = 86_400  # seconds
 _READ: Final = """
-    SELECT day, owner.text, type, target.text, program, container, first, last, "end", count, gaps FROM lives
+    SELECT day, owner.text, type, target.text, program, container, user_id, first, last, "end", count, gaps FROM lives
     JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target
     JOIN askers ON askers.id = asker"""
 _SIGHTINGS: Final = """
-    SELECT ended, process, answer, ttls, flags FROM transactions JOIN endings ON endings.id = ending
-    WHERE answer IS NOT NULL ORDER BY ended"""
+    SELECT ended, coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
+        coalesce(user_id, 0), answer, ttls, flags
+    FROM (SELECT ended, process, ending, answer, ttls FROM transactions WHERE for_start = 0 AND {})
+    JOIN endings ON endings.id = ending
+    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program
+    ORDER BY ended"""
+_ALL, _OF_ANSWERS = map(_SIGHTINGS.format, ("answer IS NOT NULL", "answer IN (SELECT value FROM json_each(?))"))
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 class AskingProgram(NamedTuple):
-    """The program and the container for which a relation was answered; "" where they are unknown."""
+    """The program, the container and the user for which a relation was answered; "" and 0 where they are unknown."""
 
     program: str
     container: str
+    user_id: int = 0
 
 
 class RelationLife(NamedTuple):
@@ -52,8 +59,8 @@ class RelationLife(NamedTuple):
 
     Times are seconds.
 
-    `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before
-    it had ended.
+    `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before it of
+    its segment had ended; the first one of a segment after all of the segments before.
     """
 
     day: int
@@ -83,26 +90,31 @@ class _Span:
         self.end = max(self.end, end)
 
 
-def lives_of(segment: sqlite3.Connection) -> Iterator[RelationLife]:
-    """Return the lives that a segment states, those of a day together."""
-    processes = {number: _asker(one) for number, one in read_processes(segment).items()}
-    relations = read_relations(segment)
-    answers = {number: _IDS(packed) for number, packed in rows(segment, "answers")}
+def lives_of(segment: sqlite3.Connection, relations: Mapping[int, Relation] | None = None) -> Iterator[RelationLife]:
+    """Return the lives that a segment states, those of a day together; of these relations (by id) alone if given.
+
+    The relations that a forwarder was given for a client are those of the client.
+    """
+    wanted = read_relations(segment) if relations is None else relations
+    answers: dict[int, list[tuple[int, int]]] = {}  # of each the places of the relations among its TTLs
+    for number, packed in rows(segment, "answers"):
+        if found := [(place, one) for place, one in enumerate(_IDS(packed)) if one in wanted]:
+            answers[number] = found
+    sightings = (_ALL,) if relations is None else (_OF_ANSWERS, (json.dumps([*answers]),))
     spans: dict[tuple[int, int, AskingProgram], _Span] = {}
-    nobody = AskingProgram("", "")
-    for ended, process, answer, ttls, flags in segment.execute(_SIGHTINGS):
+    for ended, program, container, user_id, answer, packed, flags in segment.execute(*sightings):
         if not flag_of(flags, ADMITTED):
             continue
-        day, asker = ended // (_DAY * _SECOND), processes.get(process, nobody)
-        for relation, ttl in zip(answers[answer], _IDS(ttls), strict=True):
+        day, asker, ttls = ended // (_DAY * _SECOND), AskingProgram(program, container, user_id), _IDS(packed)
+        for place, relation in answers.get(answer, ()):
             key = day, relation, asker
             span = spans.get(key)
             if span is None:
                 span = spans[key] = _Span(ended)
-            span.add(ended, ended + ttl * _SECOND)
+            span.add(ended, ended + ttls[place] * _SECOND)
     for (day, relation, asker), span in spans.items():
         first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
-        yield RelationLife(day, relations[relation], asker, first, last, end, span.count, span.gaps)
+        yield RelationLife(day, wanted[relation], asker, first, last, end, span.count, span.gaps)
 
 
 def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> None:
@@ -129,8 +141,8 @@ def lives_path(folder: Path, year: int) -> Path:
 
 def read_lives(database: sqlite3.Connection) -> Iterator[RelationLife]:
     """Return all lives of a file."""
-    for day, owner, rdtype, target, program, container, *numbers in database.execute(_READ):
-        yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container), *numbers)
+    for day, owner, rdtype, target, program, container, user, *numbers in database.execute(_READ):
+        yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container, user), *numbers)
 
 
 def _merge(database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> None:
@@ -152,17 +164,13 @@ def _numbered(database: sqlite3.Connection, lives: list[RelationLife]) -> list[R
     texts = {text: 0 for life in lives for text in life.relation[::2]}
     askers = {life.asker: 0 for life in lives}
     database.executemany("INSERT OR IGNORE INTO texts (text) VALUES (?)", ((text,) for text in texts))
-    database.executemany("INSERT OR IGNORE INTO askers (program, container) VALUES (?, ?)", askers)
+    database.executemany("INSERT OR IGNORE INTO askers (program, container, user_id) VALUES (?, ?, ?)", askers)
     for text in texts:
         [texts[text]] = database.execute("SELECT id FROM texts WHERE text = ?", (text,)).fetchone()
     for asker in askers:
-        found = database.execute("SELECT id FROM askers WHERE program = ? AND container = ?", asker)
+        found = database.execute("SELECT id FROM askers WHERE program = ? AND container = ? AND user_id = ?", asker)
         [askers[asker]] = found.fetchone()
     return [
         (life.day, texts[life.relation[0]], life.relation[1], texts[life.relation[2]], askers[life.asker], *life[3:])
         for life in lives
     ]
-
-
-def _asker(process: Process) -> AskingProgram:
-    return AskingProgram(process.path or process.name, process.container_name or process.container_id)

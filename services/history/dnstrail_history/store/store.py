@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +22,7 @@ from dnstrail_history.fact import Fact, FactId, StageFact
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader
+from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
@@ -32,6 +34,7 @@ BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
 YEAR: Final = 366  #: days after its last day -> the file of the lives of a year is removed
 _KNOWN: Final = 2 * MOST_TRANSACTIONS  # facts whose ids are read at the start
 _RETRY: Final = 1.0  # seconds between two attempts to write
+_ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
 _DAY: Final = 86_400.0  # seconds
 _NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
@@ -41,6 +44,9 @@ _IDS: Final = """
         (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
         SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
     JOIN starts ON starts.id = origin ORDER BY time"""
+_IDS_OF: Final = """
+    SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
+    WHERE starts.start = ?"""
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
 
@@ -81,8 +87,9 @@ class FactStore:
         self._number = 0  # of the newest segment
         self._path: Path | None = None  # of the segment to which facts are added; None: a new one is to be made
         self._segment: OpenSegment | None = None  # the same, unless an error closed it
-        self._retry = self._look = float("-inf")
+        self._retry = self._look = self._asked = float("-inf")
         self._unfinished: list[Path] = []  # full segments that are finished at the next look
+        self._requests: set[Path] = set()  # to forget, which the thread has
         self._pause = LogPause()
         self._private = open_private(folder, "--folder")
         self._closer = Closer()
@@ -110,6 +117,19 @@ class FactStore:
         self._weight += weight
         return True
 
+    def note_ids_of(self, start: str) -> None:
+        """Note the facts of a start that any segment holds, so that none of them is stored again.
+
+        Raises:
+            DamagedFileError: A segment is damaged.
+            sqlite3.Error: One cannot be read.
+        """
+        for file in segment_files(self._folder):
+            if not file.is_aside:
+                with naming_damage(file.path), closing(open_reader(file.path, SCHEMA, final=False)) as database:
+                    for row in database.execute(_IDS_OF, (start,)):
+                        self._known.add(FactId(*row))
+
     def commit(self, progress: StoredProgress) -> bool:
         """Write the facts that wait, and how far all are stored; return False if that is not possible now."""
         now = self._clock.monotonic()
@@ -130,17 +150,7 @@ class FactStore:
             Exception: A segment could not be finished by a fault of dnstrail.
         """
         for path, error in self._closer.take():
-            if error is None:
-                self.counters["finished"] += 1
-                continue
-            if isinstance(error, DamagedFileError):
-                self._set_aside(error)
-            elif isinstance(error, _EXPECTED):
-                structlog.get_logger().warning("segment_not_finished", segment=path.name, error=str(error))
-            else:
-                raise error
-            if path.exists():  # else it was removed, or set aside
-                self._unfinished.append(path)
+            (self._forgot if path in self._requests else self._finished)(path, error)
         now = self._clock.monotonic()
         if now >= self._look:
             self._look = now + _LOOK
@@ -149,12 +159,66 @@ class FactStore:
             self._unfinished.clear()
             with suppress(OSError):
                 self._remove_old()
+        if now >= self._asked:
+            self._asked = now + _ASKED
+            with suppress(OSError):
+                for path in {*self._folder.glob(f"*{REQUEST}")} - self._requests:
+                    self._forget(path)
 
     def close(self) -> None:
         """Let another process use the folder. What waits is not written."""
         self._close_segment()
         self._closer.close()
         self._private.close()
+
+    def _finished(self, path: Path, error: Exception | None) -> None:
+        """Note what the thread did with a segment; one that it could not finish is tried again later."""
+        if error is None:
+            self.counters["finished"] += 1
+            return
+        if isinstance(error, DamagedFileError):
+            self._set_aside(error)
+        elif isinstance(error, _EXPECTED):
+            structlog.get_logger().warning("segment_not_finished", segment=path.name, error=str(error))
+        else:
+            raise error
+        if path.exists():  # else it was removed, or set aside
+            self._unfinished.append(path)
+
+    def _forget(self, request: Path) -> None:
+        """Let the thread fulfil a request, in the segments up to the present one, which gets no further fact."""
+        try:
+            subjects, last = read_request(request), self._number
+            removed = subjects.ids_in(self._waiting, frozenset())
+            self._waiting = [fact for fact in self._waiting if fact.id not in removed]
+            self._weight = sum(fact.weight for fact in self._waiting)
+            if self._segment is not None and not self._segment.count:
+                last -= 1  # it is empty
+            elif self._path is not None:
+                self._close_segment()
+                self._closer.add(self._path)
+                self._path = None
+                self._open().write((), self.progress)  # a later start asks for what came after that
+        except _EXPECTED as error:
+            self._forgot(request, error)
+            return
+        for path in self._unfinished:
+            self._closer.add(path)
+        self._unfinished.clear()
+        self._requests.add(request)
+        self._closer.add(request, partial(fulfil, subjects=subjects, last=last, others=removed))
+
+    def _forgot(self, request: Path, error: Exception | None) -> None:
+        """Note what the thread did with a request; one that it could not fulfil is tried again later."""
+        self._requests.discard(request)
+        if error is None:
+            return
+        if not isinstance(error, _EXPECTED):
+            raise error
+        if isinstance(error, DamagedFileError):
+            self._set_aside(error)
+        self._asked = self._clock.monotonic() + _LOOK
+        structlog.get_logger().warning("history_not_forgotten", request=request.name, error=str(error))
 
     def _begin(self) -> None:
         """Go on where the earlier process ended."""

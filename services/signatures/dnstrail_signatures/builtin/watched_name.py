@@ -134,14 +134,16 @@ class WatchedName(StatefulSignature):
 
     def _match(self, event: Event, args: Mapping[str, Any], found: int) -> None:
         """Report a transaction by each of these rules that it matches, in their order."""
-        for bit, rule in self._rules.items():
-            if (
-                found & bit
-                and rule.matches(event, args)
-                and (rule.first_seen is None or self._is_first(event, rule, args["name"]))
-                and self._is_due(event, rule, args)
-            ):
-                self._report_rule(event, args, bit, rule)
+        due = {
+            bit: rule
+            for bit, rule in self._rules.items()
+            if found & bit
+            and rule.matches(event, args)
+            and (rule.first_seen is None or self._is_first(event, rule, args["name"]))
+            and self._is_due(event, rule, args)
+        }
+        if due:
+            self._report_rules(event, args, due)
 
     def _is_first(self, event: Event, rule: WatchRule, name: str) -> bool:
         """Return whether a rule sees a domain for the first time on its host, in its container, or of its program."""
@@ -164,21 +166,23 @@ class WatchedName(StatefulSignature):
         self._reported.put(key, (event.timestamp, answered))
         return True
 
-    def _report_rule(self, event: Event, args: Mapping[str, Any], bit: int, rule: WatchRule) -> None:
-        name, targets = args["name"], [target for _, _, target, _ in args["relations"]]
-        addresses = [target for target in targets if address_text(target)]
-        names = [name, *(target for target in targets if not address_text(target))]
-        data = {
-            "watched_name": self._table.watched(names, bit),
-            "ip_addresses": [*dict.fromkeys(addresses)],
-            "dns_queries": [*dict.fromkeys(names)],
+    def _report_rules(self, event: Event, args: Mapping[str, Any], due: Mapping[int, WatchRule]) -> None:
+        name, addresses, names = args["name"], dict[str, None](), {args["name"]: None}
+        for _, _, target, _ in args["relations"]:
+            (addresses if address_text(target) else names)[target] = None
+        aliases = (target for _, kind, target, _ in args["relations"] if kind == _ALIAS)
+        watched = self._table.watched((name, *aliases), sum(due))
+        found = {
+            "ip_addresses": [*addresses],
+            "dns_queries": [*names],
             "dns_root": name,
             "outcome": args["outcome"],
         }
-        metadata = self.metadata
-        if rule is not _LIST:
-            data, metadata = {"rule": rule.name, **data}, replace(metadata, name=rule.name)
-        self.ctx.callback(Finding(data, event, metadata))
+        for bit, rule in due.items():
+            data, metadata = {"watched_name": watched.get(bit, ""), **found}, self.metadata
+            if rule is not _LIST:
+                data, metadata = {"rule": rule.name, **data}, replace(metadata, name=rule.name)
+            self.ctx.callback(Finding(data, event, metadata))
 
     @property
     def _own_list(self) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from io import BytesIO, TextIOWrapper
+from itertools import chain
 from operator import or_
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class WatchTable:
             known = rules.get(name)
             rules[name] = rule if known is None else known | rule
             if known is None and len(rules) > MOST_SUFFIXES:
-                raise SettingsError(f"more than {MOST_SUFFIXES:,} watched names in all")
+                raise SettingsError(f"more than {MOST_SUFFIXES:,} watched names in all: shorten the lists")
 
     def of(self, name: str) -> int:
         """Return the rules that watch a name, or a name above it."""
@@ -60,9 +61,17 @@ class WatchTable:
             _, _, name = name.partition(".")
         return found
 
-    def watched(self, names: Iterable[str], rule: int) -> str:
-        """Return the first watched name of a rule that is one of these names, or above one; "" if there is none."""
-        return next((key for name in names for key in _keys(name) if self._rules.get(key, 0) & rule), "")
+    def watched(self, names: Iterable[str], rules: int) -> dict[int, str]:
+        """Return by rule the first name that it watches of these names and those above them, in one pass."""
+        found: dict[int, str] = {}
+        for key in chain.from_iterable(map(_keys, names)):
+            while new := self._rules.get(key, 0) & rules:
+                rule = new & -new  # the lowest bit
+                found[rule] = key
+                rules ^= rule
+            if not rules:
+                break
+        return found
 
 
 def _keys(name: str) -> Iterator[str]:

@@ -31,7 +31,7 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
     #: only the first transaction of each registered domain, by host, by container, or by program
     first_seen: Literal["host", "container", "program"] | None = None
     #: seconds from the first match of the rule in which `first_seen` only learns
-    learn: Annotated[float, msgspec.Meta(ge=0)] = 0
+    learn: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0
 
     def __post_init__(self) -> None:
         """Read users and suffixes, and refuse what would never match, or always.
@@ -44,6 +44,8 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _check(self.hops, HOPS, "hop")
         if not any(self._limits()):
             raise ValueError("no key limits the rule: every transaction would match")
+        if self.learn and self.first_seen is None:
+            raise ValueError("learn has no effect without first_seen")
         msgspec.structs.force_setattr(self, "suffixes", tuple(map(_suffix, self.suffixes)))
 
     def _limits(self) -> tuple[object, ...]:

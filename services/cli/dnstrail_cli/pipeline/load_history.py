@@ -1,0 +1,131 @@
+"""`dnstrail history load`: the DNS transactions of capture files, into the history."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import click
+import msgspec
+
+from dnstrail.captured import Captured
+from dnstrail.errors import SettingsError
+from dnstrail.events import EFFECTS
+from dnstrail.image import Bounds, Image
+from dnstrail.image.apply import apply_event
+from dnstrail.image.facts.transaction import Transaction
+from dnstrail.image.queries import WINDOW
+from dnstrail.process.clock import SystemClock
+from dnstrail.process.command import examples
+from dnstrail.process.log import configure
+from dnstrail.process.private_folder import hand_over_private
+from dnstrail.protocol.facts import TransactionValues
+from dnstrail_cache.facts import captured_of
+from dnstrail_cli.progress import ReadProgress, load_bar, position_in
+from dnstrail_history.__main__ import command as history
+from dnstrail_history.fact import MOST_PLACE, Fact, read_id
+from dnstrail_history.forget import HistoryFolder, become_owner
+from dnstrail_history.store.store import FactStore
+from dnstrail_probe.registry import complete_capture, open_source
+from dnstrail_probe.source import Source
+
+_EXAMPLES = examples("dnstrail history load monday.pcap tuesday.pcapng", "dnstrail history --folder ./kept load x.pcap")
+_ROOTS = 100_000  # of the image, which only admits the answers
+_DIGEST = 16  # characters of the digest of a file, which is the start of its facts
+_AT_ONCE = 1024  # events between two looks for transactions that have ended
+_FOR_GOOD = float(1 << 40)  # days: a load removes nothing
+
+
+@history.command(epilog=_EXAMPLES)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False), shell_complete=complete_capture
+)
+@click.pass_obj
+def load(chosen: HistoryFolder, files: tuple[str, ...]) -> None:
+    """Load the DNS transactions of capture files into the history; the worker must not run.
+
+    A file that was loaded before adds nothing. FILES are pcap, pcapng or dnstap files.
+    """
+    configure("history", "warning")
+    opened = [(file, _digest(file), open_source(file)) for file in files]
+    load_bar()
+    if not chosen.path.exists():
+        hand_over_private(chosen.path, None, "--folder")
+    become_owner(chosen.path)
+    clock = SystemClock()
+    with closing(FactStore(chosen.path.absolute(), clock, days=_FOR_GOOD, most_bytes=1 << 62)) as store:
+        for file, start, source in opened:
+            store.note_ids_of(start)
+            progress = ReadProgress(file, clock, partial(position_in, file))
+            with closing(source), closing(progress):
+                stored, repeated = _load(source, start, store, chosen, progress)
+            click.echo(f"{file}: {stored} transactions, {repeated} of them loaded before", err=True)
+
+
+def _digest(file: str) -> str:
+    """Return the begin of the digest of a file: the same facts have the same ids each time."""
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
+
+
+def _load(
+    source: Source, start: str, store: FactStore, chosen: HistoryFolder, progress: ReadProgress
+) -> tuple[int, int]:
+    """Store the transactions of a file, and return their number, and that of those that were stored before."""
+    stored, repeated = store.counters["stored"], store.counters["repeated"]
+    for transactions in _transactions(source, start, progress):
+        for fact in map(_fact_of, transactions):
+            lost = store.counters["unwritten"]
+            if not chosen.excluded.excludes(fact) and not store.add(fact) and store.counters["unwritten"] > lost:
+                _commit(store, chosen)  # now there is room
+                store.add(fact)
+        _commit(store, chosen)
+        store.step()
+    repeated = store.counters["repeated"] - repeated
+    return store.counters["stored"] - stored + repeated, repeated
+
+
+def _commit(store: FactStore, chosen: HistoryFolder) -> None:
+    """Write what waits.
+
+    Raises:
+        SettingsError: It cannot be written.
+    """
+    if not store.commit(store.progress):
+        raise SettingsError(f"--folder {chosen.path}: {store.fault}")
+
+
+def _transactions(source: Source, start: str, progress: ReadProgress) -> Iterator[list[Transaction]]:
+    """Yield the transactions of a file in the order of their ends; who got no answer until its end is unanswered."""
+    image = Image(Bounds(size=_ROOTS))
+    transactions = image.begin_transactions()
+    for number, (topic, event) in enumerate(_events(source, progress)):
+        batch, place = divmod(number, MOST_PLACE + 1)
+        effect = EFFECTS.get(topic, "")
+        apply_event(image, effect, event, live=False, batch=f"{start}/{batch}", place=place)
+        if number % _AT_ONCE == 0:
+            transactions.advance(image.now)
+            yield transactions.take()
+    more = True
+    while more:
+        transactions.advance(image.now + 2 * WINDOW)
+        ended = transactions.take()
+        yield ended
+        more = bool(ended)
+
+
+def _events(source: Source, progress: ReadProgress) -> Iterator[tuple[str, Captured]]:
+    while (captured := source.read(1.0)) is not None:
+        progress.tick()
+        yield from captured
+
+
+def _fact_of(transaction: Transaction) -> Fact:
+    captured = captured_of(transaction)
+    values = msgspec.convert(captured.args[""], TransactionValues)
+    asked_for = None if values.asked_for is None else read_id(values.asked_for)
+    ended, host = captured.timestamp, transaction.host
+    return Fact(read_id(values.id), asked_for, host, ended, captured.process, captured.flow, values)

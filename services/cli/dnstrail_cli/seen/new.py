@@ -1,0 +1,64 @@
+"""`dnstrail new`: the domains, programs and resolvers that the history has seen first since a time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnstrail.process.command import examples
+from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail_cli.lookups.options import json_option
+from dnstrail_cli.lookups.timestamps import local_time
+from dnstrail_cli.seen.command import since_option, warn
+from dnstrail_history.folder import folder_option
+
+if TYPE_CHECKING:
+    from dnstrail_history.store.first_seen import NewThing
+
+_DAY = 86_400  # seconds
+_EXAMPLES = examples(
+    "dnstrail new",
+    "dnstrail new --since -7d",
+    "dnstrail new --json | jq -r 'select(.kind == \"domain\").name'",
+)
+
+
+@click.command(epilog=_EXAMPLES)
+@since_option
+@json_option
+@folder_option
+def new(since: float | None, as_json: bool, folder: Path) -> None:
+    """Show the domains, programs and resolvers that are new.
+
+    These are those that the history has seen first in the last day, or from --since on. It knows domains and programs
+    of answers for a year, and resolvers for as long as it keeps transactions.
+    """
+    from dnstrail_history.store.first_seen import new_since
+
+    begin = time.time() - _DAY if since is None else since
+    found, begins = new_since(folder, begin, warn)
+    late = [f"{kind}s since {local_time(at)}" for kind, at in sorted(begins.items()) if at >= begin]
+    if late:
+        warn(f"the history knows {', '.join(late)} alone: all of these are listed")
+    if as_json:
+        for one in found:
+            click.echo(json_line(_row(one)))
+        return
+    for one in found:
+        click.echo(_line(one))
+
+
+def _row(one: NewThing) -> dict[str, Any]:
+    return {"kind": one.kind, "name": one.name, "first": one.first, **one.program._asdict()}
+
+
+def _line(one: NewThing) -> str:
+    asker, container, user = one.program
+    words = [local_time(one.first)[:16], f"{one.kind:<8}", one.name]
+    words += [f"by {asker}"] if asker and asker != one.name else []
+    words += [f"in {container}"] if container else []
+    words += [f"of user {user}"] if user else []
+    return escape_unprintable("  ".join(words))

@@ -1,0 +1,54 @@
+"""The folder of the history, as commands that read it name and check it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from dnstrail.errors import SettingsError
+from dnstrail.pipeline import HISTORY
+
+
+def convert_folder(_ctx: click.Context, _param: click.Parameter, folder: Path) -> Path:
+    """Return a folder of the history that this user can read.
+
+    Raises:
+        SettingsError: There is none, or this user may not read it.
+    """
+    return check_folder(folder)
+
+
+def check_folder(folder: Path) -> Path:
+    """Return a folder of the history that this user can read.
+
+    Raises:
+        SettingsError: There is none, or this user may not read it.
+    """
+    try:
+        with os.scandir(folder):
+            return folder
+    except PermissionError as error:
+        raise SettingsError(f"--folder {folder}: {error.strerror}: run this as root, or as {_owner(folder)}") from error
+    except OSError as error:
+        hint = "`dnstrail history` makes it; name another one if it writes elsewhere"
+        raise SettingsError(f"--folder {folder}: {error.strerror}: {hint}") from error
+
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, readable=False),
+    default=HISTORY,
+    show_default=True,
+    callback=convert_folder,
+    help="Folder of the history; it is only read.",
+)
+
+
+def _owner(folder: Path) -> str:
+    with suppress(OSError, KeyError):
+        return f"the user {pwd.getpwuid(folder.stat().st_uid).pw_name}"
+    return "the user of `dnstrail history`"

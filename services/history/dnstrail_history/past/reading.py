@@ -1,0 +1,266 @@
+"""The image of a past time: the answers that were live or held then are read from disk, and applied in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from dnstrail.dns.rdata import PTR
+from dnstrail.image import Bounds, Image
+from dnstrail.image.answer import CGROUP, Answer, Edge
+from dnstrail.image.binding.processes import identity_of
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.evidence import Evidence
+from dnstrail.image.record import Sighting
+from dnstrail.image.relate import MAX_TTL
+from dnstrail_history.past.segments import GivenAnswer, SegmentReader, StatedAnswer
+from dnstrail_history.store.rows import FOREIGN, MATCHED, flag_of, pack_flags
+from dnstrail_history.store.sums import ROWS
+
+#: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
+MOST_NODES: Final = 4096
+#: answers that a past lookup reads -> `history` is false
+MOST_ANSWERS: Final = 65_536
+#: time for which a past lookup reads -> `history` is false
+PATIENCE: Final = 0.3  # seconds; the cache waits a little longer
+#: time after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
+DOUBT: Final = 3600  # seconds; few relations are live for longer
+_FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
+_NEVER: Final = -(1 << 62)
+_SIZE: Final = 1 << 24  # roots and relations: nothing is evicted
+
+
+class Past(NamedTuple):
+    """The image of a past time for some keys. `whole` states that nothing is missing that could matter."""
+
+    image: Image
+    whole: bool
+
+
+def past_image(
+    segments: Sequence[SegmentReader],
+    keys: Iterable[str],
+    at: int,
+    bounds: Bounds,
+    monotonic: Callable[[], float],
+    *,
+    with_ended: bool,
+) -> Past:
+    """Return an image that answers lookups of keys in canonical form as of a time (ns of wall time).
+
+    `segments` are those of the store, the oldest first. `bounds` are those of the present image. A trail needs also
+    relations that had ended, and all that their records counted.
+    """
+    lag = bounds.grace_ns + (bounds.history_ns if with_ended else 0)
+    reading = _Reading(segments, at, lag, monotonic, whole_records=with_ended)
+    image = Image(Bounds(size=_SIZE, grace=bounds.grace, history=bounds.history, relations=_SIZE))
+    image.live = True
+    read = sorted((one for content in reading.related({*keys}) for one in content.read or ()), key=_order)
+    for number, one in enumerate(read, 1):
+        _apply(image, number, one.given, one.edges)
+    for one in read:
+        if one.times > 1:
+            _add_times(image, one)
+    image.advance(at)
+    return Past(image, not reading.cut and is_known([one for one in segments if not one.fault], at))
+
+
+class _Read(NamedTuple):
+    """An answer that was read, with the number of its segment, its relations in their order, and how often it stands.
+
+    `given` stands for more than one if they are not read one by one.
+    """
+
+    segment: int
+    given: GivenAnswer
+    edges: tuple[Edge, ...]
+    times: int = 1
+
+
+def _order(read: _Read) -> tuple[int, int, int]:
+    """Return the place in the order of arrival."""
+    return read.segment, read.given.number, read.given.ended
+
+
+class _Place(NamedTuple):
+    """An answer in a segment, with its relations in their order."""
+
+    segment: SegmentReader
+    stated: StatedAnswer
+    edges: tuple[Edge, ...]
+
+
+class _Content:
+    """The answers that state the same relations, in any order. `places` contains them by segment, newest first.
+
+    `read` are those that the image held, once they were read.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[SegmentReader, list[_Place]] = {}
+        self.read: list[_Read] | None = None
+
+    def read_until(self, at: int, lag: int, *, whole: bool) -> int:
+        """Read the answers until a time, and return their number; the image held a record for `lag` ns past its end.
+
+        Those of a whole record count also where none of its relations can have been held by them.
+        """
+        self.read = []
+        if all(one.stated.ends * SECOND + lag <= at for places in self.places.values() for one in places):
+            return 0
+        parts: list[list[_Read]] = []
+        count, most = 0, ROWS if whole else _FEW
+        for places in self.places.values():
+            since = [_NEVER if whole else at - lag - (one.stated.longest + 1) * SECOND for one in places]
+            most_now = most if count < most else 0
+            part = [
+                one for place, begin in zip(places, since, strict=True) for one in _read(place, begin, at, most_now)
+            ]
+            count += len(part)
+            if part:
+                parts.append(part)
+        end = 0
+        for part in reversed(parts):
+            if end + lag <= min(one.given.ended for one in part):
+                self.read.clear()  # the image had removed the record
+            self.read += part
+            end = max(end, *(one.given.end for one in part))
+        if end + lag <= at:
+            self.read.clear()
+        return count
+
+
+def _read(place: _Place, since: int, until: int, most: int) -> Iterator[_Read]:
+    """Yield the answers of a place within a time: the last ones one by one, and the sums of the others."""
+    segment, (answer, _, _), edges = place
+    given = [one for one in segment.last(answer, until, most) if one.ended > since] if most else []
+    yield from (_Read(segment.number, one, edges) for one in given if len(one.lives) == len(edges))
+    if len(given) < most:
+        return
+    for question, total in segment.sums(answer, since, until):
+        known = sum(one.question == question and one.doubted == total.doubted for one in given)
+        if total.times > known and len(total.ends) == len(edges):
+            lives = tuple(end - total.first for end in total.ends)
+            flags = pack_flags(True, None, total.doubted, None)
+            first = GivenAnswer(0, total.first, question, lives, flags)
+            yield _Read(segment.number, first, edges, total.times - known)
+
+
+class _Reading:
+    """The search for the answers that lead to some keys, or to which these lead. `cut` states that a bound ended it."""
+
+    def __init__(
+        self,
+        segments: Sequence[SegmentReader],
+        at: int,
+        lag: int,
+        monotonic: Callable[[], float],
+        *,
+        whole_records: bool,
+    ) -> None:
+        self.cut = False
+        self._whole_records = whole_records
+        since = at - MAX_TTL * SECOND - lag
+        self._segments = [one for one in reversed(segments) if one.first <= at and one.last_ended >= since]
+        while not whole_records and self._segments and self._segments[-1].ends + lag <= at:
+            self._segments.pop()  # all that it and those before it state had ended
+        self._at = at
+        self._lag = lag
+        self._monotonic = monotonic
+        self._until = monotonic() + PATIENCE
+        self._left = MOST_ANSWERS
+        self._contents: dict[frozenset[Edge], _Content] = {}
+        self._touched: dict[str, list[tuple[frozenset[Edge], _Content]]] = {}
+
+    def related(self, keys: set[str]) -> list[_Content]:
+        """Return what the answers state by which names lead to the keys, and the keys to others; up first."""
+        found: dict[_Content, None] = {}
+        for upwards in (True, False):
+            seen, pending = {*keys}, [*keys]
+            while pending and not self.cut:
+                text = pending.pop()
+                for edges, content in self._touching(text):
+                    if not self._is_held(content):
+                        continue
+                    touching = [edge for edge in edges if (edge[2] if upwards else edge[0]) == text]
+                    if touching or upwards:
+                        found[content] = None
+                    new = {edge[0] if upwards else edge[2] for edge in touching if edge[1] != PTR} - seen
+                    seen |= new
+                    pending += new
+                self.cut = self.cut or len(seen) > MOST_NODES
+        return [*found]
+
+    def _touching(self, text: str) -> list[tuple[frozenset[Edge], _Content]]:
+        """Return what the answers state that touch a name or an address."""
+        known = self._touched.get(text)
+        if known is not None:
+            return known
+        found: dict[frozenset[Edge], _Content] = {}
+        touching = [(segment, segment.touching(text)) for segment in self._segments]
+        held = [any(one.ends * SECOND + self._lag > self._at for one in stated) for _, stated in touching]
+        if not self._whole_records:  # what ended before the oldest answer that was live is of no use
+            del touching[len(held) - held[::-1].index(True) if True in held else 0 :]
+        for segment, stated in touching if True in held else ():
+            for one in stated:
+                place = _Place(segment, one, segment.edges(one.answer))
+                edges = frozenset(place.edges)
+                if not edges:  # they cannot be read
+                    continue
+                content = found[edges] = self._contents.setdefault(edges, _Content())
+                if content.read is None and place not in content.places.setdefault(segment, []):
+                    content.places[segment].append(place)
+        self._touched[text] = [*found.items()]
+        return self._touched[text]
+
+    def _is_held(self, content: _Content) -> bool:
+        if content.read is None:
+            if self._left <= 0 or self._monotonic() > self._until:
+                self.cut = True
+                return False
+            self._left -= content.read_until(self._at, self._lag, whole=self._whole_records)
+        return bool(content.read)
+
+
+def _apply(image: Image, number: int, given: GivenAnswer, edges: tuple[Edge, ...]) -> None:
+    """Apply an answer as the image applied it then."""
+    process, host, ended = given.process, given.host, given.ended
+    matched, foreign = (flag_of(given.flags, place) for place in (MATCHED, FOREIGN))
+    evidence = Evidence(given.type, process, given.client, given.server, bool(matched), foreign, host)
+    cgroup = (0, 0) if process is None else (process.cgroup_id, process.owner or process.cgroup_id)
+    image.advance(ended)
+    sighting = Sighting(ended, ended, number, given.lives, evidence)
+    answer = Answer(given.question, given.type, edges, given.lives)
+    image.store.apply(answer, sighting, (host, CGROUP, *cgroup), image.now, doubted=given.doubted, live=True)
+    if (identity := identity_of(host, process)) is not None:
+        image.binder.processes.note(identity, ended)
+
+
+def _add_times(image: Image, read: _Read) -> None:
+    """Count the answers that one stands for, unless the image removed their record."""
+    root, stated = image.store.places.roots.get(read.given.question), frozenset(read.edges)
+    for record in root.records() if root is not None else ():
+        if record.doubted == read.given.doubted and frozenset(record.edges) == stated and record.total is not None:
+            record.total.count += (read.times - 1) * (record.total.first <= read.given.ended)
+
+
+def is_known(segments: Sequence[SegmentReader], at: int) -> bool:
+    """Return whether no fact is missing that could matter at a time, as far as the segments state it."""
+    return any(since <= at <= until for since, until in _known(segments))
+
+
+def _known(segments: Sequence[SegmentReader]) -> Iterator[tuple[int, int]]:
+    """Yield the times about which all is known: DOUBT after a loss, after the begin of the first segment at once."""
+    number, begun, known = 0, 0, (0, -1)
+    for segment in segments:
+        follows, number = segment.number == number + 1, segment.number
+        for since, until in segment.stretches:
+            if follows and since == begun:
+                known = known[0], until
+                continue
+            yield known
+            is_first = follows and begun == 0
+            began = since if follows else max(since, segment.first)
+            begun, known = since, (began if is_first else began + DOUBT * SECOND, until)
+            follows = True
+    yield known

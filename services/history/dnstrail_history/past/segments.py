@@ -1,0 +1,370 @@
+"""The segments of a store as a past lookup reads them: the full ones by their indexes, others by one in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import structlog
+
+from dnstrail.captured import LAST_TIME, Process
+from dnstrail.dns.names import reverse_address
+from dnstrail.dns.rdata import TYPES
+from dnstrail.errors import SettingsError
+from dnstrail.image.answer import Edge
+from dnstrail.image.bounds import SECOND
+from dnstrail.log_pause import LogPause
+from dnstrail_history.store.closing import FINAL, OPEN
+from dnstrail_history.store.database import DamagedFileError, open_reader
+from dnstrail_history.store.rows import DOUBTED, Row, flag_of, pack_flags
+from dnstrail_history.store.segment import SCHEMA, Stretch
+from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
+
+#: full segments that are kept open for lookups -> each lookup opens further ones anew
+MOST_OPEN: Final = 512
+# Of files, and of their contents.
+_FAULTS: Final = (
+    DamagedFileError,
+    SettingsError,
+    OSError,
+    sqlite3.Error,
+    msgspec.DecodeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+T = TypeVar("T")
+_FRUGAL: Final = "PRAGMA cache_size=-128; PRAGMA busy_timeout=100"  # KiB of each segment, and ms
+_GIVEN: Final = """
+    SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,
+        programs.name, programs.path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
+        container_image, mount_namespace, pid_namespace, start_time, owner
+    FROM transactions JOIN texts ON texts.id = transactions.name JOIN endings ON endings.id = ending
+    JOIN paths ON paths.id = transactions.path LEFT JOIN processes ON processes.id = transactions.process
+    LEFT JOIN programs ON programs.id = program"""
+_ADMITTED: Final = f"flags & 3 = {pack_flags(True, None, None, None)}"
+_LAST: Final = f"{_GIVEN} WHERE answer = ? AND ended <= ? AND {_ADMITTED} ORDER BY transactions.id DESC LIMIT ?"
+_ONE: Final = f"{_GIVEN} WHERE transactions.id = ? AND {_ADMITTED}"
+_TOUCHING: Final = """
+    SELECT spans.answer, ends, longest FROM names JOIN related ON related.text = names.text
+    JOIN spans ON spans.answer = related.answer WHERE reversed = ?"""
+_RELATIONS: Final = "SELECT relations FROM answers WHERE id = ?"
+_RELATION: Final = """
+    SELECT owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
+    JOIN texts target ON target.id = target WHERE relations.id = ?"""
+_NEW_TRANSACTIONS: Final = f"""
+    SELECT transactions.id, answer, ended, ttls FROM transactions JOIN endings ON endings.id = ending
+    WHERE transactions.id > ? AND (answer IS NULL OR {_ADMITTED}) ORDER BY transactions.id"""  # noqa: S608 - of this module
+_NEW_RELATIONS: Final = """
+    SELECT relations.id, owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
+    JOIN texts target ON target.id = target WHERE relations.id > ?"""
+_NEW_ANSWERS: Final = "SELECT id, relations FROM answers WHERE id > ?"
+_NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+_Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int]
+_Head = tuple[int, int, str, int, str, bytes | None, bytes | None, bytes | None, int, bytes]
+
+
+class GivenAnswer(NamedTuple):
+    """An admitted answer of a segment, by the number of its transaction. `ended` and the `lives` are in ns.
+
+    One with the number 0 stands for a sum: `ended` is the time of the first one, and the lives lead to the latest ends.
+    """
+
+    number: int
+    ended: int
+    question: str
+    lives: tuple[int, ...]
+    flags: int
+    type: int = 0
+    host: str = ""
+    client: bytes = b""
+    server: bytes = b""
+    process: Process | None = None
+
+    @property
+    def end(self) -> int:
+        """The latest end of the relations."""
+        return self.ended + max(self.lives)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the answer matches no query, while events were lost."""
+        return bool(flag_of(self.flags, DOUBTED))
+
+
+class StatedAnswer(NamedTuple):
+    """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s."""
+
+    answer: int
+    ends: int
+    longest: int
+
+
+class SegmentReader(ABC):
+    """A segment with the times of its first and last transaction, and its `stretches`: the times without a gap.
+
+    `ends` is the latest end of the relations that it states, without grace.
+    `fault` states why it cannot be read, or is "". Then it contains nothing.
+    """
+
+    first = 0
+    last_ended = ends = LAST_TIME
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            DamagedFileError, SettingsError, sqlite3.Error: It cannot be read.
+        """
+        self.number = int(path.stem)
+        self.fault = ""
+        self._database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
+        try:
+            self._database.executescript(_FRUGAL)
+            stretches = self._database.execute("SELECT since, until FROM coverage")
+            self.stretches = [msgspec.convert(row, Stretch) for row in stretches]
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def touching(self, text: str) -> list[StatedAnswer]:
+        """Return the answers that state relations of a name or an address."""
+        return self._read(self._touching(text))
+
+    def edges(self, answer: int) -> tuple[Edge, ...]:
+        """Return the relations of an answer in their order."""
+        return tuple(self._read(self._edges(answer)))
+
+    def last(self, answer: int, until: int, most: int) -> list[GivenAnswer]:
+        """Return the last transactions with an answer until a time (ns), the last one first."""
+        return self._read(self._last(answer, until, most))
+
+    def sums(self, answer: int, since: int, until: int) -> list[tuple[str, AnswerSum]]:
+        """Return the sums of an answer within a time, each with its question."""
+        return self._read((_question(self._text(found.name)), found) for found in self._sums(answer, since, until))
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _touching(self, text: str) -> Iterator[StatedAnswer]: ...
+
+    @abstractmethod
+    def _edges(self, answer: int) -> Iterator[Edge]: ...
+
+    @abstractmethod
+    def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]: ...
+
+    def _sums(self, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
+        yield from sums_of(self._database, answer, since, until)
+
+    def _text(self, number: int) -> str:
+        return str(self._database.execute("SELECT text FROM texts WHERE id = ?", (number,)).fetchone()[0])
+
+    def _read(self, rows: Iterator[T]) -> list[T]:
+        """Return rows, or none if the segment cannot be read."""
+        try:
+            return [] if self.fault else [*rows]
+        except _FAULTS as error:
+            self.fault = str(error)
+            return []
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+class FullSegment(SegmentReader):
+    """A segment to which nobody writes any more."""
+
+    def _begin(self) -> None:
+        times = self._database.execute("SELECT first, last, (SELECT max(ends) FROM spans) FROM extent").fetchone()
+        self.first, self.last_ended, ends = msgspec.convert(times, tuple[int, int, int | None])
+        self.ends = SECOND * (ends or 0)
+
+    def _touching(self, text: str) -> Iterator[StatedAnswer]:
+        for row in self._database.execute(_TOUCHING, (text[::-1],)):
+            yield msgspec.convert(row, StatedAnswer)
+
+    def _edges(self, answer: int) -> Iterator[Edge]:
+        [packed] = self._database.execute(_RELATIONS, (answer,)).fetchone()
+        for one in _NUMBERS(packed):
+            yield _edge(self._database.execute(_RELATION, (one,)).fetchone())
+
+    def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
+        yield from _given(self._database.execute(_LAST, (answer, until, most)))
+
+    def _sums(self, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
+        is_whole = since <= self.first and self.last_ended <= until
+        stored = [*sums_stored(self._database, answer)] if is_whole else []
+        yield from stored or super()._sums(answer, since, until)
+
+
+class OpenIndex:
+    """The index of a segment that is not full, as far as it was read: answers by text, transactions by answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, tuple[Edge, ...]] = {}
+        self.by_text: defaultdict[str, list[int]] = defaultdict(list)
+        self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
+        self.spans: dict[int, StatedAnswer] = {}
+        self.first = 0  # ns
+        self._relations: dict[int, Edge] = {}
+        self._read = 0  # the number of the last transaction
+
+    def update(self, database: sqlite3.Connection) -> None:
+        """Read what was added since the last call: ids are counted from 1."""
+        added = database.execute(_NEW_TRANSACTIONS, (self._read,)).fetchall()
+        if not added:
+            return
+        self.first = self.first or added[0][2]
+        for self._read, answer, ended, packed in added:
+            if answer is not None:
+                self.transactions[answer].append((self._read, ended))
+                longest = max(_NUMBERS(packed))
+                known = self.spans.get(answer, (0, 0, 0))
+                ends = ends_at(ended + longest * SECOND)
+                self.spans[answer] = StatedAnswer(answer, max(known[1], ends), max(known[2], longest))
+        for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
+            self._relations[number] = _edge(edge)
+        for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
+            edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
+            for text in {text for owner, _, target in edges for text in (owner, target)}:
+                self.by_text[text].append(answer)
+
+
+class OpenSegmentReader(SegmentReader):
+    """A segment that may be written meanwhile: it is read as of one moment."""
+
+    def __init__(self, path: Path, index: OpenIndex) -> None:
+        self._index = index
+        super().__init__(path)
+
+    def _begin(self) -> None:
+        self._database.execute("BEGIN")
+        self._index.update(self._database)
+        self.first = self._index.first
+
+    def _touching(self, text: str) -> Iterator[StatedAnswer]:
+        spans = self._index.spans
+        yield from (spans[answer] for answer in self._index.by_text.get(text, ()) if answer in spans)
+
+    def _edges(self, answer: int) -> Iterator[Edge]:
+        yield from self._index.answers[answer]
+
+    def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
+        known = reversed(self._index.transactions.get(answer, ()))
+        rows = (self._database.execute(_ONE, (number,)).fetchone() for number, ended in known if ended <= until)
+        yield from _given(islice((row for row in rows if row is not None), most))
+
+
+class Segments:
+    """The segments of a folder, as the lookups of one thread read them. `unreadable` counts those that could not be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.unreadable = 0
+        self._folder = folder
+        self._full: dict[Path, FullSegment] = {}
+        self._indexes: dict[Path, OpenIndex] = {}
+        self._pause = LogPause()
+
+    @contextmanager
+    def opened(self) -> Iterator[list[SegmentReader]]:
+        """Open the segments for the time of a block, the oldest first; one that cannot be read is left out."""
+        paths: list[Path] = []
+        with suppress(OSError):  # there is no folder: nothing is known
+            paths += sorted(path for path in self._folder.iterdir() if path.suffix in (OPEN, FINAL))
+        for gone in self._full.keys() - {*paths}:
+            self._full.pop(gone).close()
+        for gone in self._indexes.keys() - {*paths}:
+            del self._indexes[gone]
+        readers = {path: reader for path in paths if (reader := self._open(path)) is not None}
+        try:
+            yield [*readers.values()]
+        finally:
+            for path, reader in readers.items():
+                if reader.fault:
+                    self._note_fault(path, reader.fault)
+                    self._full.pop(path, None)
+                if path not in self._full:
+                    reader.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for reader in self._full.values():
+            reader.close()
+        self._full.clear()
+
+    def _open(self, path: Path) -> SegmentReader | None:
+        known = self._full.get(path)
+        if known is not None:
+            return known
+        try:
+            if path.suffix == OPEN:
+                return self._open_unfinished(path)
+            reader = FullSegment(path)
+        except _FAULTS as error:
+            self._note_fault(path, str(error))
+            return None
+        if len(self._full) < MOST_OPEN:
+            self._full[path] = reader
+        return reader
+
+    def _note_fault(self, path: Path, error: str) -> None:
+        self.unreadable += 1
+        if self._pause.note(time.monotonic()):
+            structlog.get_logger().warning("history_not_read", segment=path.name, error=error)
+
+    def _open_unfinished(self, path: Path) -> SegmentReader:
+        index = self._indexes.pop(path, None) or OpenIndex()
+        try:
+            reader = OpenSegmentReader(path, index)
+        except sqlite3.OperationalError:
+            if path.exists():
+                raise
+            return FullSegment(path.with_suffix(FINAL))  # it was finished meanwhile
+        self._indexes[path] = index
+        return reader
+
+
+def _given(rows: Iterable[Row]) -> Iterator[GivenAnswer]:
+    """Yield the transactions whose answers the image held.
+
+    Raises:
+        msgspec.ValidationError: A value has another type, since the file is damaged.
+    """
+    for row in rows:
+        number, ended, name, rdtype, host, client, destination, resolver, flags, ttls = msgspec.convert(row[:10], _Head)
+        process = None if row[10] is None else Process(*msgspec.convert(row[10:], _Asker))
+        server = resolver or destination or b""
+        lives = tuple(ttl * SECOND for ttl in _NUMBERS(ttls))
+        question = _question(name)
+        yield GivenAnswer(number, ended, question, lives, flags, rdtype, host, client or b"", server, process)
+
+
+def _edge(row: Iterable[Any]) -> Edge:
+    """Return a relation.
+
+    Raises:
+        ValueError: It is none, since the file is damaged.
+    """
+    owner, rdtype, target = msgspec.convert(row, tuple[str, int, str])
+    if rdtype not in TYPES:
+        raise ValueError(f"no relation of the type {rdtype}")
+    return owner, rdtype, target
+
+
+def _question(name: str) -> str:
+    """Return the question for a name as the image knows it: a reverse name is its address."""
+    return reverse_address(name) or name

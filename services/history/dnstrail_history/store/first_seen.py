@@ -1,0 +1,103 @@
+"""The domains, programs and resolvers of a folder of the history, each with the time when it was seen first."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dnstrail.dns.names import known_address
+from dnstrail.registered_domain import registered_domain
+from dnstrail_history.store.closing import FINAL, OPEN
+from dnstrail_history.store.database import open_reader
+from dnstrail_history.store.lives import AskingProgram
+from dnstrail_history.store.lives_reader import LivesReader, files_of, leaving_out_damaged
+from dnstrail_history.store.segment import SCHEMA
+
+DOMAIN, PROGRAM, RESOLVER = "domain", "program", "resolver"
+_DNS_PORT: Final = 53
+_SECOND: Final = 1_000_000_000  # ns
+_SERVERS: Final = """
+    SELECT id, coalesce(resolver, destination), iif(resolver IS NULL, destination_port, resolver_port) FROM paths
+    WHERE hop IS NOT NULL AND coalesce(resolver, destination) IS NOT NULL"""
+_FIRST: Final = """
+    SELECT firsts.path, ended, coalesce(nullif(programs.path, ''), name, ''),
+        coalesce(nullif(container_name, ''), container_id, '')
+    FROM (SELECT path, min(ended) AS ended, process FROM transactions GROUP BY path) firsts
+    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program ORDER BY ended"""
+
+
+class NewThing(NamedTuple):
+    """Something with the time (seconds since the epoch) when it was seen first, and by which program, if known."""
+
+    first: int
+    kind: str
+    name: str
+    program: AskingProgram
+
+
+class NewSince(NamedTuple):
+    """What was seen first since a time, the oldest first. `begins` states from when each kind is known at all."""
+
+    found: list[NewThing]
+    begins: dict[str, int]
+
+
+def new_since(folder: Path, since: float, warn: Callable[[str], None]) -> NewSince:
+    """Return the domains, programs and resolvers that were seen first since a time (epoch seconds).
+
+    Domains and programs are those of answers within a year, and resolvers those of the segments.
+
+    Raises:
+        SettingsError: A later version of dnstrail made a file.
+        OSError, sqlite3.Error: The folder, or a file, cannot be read.
+    """
+    known: dict[tuple[str, str, str], NewThing] = {}
+    with LivesReader(folder, warn) as reader:
+        for first, owner, asker in reader.firsts():
+            if domain := registered_domain(owner):
+                _note(known, NewThing(first, DOMAIN, domain, asker))
+            if asker.program:
+                _note(known, NewThing(first, PROGRAM, asker.program, asker), asker.container)
+    for one in _servers(folder, warn):
+        _note(known, one)
+    begins: dict[str, int] = {}
+    for one in known.values():
+        begins[one.kind] = min(begins.get(one.kind, one.first), one.first)
+    return NewSince(sorted(one for one in known.values() if one.first >= since), begins)
+
+
+def _note(known: dict[tuple[str, str, str], NewThing], one: NewThing, container: str = "") -> None:
+    key = one.kind, one.name, container
+    if key not in known or one.first < known[key].first:
+        known[key] = one
+
+
+def _servers(folder: Path, warn: Callable[[str], None]) -> Iterator[NewThing]:
+    """Yield the resolvers of each segment that no earlier one has, and when they were asked first in it."""
+    known: set[str] = set()
+    for path in files_of(folder, (OPEN, FINAL), warn):
+        try:
+            with leaving_out_damaged(path, warn):
+                yield from _servers_of(path if path.exists() else path.with_suffix(FINAL), known)
+        except sqlite3.OperationalError:
+            if path.exists() or path.with_suffix(FINAL).exists():
+                raise
+
+
+def _servers_of(path: Path, known: set[str]) -> Iterator[NewThing]:
+    """Yield the resolvers of a segment that are not known yet, and add them."""
+    with closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as segment:
+        unknown: dict[int, str] = {}
+        for number, address, port in segment.execute(_SERVERS):
+            text = known_address(address)
+            name = text if port == _DNS_PORT else f"{text} port {port}"
+            if name not in known:
+                unknown[number] = name
+        for number, ended, *asker in segment.execute(_FIRST) if unknown else ():
+            name = unknown.get(number, "")
+            if name and name not in known:
+                known.add(name)
+                yield NewThing(ended // _SECOND, RESOLVER, name, AskingProgram(*asker))

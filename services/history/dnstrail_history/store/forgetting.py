@@ -1,0 +1,172 @@
+"""What is forgotten: a request is a file of the folder. It is removed once no file holds what it names.
+
+A segment or a year that holds some of it is written anew without it, and replaces the old file: SQLite leaves deleted
+text in free pages. A reader that has the old file open reads it to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Set as AbstractSet
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from dnstrail.errors import SettingsError
+from dnstrail.process.private_folder import SAFELY
+from dnstrail_history.fact import Fact, FactId, StageFact
+from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, add_indexes
+from dnstrail_history.store.database import naming_damage, open_existing, open_reader
+from dnstrail_history.store.lives import LIVES
+from dnstrail_history.store.rows import insert, read_facts, read_stages, rows
+from dnstrail_history.store.segment import SCHEMA, OpenSegment, read_progress
+from dnstrail_history.subjects import Subjects
+
+REQUEST: Final = ".forget"  # the ending of the name of a request
+_NEW: Final = ".new"  # of a file that is to replace another one
+_LARGEST: Final = 1 << 16  # bytes of a request
+_MENTIONED: Final = """
+    SELECT EXISTS (SELECT 1 FROM texts WHERE has_text(text))
+        OR EXISTS (SELECT 1 FROM programs WHERE has_user(user_id))
+        OR EXISTS (SELECT 1 FROM paths WHERE has_packed(source) OR has_packed(destination) OR has_packed(resolver))"""
+_LIVES_MENTIONED: Final = """
+    SELECT EXISTS (SELECT 1 FROM texts WHERE has_text(text))
+        OR EXISTS (SELECT 1 FROM askers WHERE program <> '' AND has_user(user_id))"""
+_WITHOUT_LIVES: Final = (
+    "DELETE FROM lives WHERE asker IN (SELECT id FROM askers WHERE program <> '' AND has_user(user_id))",
+    "DELETE FROM lives WHERE owner IN (SELECT id FROM texts WHERE has_text(text))",
+    "DELETE FROM lives WHERE target IN (SELECT id FROM texts WHERE has_text(text))",
+    "DELETE FROM askers WHERE id NOT IN (SELECT asker FROM lives)",
+    "DELETE FROM texts WHERE id NOT IN (SELECT owner FROM lives UNION SELECT target FROM lives)",
+)
+
+
+def ask_to_forget(folder: Path, subjects: Subjects) -> Path:
+    """Put a request into the folder, and return it: the worker, or the next one, fulfils it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = folder / f"{secrets.token_hex(8)}{REQUEST}"
+    new = path.with_suffix(".asked")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(subjects))
+        os.fsync(file.fileno())
+    return new.rename(path)
+
+
+def read_request(path: Path) -> Subjects:
+    """Return what a request names.
+
+    Raises:
+        SettingsError: It is no request.
+        OSError: It cannot be read.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | SAFELY), "rb") as file:
+        content = file.read(_LARGEST)
+    try:
+        return msgspec.json.decode(content, type=Subjects)
+    except msgspec.MsgspecError as error:
+        raise SettingsError(f"{path}: no request to forget: {error}") from error
+
+
+def fulfil(request: Path, subjects: Subjects, last: int, others: AbstractSet[FactId]) -> None:
+    """Remove what a request names from all files up to the segment with the number `last`, and then the request.
+
+    `others` are the facts that were removed before they were stored. Damaged files that were moved aside are removed:
+    nobody can read what they hold.
+
+    Raises:
+        DamagedFileError: A file is damaged.
+        SettingsError: A later version of dnstrail made one.
+        OSError, sqlite3.Error: One cannot be written now, or is not finished.
+    """
+    folder, removed = request.parent, len(others)
+    for path in folder.iterdir():
+        if path.name.endswith(ASIDE) or _NEW in path.suffixes:
+            path.unlink(missing_ok=True)
+    segments = sorted((path for path in folder.iterdir() if path.suffix in (OPEN, FINAL)), reverse=True)
+    for path in (path for path in segments if int(path.stem) <= last):
+        if path.suffix == OPEN:
+            raise sqlite3.OperationalError(f"{path}: it is not finished")
+        others = _without_facts(path, subjects, others)  # what it lost: questions for these may be in the one before
+        removed += len(others)
+    for path in folder.glob("*.lives"):
+        _without_lives(path, subjects)
+    request.unlink()
+    structlog.get_logger().info("history_forgotten", facts=removed)  # without a name
+
+
+def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) -> AbstractSet[FactId]:
+    """Write a segment anew without the facts that mention a subject, or were asked for such; return their ids."""
+    with closing(open_reader(path, SCHEMA, final=True)) as database, naming_damage(path):
+        _add_functions(database, subjects)
+        if not others and not database.execute(_MENTIONED).fetchone()[0]:
+            return frozenset()
+        facts: list[Fact | StageFact] = [*read_facts(database), *read_stages(database)]
+        removed = subjects.ids_in(facts, others)
+        kept = [fact for fact in facts if fact.id not in removed]
+        if removed and kept:
+            _replace(path, database, kept)
+    if removed and not kept:
+        path.unlink()
+    return removed
+
+
+def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFact]) -> None:
+    """Write a segment with some of the facts of another one, and put it in its place."""
+    new, status = path.with_suffix(_NEW), path.stat()
+    with closing(OpenSegment(new)) as segment:
+        segment.write(kept, read_progress(database)._replace(stretch=None))
+    with closing(open_existing(new, SCHEMA)) as written:
+        written.execute("PRAGMA journal_mode=DELETE")
+        insert(written, "coverage", [*rows(database, "coverage")])
+        add_indexes(written)
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
+    _put(new, path)
+
+
+def _without_lives(path: Path, subjects: Subjects) -> None:
+    """Write a year anew without the relations that have a subject, or were answered to one."""
+    with closing(open_existing(path, LIVES)) as database, naming_damage(path):
+        _add_functions(database, subjects)
+        if not database.execute(_LIVES_MENTIONED).fetchone()[0]:
+            return
+        [mode] = database.execute(
+            "PRAGMA journal_mode=DELETE"
+        ).fetchone()  # no log of the old file stays beside the new
+        if mode != "delete":
+            raise sqlite3.OperationalError(f"{path}: a reader still reads it")
+        copy, new = path.with_suffix(f"{_NEW}.copy"), path.with_suffix(_NEW)
+        for made in (copy, new):  # of this user alone
+            os.close(os.open(made, os.O_WRONLY | os.O_CREAT | SAFELY, 0o600))
+        database.execute("VACUUM INTO ?", (str(copy),))
+    with closing(sqlite3.connect(copy, isolation_level=None)) as database, naming_damage(path):
+        _add_functions(database, subjects)
+        database.execute("PRAGMA journal_mode=OFF")
+        for statement in _WITHOUT_LIVES:
+            database.execute(statement)
+        database.execute("VACUUM INTO ?", (str(new),))
+    copy.unlink()
+    _put(new, path)
+
+
+def _add_functions(database: sqlite3.Connection, subjects: Subjects) -> None:
+    database.create_function("has_text", 1, lambda text: subjects.has_text(text or ""), deterministic=True)
+    database.create_function("has_user", 1, lambda user: user in subjects.users, deterministic=True)
+    database.create_function("has_packed", 1, lambda address: subjects.has_packed(address or b""), deterministic=True)
+
+
+def _put(new: Path, path: Path) -> None:
+    """Put a file in the place of another one, once the disk has it."""
+    descriptor = os.open(new, os.O_RDONLY | SAFELY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    new.replace(path)

@@ -1,0 +1,93 @@
+"""The sums of answers that were given often: a past lookup reads the last ones one by one, and of the others this."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dnstrail.image.bounds import SECOND
+from dnstrail_history.store.rows import ADMITTED, DOUBTED, Row, flag_of, insert
+
+ROWS: Final = 256  # the last transactions with one answer that a past lookup reads one by one, of each segment
+_GROUPS: Final = """
+    SELECT answer, name, flags, ttls, count(*), min(ended), max(ended)
+    FROM transactions JOIN endings ON endings.id = ending WHERE {} GROUP BY answer, name, flags, ttls ORDER BY answer"""
+_OF_ALL: Final = _GROUPS.format("answer IS NOT NULL")
+_OF_ONE: Final = _GROUPS.format("answer = ? AND ended <= ? AND ended > ?")
+_SUMS: Final = """
+    CREATE TABLE sums (answer INTEGER, name INTEGER, doubted INTEGER, times INTEGER, first INTEGER, ends BLOB,
+        PRIMARY KEY (answer, name, doubted)) WITHOUT ROWID"""
+# The latest end of all relations (s), and the longest TTL, of each answer.
+_SPANS: Final = "CREATE TABLE spans (answer INTEGER PRIMARY KEY, ends INTEGER, longest INTEGER)"
+_STORED: Final = "SELECT name, doubted, times, first, ends FROM sums WHERE answer = ?"
+_PACK = msgspec.msgpack.Encoder().encode
+_TTLS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+class AnswerSum(NamedTuple):
+    """How often a question was given the same relations in the same order. Times are ns of wall time.
+
+    `ends` are the latest ends of these relations, without grace.
+    """
+
+    answer: int
+    name: int
+    doubted: bool
+    times: int
+    first: int
+    ends: Sequence[int]
+
+
+def sums_of(database: sqlite3.Connection, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
+    """Yield the sums of one answer within a time."""
+    return (found for found, _ in _summed(database.execute(_OF_ONE, (answer, until, since))))
+
+
+def sums_stored(database: sqlite3.Connection, answer: int) -> Iterator[AnswerSum]:
+    """Yield the sums of one answer as a full segment has them: none if it was given ROWS times or less."""
+    for row in database.execute(_STORED, (answer,)):
+        name, doubted, times, first, ends = msgspec.convert(row, tuple[int, int, int, int, bytes])
+        yield AnswerSum(answer, name, bool(doubted), times, first, _TTLS(ends))
+
+
+def store_sums(database: sqlite3.Connection) -> None:
+    """Store the sums and the spans of a full segment."""
+    database.execute(_SUMS)
+    database.execute(_SPANS)
+    sums: list[Row] = []
+    spans: dict[int, Row] = {}
+    for one, longest in _summed(database.execute(_OF_ALL)):
+        known = spans.get(one.answer, (0, 0, 0))
+        spans[one.answer] = one.answer, max(known[1], ends_at(max(one.ends))), max(known[2], longest)
+        if one.times > ROWS:
+            sums.append((*one[:-1], _PACK(one.ends)))
+    insert(database, "sums", sums)
+    insert(database, "spans", [*spans.values()])
+
+
+def ends_at(time: int) -> int:
+    """Return the first whole second that is not before a time (ns)."""
+    return -(-time // SECOND)
+
+
+def _summed(groups: sqlite3.Cursor) -> Iterator[tuple[AnswerSum, int]]:
+    """Add up groups, those of one answer after another; yield each sum with the longest TTL of the answer."""
+    for answer, of_answer in groupby(groups, itemgetter(0)):
+        found: dict[tuple[int, bool], tuple[int, int, list[int]]] = {}
+        longest = 0
+        for _, name, flags, packed, times, first, latest in of_answer:
+            if not flag_of(flags, ADMITTED):
+                continue
+            ttls = _TTLS(packed)
+            longest = max(longest, *ttls)
+            ends = [latest + ttl * SECOND for ttl in ttls]
+            key = name, bool(flag_of(flags, DOUBTED))
+            before, began, ended = found.get(key, (0, first, ends))
+            found[key] = before + times, min(began, first), [*map(max, ended, ends)]
+        for (name, doubted), total in found.items():
+            yield AnswerSum(answer, name, doubted, *total), longest

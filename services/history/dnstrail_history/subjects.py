@@ -1,0 +1,131 @@
+"""Names, addresses, users and containers that facts are about: those that are never kept, or forgotten."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+import msgspec
+
+from dnstrail.dns.names import address_text, known_address, lookup_key, reverse_address
+from dnstrail.errors import SettingsError
+from dnstrail.protocol.facts import HOPS, TransactionValues
+from dnstrail.users import parse_user
+from dnstrail_history.fact import Fact, FactId, StageFact
+
+_FORWARDER: Final = HOPS.index("forwarder")
+_KINDS: Final = ("name", "user", "container")
+
+
+class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a fact may be about. A name stands for all names below it, too."""
+
+    names: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
+    users: frozenset[int] = frozenset()
+    containers: frozenset[str] = frozenset()
+
+    def has_text(self, text: str) -> bool:
+        """Return whether a name or an address is a subject, or below one."""
+        if self.addresses and (reverse_address(text) or text) in self.addresses:
+            return True
+        while self.names and text not in self.names:
+            _, dot, text = text.partition(".")
+            if not dot:
+                return False
+        return bool(self.names)
+
+    def has_packed(self, address: bytes) -> bool:
+        """Return whether a packed address is a subject."""
+        return known_address(address) in self.addresses
+
+    def mentioned_by(self, fact: Fact | StageFact) -> bool:
+        """Return whether a fact is of a user or a container, or has a name or an address, that is a subject."""
+        process, values = fact.process, fact.values
+        if process is not None and (process.user_id in self.users or self._contains(process.container_id)):
+            return True
+        if process is not None and process.container_name in self.containers:
+            return True
+        if self.names or self.addresses:
+            texts = {values.name or ""}
+            if isinstance(values, TransactionValues):
+                texts = texts.union(*((owner, target) for owner, _, target, _ in values.owned))
+            if any(map(self.has_text, texts)):
+                return True
+        ends = [] if fact.flow is None else [fact.flow.source, fact.flow.destination]
+        if isinstance(values, TransactionValues):
+            ends.append(values.resolver or b"")
+        return bool(self.addresses) and any(map(self.has_packed, ends))
+
+    def ids_in(self, facts: Sequence[Fact | StageFact], others: AbstractSet[FactId]) -> AbstractSet[FactId]:
+        """Return the ids of the facts, in the order of their ends, that mention a subject, or were asked for such.
+
+        `others` are later ones. A question ends before the one for which it was asked.
+        """
+        found: set[FactId] = set()
+        for fact in reversed(facts):
+            asked_for = fact.asked_for if isinstance(fact, Fact) else None
+            if self.mentioned_by(fact) or asked_for in others or asked_for in found:
+                found.add(fact.id)
+        return found
+
+    def excludes(self, fact: Fact | StageFact) -> bool:
+        """Return whether a fact is about a subject, or may be: a forwarder's question may be one of any user."""
+        if isinstance(fact, Fact) and fact.values.hop == _FORWARDER and (self.users or self.containers):
+            return True
+        return self.mentioned_by(fact)
+
+    def _contains(self, container: str) -> bool:
+        return bool(container) and any(container.startswith(one) for one in self.containers)
+
+
+def subjects_of(given: Iterable[str]) -> Subjects:
+    """Return the subjects of `--exclude`: each is name=SUFFIX, user=NAME|UID or container=NAME|ID.
+
+    Raises:
+        SettingsError: one of them is wrong.
+    """
+    found: dict[str, set[str]] = {kind: set() for kind in _KINDS}
+    for one in given:
+        kind, _, value = one.partition("=")
+        if kind not in found or not value or (kind == "name" and address_text(value)):
+            raise SettingsError(f"--exclude {one!r:.100}: write name=SUFFIX, user=NAME|UID or container=NAME|ID")
+        found[kind].add(value)
+    return Subjects(
+        frozenset(map(_name, found["name"])),
+        users=frozenset(map(user_id, found["user"])),
+        containers=frozenset(found["container"]),
+    )
+
+
+def subject_of(key: str) -> Subjects:
+    """Return a name or an address as a subject.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    name = _name(key)
+    return Subjects(frozenset({name})) if address_text(name) is None else Subjects(addresses=frozenset({name}))
+
+
+def user_id(text: str) -> int:
+    """Return the id of a user by its name or number.
+
+    Raises:
+        SettingsError: there is no such user.
+    """
+    if numbered := parse_user(text, "0"):
+        return numbered.uid
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError) as error:
+        raise SettingsError(f"no user of this host is named {text!r:.100}") from error
+
+
+def _name(text: str) -> str:
+    name = lookup_key(text.removeprefix("*."))
+    if not name:
+        raise SettingsError(f"{text!r:.100} is no name and no address")
+    return name

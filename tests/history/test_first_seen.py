@@ -1,0 +1,117 @@
+"""Domains, programs and resolvers are new if no file of the folder has them before."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from builders.facts import BEGIN, CURL, FLOW, SECOND, fact_of, progress_of, stage_of
+from dnstrail.captured import Process
+from dnstrail.dns.rdata import A
+from dnstrail_history.fact import Fact, StageFact
+from dnstrail_history.store import segment as segments
+from dnstrail_history.store import store as stores
+from dnstrail_history.store.first_seen import new_since
+from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
+from dnstrail_history.store.store import FactStore
+from live.workers import FakeClock
+
+FIRST, DAY = BEGIN // SECOND, 86_400
+PING = Process(9, "ping", "/usr/bin/ping")
+
+
+def asked(number: int, name: str, process: Process = CURL, server: int = 53, port: int = 53) -> Fact:
+    """Return an answer on a day: the number of the fact is that of the day."""
+    ended = (FIRST + number * DAY) * SECOND
+    fact = fact_of(number, ended=ended, process=process, relations=((name, A, "192.0.2.1", 60),))
+    return replace(fact, flow=replace(FLOW, destination=bytes([10, 0, 0, server]), destination_port=port))
+
+
+def keep(folder: Path, *facts: Fact | StageFact) -> None:
+    """Store facts, each by a commit of its own."""
+    with closing(FactStore(folder, FakeClock(wall=FIRST))) as store:
+        for number, fact in enumerate(facts):
+            assert store.add(fact)
+            assert store.commit(progress_of(number))
+
+
+def new(folder: Path, day: int) -> list[tuple]:
+    """Return day, kind, name and program of each thing that is new since a day."""
+    found = new_since(folder, FIRST + day * DAY, pytest.fail).found
+    return [((one.first - FIRST) // DAY, one.kind, one.name, one.program.program) for one in found]
+
+
+def test_the_receivers_of_connections_are_no_resolvers(tmp_path):
+    """A connection to a server adds no resolver, and one to a known resolver changes no time."""
+    folder = tmp_path / "history"
+    keep(folder, stage_of(0), asked(1, "shop.example"))
+    assert [one for one in new(folder, -1) if one[1] == "resolver"] == [(1, "resolver", "10.0.0.53", "/usr/bin/curl")]
+
+
+@pytest.mark.parametrize("most", [1, 2, 100], ids=["each alone", "in pairs", "one open segment"])
+def test_things_are_new_once(tmp_path, monkeypatch, most):
+    """A thing is new with its first lookup, wherever the segments end: a further name of a known domain is not."""
+    monkeypatch.setattr(segments, "MOST_TRANSACTIONS", most)
+    monkeypatch.setattr(stores, "MOST_TRANSACTIONS", most)
+    folder = tmp_path / "history"
+    keep(
+        folder,
+        asked(0, "www.shop.example"),
+        asked(1, "cdn.shop.example"),
+        asked(2, "www.other.example", server=54),
+        asked(3, "www.shop.example", PING, port=5353),
+        asked(4, "other.example", PING),
+    )
+    curl, ping = "/usr/bin/curl", "/usr/bin/ping"
+    assert new(folder, 1) == [
+        (2, "domain", "other.example", curl),
+        (2, "resolver", "10.0.0.54", curl),
+        (3, "program", ping, ping),
+        (3, "resolver", "10.0.0.53 port 5353", ping),
+    ]
+    assert new(folder, 4) == []
+    assert {one for one in new(folder, 0) if one[0] == 0} == {
+        (0, "domain", "shop.example", curl),
+        (0, "program", curl, curl),
+        (0, "resolver", "10.0.0.53", curl),
+    }
+
+
+def test_a_program_is_new_in_each_container(tmp_path):
+    """A known program in another container is new; a client without a program is none."""
+    folder = tmp_path / "history"
+    other = replace(CURL, container_id="c1", container_name="db")
+    keep(folder, asked(0, "shop.example"), asked(1, "shop.example", other), asked(2, "shop.example", Process()))
+    found = new_since(folder, FIRST + DAY, pytest.fail).found
+    assert [one.program for one in found] == [AskingProgram("/usr/bin/curl", "db")]
+
+
+def test_a_year_knows_earlier_domains(tmp_path):
+    """A domain of the year before is not new, and the history states from when it knows each kind."""
+    folder = tmp_path / "history"
+    keep(folder, asked(1, "www.shop.example"), asked(1000, "next.example"))
+    early = RelationLife(20_000, ("old.shop.example", A, "192.0.2.1"), AskingProgram("", ""), 7, 8, 9, 1, 0)
+    merge_lives(folder, "0000000008", [early])
+    found, begins = new_since(folder, FIRST, pytest.fail)
+    assert [one.name for one in found if one.kind == "domain"] == ["next.example"]
+    assert begins == {"domain": 7, "program": FIRST + DAY, "resolver": FIRST + DAY}
+
+
+def test_damaged_files_are_left_out(tmp_path):
+    """A segment with a wrong value is named, and the year answers."""
+    folder = tmp_path / "history"
+    keep(folder, asked(1, "www.shop.example"))
+    [segment] = folder.glob("*.open")
+    with closing(sqlite3.connect(segment)) as database, database:
+        database.execute("UPDATE answers SET relations = x'c1'")
+        database.execute("UPDATE paths SET destination = 'text'")
+    life = RelationLife(20_700, ("a.next.example", A, "192.0.2.1"), AskingProgram("", ""), FIRST, FIRST, FIRST, 1, 0)
+    merge_lives(folder, "0000000008", [life])
+    warned: list[str] = []
+    assert [one.name for one in new_since(folder, FIRST, warned.append).found] == ["next.example"]
+    assert len(warned) == 2
+    assert all(segment.name in text for text in warned)

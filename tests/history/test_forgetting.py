@@ -1,0 +1,183 @@
+"""What is forgotten is in no byte of the folder, and all else stays."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from builders.facts import BEGIN, CURL, FLOW, fact_of, lives, progress_of, stage_of, stored, stored_stages
+from dnstrail.captured import Flow, Process
+from dnstrail_history.fact import Fact, read_id
+from dnstrail_history.store import forgetting, segment
+from dnstrail_history.store import store as module
+from dnstrail_history.store.forgetting import ask_to_forget
+from dnstrail_history.store.lives import AskingProgram
+from dnstrail_history.store.store import FactStore
+from dnstrail_history.subjects import Subjects, subject_of
+from live.workers import FakeClock, wait_until
+
+SMALL = 8
+SECRET = "secret.example"
+ALICE = Process(9, "firefox", "/usr/bin/firefox", user_id=1000, start_time=7)
+RESOLVED = Process(3, "resolved", "/usr/lib/resolved", user_id=991, start_time=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for one in (segment, module):
+        monkeypatch.setattr(one, "MOST_TRANSACTIONS", SMALL)
+    return tmp_path / "history"
+
+
+def question(number: int, name: str, process: Process | None = CURL, flow: Flow = FLOW, **values: object) -> Fact:
+    """Return a question with an alias and an address of its own."""
+    relations = ((name, 5, f"cdn.{name}", 60), (f"cdn.{name}", 1, f"192.0.2.{number % 250}", 30))
+    fact = fact_of(number, ended=BEGIN + number, name=name, relations=relations, process=process, **values)
+    asked_for = fact.values.asked_for and read_id(fact.values.asked_for)
+    return Fact(fact.id, asked_for or None, fact.host, fact.ended, process, flow, fact.values)
+
+
+def fill(store: FactStore, facts: list[Fact]) -> None:
+    """Store facts, and let their full segments be finished."""
+    for number, fact in enumerate(facts, 1):
+        assert store.add(fact)
+        assert store.commit(progress_of(number))
+    full = (len(facts) - 1) // SMALL
+    wait_until(lambda: store.step() or store.counters["finished"] == full, "the full segments")
+
+
+def forget(store: FactStore, folder: Path, subjects: Subjects) -> None:
+    """Let a store fulfil a request."""
+    request = ask_to_forget(folder, subjects)
+
+    def is_fulfilled() -> bool:
+        store._clock.advance(1)
+        store.step()
+        return not request.exists()
+
+    wait_until(is_fulfilled, "the end of the request")
+    store.step()
+
+
+def holding(folder: Path, *texts: str | bytes) -> list[str]:
+    """Return the files that hold one of some texts, forwards or backwards as an index of suffixes has it."""
+    found = [text.encode() if isinstance(text, str) else text for text in texts]
+    found += [text[::-1] for text in found]
+    return sorted(path.name for path in folder.iterdir() if any(text in path.read_bytes() for text in found))
+
+
+def test_no_byte_of_a_forgotten_name_is_left(folder: Path) -> None:
+    """Closed and open segments, logs, years, free pages and damaged files hold nothing of a name or of those below."""
+    facts = [question(number, f"n{number}.{SECRET}" if number % 3 else f"n{number}.example") for number in range(30)]
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, facts)
+        (folder / "0000000099.segment.damaged").write_text(SECRET)
+        before = holding(folder, SECRET)
+        assert {Path(name).suffix for name in before} >= {".segment", ".lives", ".damaged"}
+        assert any(".open" in name for name in before)
+        for number in range(2):
+            store.add(stage_of(number, name=f"web.{SECRET}" if number else "a.example"))
+            store.add(stage_of(number, "end", name=None))
+        assert store.commit(progress_of(31))
+        store.add(question(31, SECRET))  # it waits
+        forget(store, folder, subject_of(SECRET))
+        assert holding(folder, SECRET) == []
+        store.add(question(32, "later.example"))
+        assert store.commit(progress_of(32))
+    kept = [fact for fact in facts if SECRET not in fact.values.name]
+    assert [fact.values for fact in stored(folder)][:-1] == [fact.values for fact in kept]
+    assert [stage.id.place for stage in stored_stages(folder)] == [0, 0]  # each stage of the other connection is gone
+    assert {life.relation[0].removeprefix("cdn.") for life in lives(folder)} == {fact.values.name for fact in kept}
+
+
+def test_the_rest_of_a_file_is_as_it_was(folder: Path) -> None:
+    """A file that is written anew keeps facts, ids, coverage, age and mode; a file without the name is not touched."""
+    facts = [question(number, "a.example") for number in range(SMALL)]
+    facts += [question(SMALL + number, "b.example" if number else SECRET) for number in range(SMALL + 1)]
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, facts)
+        first, second = sorted(folder.glob("*.segment"))
+        inodes, age = (first.stat().st_ino, second.stat().st_ino), second.stat().st_mtime_ns
+        forget(store, folder, subject_of(SECRET))
+    assert stored(folder) == [fact for fact in facts if fact.values.name != SECRET]
+    assert first.stat().st_ino == inodes[0]
+    assert (second.stat().st_ino != inodes[1], second.stat().st_mtime_ns) == (True, age)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        assert store.progress == progress_of(len(facts))
+        assert not store.add(facts[0])
+
+
+def test_an_address_is_forgotten_in_each_place(folder: Path) -> None:
+    """An address is forgotten as an answer, as the client, as the resolver and in a reverse question."""
+    client = Flow(bytes([192, 0, 2, 251]), 4000, bytes([10, 0, 0, 53]), 53)
+    facts = [
+        question(0, "kept.example"),
+        question(1, "by-client.example", None, client, hop=2),
+        question(2, "x.example"),
+        fact_of(3, name="251.2.0.192.in-addr.arpa", relations=(), type=12),
+        fact_of(4, name="answer.example", relations=(("answer.example", 1, "192.0.2.251", 60),)),
+        fact_of(5, name="asked.example", relations=(), resolver=bytes([192, 0, 2, 251])),
+    ]
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, facts)
+        forget(store, folder, subject_of("192.0.2.251"))
+    assert [fact.values.name for fact in stored(folder)] == ["kept.example", "x.example"]
+    assert holding(folder, "192.0.2.251", bytes([192, 0, 2, 251]), "251.2.0.192") == []
+
+
+def test_a_user_is_forgotten_with_the_questions_for_this_user(folder: Path) -> None:
+    """The questions of a user, those that a forwarder asked for them, and the relations of both are forgotten."""
+    facts = []
+    for number in range(0, 30, 3):
+        facts.append(
+            question(number, f"h{number}.example", RESOLVED, hop=1, asked_for=f"s/0/{number + 1}")  # it ends first
+        )
+        facts.append(question(number + 1, f"h{number}.example", ALICE))
+        facts.append(question(number + 2, f"o{number}.example", RESOLVED))
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, facts)
+        forget(store, folder, Subjects(users=frozenset({1000})))
+    assert {fact.values.name[0] for fact in stored(folder)} == {"o"}
+    assert len(stored(folder)) == 10
+    assert {life.asker for life in lives(folder)} == {AskingProgram("/usr/lib/resolved", "", 991)}
+    assert holding(folder, *(f"h{number}.example" for number in range(0, 30, 3))) == []
+
+
+def test_what_was_interrupted_is_forgotten_at_the_next_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request stays until nothing is left: a worker that ended meanwhile goes on at its next start."""
+    facts = [question(number, f"n{number}.{SECRET}") for number in range(20)] + [question(20, "a.example")]
+    clock = FakeClock(wall=BEGIN / 1e9)
+    with monkeypatch.context() as patched, closing(FactStore(folder, clock)) as store:
+        fill(store, facts)
+        put, replaced = forgetting._put, []
+
+        def fails_after_one(new: Path, path: Path) -> None:
+            if replaced:
+                raise OSError(28, "No space left on device")
+            replaced.append(put(new, path))
+
+        patched.setattr(forgetting, "_put", fails_after_one)
+        request = ask_to_forget(folder, subject_of(SECRET))
+        wait_until(lambda: store.step() or (clock.advance(1), store._asked > clock.monotonic() + 5)[1], "a failure")
+        assert request.exists()
+    with closing(FactStore(folder, clock)) as store:
+        wait_until(lambda: store.step() or clock.advance(1) or not request.exists(), "the end of the request")
+    assert holding(folder, SECRET) == []
+    assert [fact.values.name for fact in stored(folder)] == ["a.example"]
+
+
+def test_no_other_file_is_a_request(folder: Path) -> None:
+    """A file that is no request is refused, and removes nothing."""
+    clock = FakeClock(wall=BEGIN / 1e9)
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, [question(0, SECRET)])
+        wrong = folder / "x.forget"
+        wrong.write_bytes(b'{"names": 5}')
+        store.step()
+        clock.advance(100)
+        store.step()
+        assert wrong.exists()
+    assert len(stored(folder)) == 1

@@ -1,0 +1,321 @@
+"""The history answers lookups of a past time at its socket, and states where it does not know all."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import closing, contextmanager
+from random import Random
+
+import msgpack
+import pytest
+
+from builders.facts import BEGIN, SECOND, fact_of, progress_of
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import history_address, lookups_address
+from dnstrail.errors import BusError
+from dnstrail.protocol.lookups import encode_request
+from dnstrail.protocol.past_lookups import PastImage, encode_past
+from dnstrail_history.past import reading
+from dnstrail_history.past import server as module
+from dnstrail_history.past.answers import answer_past
+from dnstrail_history.past.segments import Segments
+from dnstrail_history.past.server import PastServer
+from dnstrail_history.store import segment as segments
+from dnstrail_history.store import store as stores
+from dnstrail_history.store.segment import Stretch
+from dnstrail_history.store.store import FactStore
+from live.workers import FakeClock, open_bus, short_folder, wait_until
+
+PRESENT = PastImage(60.0, 300.0)
+HOUR = 3600 * SECOND
+LATER = BEGIN + SECOND
+FOUND = {
+    "ip_addresses": ["192.0.2.1"],
+    "dns_queries": ["a.example", "b.example"],
+    "dns_root": "a.example",
+    "state": "live",
+    "truncated": False,
+}
+
+
+@pytest.fixture
+def folder():
+    with short_folder() as folder:
+        yield folder
+
+
+def forwarded(op="get", present=PRESENT, **fields):
+    """Return a request as the cache forwards it."""
+    return encode_past(encode_request(op, **fields), present)
+
+
+class History:
+    """A store with its facts, and what it answers."""
+
+    def __init__(self, folder):
+        self.path = folder / "history"
+        self.segments = Segments(self.path)
+        self._turn = 0
+
+    def keep(self, *facts, since=BEGIN, until=BEGIN + HOUR, full=False):
+        """Store facts; `full`: the segment is finished."""
+        with pytest.MonkeyPatch.context() as patched:
+            for one in (segments, stores):
+                patched.setattr(one, "MOST_TRANSACTIONS", len(facts) if full else 1000)
+            with closing(FactStore(self.path, FakeClock())) as store:
+                for fact in facts:
+                    assert store.add(fact)
+                self._turn += 1
+                progress = progress_of(self._turn)._replace(stretch=Stretch(since, until))
+                assert store.commit(progress)
+                if full:
+                    assert store.commit(progress_of(self._turn + 1)._replace(stretch=Stretch(since, until)))
+                    wait_until(lambda: store.step() or store.counters["finished"], "the segment")
+
+    def ask(self, op="get", monotonic=lambda: 0.0, **fields):
+        """Return the reply to a lookup."""
+        return msgpack.unpackb(answer_past(forwarded(op, **fields), self.segments, monotonic))
+
+
+@pytest.fixture
+def history(folder):
+    history = History(folder)
+    yield history
+    history.segments.close()
+
+
+def test_the_operations(history):
+    """`get`, `get_many` and `trail` have the form of the cache's replies, and state their source."""
+    history.keep(fact_of())
+    found = {**FOUND, "history": True}
+    assert history.ask(key="192.0.2.1", at_ns=LATER) == {
+        "v": 1, "ok": True, "data": found, "complete": True, "source": "history"
+    }  # fmt: skip
+    reply = history.ask("get_many", keys=["B.example.", "", "c.example"], at=LATER / SECOND)
+    assert reply["data"] == [{**found, "ip_addresses": ["192.0.2.1"]}, None, None]
+    assert "history" not in reply
+    trail = history.ask("trail", key="192.0.2.1", process=7, at_ns=LATER)["data"]
+    [path] = trail["trails"]
+    [asker] = path["asked"]
+    assert (path["dns_root"], path["scope"], path["state"], trail["history"]) == ("a.example", "process", "live", True)
+    assert (asker["process_name"], asker["container_id"], asker["server"]) == ("curl", "c0ffee", "10.0.0.53")
+    assert (path["first_seen"], "host" in asker) == (BEGIN / SECOND, False)
+
+
+def test_the_hosts_of_a_cache_of_several(history):
+    """A reply names hosts where the cache that forwards the lookup follows several."""
+    history.keep(fact_of())
+    several = PastImage(60.0, 300.0, several=True)
+    assert history.ask(key="a.example", at_ns=LATER, present=several)["data"]["hosts"] == ["web1"]
+    [path] = history.ask("trail", key="a.example", at_ns=LATER, present=several)["data"]["trails"]
+    assert path["asked"][0]["host"] == "web1"
+
+
+@pytest.mark.parametrize(("after", "state"), [(0, "live"), (59, "live"), (60, "grace"), (119, "grace"), (120, None)])
+def test_the_grace_of_the_image_counts(history, after, state):
+    """A name is found for its TTL and the grace of the present image."""
+    history.keep(fact_of(relations=(("a.example", 1, "192.0.2.1", 60),)))
+    reply = history.ask(key="a.example", at_ns=BEGIN + after * SECOND)
+    assert reply.get("data", {}).get("state") == state
+
+
+def test_a_time_before_any_history(history):
+    """Nothing is found, and nothing is known: `history` is false."""
+    for kept in (False, True):
+        if kept:
+            history.keep(fact_of())
+        reply = history.ask(key="a.example", at_ns=BEGIN - SECOND)
+        assert (reply["error"], reply["history"], reply["source"]) == ("data_not_found", False, "history")
+        assert history.ask("get_many", keys=["a.example"], at_ns=BEGIN - SECOND)["history"] is False
+
+
+def test_a_folder_that_is_missing_knows_nothing(history):
+    """The store may not have been made yet, or be gone."""
+    assert history.ask(key="a.example", at_ns=LATER)["history"] is False
+
+
+def test_what_follows_a_loss_is_doubtful_for_an_hour(history):
+    """Where facts were lost `history` is false, and an hour longer: their relations may still have been live."""
+    history.keep(fact_of(1), until=BEGIN + 100 * SECOND)
+    history.keep(fact_of(2, ended=BEGIN + 2 * HOUR), since=BEGIN + HOUR, until=BEGIN + 5 * HOUR)
+    known = [
+        history.ask(key="x.example", at_ns=BEGIN + at).get("history", True)
+        for at in (0, 100 * SECOND, 101 * SECOND, HOUR, 2 * HOUR - 1, 2 * HOUR, 5 * HOUR, 5 * HOUR + 1)
+    ]
+    assert known == [True, True, False, False, False, True, True, False]
+
+
+@pytest.fixture
+def three(history):
+    """Return a history of three full segments, an hour each, and their paths."""
+    for number in range(3):
+        fact = fact_of(number, ended=BEGIN + number * HOUR, relations=((f"n{number}.example", 1, "192.0.2.1", 5),))
+        history.keep(fact, until=BEGIN + (number + 1) * HOUR, full=True)
+    return history, sorted(history.path.glob("*.segment"))
+
+
+def known(history):
+    """Return whether all is known within each of three hours and later."""
+    times = (BEGIN + (number * HOUR) + 60 * SECOND for number in range(3))
+    return [history.ask(key="x.example", at_ns=at).get("history", True) for at in times]
+
+
+def test_all_is_known_over_the_segments(three):
+    """Segments that follow each other leave no gap."""
+    history, paths = three
+    assert (len(paths), known(history)) == (3, [True, True, True])
+
+
+def test_a_missing_segment_is_a_gap(three):
+    """Where a segment is missing `history` is false, and the others answer."""
+    history, paths = three
+    paths[1].unlink()
+    assert known(history) == [True, False, False]
+    assert history.ask(key="n2.example", at_ns=BEGIN + 2 * HOUR)["data"]["history"] is False
+    assert history.ask(key="n0.example", at_ns=BEGIN)["data"]["history"] is True
+
+
+def test_what_was_removed_as_too_old_is_no_longer_known(three):
+    """The time before the first segment that is left is not known."""
+    history, paths = three
+    paths[0].unlink()
+    assert known(history) == [False, False, True]
+
+
+def test_a_damaged_segment_is_left_out(three):
+    """A segment with random bytes anywhere never stops a lookup; the others answer."""
+    history, paths = three
+    whole, chance = paths[1].read_bytes(), Random(1)
+    for _ in range(40):
+        place = chance.randrange(len(whole))
+        size = chance.choice([1, 16, 4096])
+        paths[1].write_bytes(whole[:place] + chance.randbytes(size) + whole[place + size :])
+        with closing(Segments(history.path)) as history.segments:
+            for key in ("n1.example", "192.0.2.1"):
+                for operation in ("get", "trail"):
+                    assert history.ask(operation, key=key, at_ns=BEGIN + HOUR)["source"] == "history"
+            assert history.ask(key="n0.example", at_ns=BEGIN)["data"]["dns_root"] == "n0.example"
+            assert history.ask(key="n2.example", at_ns=BEGIN + 2 * HOUR)["data"]["dns_root"] == "n2.example"
+
+
+def test_a_segment_that_is_no_database_is_named(three, capsys):
+    """It is logged, and `history` is false where it lay."""
+    history, paths = three
+    paths[1].write_bytes(b"x" * 8192)
+    assert known(history) == [True, False, False]
+    assert history.segments.unreadable
+    assert "history_not_read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MOST_NODES", 1), ("MOST_ANSWERS", 1)])
+def test_a_bound_that_cuts_the_reading(history, monkeypatch, bound, value):
+    """A lookup reads a bounded number of names and answers: `history` is then false."""
+    facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
+    history.keep(*facts)
+    assert history.ask(key="192.0.2.1", at_ns=LATER)["data"]["history"] is True
+    monkeypatch.setattr(reading, bound, value)
+    data = history.ask(key="192.0.2.1", at_ns=LATER)["data"]
+    assert (data["history"], bool(data["dns_queries"])) == (False, True)
+
+
+def test_a_lookup_reads_for_a_bounded_time(history):
+    """What was read until then is answered: `history` is false."""
+    facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
+    history.keep(*facts)
+    times = iter(range(100))
+    data = history.ask(key="192.0.2.1", at_ns=LATER, monotonic=lambda: next(times) / 10)["data"]
+    assert (data["history"], len(data["dns_queries"])) == (False, 3)
+
+
+def test_facts_that_are_stored_meanwhile_are_found_by_the_next_lookup(history):
+    """The index of the open segment grows with it, and another segment follows."""
+    for number in range(3):
+        history.keep(fact_of(number, ended=BEGIN + number, relations=((f"n{number}.example", 1, "192.0.2.1", 60),)))
+        data = history.ask(key="192.0.2.1", at_ns=LATER)["data"]
+        assert sorted(data["dns_queries"]) == [f"n{one}.example" for one in range(number + 1)]
+    history.keep(fact_of(3, ended=BEGIN + 3), full=True)
+    assert len(history.ask(key="192.0.2.1", at_ns=LATER)["data"]["dns_queries"]) == 5
+    assert (history.path / "0000000001.segment").exists(), "a lookup keeps no segment from being finished"
+
+
+def test_answers_that_the_image_did_not_hold_are_none(history):
+    """The relations of an answer that admission had rejected are not found."""
+    history.keep(fact_of(admitted=False))
+    assert history.ask(key="a.example", at_ns=LATER)["error"] == "data_not_found"
+
+
+NOT_FORWARDED = encode_request("get", key="a.example", at_ns=LATER)
+HOSTILE = {
+    "nothing": b"",
+    "no MessagePack": b"\xc1",
+    "no request": msgpack.packb({"v": 1, "op": "drop", "past": {"grace": 1, "history": 1}}),
+    "another operation": forwarded("stats"),
+    "not forwarded": NOT_FORWARDED,
+    "no time": forwarded(key="a.example"),
+    "wrong bounds": msgpack.packb({**msgpack.unpackb(NOT_FORWARDED), "past": {"grace": -1, "history": "x"}}),
+    "infinite bounds": msgpack.packb({**msgpack.unpackb(NOT_FORWARDED), "past": {"grace": 1e300, "history": 1}}),
+    "SQL": forwarded(key="'; DROP TABLE texts; --", at_ns=LATER),
+    "a far time": forwarded(key="a.example", at_ns=(1 << 62) - 1),
+    "before all time": forwarded(key="a.example", at_ns=-(1 << 62)),
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_any_bytes_get_a_reply(history, body):
+    """Requests of strangers are refused, or find nothing."""
+    history.keep(fact_of())
+    reply = msgpack.unpackb(answer_past(body, history.segments))
+    assert (reply["ok"], reply["source"]) == (False, "history")
+    assert history.ask(key="a.example", at_ns=LATER)["ok"]
+
+
+@contextmanager
+def serving(folder, make_bus=ZmqBus):
+    """Serve the history of a folder; yields the server and a requester."""
+    address = history_address(lookups_address(folder))
+    with closing(PastServer(make_bus, address, folder / "history")) as server, open_bus() as bus:
+        yield server, bus.requester(address)
+
+
+def test_the_socket_answers_the_cache(folder, history):
+    """A request at the socket is answered while facts are stored."""
+    history.keep(fact_of())
+    with serving(folder) as (server, requester):
+        for number in range(1, 20):
+            history.keep(fact_of(number))
+            reply = msgpack.unpackb(requester.request(forwarded(key="a.example", at_ns=LATER), 10))
+            assert reply["data"]["dns_root"] == "a.example"
+        assert server.counters == {"answered": 19, "refused": 0, "unreadable": 0}
+
+
+def test_the_socket_answers_no_other_user(folder, history, monkeypatch):
+    """Only root and the users of dnstrail are answered: others ask the cache, which bounds them."""
+    history.keep(fact_of())
+    monkeypatch.setattr(module, "service_ids", lambda: frozenset({os.geteuid() + 1}))
+    with serving(folder) as (server, requester):
+        reply = msgpack.unpackb(requester.request(forwarded(key="a.example", at_ns=LATER), 10))
+        assert (reply["error"], server.counters["refused"]) == ("bad_request", 1)
+
+
+def test_a_fault_of_the_thread_ends_the_worker(folder, history, monkeypatch):
+    """A fault of dnstrail is raised in the worker, and is no silence."""
+    history.keep(fact_of())
+    raised = threading.Event()
+
+    def fails(*_):
+        raised.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "answer_past", fails)
+    with serving(folder) as (server, requester):
+        assert requester.send(forwarded(key="a.example", at_ns=LATER))
+        assert raised.wait(10)
+        with pytest.raises(ZeroDivisionError):
+            wait_until(server.check, "the fault")
+
+
+def test_an_address_that_is_served_is_refused(folder):
+    """A second history of one run-dir does not begin."""
+    with serving(folder), pytest.raises(BusError):
+        PastServer(ZmqBus, history_address(lookups_address(folder)), folder / "history")

@@ -1,0 +1,82 @@
+"""Lookups recorded while captures and generated questions are played are asked again from disk: none differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from builders.corpus import CAPTURES, CORPUS, needs_corpus
+from builders.past import ANYBODY, Played, play_generated
+from dnstrail.captured import Captured
+from dnstrail.connection import Connection
+from dnstrail.dns import decode
+from dnstrail.errors import BadMessage
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.image import Bounds
+from dnstrail_probe.registry import open_source
+
+LOOKUPS, PARTS = 20_000, 16
+
+
+def messages(path: Path) -> Iterator[Captured]:
+    """Yield the DNS messages of a capture."""
+    source = open_source(str(path))
+    while (captured := source.read(1)) is not None:
+        yield from (event for topic, event in captured if topic == NET_PACKET_DNS)
+    source.close()
+
+
+def touched_by(event: Captured) -> list[str]:
+    """Return the owners and targets in the answers of a message."""
+    try:
+        answers = decode(event.payload).answers
+    except BadMessage:
+        return []
+    return [node for one in answers for node in (one.owner, one.target) if isinstance(node, str)]
+
+
+def client_of(event: Captured) -> Connection:
+    """Return the client that received a response."""
+    return ANYBODY if event.flow is None else Connection(client=event.flow.destination_text)
+
+
+def play(played: Played, path: Path, chance: Random, at_once: int) -> None:
+    """Play a capture; once all messages of a time were applied, ask about names and addresses of the last answers."""
+    keys: list[str] = []
+    client = ANYBODY
+    for event in messages(path):
+        if event.timestamp > played.whole.now and keys:
+            played.record(chance.sample(keys, min(at_once, len(keys))), [chance.choice([ANYBODY, client])])
+            played.commit(played.whole.now)
+        played.play(NET_PACKET_DNS, event)
+        keys = [*touched_by(event), *keys][: 3 * at_once]
+        client = client_of(event)
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, marks=needs_corpus, id=path.name) for path in CAPTURES])
+def test_the_past_of_a_capture(path, tmp_path):
+    """Of the lookups and trails of each capture none differs."""
+    played = Played(tmp_path / "history", Bounds(size=100_000))
+    play(played, path, Random(1), 3)
+    assert played.differences() == []
+
+
+@pytest.mark.parametrize("path", [pytest.param(CORPUS and CORPUS / "tracee-dnsperf.pcap", marks=needs_corpus)])
+def test_the_past_of_a_large_capture(path, tmp_path):
+    """Of the lookups and trails of a load test none differs."""
+    played = Played(tmp_path / "history", Bounds(size=100_000))
+    play(played, path, Random(1), 1)
+    assert len(played.asked) > 5000
+    assert played.differences() == []
+
+
+@pytest.mark.parametrize("seed", range(PARTS))
+def test_generated_questions(seed, tmp_path):
+    """Of a part of 20,000 lookups, by process, container and address, none differs: half of them are trails."""
+    played = Played(tmp_path / "history", Bounds())
+    play_generated(played, Random(seed), LOOKUPS // PARTS // 2 // 3 * 5 + 5)
+    assert 2 * len(played.asked) >= LOOKUPS // PARTS
+    assert played.differences() == []
