@@ -1,6 +1,6 @@
 """The log of a folder: what it selects, and what it does while the folder changes or is damaged.
 
-Tests of dnstrail_history.log.candidates, dnstrail_history.log.segment_reader, dnstrail_history.log.entries,
+Tests of dnstrail_history.log.candidates, dnstrail_history.log.segment_entries, dnstrail_history.log.entries,
 dnstrail_history.log.selection.
 """
 
@@ -23,7 +23,7 @@ from dnstrail.captured import Process
 from dnstrail.events import NET_CONNECTION, OUTCOMES
 from dnstrail_history.fact import Fact
 from dnstrail_history.log import candidates as narrowing
-from dnstrail_history.log import segment_reader
+from dnstrail_history.log import segment_entries
 from dnstrail_history.log.history_log import HistoryLog
 from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store import segment as segments
@@ -45,8 +45,8 @@ def small(monkeypatch) -> None:
     """Make segments of few transactions, and read few at once."""
     monkeypatch.setattr(segments, "MOST_TRANSACTIONS", SMALL)
     monkeypatch.setattr(module, "MOST_TRANSACTIONS", SMALL)
-    monkeypatch.setattr(segment_reader, "_AT_ONCE", 16)
-    monkeypatch.setattr(segment_reader, "_FIRST", 4)
+    monkeypatch.setattr(segment_entries, "_AT_ONCE", 16)
+    monkeypatch.setattr(segment_entries, "_FIRST", 4)
 
 
 def any_fact(number: int, chosen: random.Random) -> Fact:
@@ -105,8 +105,8 @@ def test_the_past_selects_as_the_present(varied, selection, most, few):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(narrowing, "_MOST_IDS", most)
         patched.setattr(narrowing, "_FEW", few)
-        patched.setattr(segment_reader, "_AT_ONCE", 16)
-        patched.setattr(segment_reader, "_FIRST", 4)
+        patched.setattr(segment_entries, "_AT_ONCE", 16)
+        patched.setattr(segment_entries, "_FIRST", 4)
         assert [*HistoryLog(varied, unwarned).read(selection)] == expected
         assert HistoryLog(varied, unwarned).newest(selection, 7) == expected[-7:]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dnstrail.events import DNS_TRANSACTION
 from dnstrail_history.log.entries import LogEntry
-from dnstrail_history.log.segment_reader import SegmentReader
+from dnstrail_history.log.segment_entries import SegmentEntries
 from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store.database import DamagedFileError
 from dnstrail_history.store.store import SegmentFile, segment_files
@@ -45,7 +45,7 @@ class HistoryLog:
         for file, size in files:
             after = last if file.number == number else 0
             self._read = (file.number, after)
-            segment = SegmentReader(file.path, self._topic)
+            segment = SegmentEntries(file.path, self._topic)
             with self._naming(segment):
                 for part in segment.read(selection, after):
                     for _, entry in part:
@@ -65,7 +65,7 @@ class HistoryLog:
         if files:
             self._read = (files[-1].number, 0)  # of this segment everything is read again, if nothing of it fits
         for file in reversed(files):
-            segment = SegmentReader(file.path, self._topic)
+            segment = SegmentEntries(file.path, self._topic)
             with self._naming(segment), closing(segment.newest(selection)) as parts:
                 for place, entry in islice(chain.from_iterable(parts), count - len(found)):
                     if not found and file is files[-1]:
@@ -84,7 +84,7 @@ class HistoryLog:
         return [file for file in files if not file.is_aside]
 
     @contextmanager
-    def _naming(self, segment: SegmentReader) -> Iterator[None]:
+    def _naming(self, segment: SegmentEntries) -> Iterator[None]:
         """Name a segment that is damaged, and leave the rest of it out; likewise one that was removed meanwhile.
 
         Raises:

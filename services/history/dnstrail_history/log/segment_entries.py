@@ -40,7 +40,7 @@ T = TypeVar("T")
 class _Contents(dict[int, T], Generic[T]):
     """The contents of a table by id: each is read when it is needed first, or all at once."""
 
-    def __init__(self, segment: SegmentReader, table: str, columns: str, make: Callable[..., T]) -> None:
+    def __init__(self, segment: SegmentEntries, table: str, columns: str, make: Callable[..., T]) -> None:
         super().__init__()
         self._segment = segment
         self._all = f"SELECT {table}.id, {columns}"
@@ -59,7 +59,7 @@ class _Contents(dict[int, T], Generic[T]):
         self.update((number, self._make(*columns)) for number, *columns in self._segment.execute(self._all))
 
 
-class SegmentReader:
+class SegmentEntries:
     """Reads the entries of a segment. One to which facts are added is open only while a part of it is read."""
 
     def __init__(self, path: Path, topic: str = DNS_TRANSACTION) -> None:
