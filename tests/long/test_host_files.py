@@ -109,4 +109,4 @@ def test_workers_of_two_hosts_find_each_other(two: Hosts, read: Callable[[], dic
             wait_until(lambda: '"WATCHED_NAME"' in text_of(log), "a finding")
         except AssertionError:
             pytest.fail("\n".join(f"{path.name}: {text_of(path)}" for path in folder.glob("*.log")))
-        assert '"hostName": "alpha"' in text_of(log)
+        assert '"hostName":"alpha"' in text_of(log)

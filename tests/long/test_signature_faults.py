@@ -184,7 +184,7 @@ def test_a_rule_that_is_wrong_at_a_reload_is_named_and_the_old_ones_stay(folder:
     right = RULE.format(names)
     config.write_text(right)
     with worker(folder, "--config", config) as running:
-        assert '"name": "rule"' in running.process.stdout.readline()
+        assert '"name":"rule"' in running.process.stdout.readline()
         for text, reason in (
             (right.replace("file", "fil"), "unknown key in [[watch]]: did you mean file?"),
             (right.replace("names", "gone"), f"{folder.parent}/gone: No such file or directory"),
@@ -196,7 +196,7 @@ def test_a_rule_that_is_wrong_at_a_reload_is_named_and_the_old_ones_stay(folder:
             running.process.send_signal(signal.SIGHUP)
             running.await_state(200, "")
         running.finds()
-        assert '"name": "rule"' in running.process.stdout.readline()
+        assert '"name":"rule"' in running.process.stdout.readline()
 
 
 def test_without_a_folder_of_state_a_restart_without_its_list_fails(folder: Path) -> None:

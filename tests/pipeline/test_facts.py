@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,14 +17,15 @@ from scapy.layers.inet import IP, TCP
 
 from builders.capture_files import RAW_IPV4, pcap, udp
 from builders.dnstap_builders import Writer
-from builders.facts import stored_stages
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
 from live.namespaces import CLIENT, GOOGLE, SERVER, Hosts
 from live.pipelines import Run, pipeline
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
+from live.talking import TALK, await_collection
 from live.tapped_resolver import resolved, resolver
 from live.workers import Asker, asker, response
+from live.written_rows import written
 
 ASKER, RESOLVER = ("192.0.2.100", 40000), ("192.0.2.53", 53)
 SECOND = 1_793_534_400
@@ -148,46 +147,6 @@ def test_a_worker_without_a_cache_says_that_it_receives_no_facts():
     assert "dns_transaction" in warning
 
 
-class Output:
-    """The JSON lines that a command writes."""
-
-    def __init__(self, out: Path, err: Path) -> None:
-        self._out = out
-        self._err = err
-
-    @property
-    def rows(self) -> list[dict]:
-        """The lines so far."""
-        return [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-    @property
-    def errors(self) -> str:
-        """Its stderr."""
-        return self._err.read_text()
-
-    def named(self, *names: str) -> list[dict]:
-        """Return the transactions of some names."""
-        return [row for row in self.rows if row["name"] in names]
-
-
-@contextmanager
-def written(folder: Path, *arguments: str) -> Iterator[Output]:
-    """Run a command on a service until the end of the block, once it is ready."""
-    number = len([*folder.parent.glob("*.out")])
-    out, err = folder.parent / f"{number}.out", folder.parent / f"{number}.err"
-    command = [sys.executable, "-m", "dnstrail_cli", *arguments, "--run-dir", str(folder)]
-    with out.open("w") as stdout, err.open("w") as stderr:
-        process, output = subprocess.Popen(command, stdout=stdout, stderr=stderr), Output(out, err)
-        try:
-            wait_until(lambda: "ready" in output.errors or process.poll() is not None, arguments[0])
-            assert process.poll() is None, output.errors
-            yield output
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE)
-        assert process.returncode == 0, output.errors
-
-
 def test_the_log_of_a_service_follows_its_transactions():
     """A resolver that writes dnstap, a cache as a service, and two logs: a row for each question, filtered by one."""
     with resolver() as (folder, client, writer):
@@ -300,31 +259,6 @@ def test_the_log_of_a_host_has_the_process_of_a_client(network: Hosts):
         assert 0 < row["waited"] < PATIENCE * 1e9
 
 
-# Connects to a name and a port, sends a question of DNS, prints the bytes sent and received, and ends as it is told.
-TALK = """
-import socket, sys
-name, port = sys.argv[1], int(sys.argv[2])
-try:
-    end = socket.create_connection((socket.gethostbyname(name), port))
-except OSError:
-    sys.exit()
-message = bytes.fromhex("abcd01000001000000000000") + b"\\6google\\3com\\0\\0\\1\\0\\1"
-end.sendall(len(message).to_bytes(2, "big") + message)
-size = int.from_bytes(end.recv(2, socket.MSG_WAITALL), "big")
-end.recv(size, socket.MSG_WAITALL)
-print(2 + len(message), 2 + size, flush=True)
-if sys.stdin.readline() == "close\\n":
-    end.close()
-    sys.stdin.readline()
-"""
-
-
-def await_collection(network: Hosts, received: Callable[[], list]) -> None:
-    """Connect until a stage arrives: the cache then collects the connections."""
-    connect = "import socket, sys; socket.create_connection((sys.argv[1], 53)).close()"
-    wait_until(lambda: network.on_client(sys.executable, "-c", connect, SERVER) and received(), "a stage")
-
-
 def stages_of(run: Run, pid: int) -> list[dict]:
     """Return the arguments of each stage of the connections of a process."""
     return [args_of(event) for event in run.named("net_connection") if event["processId"] == pid]
@@ -366,53 +300,3 @@ def test_the_stages_of_real_connections(network: Hosts):
         assert (failed["stage"], failed["connected"], failed["error"]) == ("result", False, "ECONNREFUSED")
         assert all(abs(one["timestamp"] / 1e9 - time.time()) < PATIENCE for one in run.named("net_connection"))
         assert run.stats()["cache"]["facts_published"] >= 8
-
-
-CONNECTIONS = """
-from dnstrail import EventSelector, Signature, SignatureMetadata
-
-class Gone(Signature):
-    metadata = SignatureMetadata(id="T-2", version="1", name="Gone", event_name="GONE")
-    selected_events = (EventSelector(name="net_connection"),)
-
-    def on_event(self, event):
-        self.report(event, stage=event.arg("stage"), why=event.arg("why"), name=event.arg("name"), pid=event.process_id)
-"""
-
-
-def test_a_signature_hears_that_a_probe_is_gone(network: Hosts):
-    """A killed probe reports no ends: ten seconds later its connections end as "probe gone", in the history too."""
-    with run_dir() as folder, started("cache", "--run-dir", folder):
-        history = folder.parent / "history"
-        file = folder.parent / "gone.py"
-        file.write_text(CONNECTIONS)
-        file.chmod(0o644)
-        with (
-            started("probe", "--run-dir", folder, "--capture", "ebpf") as probe,
-            started("history", "--run-dir", folder, "--folder", history),
-            written(folder, "signatures", "--signatures", str(file), "--select", "GONE") as found,
-            asker(lookups_address(folder)) as client,
-        ):
-            wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
-
-            def stages(pid: int) -> list[tuple]:
-                of_pid = [args for args in map(args_of, found.rows) if args["pid"] == pid]
-                return [(args["stage"], args.get("why"), args["name"]) for args in of_pid]
-
-            await_collection(network, lambda: found.rows)
-            with network.start_on_client(sys.executable, "-c", TALK, "stays.google.com", "53") as stays:
-                stays.stdout.readline()
-                wait_until(lambda: len(stages(stays.pid)) == 2, "the connection")
-                probe.kill()
-                wait_until(lambda: len(stages(stays.pid)) == 3, "the end")
-                stays.kill()
-            wait_until(lambda: len(kept(history, stays.pid)) == 3, "the history")
-        name = "stays.google.com"
-        assert stages(stays.pid) == [("opened", None, name), ("result", None, name), ("end", "probe gone", name)]
-        assert kept(history, stays.pid) == stages(stays.pid)
-
-
-def kept(history: Path, pid: int) -> list[tuple]:
-    """Return the stages of the connections of a process that are stored."""
-    found = [one.values for one in stored_stages(history) if one.process is not None and one.process.pid == pid]
-    return [(one.stage, one.why, one.name) for one in found]

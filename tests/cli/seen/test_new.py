@@ -29,7 +29,7 @@ def test_json_has_kind_name_time_and_program(folder):
     done = dnstrail("new", "--since", "2026-11-10T00:00:00Z", "--json", "--folder", folder)
     assert (done.returncode, done.stderr) == (0, "")
     expected = {"kind": "program", "name": "/usr/bin/curl", "first": 1795528740, "program": "/usr/bin/curl"}
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [expected | {"container": "web"}]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [expected | {"container": "web", "user_id": 0}]
 
 
 def test_a_short_history_is_stated(folder):

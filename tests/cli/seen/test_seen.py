@@ -21,7 +21,8 @@ from dnstrail.dns.rdata import PTR, A
 from dnstrail_cli.seen.relations import bar, by_relation, cof_row
 from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_history.store.store import FactStore
-from live.processes import dnstrail, unprivileged
+from live.processes import dnstrail, started, unprivileged, wait_until
+from live.tapped_resolver import resolved, resolver
 from live.terminal import on_terminal
 from live.workers import FakeClock
 
@@ -49,7 +50,7 @@ def test_json_states_times_and_programs(folder):
     assert done.returncode == 0, done.stderr
     [row] = map(json.loads, done.stdout.splitlines())
     curl = {"program": "/usr/bin/curl", "container": "web", "first": FIRST, "last": FIRST + DAY, "answers": 3}
-    assert row["programs"].pop() == curl
+    assert row["programs"].pop() == curl | {"user_id": 0}
     [hostile] = row.pop("programs")
     assert (hostile["program"], hostile["container"]) == (HOSTILE.name, HOSTILE.container_name)
     relation = {"owner": "shop.example", "type": "A", "target": "192.0.2.10"}
@@ -107,6 +108,25 @@ def test_many_relations_are_left_out_in_words(tmp_path):
     merge_lives(tmp_path, "0000000001", lives)
     done = dnstrail("seen", "192.0.2.1", "--folder", tmp_path)
     assert (done.returncode, "left out" in done.stderr) == (0, True)
+
+
+def test_a_service_answers_while_it_writes():
+    """A real worker stores what a resolver answers, and a look finds it while the worker has the file open."""
+    with resolver() as (run, client, writer):
+        history = run.parent / "history"
+        with started("history", "--run-dir", run, "--folder", history) as worker:
+            # The cache publishes facts once it has noted the subscription.
+            facts = "facts_published"
+            wait_until(lambda: writer.send(resolved(0)) or client.ask("stats")["data"]["cache"].get(facts), "facts")
+            for number in range(1, 41, 2):
+                writer.send(resolved(number, "shop.example"))
+
+            def answers() -> int:
+                done = dnstrail("seen", "192.0.2.7", "--json", "--folder", history)
+                return sum(json.loads(line)["answers"] for line in done.stdout.splitlines())
+
+            wait_until(lambda: answers() == 20, "all answers")
+            assert worker.poll() is None
 
 
 @pytest.mark.parametrize(

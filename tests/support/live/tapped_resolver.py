@@ -34,13 +34,11 @@ def resolver() -> Iterator[tuple[Path, Asker, Writer]]:
 
 def resolved(number: int, name: str = "") -> bytes:
     """Return the question of a client, and its answer, in dnstap with times of now; each second name does not exist."""
-    name, (seconds, rest) = name or f"n{number}.example", divmod(time.time_ns(), 10**9)
-    reply = answer("192.0.2.7", name=name, id_=number) if number % 2 else response(name, id_=number, rcode="NXDOMAIN")
+    name, id_, (seconds, rest) = name or f"n{number}.example", number & 0xFFFF, divmod(time.time_ns(), 10**9)
+    reply = answer("192.0.2.7", name=name, id_=id_) if number % 2 else response(name, id_=id_, rcode="NXDOMAIN")
     ends = {**WHOLE, "socket_protocol": "UDP", "query_address": bytes([192, 0, 2, 100 + number % 100])}
     times = {
         f"{kind}_time_{unit}": at for kind in ("query", "response") for unit, at in (("sec", seconds), ("nsec", rest))
     }
     ends |= times
-    return framed(
-        tap("CLIENT_QUERY", query_message=query(name, id_=number), **ends), tap(response_message=reply, **ends)
-    )
+    return framed(tap("CLIENT_QUERY", query_message=query(name, id_=id_), **ends), tap(response_message=reply, **ends))
