@@ -32,6 +32,7 @@ class DamagedFileError(Exception):
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
+        self.reason = reason
         super().__init__(f"{path}: {reason}")
 
 
@@ -130,8 +131,7 @@ def _check_kind(path: Path, schema: Schema, database: sqlite3.Connection, *, mak
     [application], [version] = (
         database.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
     )
-    [tables] = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if make and not tables:
+    if make and database.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
         kind = f"PRAGMA application_id={schema.application}; PRAGMA user_version={VERSION}"
         database.executescript(f"BEGIN; {kind}; {schema.tables}; COMMIT")
     elif application != schema.application or version < 1:
