@@ -212,6 +212,29 @@ def test_a_segment_that_is_no_database_is_named(three, capsys):
     assert "history_not_read" in capsys.readouterr().out
 
 
+def test_what_is_forgotten_is_found_no_more(three):
+    """A segment that is written anew without a name is read anew, though the old file was open."""
+    history, paths = three
+    known = [history.ask(key=f"n{number}.example", at_ns=BEGIN + number * HOUR)["ok"] for number in (0, 1)]
+    assert known == [True, True]
+    history.keep(fact_of(9, ended=BEGIN + HOUR), full=True)
+    other = max(history.path.glob("*.segment"))
+    other.replace(paths[1])
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["error"] == "data_not_found"
+    assert history.ask(key="a.example", at_ns=BEGIN + HOUR)["ok"]
+
+
+def test_a_request_to_forget_reaches_the_lookups(three):
+    """The store removes a name from all segments; the reader that had answered for it finds nothing."""
+    history, _ = three
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["ok"]
+    request = ask_to_forget(history.path, subject_of("n1.example"))
+    with closing(FactStore(history.path, FakeClock())) as store:
+        wait_until(lambda: store.step() or not request.exists(), "the request")
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["error"] == "data_not_found"
+    assert history.ask(key="n0.example", at_ns=BEGIN)["ok"]
+
+
 @pytest.mark.parametrize(("bound", "value"), [("MOST_NODES", 1), ("MOST_ANSWERS", 1)])
 def test_a_bound_that_cuts_the_reading(history, monkeypatch, bound, value):
     """A lookup reads a bounded number of names and answers: `history` is then false."""

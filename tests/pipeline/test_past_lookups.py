@@ -83,3 +83,14 @@ def test_a_cache_that_was_started_anew_answers_for_the_time_before():
     assert [path["asked"] for path in trail["data"]["trails"]] == [path["asked"] for path in then["trails"]]
     assert (old["error"], old["history"], old["source"]) == ("data_not_found", False, "history")
     assert "source" not in present
+
+
+def test_a_history_that_may_not_serve_lookups_keeps_facts():
+    """Beside another history of its run-dir, as without the right to bind, the worker logs it and goes on."""
+    with run_dir() as folder, started("history", "--run-dir", folder, "--folder", folder.parent / "one") as first:
+        next(line for line in first.stderr if '"ready"' in line)
+        with started("history", "--run-dir", folder, "--folder", folder.parent / "two") as second:
+            lines = [next(second.stderr)]
+            while '"ready"' not in lines[-1]:
+                lines.append(next(second.stderr))
+            assert any('"past_not_served"' in line for line in lines)

@@ -12,6 +12,7 @@ import structlog
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import facts_address, history_address, lookups_address
 from dnstrail.client import LookupClient
+from dnstrail.errors import BusError
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.pipeline import HISTORY, is_empty
 from dnstrail.process.clock import SystemClock
@@ -142,8 +143,17 @@ def command(
             report=partial(client.report_losses, worker_name("history")),
             beat=watched.beat,
             observe=partial(observer, watched.observe),
-            past=PastServer(ZmqBus, history_address(lookups_address(run_dir)), folder.absolute()),
+            past=_served(history_address(lookups_address(run_dir)), folder.absolute()),
         )
+
+
+def _served(address: str, folder: Path) -> PastServer | None:
+    """Return the server of lookups of a past time; None if this user may not bind its socket: facts are kept anyway."""
+    try:
+        return PastServer(ZmqBus, address, folder)
+    except BusError as error:
+        structlog.get_logger().warning("past_not_served", address=address, error=str(error))
+        return None
 
 
 command.add_command(forget)

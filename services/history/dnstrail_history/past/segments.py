@@ -187,7 +187,14 @@ class SegmentReader(ABC):
 
 
 class FullSegment(SegmentReader):
-    """A segment to which nobody writes any more."""
+    """A segment to which nobody writes any more.
+
+    `inode` is that of its file: a file without what is to be forgotten may take its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.inode = path.stat().st_ino
+        super().__init__(path)
 
     def _begin(self) -> None:
         times = self._database.execute("SELECT first, last, (SELECT max(ends) FROM spans) FROM extent").fetchone()
@@ -314,10 +321,12 @@ class Segments:
         self._full.clear()
 
     def _open(self, path: Path) -> SegmentReader | None:
-        known = self._full.get(path)
-        if known is not None:
-            return known
         try:
+            known = self._full.get(path)
+            if known is not None and known.inode == path.stat().st_ino:
+                return known
+            if known is not None:
+                self._full.pop(path).close()
             if path.suffix == OPEN:
                 return self._open_unfinished(path)
             reader = FullSegment(path)
