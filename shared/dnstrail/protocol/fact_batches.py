@@ -39,7 +39,10 @@ class WireFact(msgspec.Struct, Generic[_V], frozen=True, array_like=True, gc=Fal
 
 FactRow = tuple[WireFact[_V], Process | None]
 _VALUES: Final[dict[str, type]] = {DNS_TRANSACTION: TransactionValues, NET_CONNECTION: ConnectionValues}
-_DECODERS: Final = {topic: rows_decoder(WireFact[values]) for topic, values in _VALUES.items()}  # type: ignore[valid-type]
+_DECODERS: Final = {
+    DNS_TRANSACTION: rows_decoder(WireFact[TransactionValues]),
+    NET_CONNECTION: rows_decoder(WireFact[ConnectionValues]),
+}
 
 
 def decode_facts(topic: str, body: bytes, refuse: Callable[[BadMessage], None]) -> tuple[Batch, list[FactRow[Any]]]:
