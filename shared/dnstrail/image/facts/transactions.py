@@ -199,7 +199,7 @@ class Transactions:
             if process is not None:
                 pending.server, receiver = process, (process.pid, process.start_time)
         if receiver is not None and pending.received is None and pending in self._open:
-            received: Received = (pending.host, *receiver, pending.asked.key)
+            received: Received = (pending.host, receiver[0], receiver[1], pending.asked.key)
             self._received.setdefault(received, {})[pending] = None
             pending.received = received
 
