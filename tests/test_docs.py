@@ -7,10 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
 
@@ -18,9 +19,12 @@ import click
 import pytest
 
 import dnstrail_probe
+from builders.facts import SECOND, fact_of
+from builders.log_entries import fill
 from builders.shop_history import keep_shop
 from dnstrail import Event, EventSelector, Signature, SignatureMetadata
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.captured import Process
 from dnstrail.events import NAMES
 from dnstrail.image.binding import bindings
 from dnstrail.protocol.lookups import OPERATIONS
@@ -30,6 +34,7 @@ from dnstrail_cli.__main__ import main_command
 from dnstrail_cli.lookups.options import FIELDS
 from dnstrail_findings.presets import PRESETS
 from dnstrail_findings.targets import FORMATS
+from dnstrail_history.fact import Fact
 from dnstrail_probe.ebpf.getaddrinfo.calls import _OUTCOMES
 from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.loading.scope import CommonSettings
@@ -44,11 +49,12 @@ BY_HAND = [page for page in PAGES if page.parent != DOCS / "reference" or page.n
 PRODUCT = ("services", "shared", "deploy", "Makefile", "docker-compose.yml", ".ci")
 DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
 TIMEOUT = 30
+DAY = 86_400
 MOST_WORDS = {
     "README.md": 750,
     "CONTRIBUTING.md": 800,
-    "CHANGELOG.md": 850,
-    "docs/start docs/use": 12_250,
+    "CHANGELOG.md": 870,
+    "docs/start docs/use": 12_500,
     "docs/inside": 7_000,
 }
 MOST_OF_SENTENCE = 28
@@ -172,7 +178,23 @@ def reader_folder() -> Iterator[Path]:
         shutil.copy(DEMO, folder / "traffic.pcap")
         (folder / ".venv").mkdir()
         (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+        fill(folder / "history", logged_facts())
         yield folder
+
+
+def logged_facts() -> Iterator[Fact]:
+    """Yield the questions of a program: one call for two types, a slow answer, and failures."""
+    begin, curl = int(time.time()) // DAY * DAY * SECOND, Process(4711, "curl", "/usr/bin/curl")
+    asked = partial(fact_of, process=curl)
+    four, six = ("news.example", 1, "192.0.2.10", 60), ("news.example", 28, "2001:db8::10", 60)
+    yield asked(0, ended=begin + 5 * SECOND, relations=(four,), waited=11_000_000)
+    yield asked(1, ended=begin + 5 * SECOND, type=28, relations=(six,), waited=12_000_000)
+    slow = ("slow.example", 1, "192.0.2.20", 60)
+    yield asked(2, ended=begin + 6 * SECOND, relations=(slow,), waited=5_020_000_000, tries=2)
+    yield asked(
+        3, ended=begin + 7 * SECOND, name="gone.invalid", relations=(), outcome=6, rcode=None, waited=30 * SECOND
+    )
+    yield asked(4, ended=begin + 8 * SECOND, name="none.invalid", relations=(), outcome=2, rcode=3)
 
 
 def run_block(block: Block, folder: Path, cache_folder: Path) -> subprocess.CompletedProcess[str]:
@@ -184,11 +206,12 @@ def run_block(block: Block, folder: Path, cache_folder: Path) -> subprocess.Comp
         script = re.sub("(dnstrail (?:seen|new))", rf"\1 --folder {history_beside(cache_folder)}", block.text)
         command = ["sh", "-e", "-c", script.replace("sudo ", "")]
     elif block.language == "sh":
-        command = ["sh", "-e", "-c", block.text.replace("sudo ", "")]
+        ours = block.text.replace("sudo ", "").replace("dnstrail log", "dnstrail log --folder history")
+        command = ["sh", "-e", "-c", ours]
     return subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": path, "DNSTRAIL_RUN_DIR": str(runs), "COLUMNS": "120"},
+        env={**os.environ, "PATH": path, "DNSTRAIL_RUN_DIR": str(runs), "COLUMNS": "120", "TZ": "UTC"},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dnstrail.bus.ipc import events_address, findings_address
+from dnstrail.bus.ipc import events_address, findings_address, history_address, lookups_address
 from dnstrail.pipeline import HISTORY
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
@@ -106,6 +106,9 @@ def test_the_history_has_one_folder():
     assert (f"/var/lib/{read['StateDirectory']}", read["StateDirectoryMode"]) == (str(HISTORY), "0700")
     assert f"--folder={HISTORY}" in container["command"]
     assert f"history:{HISTORY}" in container["volumes"]
+    socket = history_address(lookups_address(Path("/run", read["RuntimeDirectory"])))
+    assert f"--history {socket}" in service(UNIT["cache"])["ExecStart"]
+    assert f"--history={socket}" in workers_of_compose()["cache"]["command"]
     made = f"install -d -m 0700 -o dnstrail-history -g dnstrail {HISTORY}"
     assert made in (COMPOSE.parent / "deploy/Dockerfile").read_text()
 

@@ -1,75 +1,132 @@
-"""`dnstrail log`: its rows, its filters and its exit codes."""
+"""`dnstrail log`: what its options select, its use of a folder, and its exit codes."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from dnstrail.captured import Captured, Flow, Process
-from dnstrail.events import DNS_TRANSACTION, Event
-from dnstrail_cli.log import _filter_of, row_of
+from builders.facts import BEGIN, SECOND, fact_of, stage_of
+from builders.log_entries import fill
 from live.processes import dnstrail, run_dir
 
-ASKER = Process(7, "curl", "/usr/bin/curl", container_id="c0ffee42", container_name="web-1")
-ARGS = {"id": "s/x/1/2", "name": "shop.example", "type": "A", "outcome": "nxdomain", "tries": 1, "hop": "client"}
-FLOW = Flow(bytes([192, 0, 2, 100]), 40000, bytes([192, 0, 2, 53]), 53)
-EVENT = Event(DNS_TRANSACTION, Captured(1_000, b"", FLOW, ASKER, ARGS), ("c", 1), "host1", difference=7)
+SLOW, FAST = 2 * SECOND, 3_000_000
+FACTS = (
+    fact_of(0, ended=BEGIN, name="a.example", relations=(("a.example", 1, "192.0.2.1", 60),), waited=FAST),
+    fact_of(1, ended=BEGIN, name="a.example", type=28, relations=(("a.example", 28, "2001:db8::1", 60),), waited=FAST),
+    fact_of(2, ended=BEGIN + SECOND, name="b.example", relations=(), outcome=2, rcode=3, waited=SLOW),
+    fact_of(3, ended=BEGIN + 2 * SECOND, name="c.example", relations=(), outcome=6, rcode=None, process=None, hop=2),
+    fact_of(4, ended=BEGIN + 2 * SECOND, name="of.forwarder.example", relations=(), hop=1),
+    stage_of(5, time=BEGIN + 3 * SECOND),
+    stage_of(5, "end", time=BEGIN + 5 * SECOND, why="closed", lasted=2 * SECOND, name="web.example"),
+)
 
 
-def test_a_row_has_the_asker_and_the_arguments():
-    """A row of JSON states the end in wall time, host, process and container, and each argument by its name."""
-    assert row_of(EVENT) == {
-        "timestamp": 1_007,
-        "host": "host1",
-        "process_id": 7,
-        "process_name": "curl",
-        "executable": "/usr/bin/curl",
-        "container_id": "c0ffee42",
-        "container_name": "web-1",
-        "src": "192.0.2.100",
-        "src_port": 40000,
-        "dst": "192.0.2.53",
-        "dst_port": 53,
-        **ARGS,
-    }
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return a history of a connection and five questions, one of which a forwarder asked for others."""
+    found = tmp_path_factory.mktemp("log") / "history"
+    fill(found, FACTS)
+    return found
+
+
+def names(folder: Path, *arguments: object) -> list[str]:
+    """Return the names that the command prints."""
+    done = dnstrail("log", "--folder", folder, "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["name"] for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(
-    ("given", "fits"),
+    ("arguments", "expected"),
     [
-        ({}, True),
-        ({"name": "*.EXAMPLE."}, True),
-        ({"name": "example"}, False),
-        ({"process": "7"}, True),
-        ({"process": "cu*"}, True),
-        ({"process": "70"}, False),
-        ({"container": "c0ff"}, True),
-        ({"container": "web-*"}, True),
-        ({"container": "db"}, False),
-        ({"outcomes": ("failed", "nxdomain")}, True),
-        ({"outcomes": ("answered",)}, False),
-        ({"name": "*", "process": "dig"}, False),
+        ((), "aabc"),
+        (("--last", 2), "bc"),
+        (("--since", BEGIN / SECOND + 1, "--until", BEGIN / SECOND + 1.5), "b"),
+        (("--outcome", "nxdomain", "--outcome", "unanswered"), "bc"),
+        (("--slower", "1.5s"), "b"),
+        (("--slower", "2000ms"), "b"),
+        (("--address", "192.0.2.0/24"), "a"),
+        (("--address", "2001:db8::/32", "--name", "A.*"), "a"),
+        (("--process", "curl", "--container", "web", "--name", "b.*"), "b"),
+        (("--process", "*"), "aab"),
+        (("--name", "none.example"), ""),
+        (("--connections",), ("web",)),
+        (("--connections", "--address", "198.51.0.0/16"), ()),
     ],
     ids=str,
 )
-def test_a_filter_selects(given, fits):
-    """All filters that are given have to fit; names are compared as the image writes them."""
-    accepts = _filter_of(**{"name": None, "process": None, "container": None, "outcomes": (), **given})
-    assert accepts(EVENT) is fits
+def test_options_select(folder, arguments, expected):
+    """All options that are given have to fit; what a forwarder asked for others is left out."""
+    assert names(folder, *arguments) == [f"{letter}.example" for letter in expected]
 
 
-def test_a_process_of_the_host_fits_no_container():
-    """A process outside of containers is in none, whatever the pattern."""
-    of_host = Event(DNS_TRANSACTION, Captured(1, b"", FLOW, Process(7), ARGS))
-    assert not _filter_of(None, None, "*", ())(of_host)
+def test_the_table_has_a_line_for_a_call(folder):
+    """Without a format there is a table, with one line for A and AAAA of a call."""
+    done = dnstrail("log", "--folder", folder)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5, done.stdout
+    assert lines[2].endswith("A, AAAA a.example (3 ms) -> 192.0.2.1, 2001:db8::1")
+    assert "no such name (NXDOMAIN) (2 s)" in lines[3]
+    assert "10.0.0.2" in lines[4]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
-    [((), 2, "--follow"), (("--follow", "--outcome", "lost"), 2, "lost"), (("--follow",), 3, "no cache answered")],
-    ids=["without --follow", "an unknown outcome", "without a cache"],
+    [
+        (("--folder", "/nowhere/history"), 2, "makes it"),
+        (("--folder", "/dev/null"), 2, "/dev/null"),
+        (("--follow", "--outcome", "lost"), 2, "lost"),
+        (("--follow", "--until", "1"), 2, "--until goes without --follow"),
+        (("--connections", "--outcome", "failed"), 2, "--outcome"),
+        (("--connections", "--follow", "--slower", "0ms"), 2, "--slower"),
+        (("--slower", "fast"), 2, "no duration"),
+        (("--address", "a.example"), 2, "neither an address nor a network"),
+        (("--follow",), 3, "no cache answered"),
+        (("--follow", "--connections"), 3, "no cache answered"),
+    ],
+    ids=str,
 )
 def test_exit_codes(arguments, code, error):
-    """A wrong use exits with 2, and a missing cache with 3."""
-    with run_dir() as folder:
-        done = dnstrail("log", *arguments, "--run-dir", folder)
+    """A wrong use, or a missing folder, exits with 2, and a missing cache with 3."""
+    with run_dir() as runs:
+        done = dnstrail("log", *arguments, "--run-dir", runs)
     assert (done.returncode, error in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_root_reads_as_the_owner_of_the_folder(tmp_path):
+    """Root becomes the owner of the folder: a link in it shows nothing that the owner may not read."""
+    folder, secret = tmp_path / "history", tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    fill(secret, FACTS)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    folder.mkdir(mode=0o700)
+    (folder / "0000000001.open").symlink_to(secret / "0000000001.open")
+    os.chown(folder, 12345, 12345)
+    done = dnstrail("log", "--folder", folder)
+    assert (done.returncode, "a.example" in done.stdout) == (2, False), done.stderr
+    assert "Permission denied" in done.stderr
+
+
+def test_a_reader_that_ends_early_is_no_error(folder):
+    """`dnstrail log | head` ends without an error."""
+    command = f"{sys.executable} -m dnstrail_cli log --folder {folder} --json | head -n1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    """A damaged segment, and a pipe in place of one, are named on stderr, and the command prints the others."""
+    fill(tmp_path / "history", FACTS)
+    os.mkfifo(tmp_path / "history/0000000009.open")
+    (tmp_path / "history/0000000000.segment").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    done = dnstrail("log", "--folder", tmp_path / "history", "--json")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 4)
+    assert "0000000000.segment" in done.stderr
+    assert "0000000009.open: it is no file" in done.stderr

@@ -23,6 +23,17 @@ def capture(tmp_path):
     return str(path)
 
 
+def test_a_reader_of_several_files_states_their_size(console):
+    """The part that was read is one of the size that the reader states, which may not be known at first."""
+    clock, sizes = FakeClock(), iter([400])
+    progress = ReadProgress("history", clock, lambda: 100, console, size=lambda: next(sizes))
+    clock.monotonic_time += PATIENCE
+    progress.tick()
+    progress.close()
+    assert "history" in console.file.getvalue()
+    assert "25%" in console.file.getvalue()
+
+
 def test_a_bar_appears_after_a_second(console, capture):
     """A file that takes longer than a second gets a bar with the part that was read; before, nothing is shown."""
     clock, position = FakeClock(), 0

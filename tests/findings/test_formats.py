@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import dns.message
 import dns.name
@@ -19,6 +15,7 @@ import msgpack
 import pytest
 
 from builders.findings import CURL, METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of, transaction
+from builders.schemas import check_ecs, check_ocsf, schema
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
 from dnstrail_findings.finding import ReceivedFinding, read_finding
@@ -27,25 +24,8 @@ from dnstrail_findings.formats.ecs import MOST_ANSWERS, TACTICS
 from dnstrail_findings.targets import FORMATS
 from dnstrail_findings.writers.syslog import syslog_message
 
-SCHEMAS = Path(__file__).parent / "schemas"
-ECS_OWN = "dnstrail."  # the fields that ECS does not have
 HOSTILE = b'a"b\\c\n<14>1\r\0\x1b[31m \xff\xc3\xa9=x,y'
 TRAIL = {"key": "198.51.100.66", "path": "a A 198.51.100.66", "dns_root": "root.example", "rivals": ["b.example"]}
-KINDS = {"string": str, "number": (int, float), "boolean": bool, "object": (dict, list)}
-TYPES = {
-    "string_t": str,
-    "integer_t": int,
-    "long_t": int,
-    "timestamp_t": int,
-    "boolean_t": bool,
-    "port_t": int,
-    "hostname_t": str,
-    "ip_t": str,
-    "file_path_t": str,
-    "file_name_t": str,
-    "process_name_t": str,
-    "username_t": str,
-}
 SYSLOG = re.compile(
     rb"<(?P<pri>\d{1,3})>1 (?P<time>\S+) (?P<host>[!-~]{1,255}) (?P<app>[!-~]{1,48}) (?P<process>[!-~]{1,128}) "
     rb"(?P<id>[!-~]{1,32}) - (?P<line>[ -~]*)"
@@ -93,58 +73,10 @@ def finding(request) -> ReceivedFinding:
     return FINDINGS[request.param]()
 
 
-@cache
-def schema(name: str) -> Any:
-    return json.loads((SCHEMAS / f"{name}.json").read_text())
-
-
-def leaves(value: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of a document by their dotted names."""
-    for key, each in value.items():
-        name = f"{path}{key}"
-        if isinstance(each, dict) and schema("ecs-9.4.0")["fields"].get(name) != "object":
-            yield from leaves(each, f"{name}.")
-        else:
-            yield name, each
-
-
-def check_ocsf(value: dict[str, Any], kind: dict[str, Any], path: str) -> None:
-    """Compare an object with its entry in the schema: names, types, arrays, enums, and what is required."""
-    attributes = kind["attributes"]
-    assert value.keys() <= attributes.keys(), path
-    assert {name for name, attribute in attributes.items() if attribute.get("required")} <= value.keys(), path
-    if "at_least_one" in kind:
-        assert value.keys() & set(kind["at_least_one"]), path
-    for name, each in value.items():
-        attribute = attributes[name]
-        assert isinstance(each, list) == attribute.get("array", False), f"{path}.{name}"
-        for one in each if isinstance(each, list) else [each]:
-            check_ocsf_value(one, attribute, f"{path}.{name}")
-
-
-def check_ocsf_value(value: Any, attribute: dict[str, Any], path: str) -> None:
-    if "enum" in attribute:
-        assert value in attribute["enum"], path
-    if attribute["type"] in TYPES:
-        assert isinstance(value, TYPES[attribute["type"]]), path
-    elif attribute["type"] == "object":
-        assert isinstance(value, dict), path
-    else:
-        check_ocsf(value, schema("ocsf-1.8.0")["objects"][attribute["type"]], path)
-
-
 def test_ecs_has_fields_of_its_schema(finding) -> None:
     """An alert has only fields of ECS, of their types, and its own below `dnstrail`."""
     document = json.loads(ecs.encode(finding))
-    fields = schema("ecs-9.4.0")["fields"]
-    for name, value in leaves(document):
-        if name.startswith(ECS_OWN):
-            continue
-        assert name in fields, name
-        if fields[name] == "strings":
-            assert all(isinstance(one, str) for one in ([value] if isinstance(value, str) else value)), name
-        else:
-            assert isinstance(value, KINDS[fields[name]]), name
+    check_ecs(document)
     assert document["ecs"]["version"] == ecs.VERSION
     assert document["event"]["kind"] == "alert"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", document["@timestamp"])

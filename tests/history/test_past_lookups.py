@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import closing, contextmanager
+from pathlib import Path
 from random import Random
 
 import msgpack
@@ -23,6 +24,7 @@ from dnstrail_history.past.segments import Segments
 from dnstrail_history.past.server import PastServer
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
+from dnstrail_history.store.closing import finish
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.segment import Stretch
 from dnstrail_history.store.store import FactStore
@@ -344,3 +346,27 @@ def test_an_address_that_is_served_is_refused(folder):
     """A second history of one run-dir does not begin."""
     with serving(folder), pytest.raises(BusError):
         PastServer(ZmqBus, history_address(lookups_address(folder)), folder / "history")
+
+
+def test_what_is_forgotten_is_not_answered_from_an_open_file(folder):
+    """A lookup of the past reads a segment anew once it was replaced, and its reader does not hold the old file."""
+    history = folder / "history"
+    with closing(FactStore(history, FakeClock(wall=BEGIN / SECOND))) as store, closing(Segments(history)) as segments:
+        for number, name in enumerate(("a.example", "kept.example")):
+            store.add(fact_of(number, name=name, relations=((name, 1, "192.0.2.1", 60),)))
+        store.commit(progress_of(1, LATER))
+        store._close_segment()
+        finish(history / "0000000001.open")
+        store._path = None
+
+        def names():
+            reply = msgpack.unpackb(answer_past(forwarded(key="192.0.2.1", at_ns=LATER), segments))
+            return sorted(reply["data"]["dns_queries"]) if reply["ok"] else []
+
+        assert names() == ["a.example", "kept.example"]
+        request = ask_to_forget(history, subject_of("a.example"))
+        wait_until(lambda: (store._clock.advance(1), store.step(), not request.exists())[2], "the end of the request")
+        segments.close_replaced()
+        held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        assert not [path for path in held if "deleted" in path.name and "segment" in path.name]
+        assert names() == ["kept.example"]

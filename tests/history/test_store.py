@@ -7,6 +7,7 @@ dnstrail_history.store.closer, dnstrail_history.store.closing, dnstrail_history.
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
@@ -33,7 +34,7 @@ from dnstrail.errors import SettingsError
 from dnstrail_history.fact import Fact, StageFact
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
-from dnstrail_history.store.database import VERSION, open_existing, open_reader
+from dnstrail_history.store.database import VERSION, open_database, open_existing, open_reader
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.store import DAYS, MOST_WAITING, FactStore
 from live.workers import FakeClock, wait_until
@@ -299,6 +300,17 @@ def test_a_later_version_is_refused(folder, clock):
     with pytest.raises(SettingsError, match="later version"):
         FactStore(folder, clock)
     assert path.exists()
+
+
+def test_a_file_is_there_once_it_has_its_tables(tmp_path):
+    """A file that cannot be made has no name that a reader would open; the next attempt makes it."""
+    path = tmp_path / "0000000001.open"
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError):
+            open_database(path, SCHEMA._replace(tables="CREATE"))
+        assert not path.exists()
+    open_database(path, SCHEMA).close()
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_reader_does_not_stop_the_writer(folder, clock, small):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 
 from builders.capture_files import RAW_IPV4, pcap, udp
+from builders.dnstap_builders import Writer
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
 from live.namespaces import CLIENT, GOOGLE, SERVER, Hosts
@@ -162,6 +166,48 @@ def test_the_log_of_a_service_follows_its_transactions():
         assert client.ask("stats")["data"]["cache"]["facts_published"] == 23
 
 
+@contextmanager
+def answering(writer: Writer) -> Iterator[Callable[[], int]]:
+    """Answer one question after another; yield a function that ends this, and returns the last one's number."""
+    numbers, ends = count(), threading.Event()
+
+    def answer_on() -> None:
+        while not ends.wait(0.01):
+            writer.send(resolved(next(numbers)))
+
+    def end() -> int:
+        ends.set()
+        thread.join()
+        return next(numbers) - 1
+
+    thread = threading.Thread(target=answer_on)
+    thread.start()
+    try:
+        yield end
+    finally:
+        ends.set()
+        thread.join()
+
+
+def test_the_log_goes_on_from_the_history_to_the_present():
+    """While a resolver answers, a log of the history and of what follows has each question once, in order."""
+    with resolver() as (folder, _, writer):
+        history = folder.parent / "history"
+        with started("history", "--folder", history, "--run-dir", folder):
+            wait_until(lambda: [*history.glob("lock")], "the history")
+            with answering(writer) as end:
+                wait_until(lambda: dnstrail("log", "--folder", history, "--json").stdout.count("\n") > 20, "the past")
+                with written(folder, "log", "--folder", str(history), "--last", "1000", "--follow", "--json") as log:
+                    first = len(log.rows)
+                    wait_until(lambda: len(log.rows) > first + 100, "the present")
+                    last = end()
+                    wait_until(lambda: log.named(f"n{last}.example"), "the last")
+        assert "missing" not in log.errors
+        found = [int(row["name"].removeprefix("n").removesuffix(".example")) for row in log.rows]
+        assert found == [*range(found[0], last + 1)]
+        assert len(found) > 120
+
+
 def test_two_signature_workers_share_the_transactions():
     """The findings of two workers of one group have one id for each transaction, and none is missing."""
     with resolver() as (folder, client, writer):
@@ -190,7 +236,7 @@ def _members(client: Asker) -> int:
 
 
 def test_the_log_of_a_host_has_the_process_of_a_client(network: Hosts):
-    """On the real kernel: a question has the process that asked, and how long it waited for the answer."""
+    """On the real kernel: a question has the process that asked, and how long it waited; a connection has its end."""
     with (
         run_dir() as folder,
         started("cache", "--run-dir", folder),
@@ -201,6 +247,11 @@ def test_the_log_of_a_host_has_the_process_of_a_client(network: Hosts):
         with written(folder, "log", "--follow", "--json") as log:
             assert network.on_client("ping", "-c1", "-W5", "google.com").returncode == 0
             wait_until(lambda: log.named("google.com"), "the client")
+        with written(folder, "log", "--follow", "--connections", "--json", "--address", SERVER) as connections:
+            await_collection(network, lambda: connections.rows)
+        assert {(row["stage"], row["why"], row["dst"], row["dst_port"]) for row in connections.rows} == {
+            ("end", "closed", SERVER, 53)
+        }
         row = next(row for row in log.named("google.com") if row["type"] == "A")
         assert (row["process_name"], row["executable"]) == ("ping", "/usr/bin/ping")
         assert (row["src"], row["dst"], row["hop"]) == (CLIENT, SERVER, "client")

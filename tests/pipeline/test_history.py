@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from builders.facts import stored
@@ -26,8 +26,7 @@ def names(history: Path) -> Counter[str]:
     """Return how often each name is stored."""
     found: Counter[str] = Counter()
     for path in [*history.glob("*.open"), *history.glob("*.segment")]:
-        # One that is just being made has no tables.
-        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             rows = database.execute("SELECT text FROM transactions JOIN texts ON texts.id = name")
             found.update(name for (name,) in rows)
     return found

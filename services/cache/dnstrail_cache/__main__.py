@@ -30,6 +30,7 @@ from dnstrail.process.command import (
     check_address,
     check_dnscache,
     check_file_path,
+    check_local_address,
     examples,
     log_level_option,
     probes_option,
@@ -86,6 +87,11 @@ _EXAMPLES = examples(
     help="Address at which facts such as dns_transaction are published (repeatable; default: facts.sock beside "
     "lookups.sock).",
 )
+@click.option(
+    "--history",
+    callback=check_local_address,
+    help="Address of the history, for lookups of a past time (default: history.sock beside lookups.sock).",
+)
 @probes_option
 @metrics_option
 @user_option
@@ -98,6 +104,7 @@ def command(
     state: Path | None,
     findings: str | None,
     facts: tuple[str, ...],
+    history: str | None,
     probes: int,
     metrics: tuple[str, int] | None,
     user: User | None,
@@ -152,7 +159,7 @@ def command(
             turn_requests=TurnRequests([bus.requester(replay_address(address)) for address in publishers], probes),
             boot_id=identity.boot_id,
             facts=partial(FactsPublisher, *published, identity),
-            past=PastLookups(bus, history_address(address)),
+            past=PastLookups(bus, history or history_address(address)),
         )
 
 

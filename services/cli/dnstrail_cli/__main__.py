@@ -74,7 +74,9 @@ _COMMANDS = {
         "connections",
         "Show the open connections with their processes and names.",
     ),
-    "log": LazyCommand("dnstrail_cli.log", "log", "Print the DNS transactions of a running service."),
+    "log": LazyCommand(
+        "dnstrail_cli.log", "log", "Print DNS transactions: each question of a process or client, with its end."
+    ),
     "top": LazyCommand(
         "dnstrail_cli.top.command", "top", "Show the names, processes and resolvers with the most lookups, live."
     ),

@@ -1,81 +1,233 @@
-"""`dnstrail log`: the DNS transactions of a running service, each when it has ended."""
+"""`dnstrail log`: the DNS transactions of this host, from its history and as they end."""
 
 from __future__ import annotations
 
+import os
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from datetime import datetime
-from fnmatch import fnmatchcase
-from functools import partial
+from contextlib import closing, contextmanager, suppress
+from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from dnstrail.errors import BadMessage, Unavailable
-from dnstrail.events import DNS_TRANSACTION, OUTCOMES
+from dnstrail.errors import BadMessage, SettingsError, Unavailable
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, OUTCOMES
+from dnstrail.pipeline import HISTORY
 from dnstrail.process.command import examples, run_dir_option
+from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.lookups.options import json_option
+from dnstrail_cli.lookups.timestamps import convert_moment
 
 if TYPE_CHECKING:
-    from dnstrail.events import Event
     from dnstrail.pipeline.view import Emit, EventView, Item
     from dnstrail.process.clock import Clock
+    from dnstrail_cli.log_formats.printers import LogPrinter
+    from dnstrail_history.log.entries import LogEntry
+    from dnstrail_history.log.history_log import HistoryLog
+    from dnstrail_history.log.selection import LogSelection, Network
 
-_FORWARDER = "forwarder"  # the hop of questions that were asked for others: theirs are shown
-_POLL = 0.05  # seconds between looks at the stop signal
-_PATIENCE = 10.0  # seconds for the first turn of the facts
+FORMATS: Final = ("table", "json", "zeek", "zeek-json", "ecs", "ocsf")
+_POLL: Final = 0.05  # seconds between looks at the stop signal
+_PATIENCE: Final = 10.0  # seconds for the first turn of the facts
+_SECOND: Final = 1_000_000_000
+_UNITS: Final = {"ms": 1_000_000, "s": _SECOND, "m": 60 * _SECOND}
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m)", re.ASCII)
 _EXAMPLES = examples(
-    "dnstrail log --follow",
-    "dnstrail log --follow --name '*.example.com' --outcome unanswered --outcome failed",
-    "dnstrail log --follow --container web --json | jq .name",
+    "dnstrail log --since -1h --outcome failed --outcome unanswered",
+    "dnstrail log --last 100 --slower 200ms",
+    "dnstrail log --since 'yesterday 14:00' --address 203.0.113.0/24 --output zeek > dns.log",
+    "dnstrail log --follow --name '*.example.com' --container web --json | jq .name",
 )
-Filter = Callable[["Event"], bool]
+
+
+def _convert_duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Return a duration in ns."""
+    if value is None:
+        return None
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no duration: write 200ms, 1.5s or 2m")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Network | None:
+    if value is None:
+        return None
+    try:
+        return ip_network(value, strict=False)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is neither an address nor a network") from error
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--follow", is_flag=True, help="Print each transaction when it ends, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Print each entry when it ends, until Ctrl-C.")
+@click.option("--since", metavar="TIME", callback=convert_moment, help="Only what ended at or after a time, as --at.")
+@click.option("--until", metavar="TIME", callback=convert_moment, help="Only what ended at or before a time, as --at.")
+@click.option("--last", metavar="N", type=click.IntRange(1, 100_000), help="Only the last N entries that fit.")
 @click.option("--name", metavar="GLOB", help="Only questions for such a name, for example '*.example.com'.")
-@click.option("--process", metavar="PID|GLOB", help="Only questions of this process, by id or name.")
-@click.option(
-    "--container", metavar="ID|GLOB", help="Only questions of this container, by the begin of its id, or name."
-)
+@click.option("--process", metavar="PID|GLOB", help="Only those of this process, by id or name.")
+@click.option("--container", metavar="ID|GLOB", help="Only those of this container, by the begin of its id, or name.")
 @click.option(
     "--outcome", multiple=True, type=click.Choice(OUTCOMES), help="Only questions that ended so (repeatable)."
 )
+@click.option(
+    "--slower", metavar="TIME", callback=_convert_duration, help="Only questions that waited so long: 200ms, 1.5s, 2m."
+)
+@click.option(
+    "--address", metavar="CIDR", callback=_convert_network, help="Only answers with such an address: 192.0.2.0/24."
+)
+@click.option("--connections", is_flag=True, help="Print connections at their end instead.")
+@click.option("--output", type=click.Choice(FORMATS), default="table", show_default=True, help="Format of the entries.")
 @json_option
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
+    default=HISTORY,
+    show_default=True,
+    help="Folder of the history.",
+)
 @run_dir_option
 def log(
     follow: bool,
+    since: float | None,
+    until: float | None,
+    last: int | None,
     name: str | None,
     process: str | None,
     container: str | None,
     outcome: tuple[str, ...],
+    slower: int | None,
+    address: Network | None,
+    connections: bool,
+    output: str,
     as_json: bool,
+    folder: Path,
     run_dir: Path,
 ) -> None:
-    """Print the DNS transactions of a running service: each question of a process or client, with its end.
+    """Print DNS transactions: each question of a process or client, with its end.
 
-    A question that nobody answers ends after 30 seconds.
+    The command reads the files of `dnstrail history` as their user or as root, in the order of the ends. With --follow
+    it prints what ends from now on, and with --since or --last first what is kept. A question that nobody answers ends
+    after 30 seconds. The table has one line for A and AAAA of one call.
     """
     from dnstrail.process.clock import SystemClock
     from dnstrail.process.log import configure
     from dnstrail.process.signals import stop_on_signals
+    from dnstrail_cli.log_formats.printers import open_printer
+    from dnstrail_history.log.selection import LogSelection
 
-    if not follow:
-        raise click.UsageError("earlier transactions are not kept: add --follow for those that end from now on")
+    is_past = not follow or since is not None or last is not None
+    of_questions = bool(outcome) or slower is not None
+    _check_usage(follow=follow, until=until, connections=connections, of_questions=of_questions)
     configure("dnstrail", "warning")
-    clock, stop = SystemClock(), stop_on_signals()
-    emit = _printing(_printer(clock, as_json=as_json), _filter_of(name, process, container, outcome))
-    with follow_transactions(run_dir, clock, stop.is_set, emit) as view:
-        while not stop.is_set():
+    first, end = (None if moment is None else round(moment * _SECOND) for moment in (since, until))
+    selection = LogSelection(first, end, name, process, container, outcome, slower, address)
+    clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
+    history = _open_history(folder, topic) if is_past else None
+    printer = open_printer("json" if as_json else output, topic, clock.wall())
+    if history is not None:
+        _print_past(history, selection, printer, clock, last)
+    if follow:
+        _follow(run_dir, clock, stop_on_signals().is_set, topic, selection, printer, history)
+    printer.close()
+
+
+def _check_usage(*, follow: bool, until: float | None, connections: bool, of_questions: bool) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        UsageError: click exits with 2.
+    """
+    if follow and until is not None:
+        raise click.UsageError("--until goes without --follow")
+    if connections and of_questions:
+        raise click.UsageError("--connections goes without --outcome and --slower")
+
+
+def _open_history(folder: Path, topic: str) -> HistoryLog:
+    """Return the log of a folder. Root becomes the owner of the folder, who may have made the files in it.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    from dnstrail.process.privileges import drop_privileges
+    from dnstrail.users import user_of
+    from dnstrail_cli.progress import load_bar
+    from dnstrail_history.folder import check_folder
+    from dnstrail_history.log.history_log import HistoryLog
+
+    owner = check_folder(folder).stat().st_uid
+    if os.geteuid() == 0 and owner:
+        load_bar()  # that user may not be able to read the modules
+        drop_privileges(user_of(owner))
+    return HistoryLog(folder, _warn, topic)
+
+
+def _warn(text: str) -> None:
+    click.echo(f"dnstrail: {escape_unprintable(text)}", err=True)
+
+
+def _print_past(
+    history: HistoryLog, selection: LogSelection, printer: LogPrinter, clock: Clock, last: int | None
+) -> None:
+    """Print what is stored.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    from dnstrail_cli.progress import ReadProgress
+
+    progress = ReadProgress("history", clock, lambda: history.position, size=lambda: history.size)
+    progress.pause_on_terminal()
+    try:
+        for entry in history.read(selection) if last is None else history.newest(selection, last):
+            progress.tick()
+            printer.print(entry)
+    except (OSError, sqlite3.Error) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise SettingsError(f"the history cannot be read: {error}") from error
+    finally:
+        progress.close()
+
+
+def _follow(
+    run_dir: Path,
+    clock: Clock,
+    stopped: Callable[[], bool],
+    topic: str,
+    selection: LogSelection,
+    printer: LogPrinter,
+    history: HistoryLog | None,
+) -> None:
+    """Print the entries of a topic as they end, those after what was read from the history."""
+    from dnstrail_history.log.handover import Handover
+
+    handover = Handover(history, selection, printer.print, _warn) if history is not None else None
+
+    def show(entry: LogEntry) -> None:
+        if handover is not None:
+            handover.add(entry, clock.monotonic())
+        elif selection.accepts(entry):
+            printer.print(entry)
+
+    with follow_facts(topic, run_dir, clock, stopped, _passing(show)) as view:
+        while not stopped():
             view.wait(_POLL)
             view.take(clock)
+            if handover is not None:
+                handover.step(clock.monotonic())
+            printer.release(clock.wall())
 
 
 @contextmanager
-def follow_transactions(run_dir: Path, clock: Clock, stopped: Callable[[], bool], emit: Emit) -> Iterator[EventView]:
-    """Yield a view that passes on the transactions of a running service, once its cache publishes them.
+def follow_facts(
+    topic: str, run_dir: Path, clock: Clock, stopped: Callable[[], bool], emit: Emit
+) -> Iterator[EventView]:
+    """Yield a view that passes on the facts of a running service, once its cache publishes them.
 
     Raises:
         Unavailable: no cache answers, or it publishes no facts.
@@ -90,7 +242,7 @@ def follow_transactions(run_dir: Path, clock: Clock, stopped: Callable[[], bool]
     bus = ZmqBus()
     with (
         closing(bus),
-        closing(EventView(run_dir, (DNS_TRANSACTION,), (), bus, emit, cache=True, take_findings=False)) as view,
+        closing(EventView(run_dir, (topic,), (), bus, emit, cache=True, take_findings=False)) as view,
     ):
         _await_facts(view, clock, run_dir, stopped)
         yield view
@@ -114,65 +266,14 @@ def _await_facts(view: EventView, clock: Clock, run_dir: Path, stopped: Callable
     click.echo("dnstrail: ready", err=True)
 
 
-def _printer(clock: Clock, *, as_json: bool) -> Emit:
-    if as_json:
-        from dnstrail_cli.events.output import print_json
-
-        return partial(print_json, shape=row_of)
-    from rich.console import Console
-
-    from dnstrail_cli.events.table import EventTable
-
-    console = Console(markup=False, highlight=False, emoji=False)
-    return EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone()).print
-
-
-def _printing(show: Emit, accepts: Filter) -> Emit:
-    """Return a function that prints the events that a filter accepts; one that no cache of ours sends is left out."""
+def _passing(take: Callable[[LogEntry], None]) -> Emit:
+    """Return a function that passes the entries of facts on."""
     from dnstrail.events import Event
+    from dnstrail_history.log.entries import LoggedConnection, LoggedQuestion, read_entry
 
     def emit(item: Item) -> None:
-        try:
-            if isinstance(item, Event) and item.arg("hop") != _FORWARDER and accepts(item):
-                show(item)
-        except BadMessage:
-            return
+        with suppress(BadMessage):  # no cache of ours sends it
+            if isinstance(item, Event):
+                take(read_entry(item, LoggedConnection if item.event_name == NET_CONNECTION else LoggedQuestion))
 
     return emit
-
-
-def row_of(event: Event) -> dict[str, Any]:
-    """Return a transaction as a map: its end in ns of wall time, its asker, and its arguments by name."""
-    from dnstrail.tracee.event_shape import event_args
-
-    process = event.process
-    return {
-        "timestamp": event.timestamp,
-        "host": event.host_name,
-        "process_id": process.pid,
-        "process_name": process.name,
-        "executable": process.path,
-        "container_id": process.container_id,
-        "container_name": process.container_name,
-        **{one["name"]: one["value"] for one in event_args(event, parse_arguments=True)},
-    }
-
-
-def _filter_of(name: str | None, process: str | None, container: str | None, outcomes: tuple[str, ...]) -> Filter:
-    """Return whether an event fits what is given."""
-    pattern = None if name is None else name.lower().removesuffix(".")
-
-    def accepts(event: Event) -> bool:
-        asker = event.process
-        return (
-            (pattern is None or fnmatchcase(str(event.arg("name")), pattern))
-            and (process is None or process == str(asker.pid) or fnmatchcase(asker.name, process))
-            and (container is None or _is_container(container, asker.container_id, asker.container_name))
-            and (not outcomes or event.arg("outcome") in outcomes)
-        )
-
-    return accepts
-
-
-def _is_container(wanted: str, container: str, name: str) -> bool:
-    return bool(container) and (container.startswith(wanted) or fnmatchcase(name, wanted))

@@ -25,13 +25,21 @@ _EVERY = 0.1  # seconds between two updates
 class ReadProgress:
     """A bar for one file, on a terminal alone. It disappears when it is closed.
 
-    `position` returns how many bytes were read, or None if that is unknown. The reader calls `tick` after each step.
+    `position` returns how many bytes were read, or None if that is unknown; `size` returns their number, if it is not
+    that of the file. The reader calls `tick` after each step.
     """
 
     def __init__(
-        self, path: str, clock: Clock, position: Callable[[], int | None], console: Console | None = None
+        self,
+        path: str,
+        clock: Clock,
+        position: Callable[[], int | None],
+        console: Console | None = None,
+        *,
+        size: Callable[[], int | None] | None = None,
     ) -> None:
         self._path = path
+        self._size = size or (lambda: _size(path))
         self._clock = clock
         self._position = position
         self._console = console
@@ -45,7 +53,7 @@ class ReadProgress:
             return
         self._due = self._clock.monotonic() + _EVERY
         if self._bar is None:
-            self._bar = _start_bar(self._path, self._console)
+            self._bar = _start_bar(self._path, self._size(), self._console)
         position = self._position()
         if position is not None:
             self._bar.update(self._bar.task_ids[0], completed=position)
@@ -69,7 +77,7 @@ def load_bar() -> None:
         from rich.console import Console
 
         # rich imports parts of itself only now, and the widths of such a character.
-        bar = _start_bar("\u3042", Console(file=StringIO(), force_terminal=True))
+        bar = _start_bar("\u3042", None, Console(file=StringIO(), force_terminal=True))
         bar.refresh()
         bar.stop()
 
@@ -90,7 +98,7 @@ def _offset(fdinfo: str) -> int:
     return next(int(line.split()[1]) for line in fdinfo.splitlines() if line.startswith("pos:"))
 
 
-def _start_bar(path: str, console: Console | None) -> Bar:
+def _start_bar(path: str, size: int | None, console: Console | None) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -105,7 +113,7 @@ def _start_bar(path: str, console: Console | None) -> Bar:
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    bar.add_task(escape_unprintable(Path(path).name), total=_size(path))
+    bar.add_task(escape_unprintable(Path(path).name), total=size)
     bar.start()
     return bar
 

@@ -10,7 +10,7 @@ import click
 import structlog
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import facts_address, history_address, lookups_address, socket_path
+from dnstrail.bus.ipc import facts_address, history_address, lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import BusError
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
@@ -19,6 +19,7 @@ from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
     check_file_path,
+    check_local_address,
     examples,
     log_level_option,
     run_command,
@@ -88,6 +89,12 @@ def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple
     callback=_convert_exclude,
     help="Never keep questions about name=SUFFIX, or by user=NAME|UID or container=NAME|ID (repeatable).",
 )
+@click.option(
+    "--cache",
+    metavar="ADDRESS",
+    callback=check_local_address,
+    help="Address of the cache, with facts.sock beside it (default: lookups.sock in the run-dir).",
+)
 @metrics_option
 @user_option
 @run_dir_option
@@ -99,6 +106,7 @@ def command(
     days: float,
     size: int,
     exclude: Subjects,
+    cache: str | None,
     metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
@@ -114,11 +122,10 @@ def command(
         return
     configure("history", log_level)
     observer = observer_of(metrics, "dnstrail_history")
-    lookups = lookups_address(run_dir)
-    sockets = socket_path(lookups).parent
-    user = user_of_worker(user, sockets)
+    lookups = cache or lookups_address(run_dir)
+    user = user_of_worker(user, run_dir)
     hand_over_private(folder, user, "--folder")
-    drop_privileges(user, sockets)
+    drop_privileges(user, run_dir)
     stop, clock = stop_on_signals(), SystemClock()
     bus = ZmqBus()
     if is_empty(folder):
@@ -136,7 +143,7 @@ def command(
             report=partial(client.report_losses, worker_name("history")),
             beat=watched.beat,
             observe=partial(observer, watched.observe),
-            past=_served(history_address(lookups), folder.absolute()),
+            past=_served(history_address(lookups_address(run_dir)), folder.absolute()),
         )
 
 

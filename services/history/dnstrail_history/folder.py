@@ -19,6 +19,15 @@ def convert_folder(_ctx: click.Context, _param: click.Parameter, folder: Path) -
     Raises:
         SettingsError: There is none, or this user may not read it.
     """
+    return check_folder(folder)
+
+
+def check_folder(folder: Path) -> Path:
+    """Return a folder of the history that this user can read.
+
+    Raises:
+        SettingsError: There is none, or this user may not read it.
+    """
     try:
         with os.scandir(folder):
             return folder

@@ -102,7 +102,7 @@ class HistoryWorker:
         self._feed = feed
         self._clock = clock
         self._losses = losses or LossReporter()
-        self._excluded = excluded
+        self._excluded = None if excluded == _NOTHING else excluded
         self._pause = LogPause()
         self._follower = TurnFollower(TOPICS)
         self._differences: dict[str, int] = {}  # wall time minus the clock of a start, as its last turn stated it
@@ -181,7 +181,7 @@ class HistoryWorker:
         for fact in facts:
             try:
                 stored = read(fact, batch.host, difference)
-                if self._excluded.excludes(stored):
+                if self._excluded is not None and self._excluded.excludes(stored):
                     self.counters["excluded"] += 1
                 else:
                     self.store.add(stored)

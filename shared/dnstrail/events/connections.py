@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line
+from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line, Stated
 
 if TYPE_CHECKING:
     from dnstrail.events.event import Event
@@ -26,7 +26,7 @@ def _connection(event: Event) -> Line:
     return Line(receiver(event) + (" " if names else ""), shown)
 
 
-def result_line(event: Event) -> Line:
+def result_line(event: Stated) -> Line:
     """Return the line of the outcome of an attempt."""
     if event.arg("connected"):
         return Line(f"{receiver(event)} connected")
@@ -38,7 +38,7 @@ def _close(event: Event) -> Line:
     return Line(f"{receiver(event)} closed{counted(event)}")
 
 
-def counted(event: Event) -> str:
+def counted(event: Stated) -> str:
     """Return the bytes of the end of a connection in words, "" if they are unknown."""
     sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
     if not isinstance(sent, int) or not isinstance(received, int):
@@ -52,7 +52,7 @@ def _server_name(event: Event) -> Line:
     return Line(f"{receiver(event)} called {event.arg('server_name')} ({event.arg('evidence')})")
 
 
-def receiver(event: Event) -> str:
+def receiver(event: Stated) -> str:
     """Return the receiver of a connection in words."""
     address, port = str(event.arg("dst") or "?"), event.arg("dst_port")
     udp = "/udp" if event.event_name in (NET_UDP_CONNECT, NET_UDP_CLOSE) or event.arg("transport") == "udp" else ""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dnstrail.events.connections import counted, receiver, result_line
-from dnstrail.events.specification import FLOW, EventSpecification, Field, Line
-
-if TYPE_CHECKING:
-    from dnstrail.events.event import Event
+from dnstrail.events.specification import FLOW, EventSpecification, Field, Line, Stated
 
 DNS_TRANSACTION: Final = "dns_transaction"
 NET_CONNECTION: Final = "net_connection"
@@ -27,7 +24,8 @@ _OUTCOMES = {
 _SECOND = 1_000_000_000
 
 
-def _transaction(event: Event) -> Line:
+def transaction_line(event: Stated) -> Line:
+    """Return the line of a question at its end."""
     outcome, tries, waited = str(event.arg("outcome")), event.arg("tries"), event.arg("waited")
     how = [f"{tries} tries"] if isinstance(tries, int) and tries > 1 else []
     how += [_duration(waited)] if isinstance(waited, int) else []
@@ -39,7 +37,8 @@ def _transaction(event: Event) -> Line:
     return Line(f"{asked}{behind} -> ", targets, "answer")
 
 
-def _connection(event: Event) -> Line:
+def connection_line(event: Stated) -> Line:
+    """Return the line of a stage of a connection."""
     stage, name, lasted = event.arg("stage"), event.arg("name"), event.arg("lasted")
     after = f" after {_duration(lasted)}" if isinstance(lasted, int) else ""
     if stage == "result":
@@ -103,6 +102,6 @@ _STAGE = "a connection is opened, has its result, sends a name, or ends; a faile
 _ENDED = "a question of one asker has ended: answered, or not within 30 seconds"
 _event = partial(EventSpecification, "facts")
 FACTS: Final = (
-    _event(DNS_TRANSACTION, 7007, "the cache", _ENDED, _TRANSACTION, line=_transaction),
-    _event(NET_CONNECTION, 7008, "the cache", _STAGE, _CONNECTION, line=_connection),
+    _event(DNS_TRANSACTION, 7007, "the cache", _ENDED, _TRANSACTION, line=transaction_line),
+    _event(NET_CONNECTION, 7008, "the cache", _STAGE, _CONNECTION, line=connection_line),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from dnstrail.events.event import Event
@@ -16,6 +16,17 @@ class Field(NamedTuple):
     type: str
     meaning: str
     unit: str = ""
+
+
+class Stated(Protocol):
+    """An event, or an entry of the log with the values of one."""
+
+    @property
+    def event_name(self) -> str:
+        """The name of the event."""
+
+    def arg(self, name: str) -> Any:
+        """Return an argument, None if it is unknown."""
 
 
 class Line(NamedTuple):

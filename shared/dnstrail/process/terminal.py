@@ -24,4 +24,4 @@ def json_line(value: object) -> str:
         line = _ENCODE(value).decode()
         if line.isascii() and "\x7f" not in line:
             return line
-    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return json.dumps(value, separators=(",", ":"), default=msgspec.to_builtins).replace("\x7f", "\\u007f")

@@ -189,7 +189,7 @@ def lines(*items: Event | dict, width: int = 80, terminal: bool = True) -> list[
     table = EventTable(console, TODAY)
     for item in items:
         table.print(item)
-    return console.export_text().splitlines()
+    return (console.export_text() if terminal else out.getvalue()).splitlines()
 
 
 def test_header_and_columns():

@@ -253,7 +253,8 @@ class NaiveTransactions:
     def _client_of(self, seen: Seen, question: Question) -> str:
         """Return the id of the client's question for which a forwarder asks: the first one that it received."""
         for other in self.questions if seen.to_forwarder and seen.process else ():
-            received = any(one.seen.receiver == seen.owner for one in other.captures)
+            receivers = [one.seen.receiver for one in other.captures if one.seen.receiver is not None]
+            received = receivers[:1] == [seen.owner]  # NAT passes a question to one process
             same = other.nearest.seen.heading.question == seen.heading.question
             if other is not question and received and same and other.is_open(seen.stamp):
                 return other.asked_for or other.id

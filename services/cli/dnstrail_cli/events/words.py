@@ -11,6 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from dnstrail.dns import is_response
 from dnstrail.dns.names import address_text
 from dnstrail.events import EVENTS, Event
+from dnstrail.events.specification import Line
 from dnstrail.process.terminal import escape_unprintable
 
 _LIKE = re.compile(r"\[?([0-9A-Fa-f.:]{2,})(?:\]:\d+)?")
@@ -89,7 +90,11 @@ def event_words(event: Event) -> Words:
     known = EVENTS.get(event.event_name)
     if known is None or known.line is None:
         return _arguments(event.event_name, {**event.captured.args, **event.args}, "")
-    line = known.line(event)
+    return line_words(known.line(event))
+
+
+def line_words(line: Line) -> Words:
+    """Return a line in words."""
     return Words(escape_unprintable(line.text), tuple(map(escape_unprintable, line.items)), _STYLES[line.kind])
 
 

@@ -20,8 +20,8 @@ class _BadTimeError(ValueError):
     """A text that is no time. The message continues a sentence that begins with the text."""
 
 
-def convert_moment(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Return the value of `--at` in epoch seconds; print the time and its zone where the value names no zone.
+def convert_moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the value of an option in epoch seconds; print the time and its zone where the value names no zone.
 
     Raises:
         BadParameter: the value is no time; click exits with 2.
@@ -35,7 +35,8 @@ def convert_moment(ctx: click.Context, _param: click.Parameter, value: str | Non
         local = parse_local(value, datetime.now().astimezone())
     except _BadTimeError as error:
         raise click.BadParameter(f"{value!r} {error}") from error
-    click.echo(f"dnstrail: as of {local:%Y-%m-%d %H:%M:%S %Z} ({local:%z})", err=True)
+    preposition = "as of" if param.name == "at" else param.name
+    click.echo(f"dnstrail: {preposition} {local:%Y-%m-%d %H:%M:%S %Z} ({local:%z})", err=True)
     return local.timestamp()
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dnstrail.errors import BadMessage
-from dnstrail.events import Event
+from dnstrail.events import DNS_TRANSACTION, Event
 from dnstrail.process.command import examples, run_dir_option
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.log import follow_transactions
+from dnstrail_cli.log import follow_facts
 from dnstrail_cli.lookups.options import json_option
 from dnstrail_cli.top.views import VIEWS, Totals
 
@@ -47,7 +47,7 @@ def top(seconds: float | None, as_json: bool, run_dir: Path) -> None:
 
     configure("dnstrail", "warning")
     totals, clock, stop = Totals(), SystemClock(), stop_on_signals()
-    with follow_transactions(run_dir, clock, stop.is_set, _counting(totals)) as view:
+    with follow_facts(DNS_TRANSACTION, run_dir, clock, stop.is_set, _counting(totals)) as view:
         if seconds is None and not as_json and is_interactive():
             with Screen(totals) as screen:
                 screen.run(view, clock, stop.is_set)

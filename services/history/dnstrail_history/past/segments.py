@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from abc import ABC, abstractmethod
@@ -283,20 +284,15 @@ class Segments:
         self.unreadable = 0
         self._folder = folder
         self._full: dict[Path, FullSegment] = {}
+        self._inodes: dict[Path, int] = {}  # of the files at the last look
         self._indexes: dict[Path, OpenIndex] = {}
         self._pause = LogPause()
 
     @contextmanager
     def opened(self) -> Iterator[list[SegmentReader]]:
         """Open the segments for the time of a block, the oldest first; one that cannot be read is left out."""
-        paths: list[Path] = []
-        with suppress(OSError):  # there is no folder: nothing is known
-            paths += sorted(path for path in self._folder.iterdir() if path.suffix in (OPEN, FINAL))
-        for gone in self._full.keys() - {*paths}:
-            self._full.pop(gone).close()
-        for gone in self._indexes.keys() - {*paths}:
-            del self._indexes[gone]
-        readers = {path: reader for path in paths if (reader := self._open(path)) is not None}
+        self.close_replaced()
+        readers = {path: reader for path in sorted(self._inodes) if (reader := self._open(path)) is not None}
         try:
             yield [*readers.values()]
         finally:
@@ -306,6 +302,17 @@ class Segments:
                     self._full.pop(path, None)
                 if path not in self._full:
                     reader.close()
+
+    def close_replaced(self) -> None:
+        """Close the files that were removed, or replaced by others without what is forgotten."""
+        found: dict[Path, int] = {}
+        with suppress(OSError), os.scandir(self._folder) as entries:  # there is no folder: nothing is known
+            found.update((Path(entry), entry.inode()) for entry in entries if entry.name.endswith((OPEN, FINAL)))
+        for path in [path for path in self._full if found.get(path) != self._inodes.get(path)]:
+            self._full.pop(path).close()
+        for path in self._indexes.keys() - found.keys():
+            del self._indexes[path]
+        self._inodes = found
 
     def close(self) -> None:
         """Close all files."""

@@ -17,7 +17,7 @@ from dnstrail_history.past.answers import answer_past
 from dnstrail_history.past.segments import Segments
 
 OUTCOMES: Final = ("answered", "refused", "unreadable")
-_POLL: Final = 0.05  # seconds between two checks of the stop signal
+_POLL: Final = 0.25  # seconds between two checks of the stop signal, and of files that were replaced
 _PATIENCE: Final = 5.0  # seconds for the lookup at hand
 
 
@@ -69,6 +69,7 @@ class PastServer:
                     bus.wait(server, timeout=_POLL)
                     while (served := server.receive()) is not None and not self._stop.is_set():
                         self._answer(served, segments)
+                    segments.close_replaced()
         except BaseException as error:  # noqa: BLE001 - the worker raises it
             self._error = error
         finally:

@@ -15,6 +15,7 @@ from dnstrail.process.private_folder import SAFELY
 VERSION: Final = 1  # of the schemas
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_BEGUN: Final = ".begun"  # the ending of the name of a file until it has its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
 _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
 
@@ -31,11 +32,12 @@ class DamagedFileError(Exception):
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
+        self.reason = reason
         super().__init__(f"{path}: {reason}")
 
 
 def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
-    """Open a file to write to, and make it if it is missing: only this user can read it.
+    """Open a file to write to, and make it if it is missing: only this user can read it, and only once it has tables.
 
     Readers do not stop the writer. After a crash of the host the file holds all but the last transactions.
 
@@ -44,7 +46,12 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
         SettingsError: A later version of dnstrail made it.
         OSError, sqlite3.Error: It cannot be made or opened.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | SAFELY, 0o600))
+    if not path.exists():
+        new = path.with_name(path.name + _BEGUN)
+        new.unlink(missing_ok=True)
+        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o600))
+        _checked(new, schema, _connect(new, "rw"), make=True).close()
+        new.rename(path)
     return _checked(path, schema, _connect(path, "rw"), make=True)
 
 
@@ -124,8 +131,7 @@ def _check_kind(path: Path, schema: Schema, database: sqlite3.Connection, *, mak
     [application], [version] = (
         database.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
     )
-    [tables] = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if make and not tables:
+    if make and database.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
         kind = f"PRAGMA application_id={schema.application}; PRAGMA user_version={VERSION}"
         database.executescript(f"BEGIN; {kind}; {schema.tables}; COMMIT")
     elif application != schema.application or version < 1:

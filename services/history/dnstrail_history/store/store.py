@@ -50,8 +50,8 @@ _IDS_OF: Final = """
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
 
-class _File(NamedTuple):
-    """The file of a segment."""
+class SegmentFile(NamedTuple):
+    """The file of a segment. `is_aside`: it was damaged."""
 
     number: int
     path: Path
@@ -124,7 +124,7 @@ class FactStore:
             DamagedFileError: A segment is damaged.
             sqlite3.Error: One cannot be read.
         """
-        for file in self._files():
+        for file in segment_files(self._folder):
             if not file.is_aside:
                 with naming_damage(file.path), closing(open_reader(file.path, SCHEMA, final=False)) as database:
                     for row in database.execute(_IDS_OF, (start,)):
@@ -222,8 +222,8 @@ class FactStore:
 
     def _begin(self) -> None:
         """Go on where the earlier process ended."""
-        files = [file for file in self._files() if not file.is_aside and self._is_sound(file)]
-        self._number = max([file.number for file in self._files()] + [*self._merged()], default=0)
+        files = [file for file in segment_files(self._folder) if not file.is_aside and self._is_sound(file)]
+        self._number = max([file.number for file in segment_files(self._folder)] + [*self._merged()], default=0)
         unfinished = [file.path for file in files[:-1] if file.ending == OPEN]
         if files and files[-1].ending == OPEN:
             try:
@@ -249,7 +249,7 @@ class FactStore:
         for path in unfinished:
             self._closer.add(path)
 
-    def _is_sound(self, file: _File) -> bool:
+    def _is_sound(self, file: SegmentFile) -> bool:
         """Return whether a segment can be opened, and set it aside if it is damaged."""
         try:
             _open(file).close()
@@ -327,11 +327,6 @@ class FactStore:
         with suppress(OSError):
             set_aside(damaged.path)
 
-    def _files(self) -> list[_File]:
-        """Return the files of all segments, the oldest first."""
-        found = [(path, _NAME.fullmatch(path.name)) for path in self._folder.iterdir()]
-        return sorted(_File(int(name[1]), path, name[2], bool(name[3])) for path, name in found if name)
-
     def _remove_old(self) -> None:
         """Remove the segments that are too old or too much, but not the one to which facts are added; likewise years.
 
@@ -339,7 +334,9 @@ class FactStore:
             OSError: A file cannot be removed.
         """
         wall = self._clock.wall()
-        files = sorted(self._files(), key=lambda file: file.ending == OPEN)  # the lives of those are not kept yet
+        files = sorted(
+            segment_files(self._folder), key=lambda file: file.ending == OPEN
+        )  # the lives of those are not kept yet
         sizes = [(file, file.path.stat()) for file in files]
         total = sum(status.st_size for _, status in sizes)
         for file, status in sizes:
@@ -355,6 +352,16 @@ class FactStore:
                 path.unlink()
 
 
-def _open(file: _File) -> sqlite3.Connection:
+def segment_files(folder: Path) -> list[SegmentFile]:
+    """Return the files of all segments, the oldest first.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found = [(path, _NAME.fullmatch(path.name)) for path in folder.iterdir()]
+    return sorted(SegmentFile(int(name[1]), path, name[2], bool(name[3])) for path, name in found if name)
+
+
+def _open(file: SegmentFile) -> sqlite3.Connection:
     """Open a segment; one that is not final is recovered, if its writer was killed."""
     return open_reader(file.path, SCHEMA, final=True) if file.ending == FINAL else open_database(file.path, SCHEMA)

@@ -94,16 +94,12 @@ class Transactions:
         if pending is not None and isinstance(pending, Pending) and pending in self._open:
             if stamp - pending.latest <= WINDOW:
                 self._repeat(pending, query, stamp, digest)
+                self._note_receiver(pending, circumstances)
                 return
             self._end_unanswered(pending)
         captured = self._capture(stamp, header, payload, circumstances, flow, query, digest)
         query.pending = captured
-        process, relay = circumstances.process, circumstances.relay
-        if flow.egress and relay is not None:
-            self._note_received(captured, *relay)
-        elif not flow.egress and process is not None:
-            captured.server = process
-            self._note_received(captured, process.pid, process.start_time)
+        self._note_receiver(captured, circumstances)
         if self._held.held and captured in self._open:
             self._join(captured, query, stamp, flow)
 
@@ -195,10 +191,15 @@ class Transactions:
             )
             self._settle(pending)
 
-    def _note_received(self, pending: Pending, pid: int, start: int) -> None:
+    def _note_receiver(self, pending: Pending, circumstances: Circumstances) -> None:
         """Note the process that received a question: it may ask another server on behalf of the client."""
-        if pending.received is None and pending in self._open:
-            received: Received = (pending.host, pid, start, pending.asked.key)
+        flow, process, receiver = circumstances.flow, circumstances.process, circumstances.relay
+        if flow is not None and not flow.egress:
+            receiver = None
+            if process is not None:
+                pending.server, receiver = process, (process.pid, process.start_time)
+        if receiver is not None and pending.received is None and pending in self._open:
+            received: Received = (pending.host, receiver[0], receiver[1], pending.asked.key)
             self._received.setdefault(received, {})[pending] = None
             pending.received = received
 

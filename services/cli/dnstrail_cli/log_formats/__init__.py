@@ -1,0 +1,1 @@
+"""The formats of `dnstrail log`: each encodes an entry as one line."""

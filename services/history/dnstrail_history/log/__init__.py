@@ -1,0 +1,1 @@
+"""The log: stored transactions in words, as `dnstrail log` selects and prints them."""

@@ -1,0 +1,111 @@
+"""The log of a folder of the history. Nothing that it does stops the worker that writes there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import chain, islice
+from pathlib import Path
+
+from dnstrail.events import DNS_TRANSACTION
+from dnstrail_history.log.entries import LogEntry
+from dnstrail_history.log.segment_entries import SegmentEntries
+from dnstrail_history.log.selection import LogSelection
+from dnstrail_history.store.database import DamagedFileError
+from dnstrail_history.store.store import SegmentFile, segment_files
+
+
+class HistoryLog:
+    """Reads the questions, or the connections, in the segments of a folder.
+
+    `warn` is called with each file that is damaged: the others answer. `size` and `position` state, in bytes of the
+    files, how far `read` has come.
+    """
+
+    def __init__(self, folder: Path, warn: Callable[[str], None], topic: str = DNS_TRANSACTION) -> None:
+        self.size = self.position = 0
+        self._folder = folder
+        self._warn = warn
+        self._topic = topic
+        self._warned: set[Path] = set()
+        self._read = (0, 0)  # the segment, and the transaction in it, up to which everything was read
+
+    def read(self, selection: LogSelection) -> Iterator[LogEntry]:
+        """Yield the entries of a selection in the order of their ends; a later call continues after them.
+
+        Raises:
+            OSError: The folder cannot be read.
+            SettingsError: A later version of dnstrail made a segment.
+            sqlite3.Error: A segment cannot be read.
+        """
+        number, last = self._read
+        files = [(file, _size(file.path)) for file in self._files() if file.number >= number]
+        self.size, self.position = sum(size for _, size in files), 0
+        for file, size in files:
+            after = last if file.number == number else 0
+            self._read = (file.number, after)
+            segment = SegmentEntries(file.path, self._topic)
+            with self._naming(segment):
+                for part in segment.read(selection, after):
+                    for _, entry in part:
+                        yield entry
+                    if part:
+                        self._read = (file.number, part[-1][0])
+            self.position += size
+
+    def newest(self, selection: LogSelection, count: int) -> list[LogEntry]:
+        """Return the last entries of a selection in the order of their ends; a later `read` continues after them.
+
+        Raises:
+            OSError, SettingsError, sqlite3.Error: As for `read`.
+        """
+        found: list[LogEntry] = []
+        files = self._files()
+        if files:
+            self._read = (files[-1].number, 0)  # of this segment everything is read again, if nothing of it fits
+        for file in reversed(files):
+            segment = SegmentEntries(file.path, self._topic)
+            with self._naming(segment), closing(segment.newest(selection)) as parts:
+                for place, entry in islice(chain.from_iterable(parts), count - len(found)):
+                    if not found and file is files[-1]:
+                        self._read = (file.number, place)
+                    found.append(entry)
+            if len(found) == count:
+                break
+        return found[::-1]
+
+    def _files(self) -> list[SegmentFile]:
+        """Return the files of the segments that can be read, and name the others."""
+        files = segment_files(self._folder)
+        for file in files:
+            if file.is_aside:
+                self._warn_of(file.path, "it is damaged")
+        return [file for file in files if not file.is_aside]
+
+    @contextmanager
+    def _naming(self, segment: SegmentEntries) -> Iterator[None]:
+        """Name a segment that is damaged, and leave the rest of it out; likewise one that was removed meanwhile.
+
+        Raises:
+            SettingsError: A later version of dnstrail made it.
+            sqlite3.Error: It cannot be read.
+        """
+        try:
+            yield
+        except DamagedFileError as error:
+            self._warn_of(error.path, error.reason)
+        except sqlite3.OperationalError:
+            if segment.path.exists():
+                raise
+
+    def _warn_of(self, path: Path, reason: str) -> None:
+        if path not in self._warned:
+            self._warned.add(path)
+            self._warn(f"{path}: {reason}")
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0

@@ -1,0 +1,295 @@
+"""A segment as entries of the log, read also while its writer adds to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from dnstrail.captured import LAST_TIME
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, NET_PACKET_DNS, OUTCOMES
+from dnstrail.protocol.facts import HOPS, type_text
+from dnstrail_history.log.candidates import Candidates, candidates, last_stages
+from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion, Relation
+from dnstrail_history.log.selection import LogSelection
+from dnstrail_history.store.closing import FINAL
+from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
+from dnstrail_history.store.rows import Row, unpack_flags
+from dnstrail_history.store.segment import SCHEMA
+
+LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
+_AT_ONCE, _FIRST = 4096, 256  # transactions that are read at once, and of the newest ones
+_IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+_SELECT: Final = """
+    SELECT id, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
+        for_start, for_batch, for_place FROM transactions"""
+_SELECT_CONNECTIONS: Final = """
+    SELECT id, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, bytes_sent,
+        bytes_received FROM connections"""
+_Asker = tuple[int, str, str, int, int, str, str, str]  # the values of an entry from process_id to container_image
+_NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "")
+_DAMAGE: Final = (LookupError, TypeError, ValueError, msgspec.MsgspecError)  # values that no writer of ours stores
+Part = Sequence[tuple[int, LogEntry]]  # entries in their order, each with the number of its fact
+T = TypeVar("T")
+
+
+class _Contents(dict[int, T], Generic[T]):
+    """The contents of a table by id: each is read when it is needed first, or all at once."""
+
+    def __init__(self, segment: SegmentEntries, table: str, columns: str, make: Callable[..., T]) -> None:
+        super().__init__()
+        self._segment = segment
+        self._all = f"SELECT {table}.id, {columns}"
+        self._one = f"{self._all} WHERE {table}.id = ?"
+        self._make = make
+
+    def __missing__(self, number: int) -> T:
+        row = self._segment.execute(self._one, (number,)).fetchone()
+        if row is None:
+            raise LookupError(f"there is no row {number}")
+        found = self[number] = self._make(*row[1:])
+        return found
+
+    def fill(self) -> None:
+        """Read the whole table."""
+        self.update((number, self._make(*columns)) for number, *columns in self._segment.execute(self._all))
+
+
+class SegmentEntries:
+    """Reads the entries of a segment. One to which facts are added is open only while a part of it is read."""
+
+    def __init__(self, path: Path, topic: str = DNS_TRANSACTION) -> None:
+        """Name the file, and the facts whose entries are read."""
+        self.path = path
+        self._of_connections = topic == NET_CONNECTION
+        self._database: sqlite3.Connection | None = None
+        self._candidates: Candidates | None = None
+        self._texts: _Contents[str] = _Contents(self, "texts", "text FROM texts", str)
+        start = str if self._of_connections else _packets_of
+        self._starts: _Contents[str] = _Contents(self, "starts", "start FROM starts", start)
+        stage = "stage, bound, connected, error, why FROM stages"
+        self._stages: _Contents[Row] = _Contents(self, "stages", stage, _stage)
+        ending = "type, outcome, rcode, tries, left_out, flags FROM endings"
+        self._endings: _Contents[Row] = _Contents(self, "endings", ending, _ending)
+        path_ = "host, hop, source, destination, destination_port, transport, resolver, resolver_port FROM paths"
+        self._paths: _Contents[Row] = _Contents(self, "paths", path_, _path)
+        process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image
+            FROM processes JOIN programs ON programs.id = program"""
+        self._processes: _Contents[_Asker] = _Contents(self, "processes", process, _columns)
+        relation = "owner, type, target FROM relations"
+        self._relations: _Contents[tuple[str, str, str]] = _Contents(self, "relations", relation, self._relation)
+        answer = "relations FROM answers"
+        self._answers: _Contents[tuple[tuple[str, str, str], ...]] = _Contents(self, "answers", answer, self._answer)
+
+    def read(self, selection: LogSelection, after: int = 0) -> Generator[Part, None, None]:
+        """Yield the entries of a selection after the fact of this number, in parts.
+
+        Raises:
+            DamagedFileError: The segment is damaged; the entries before are right.
+            SettingsError: A later version of dnstrail made it.
+            sqlite3.Error: It cannot be read.
+        """
+        return self._read(selection, after, _AT_ONCE, "id > ?", "id")
+
+    def newest(self, selection: LogSelection) -> Generator[Part, None, None]:
+        """Yield the entries of a selection in parts, the newest first.
+
+        Raises:
+            DamagedFileError, SettingsError, sqlite3.Error: As for `read`.
+        """
+        return self._read(selection, LAST, _FIRST, "id < ?", "id DESC")
+
+    @property
+    def _is_final(self) -> bool:
+        return self.path.suffix == FINAL
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """Execute a statement in the open file."""
+        assert self._database is not None  # noqa: S101 - for the type
+        return self._database.execute(statement, values)
+
+    def _read(
+        self, selection: LogSelection, place: int, count: int, beyond: str, order: str
+    ) -> Generator[Part, None, None]:
+        read = count
+        accepts: Callable[[Any], bool] = selection.accepts if self._of_connections else selection.accepts_question
+        entries_of: Callable[[list[Row]], Part] = self._connections if self._of_connections else self._questions
+        try:
+            while read == count:
+                with naming_damage(self.path):
+                    try:
+                        found = self._open(selection, fill=place == 0)
+                        rows = [] if found is None else self._rows(found, place, count, beyond, order)
+                        entries = [entry for entry in entries_of(rows) if accepts(entry[1])]
+                    except _DAMAGE as error:
+                        raise DamagedFileError(self.path, repr(error)) from error
+                if not self._is_final:
+                    self.close()
+                yield entries
+                read = len(rows)
+                if rows:
+                    place = rows[-1][0]
+        finally:
+            self.close()
+
+    def _open(self, selection: LogSelection, *, fill: bool) -> Candidates | None:
+        """Open the file unless it is open, and return where the selection looks."""
+        if self._database is None:
+            self._database = self._connect()
+            find = last_stages if self._of_connections else candidates
+            self._candidates = find(self._database, selection, is_final=self._is_final)
+            if fill and self._candidates is not None and not self._candidates.by_index:
+                for contents in (self._texts, self._paths, self._processes, self._relations, self._answers):
+                    contents.fill()
+        return self._candidates
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path.exists() and not self.path.is_file():
+            raise DamagedFileError(self.path, "it is no file")  # a pipe would wait for a writer
+        try:
+            return open_reader(self.path, SCHEMA, final=self._is_final)
+        except sqlite3.OperationalError:
+            if self._is_final or self.path.exists():
+                raise
+            self.path = self.path.with_suffix(FINAL)  # it was finished in the meantime
+            return open_reader(self.path, SCHEMA, final=True)
+
+    def _rows(self, found: Candidates, place: int, count: int, beyond: str, order: str) -> list[Row]:
+        """Return the rows of the next transactions."""
+        by = f"INDEXED BY {found.by_index}" if found.by_index else ""
+        select = _SELECT_CONNECTIONS if self._of_connections else _SELECT
+        statement = f"{select} {by} WHERE {beyond} AND {found.condition} ORDER BY {order} LIMIT {count}"
+        return self.execute(statement, (place, *found.values)).fetchall()
+
+    def _questions(self, rows: list[Row]) -> list[tuple[int, LoggedQuestion]]:
+        """Return the entries of transactions. All of them at once cost a fifth less than each by itself."""
+        endings, paths, processes, starts = self._endings, self._paths, self._processes, self._starts
+        texts, answers, found = self._texts, self._answers, []
+        # fmt: off
+        for (
+            number, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
+            for_start, for_batch, for_place,
+        ) in rows:
+            # fmt: on
+            if not 0 <= ended <= LAST_TIME:
+                raise ValueError(f"the time {ended!r}")
+            rdtype, outcome, rcode, tries, left_out, admitted, matched, doubted, foreign = endings[ending]
+            host, hop, source, destination, destination_port, transport, resolver, resolver_port = paths[path]
+            entry = LoggedQuestion(
+                ended,
+                host,
+                *(_NOBODY if process is None else processes[process]),
+                f"{starts[start]}/{batch}/{place}/end",
+                source,
+                destination,
+                source_port,
+                destination_port,
+                transport,
+                socket,
+                resolver,
+                resolver_port,
+                hop,
+                f"{starts[for_start]}/{for_batch}/{for_place}/end" if for_start else None,
+                texts[name],
+                rdtype,
+                outcome,
+                rcode,
+                tries,
+                waited,
+                () if answer is None else _with_ttls(answers[answer], _IDS(ttls)),
+                left_out,
+                admitted,
+                matched,
+                doubted,
+                foreign,
+            )
+            found.append((number, entry))
+        return found
+
+    def _connections(self, rows: list[Row]) -> list[tuple[int, LoggedConnection]]:
+        return [self._connection(row) for row in rows]
+
+    def _connection(self, row: Row) -> tuple[int, LoggedConnection]:
+        number, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, sent, received = row
+        if not 0 <= time <= LAST_TIME:
+            raise ValueError(f"the time {time!r}")
+        name_of_stage, bound, connected, error, why = self._stages[stage]
+        host, _, source, destination, destination_port, transport, _, _ = self._paths[path]
+        return number, LoggedConnection(
+            time,
+            host,
+            *(_NOBODY if process is None else self._processes[process]),
+            f"{self._starts[start]}/{batch}/{place}/{name_of_stage}",
+            source,
+            destination,
+            source_port if source else None,
+            destination_port,
+            transport,
+            socket,
+            name_of_stage,
+            None if name is None else self._texts[name],
+            bound,
+            lasted,
+            connected,
+            error,
+            why,
+            sent,
+            received,
+        )
+
+    def _relation(self, owner: int, rdtype: int, target: int) -> tuple[str, str, str]:
+        return self._texts[owner], type_text(rdtype), self._texts[target]
+
+    def _answer(self, packed: bytes) -> tuple[tuple[str, str, str], ...]:
+        return tuple(self._relations[one] for one in _IDS(packed))
+
+
+def _with_ttls(relations: tuple[tuple[str, str, str], ...], ttls: tuple[int, ...]) -> tuple[Relation, ...]:
+    return tuple([(*relation, ttl) for relation, ttl in zip(relations, ttls, strict=True)])
+
+
+def _ending(rdtype: int, outcome: int, rcode: int | None, tries: int, left_out: int | None, flags: int) -> Row:
+    return type_text(rdtype), OUTCOMES[outcome], rcode, tries, left_out, *unpack_flags(flags)
+
+
+def _stage(stage: str, bound: str | None, connected: int | None, error: str | None, why: str | None) -> Row:
+    return stage, bound, None if connected is None else bool(connected), error, why
+
+
+def _path(
+    host: str, hop: int | None, source: bytes | None, destination: bytes | None, port: int | None, *rest: Any
+) -> Row:
+    transport, resolver, resolver_port = rest
+    return (
+        host,
+        "" if hop is None else HOPS[hop],
+        _text(source),
+        _text(destination),
+        port,
+        transport,
+        _text(resolver),
+        resolver_port,
+    )
+
+
+def _packets_of(start: str) -> str:
+    """Return the begin of the ids of the transactions that packets of a start began."""
+    return f"{start}/{NET_PACKET_DNS}"
+
+
+def _columns(*columns: Any) -> Row:
+    return columns
+
+
+def _text(address: bytes | None) -> str | None:
+    return str(ip_address(address)) if address else None

@@ -1,0 +1,99 @@
+"""The selection of entries: all that is given has to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+import msgspec
+
+from dnstrail.dns.names import address_text
+from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
+
+Network = IPv4Network | IPv6Network
+_FORWARDER = "forwarder"  # the hop of questions that were asked for others: the others' questions are shown
+
+
+class LogSelection(msgspec.Struct, frozen=True):
+    """Which entries are shown. Times are in ns since the epoch; patterns are those of a shell.
+
+    `container` is the begin of an id, or a pattern for a name. `slower` is the least time (ns) between question and
+    end. `network` contains an address of the answer, or the receiver of a connection.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    name: str | None = None
+    process: str | None = None
+    container: str | None = None
+    outcomes: tuple[str, ...] = ()
+    slower: int | None = None
+    network: Network | None = None
+
+    @property
+    def accepts_question(self) -> Callable[[LoggedQuestion], bool]:
+        """Whether a question fits; one that was asked for others does not."""
+        return _is_of_client if self == EVERYTHING else self._fits_question
+
+    def accepts(self, entry: LogEntry) -> bool:
+        """Return whether a question fits, or the last stage of a connection."""
+        if isinstance(entry, LoggedQuestion):
+            return self._fits_question(entry)
+        if not isinstance(entry, LoggedConnection) or not entry.is_last:
+            return False
+        is_named = self.name is None or self.fits_name(entry.name or "")
+        return is_named and self.fits_address(entry.dst) and self._fits(entry)
+
+    @property
+    def pattern(self) -> str:
+        """The pattern for names in the form in which names are stored; "*" if none is given."""
+        return "*" if self.name is None else self.name.lower().removesuffix(".")
+
+    def fits_name(self, name: str) -> bool:
+        """Return whether a name fits."""
+        return self.name is None or fnmatchcase(name, self.pattern)
+
+    def fits_process(self, pid: int, name: str) -> bool:
+        """Return whether a process fits; 0 is none."""
+        return self.process is None or (pid != 0 and (self.process == str(pid) or self.fits_program(name)))
+
+    def fits_program(self, name: str) -> bool:
+        """Return whether every process of this name fits."""
+        return self.process is None or fnmatchcase(name, self.process)
+
+    def fits_container(self, identity: str, name: str) -> bool:
+        """Return whether a process of this container fits; "" is none."""
+        wanted = self.container
+        return wanted is None or (bool(identity) and (identity.startswith(wanted) or fnmatchcase(name, wanted)))
+
+    def fits_address(self, text: str | None) -> bool:
+        """Return whether a text is an address of the network."""
+        if self.network is None:
+            return True
+        return text is not None and address_text(text) == text and ip_address(text) in self.network
+
+    def _fits(self, entry: LogEntry) -> bool:
+        return (
+            (self.since is None or entry.timestamp >= self.since)
+            and (self.until is None or entry.timestamp <= self.until)
+            and self.fits_process(entry.process_id, entry.process_name)
+            and self.fits_container(entry.container_id, entry.container_name)
+        )
+
+    def _fits_question(self, entry: LoggedQuestion) -> bool:
+        return (
+            _is_of_client(entry)
+            and self.fits_name(entry.name)
+            and (not self.outcomes or entry.outcome in self.outcomes)
+            and (self.slower is None or (entry.waited is not None and entry.waited >= self.slower))
+            and (self.network is None or any(self.fits_address(relation[2]) for relation in entry.relations))
+            and self._fits(entry)
+        )
+
+
+def _is_of_client(entry: LoggedQuestion) -> bool:
+    return entry.hop != _FORWARDER
+
+
+EVERYTHING = LogSelection()
