@@ -89,6 +89,7 @@ class Ends:
     def worker(self, cache: Cache, *, killed: bool = False) -> Iterator[HistoryWorker]:
         """Run a worker that hears a cache; `killed`: it writes nothing more at its end."""
         lookups = lookups_address(self.folder)
+        wait_until(lambda: not cache.publisher.subscribers(TURN), "the end of the subscription before")
         with open_bus() as bus:
             feed = FactFeed(bus, lookups, TOPICS)
             replays = bus.requester(replay_address(facts_address(lookups)))
