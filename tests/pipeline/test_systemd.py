@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,23 @@ def test_a_hung_worker_is_replaced(host, worker):
     assert host.run("systemctl", "restart", unit(worker)).returncode == 0, host.journal()
     assert host.show(unit(worker), "WatchdogUSec") == "30s"
     wait_until(lambda: is_found(host), "the address in the cache")
+
+
+def test_the_history_answers_for_a_time_before_the_cache(host):
+    """A cache without its state forwards a lookup of an earlier time to the unit of the history."""
+    wait_until(lambda: is_found(host), "the address in the cache")
+    at = time.time()
+    stored = ("/opt/dnstrail/bin/dnstrail", "log", "--last", "1", "--name", "unit.example", "--json")
+    wait_until(lambda: host.run(*stored).stdout, "the question in the history")
+    for command in ("systemctl stop {0} {1}", "rm -r /var/lib/dnstrail/image", "systemctl start {0} {1}"):
+        done = host.run(*command.format(unit("probe"), unit("cache")).split())
+        assert done.returncode == 0, done.stderr
+
+    def source() -> str:
+        found = host.run("/opt/dnstrail/bin/dnstrail", "get", "--json", "--at", f"{at:.6f}", "unit.example")
+        return json.loads(found.stdout).get("source", "") if found.returncode == 0 else ""
+
+    wait_until(lambda: source() == "history", "the answer of the history")
 
 
 def test_the_units_of_several_hosts_find_each_other_with_keys(host):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sqlite3
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from ipaddress import ip_network
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dnstrail.errors import BadMessage, SettingsError, Unavailable
+from dnstrail.captured import LAST_TIME
+from dnstrail.errors import BadMessage, Unavailable
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, OUTCOMES
 from dnstrail.pipeline import HISTORY
 from dnstrail.process.command import examples, run_dir_option
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from dnstrail_history.log.history_log import HistoryLog
     from dnstrail_history.log.selection import LogSelection, Network
 
+#: facts of a running service that were shown -> after a restart of the cache an earlier one is shown again
+MOST_KNOWN: Final = 65_536
 FORMATS: Final = ("table", "json", "zeek", "zeek-json", "ecs", "ocsf")
 _POLL: Final = 0.05  # seconds between looks at the stop signal
 _PATIENCE: Final = 10.0  # seconds for the first turn of the facts
 _SECOND: Final = 1_000_000_000
 _UNITS: Final = {"ms": 1_000_000, "s": _SECOND, "m": 60 * _SECOND}
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m)", re.ASCII)
+_DURATION: Final = re.compile(r"(\d{1,7}(?:\.\d{1,9})?)(ms|s|m)", re.ASCII)
 _EXAMPLES = examples(
     "dnstrail log --since -1h --outcome failed --outcome unanswered",
     "dnstrail log --last 100 --slower 200ms",
@@ -69,12 +71,15 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option("--last", metavar="N", type=click.IntRange(1, 100_000), help="Only the last N entries that fit.")
 @click.option("--name", metavar="GLOB", help="Only questions for such a name, for example '*.example.com'.")
 @click.option("--process", metavar="PID|GLOB", help="Only those of this process, by id or name.")
-@click.option("--container", metavar="ID|GLOB", help="Only those of this container, by the begin of its id, or name.")
+@click.option("--container", metavar="ID|GLOB", help="Only those of this container, by a prefix of its id, or by name.")
 @click.option(
-    "--outcome", multiple=True, type=click.Choice(OUTCOMES), help="Only questions that ended so (repeatable)."
+    "--outcome", multiple=True, type=click.Choice(OUTCOMES), help="Only questions with this outcome (repeatable)."
 )
 @click.option(
-    "--slower", metavar="TIME", callback=_convert_duration, help="Only questions that waited so long: 200ms, 1.5s, 2m."
+    "--slower",
+    metavar="TIME",
+    callback=_convert_duration,
+    help="Only questions that waited at least: 200ms, 1.5s, 2m.",
 )
 @click.option(
     "--address", metavar="CIDR", callback=_convert_network, help="Only answers with such an address: 192.0.2.0/24."
@@ -109,7 +114,7 @@ def log(
 ) -> None:
     """Print DNS transactions: each question of a process or client, with its end.
 
-    The command reads the files of `dnstrail history` as their user or as root, in the order of the ends. With --follow
+    The command reads the files of `dnstrail history` as their user or as root, in the order of storing. With --follow
     it prints what ends from now on, and with --since or --last first what is kept. A question that nobody answers ends
     after 30 seconds. The table has one line for A and AAAA of one call.
     """
@@ -121,9 +126,16 @@ def log(
 
     is_past = not follow or since is not None or last is not None
     of_questions = bool(outcome) or slower is not None
-    _check_usage(follow=follow, until=until, connections=connections, of_questions=of_questions)
+    _check_usage(
+        follow=follow,
+        until=until,
+        connections=connections,
+        of_questions=of_questions,
+        as_json=as_json,
+        output=output,
+    )
     configure("dnstrail", "warning")
-    first, end = (None if moment is None else round(moment * _SECOND) for moment in (since, until))
+    first, end = (None if one is None else round(min(one, LAST_TIME / _SECOND) * _SECOND) for one in (since, until))
     selection = LogSelection(first, end, name, process, container, outcome, slower, address)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
     history = _open_history(folder, topic) if is_past else None
@@ -135,7 +147,9 @@ def log(
     printer.close()
 
 
-def _check_usage(*, follow: bool, until: float | None, connections: bool, of_questions: bool) -> None:
+def _check_usage(
+    *, follow: bool, until: float | None, connections: bool, of_questions: bool, as_json: bool, output: str
+) -> None:
     """Refuse options that exclude each other.
 
     Raises:
@@ -143,6 +157,8 @@ def _check_usage(*, follow: bool, until: float | None, connections: bool, of_que
     """
     if follow and until is not None:
         raise click.UsageError("--until goes without --follow")
+    if as_json and output not in {"table", "json"}:
+        raise click.UsageError(f"--json goes without --output {output}")
     if connections and of_questions:
         raise click.UsageError("--connections goes without --outcome and --slower")
 
@@ -153,16 +169,14 @@ def _open_history(folder: Path, topic: str) -> HistoryLog:
     Raises:
         SettingsError: It cannot be read.
     """
-    from dnstrail.process.privileges import drop_privileges
-    from dnstrail.users import user_of
     from dnstrail_cli.progress import load_bar
-    from dnstrail_history.folder import check_folder
+    from dnstrail_history.folder import become_owner, check_folder
+    from dnstrail_history.log import handover  # noqa: F401 - the owner may not be able to read the modules
     from dnstrail_history.log.history_log import HistoryLog
 
-    owner = check_folder(folder).stat().st_uid
-    if os.geteuid() == 0 and owner:
-        load_bar()  # that user may not be able to read the modules
-        drop_privileges(user_of(owner))
+    check_folder(folder)
+    load_bar()
+    become_owner(folder)
     return HistoryLog(folder, _warn, topic)
 
 
@@ -179,19 +193,14 @@ def _print_past(
         SettingsError: It cannot be read.
     """
     from dnstrail_cli.progress import ReadProgress
+    from dnstrail_history.folder import reading_history
 
     progress = ReadProgress("history", clock, lambda: history.position, size=lambda: history.size)
     progress.pause_on_terminal()
-    try:
+    with closing(progress), reading_history():
         for entry in history.read(selection) if last is None else history.newest(selection, last):
             progress.tick()
             printer.print(entry)
-    except (OSError, sqlite3.Error) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise SettingsError(f"the history cannot be read: {error}") from error
-    finally:
-        progress.close()
 
 
 def _follow(
@@ -204,6 +213,7 @@ def _follow(
     history: HistoryLog | None,
 ) -> None:
     """Print the entries of a topic as they end, those after what was read from the history."""
+    from dnstrail_history.folder import reading_history
     from dnstrail_history.log.handover import Handover
 
     handover = Handover(history, selection, printer.print, _warn) if history is not None else None
@@ -219,7 +229,8 @@ def _follow(
             view.wait(_POLL)
             view.take(clock)
             if handover is not None:
-                handover.step(clock.monotonic())
+                with reading_history():
+                    handover.step(clock.monotonic())
             printer.release(clock.wall())
 
 
@@ -242,7 +253,7 @@ def follow_facts(
     bus = ZmqBus()
     with (
         closing(bus),
-        closing(EventView(run_dir, (topic,), (), bus, emit, cache=True, take_findings=False)) as view,
+        closing(EventView(run_dir, (topic,), (), bus, _once(emit), cache=True, take_findings=False)) as view,
     ):
         _await_facts(view, clock, run_dir, stopped)
         yield view
@@ -264,6 +275,23 @@ def _await_facts(view: EventView, clock: Clock, run_dir: Path, stopped: Callable
         view.wait(_POLL)
         view.take(clock)
     click.echo("dnstrail: ready", err=True)
+
+
+def _once(emit: Emit) -> Emit:
+    """Return a function that passes each fact on once: a cache that restarts publishes the last ones again."""
+    known: OrderedDict[str, None] = OrderedDict()
+
+    def once(item: Item) -> None:
+        identity = "" if isinstance(item, dict) else item.id
+        if identity in known:
+            return
+        if identity:
+            known[identity] = None
+        if len(known) > MOST_KNOWN:
+            known.popitem(last=False)
+        emit(item)
+
+    return once
 
 
 def _passing(take: Callable[[LogEntry], None]) -> Emit:

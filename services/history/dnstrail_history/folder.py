@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pwd
-from contextlib import suppress
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
 from dnstrail.errors import SettingsError
 from dnstrail.pipeline import HISTORY
+from dnstrail.process.privileges import drop_privileges
+from dnstrail.users import User, user_of
 
 
 def convert_folder(_ctx: click.Context, _param: click.Parameter, folder: Path) -> Path:
@@ -36,6 +40,35 @@ def check_folder(folder: Path) -> Path:
     except OSError as error:
         hint = "`dnstrail history` makes it; name another one if it writes elsewhere"
         raise SettingsError(f"--folder {folder}: {error.strerror}: {hint}") from error
+
+
+def become_owner(folder: Path) -> None:
+    """Become the user and the group of a folder, if root asks: this user may have made the files in it.
+
+    Raises:
+        SettingsError: There is no such folder.
+    """
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise SettingsError(f"--folder {folder}: {error.strerror}") from error
+    if os.geteuid() == 0 and status.st_uid:
+        drop_privileges(User(status.st_uid, status.st_gid or user_of(status.st_uid).gid))
+
+
+@contextmanager
+def reading_history() -> Iterator[None]:
+    """Report what prevents the history from being read.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, sqlite3.Error) as error:
+        raise SettingsError(f"the history cannot be read: {error}") from error
 
 
 folder_option = click.option(

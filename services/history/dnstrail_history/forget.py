@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +14,7 @@ from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import examples
 from dnstrail.process.log import configure
 from dnstrail.process.private_folder import FolderInUseError
-from dnstrail.process.privileges import drop_privileges
-from dnstrail.users import user_of
+from dnstrail_history.folder import become_owner
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
 from dnstrail_history.subjects import Subjects, subject_of, user_id
@@ -76,17 +74,3 @@ def _fulfil(folder: Path, request: Path, clock: SystemClock) -> None:
         while request.exists():
             store.step()
             clock.sleep(_LOOK)
-
-
-def become_owner(folder: Path) -> None:
-    """Become the user whose folder it is, if root asks.
-
-    Raises:
-        SettingsError: There is no such folder.
-    """
-    try:
-        owner = folder.stat().st_uid
-    except OSError as error:
-        raise SettingsError(f"--folder {folder}: {error.strerror}") from error
-    if os.geteuid() == 0 and owner:
-        drop_privileges(user_of(owner))

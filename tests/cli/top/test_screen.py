@@ -69,6 +69,11 @@ class Terminal:
         """The lines without their styles."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.read()).splitlines()
 
+    def hang_up(self) -> None:
+        """Close the terminal."""
+        os.close(self._there)
+        os.close(self._here)
+
     def end(self) -> bool:
         """Wait for the end of the command; return whether the terminal is as it was."""
         try:
@@ -118,6 +123,15 @@ def test_a_signal_gives_the_terminal_back():
         terminal.process.terminate()
         assert terminal.end()
         assert terminal.process.returncode == 0
+
+
+def test_a_terminal_that_is_gone_ends_it():
+    """When the terminal is closed without a signal, the command ends."""
+    with resolver() as (folder, _, _):
+        terminal = Terminal("top", "--run-dir", str(folder))
+        wait_until(lambda: "q quit" in terminal.read(), "the screen")
+        terminal.hang_up()
+        terminal.process.wait(PATIENCE)
 
 
 def test_a_program_receives_each_view_once():

@@ -56,7 +56,7 @@ def encode_connection(entry: LoggedConnection) -> str:
     failed = entry.connected is False
     document = _common(entry, entry.begun, entry.lasted)
     document["event"] |= {
-        "type": ["connection", "denied" if failed else "end"],
+        "type": ["connection", "start" if failed else "end"],
         "action": "connection_attempted" if failed else "connection_ended",
         "dataset": "dnstrail.connection",
         "outcome": "failure" if failed else "success",

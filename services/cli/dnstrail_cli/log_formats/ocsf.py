@@ -32,14 +32,6 @@ _RCODES: Final = {
     9: "NotAuth",
     10: "NotZone",
     11: "DSOTYPENI",
-    16: "BADSIG_VERS",
-    17: "BADKEY",
-    18: "BADTIME",
-    19: "BADMODE",
-    20: "BADNAME",
-    21: "BADALG",
-    22: "BADTRUNC",
-    23: "BADCOOKIE",
 }
 _OTHER_RCODE: Final = (99, "Other")
 

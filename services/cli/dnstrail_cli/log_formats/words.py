@@ -34,5 +34,5 @@ def rcode_text(rcode: int) -> str:
 def targets(question: LoggedQuestion) -> tuple[list[str], list[str]]:
     """Return the addresses and the names of an answer, each once."""
     found = dict.fromkeys(target for _, _, target, _ in question.relations)
-    addresses = [target for target in found if address_text(target) == target]
-    return addresses, [target for target in found if target not in addresses]
+    addresses = {target: None for target in found if address_text(target) == target}
+    return [*addresses], [target for target in found if target not in addresses]

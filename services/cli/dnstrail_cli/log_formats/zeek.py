@@ -175,7 +175,8 @@ def _escaped(text: str) -> str:
 
 def _uid(entry: LogEntry) -> str:
     """Return an id that all entries of a socket share, in the form of Zeek's."""
-    what = f"{entry.host} {entry.socket}" if entry.socket else entry.id
+    start = entry.id.partition("/")[0]  # cookies begin anew when the host boots
+    what = f"{entry.host} {start} {entry.socket}" if entry.socket else entry.id
     digest = blake2b(what.encode(errors="replace"), digest_size=_UID_BYTES).digest()
     return f"C{b32encode(digest).decode().lower()}"
 

@@ -27,7 +27,8 @@ from dnstrail_cache.facts import captured_of
 from dnstrail_cli.progress import ReadProgress, load_bar, position_in
 from dnstrail_history.__main__ import command as history
 from dnstrail_history.fact import MOST_PLACE, Fact, read_id
-from dnstrail_history.forget import HistoryFolder, become_owner
+from dnstrail_history.folder import become_owner
+from dnstrail_history.forget import HistoryFolder
 from dnstrail_history.store.store import FactStore
 from dnstrail_probe.registry import complete_capture, open_source
 from dnstrail_probe.source import Source

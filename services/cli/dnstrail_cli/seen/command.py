@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dnstrail.captured import LAST_TIME
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_cli.lookups.lookup import check_keys
@@ -14,6 +15,7 @@ from dnstrail_cli.lookups.options import json_option
 from dnstrail_cli.lookups.timestamps import convert_moment
 from dnstrail_history.folder import folder_option
 
+_SECOND = 1_000_000_000  # ns
 _EXAMPLES = examples(
     "dnstrail seen 203.0.113.7",
     "dnstrail seen shop.example --since -30d",
@@ -41,22 +43,26 @@ def seen(ctx: click.Context, key: str, since: float | None, cof: bool, as_json: 
     found, 2 wrong usage or no history.
     """
     from dnstrail.dns.names import lookup_key
-    from dnstrail_cli.seen.relations import by_relation, cof_row, json_row
+    from dnstrail_cli.lookups.tables import show
+    from dnstrail_cli.progress import load_bar
+    from dnstrail_cli.seen.relations import by_relation, cof_row, json_row, lines
+    from dnstrail_history.folder import become_owner, reading_history
     from dnstrail_history.store.lives_reader import LivesReader
 
-    with LivesReader(folder, warn) as reader:
-        found, is_whole = reader.of(lookup_key(key) or key, since or 0)
+    if cof and as_json:
+        raise click.UsageError("--cof goes without --json")
+    load_bar()  # the owner may not be able to read the modules
+    become_owner(folder)
+    with reading_history(), LivesReader(folder, warn) as reader:
+        found, is_whole = reader.of(lookup_key(key) or key, min(since or 0, LAST_TIME / _SECOND))
     relations = by_relation(found)
     if cof or as_json:
         for one in relations:
             click.echo(json_line((cof_row if cof else json_row)(one)))
     elif relations:
-        from dnstrail_cli.lookups.tables import show
-        from dnstrail_cli.seen.relations import lines
-
         show(*lines(relations, bars=sys.stdout.isatty()))
     if not is_whole:
-        warn("some relations are left out: these are too many")
+        warn("too many relations: some are left out")
     if not relations:
         click.echo(f"{escape_unprintable(key)}: not found", err=True)
         ctx.exit(NOT_FOUND)

@@ -36,10 +36,13 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
     These are those that the history has seen first in the last day, or from --since on. It knows domains and programs
     of answers for a year, and resolvers for as long as it keeps transactions.
     """
+    from dnstrail_history.folder import become_owner, reading_history
     from dnstrail_history.store.first_seen import new_since
 
     begin = time.time() - _DAY if since is None else since
-    found, begins = new_since(folder, begin, warn)
+    become_owner(folder)
+    with reading_history():
+        found, begins = new_since(folder, begin, warn)
     late = [f"{kind}s since {local_time(at)}" for kind, at in sorted(begins.items()) if at >= begin]
     if late:
         warn(f"the history knows {', '.join(late)} alone: all of these are listed")

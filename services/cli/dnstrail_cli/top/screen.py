@@ -30,6 +30,7 @@ _CELLS: Final = sum(_WIDTHS.values()) + len(_WIDTHS)  # of the figures, with a g
 _NARROWEST: Final = 12  # cells of a name
 _SHORT: Final = 15  # cells of the other part of a key: a name in the kernel
 _KEYS: Final = {view.title[0]: view for view in VIEWS}
+_QUIT: Final = "q"
 _HELP: Final = "n names  p processes  r resolvers  f failures   s sort   q quit"
 _MILLISECOND: Final = 1_000_000  # ns
 _MORE: Final = "\u2026"
@@ -82,17 +83,20 @@ class Screen:
             self._draw(view.lost)
 
     def _pressed(self) -> str:
-        """Return the keys that wait to be read."""
+        """Return the keys that wait to be read; the one that quits if the terminal is gone."""
         if not select.select([sys.stdin], [], [], 0)[0]:
             return ""
-        return os.read(sys.stdin.fileno(), 64).decode("ascii", "replace")
+        try:
+            return os.read(sys.stdin.fileno(), 64).decode("ascii", "replace") or _QUIT
+        except OSError:
+            return _QUIT
 
     def _on_key(self, key: str) -> None:
         columns = [*COLUMNS]
         if key == "s":
             self._sort = columns[(columns.index(self._sort) + 1) % len(columns)]
         self._view = _KEYS.get(key, self._view)
-        self._ended = self._ended or key == "q"
+        self._ended = self._ended or key == _QUIT
 
     def _draw(self, lost: int) -> None:
         rows = max(self._console.height - _AROUND, 1)

@@ -74,7 +74,7 @@ class Totals:
         """
         outcome, waited = event.arg("outcome"), event.arg("waited")
         timed = waited if isinstance(waited, int) and outcome not in _UNTIMED else None
-        self.lookups += 1
+        self.lookups += event.arg("hop") != FORWARDER
         for view in VIEWS:
             key = view.key_of(event)
             if key is not None:

@@ -61,7 +61,8 @@ class Handover:
             if self._accepts(entry):
                 self._show(entry)
         is_late = now > self._deadline or max(len(self._waiting), len(self._stored)) > MOST_WAITING
-        if is_late or (self._waiting and self._waiting[0].id in self._stored):
+        # The store keeps the order of publication: what waits before one that is stored is stored, too, or excluded.
+        if is_late or any(entry.id in self._stored for entry in self._waiting):
             if is_late:
                 self._warn("the history does not store what ends now: some entries may be missing")
             self.is_over = True

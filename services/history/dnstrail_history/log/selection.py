@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import msgspec
 
-from dnstrail.dns.names import address_text
+from dnstrail.dns.names import address_text, lookup_key
 from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 
 Network = IPv4Network | IPv6Network
+_WILDCARD = re.compile(r"[*?\[]")
 _FORWARDER = "forwarder"  # the hop of questions that were asked for others: the others' questions are shown
 
 
 class LogSelection(msgspec.Struct, frozen=True):
     """Which entries are shown. Times are in ns since the epoch; patterns are those of a shell.
 
-    `container` is the begin of an id, or a pattern for a name. `slower` is the least time (ns) between question and
+    `container` is a prefix of an id, or a pattern for a name. `slower` is the least time (ns) between question and
     end. `network` contains an address of the answer, or the receiver of a connection.
     """
 
@@ -48,7 +50,11 @@ class LogSelection(msgspec.Struct, frozen=True):
     @property
     def pattern(self) -> str:
         """The pattern for names in the form in which names are stored; "*" if none is given."""
-        return "*" if self.name is None else self.name.lower().removesuffix(".")
+        if self.name is None:
+            return "*"
+        if not _WILDCARD.search(self.name) and (key := lookup_key(self.name)):
+            return key
+        return self.name.lower().removesuffix(".") or self.name
 
     def fits_name(self, name: str) -> bool:
         """Return whether a name fits."""

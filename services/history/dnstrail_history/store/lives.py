@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from dnstrail.captured import LAST_TIME
 from dnstrail_history.store.database import Schema, naming_damage, open_database
 from dnstrail_history.store.periods import MERGE, merge_periods
 from dnstrail_history.store.rows import ADMITTED, Relation, Row, flag_of, read_relations, rows
@@ -54,6 +55,10 @@ class AskingProgram(NamedTuple):
     user_id: int = 0
 
 
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_TIME // _SECOND)]  # since the epoch
+_Natural = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class RelationLife(NamedTuple):
     """A relation that one asker was given in one period, which begins on a day (since the epoch, UTC).
 
@@ -63,14 +68,14 @@ class RelationLife(NamedTuple):
     its segment had ended; the first one of a segment after all of the segments before.
     """
 
-    day: int
+    day: _Natural
     relation: Relation
     asker: AskingProgram
-    first: int
-    last: int
-    end: int
-    answers: int
-    gaps: int
+    first: Seconds
+    last: Seconds
+    end: _Natural
+    answers: Annotated[int, msgspec.Meta(ge=1)]
+    gaps: _Natural
 
 
 class _Span:

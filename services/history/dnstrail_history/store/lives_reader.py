@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
 from dnstrail.dns.rdata import ADDRESSES, PTR
 from dnstrail_history.store.closing import ASIDE, OPEN
 from dnstrail_history.store.database import DamagedFileError, Schema, naming_damage, open_reader
-from dnstrail_history.store.lives import LIVES, AskingProgram, RelationLife, lives_of
+from dnstrail_history.store.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of
 from dnstrail_history.store.rows import Relation
 from dnstrail_history.store.segment import SCHEMA
 
@@ -31,7 +31,7 @@ _LIVES: Final = """
     WITH RECURSIVE periods(begin) AS (
         SELECT min(day) FROM lives WHERE day >= ?
         UNION ALL SELECT (SELECT min(day) FROM lives WHERE day > begin) FROM periods WHERE begin IS NOT NULL)
-    SELECT day, owner.text, type, target.text, program, container, first, last, "end", count, gaps
+    SELECT day, owner.text, type, target.text, program, container, user_id, first, last, "end", count, gaps
     FROM periods CROSS JOIN lives {index} ON day = begin AND lives.{side} IN {keys}
     JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target JOIN askers ON askers.id = asker
     WHERE last >= ? LIMIT ?"""
@@ -256,17 +256,18 @@ def _firsts_of(year: sqlite3.Connection) -> Iterator[FirstAnswer]:
             askers[asker] = row
     programs = {number: AskingProgram(*names) for number, *names in year.execute("SELECT * FROM askers")}
     for first, owner, asker in (*owners.values(), *askers.values()):
+        msgspec.convert(first, Seconds)
         [text] = year.execute("SELECT text FROM texts WHERE id = ?", (owner,)).fetchone()
         yield FirstAnswer(first, text, programs[asker])
 
 
-def _life(day: int, owner: str, rdtype: int, target: str, program: str, container: str, *numbers: int) -> RelationLife:
+def _life(day: Any, owner: Any, rdtype: Any, target: Any, *others: Any) -> RelationLife:
     """Return a life.
 
     Raises:
         ValidationError: No writer of ours stores it.
     """
-    return msgspec.convert((day, (owner, rdtype, target), (program, container), *numbers), RelationLife)
+    return msgspec.convert((day, (owner, rdtype, target), others[:3], *others[3:]), RelationLife)
 
 
 def _target_of(relation: Relation) -> str | None:
