@@ -20,6 +20,7 @@ from dnstrail.protocol.listener import Listener
 
 RUNS = 2  # of the cache, the present one and the one before: a subscriber follows them beside the starts of probes
 HOPS = ("client", "forwarder", "served")
+_FORWARDER = "forwarder"
 _VALUES = ""  # the one argument on the bus: the others by their places, since their names cost as much as the rest
 _OF_FLOW = ("src", "dst", "src_port", "dst_port")
 _PLACES = {
@@ -137,6 +138,14 @@ def without_owners(name: str, relations: Iterable[tuple[str, int, str, int]]) ->
     for owner, rdtype, target, ttl in relations:
         yield PackedRelation(rdtype, target, ttl, None if owner == name else owner)
         name = target
+
+
+def is_for_another(hop: str, asked_for: str | None) -> bool:
+    """Return whether a process asked for a client whose question is known, so that the client's question counts.
+
+    A process that ever answered DNS is a forwarder. It asks for itself, too: such a question hides behind no other one.
+    """
+    return hop == _FORWARDER and bool(asked_for)
 
 
 def _words(values: TransactionValues) -> dict[str, Any]:

@@ -153,13 +153,21 @@ def test_a_flood_of_lookups_is_bounded():
     assert rules_of(run, *again) == [[], [None]]
 
 
+def asked(name, asked_for="", **stated):
+    """Return the transaction of a client, or of a forwarder that asks for a client."""
+    one = dns_transaction(name, **stated)
+    return replace(one, captured=msgspec.structs.replace(one.captured, args=one.captured.args | {"for": asked_for}))
+
+
 RULE = {"name": "r", "suffixes": ("evil.com",)}
 
 
 @pytest.mark.parametrize(
     ("keys", "matching", "other"),
     [
-        ({}, {}, {"hop": "forwarder"}),
+        ({}, {"hop": "forwarder"}, {"hop": "forwarder", "asked_for": "s/0/0"}),
+        ({"hops": ("client",)}, {"hop": "forwarder"}, {"hop": "forwarder", "asked_for": "s/0/0"}),
+        ({"hops": ("served",)}, {"hop": "served"}, {"hop": "forwarder"}),
         ({"hops": ("forwarder",)}, {"hop": "forwarder"}, {}),
         ({"outcomes": ("nxdomain", "failed")}, {"outcome": "failed"}, {"outcome": "answered"}),
         ({"origin": "container"}, {"process": IN_WEB}, {"process": CURL}),
@@ -177,10 +185,7 @@ RULE = {"name": "r", "suffixes": ("evil.com",)}
 def test_a_transaction_has_to_match_each_key(keys, matching, other):
     """A rule reports a transaction that matches each of its keys, and no other."""
     run = ruled(WatchRule(**(RULE | keys)))
-    assert rules_of(run, dns_transaction("a.evil.com", **other), dns_transaction("b.evil.com", **matching)) == [
-        [],
-        ["r"],
-    ]
+    assert rules_of(run, asked("a.evil.com", **other), asked("b.evil.com", **matching)) == [[], ["r"]]
 
 
 def test_a_rule_without_suffixes_matches_any_name():

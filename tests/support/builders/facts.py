@@ -61,7 +61,8 @@ def fact_of(
         "admitted": True if relations else None,
         "matched": True,
     }
-    return Fact(read_id(text), None, "web1", ended, process, FLOW, TransactionValues(**(stated | values)))
+    asked_for = read_id(values["asked_for"]) if "asked_for" in values else None
+    return Fact(read_id(text), asked_for, "web1", ended, process, FLOW, TransactionValues(**(stated | values)))
 
 
 def stage_of(
