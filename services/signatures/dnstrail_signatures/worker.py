@@ -99,8 +99,8 @@ class SignatureWorker:
 
     `share` is the part of the events that the worker handles. `conflicts` and `facts` are the events of the cache.
     `beat` is called before each event. `received` counts events by name. `heard` is the time of the last turn on the
-    monotonic clock. At most `probes` starts of probes are followed. `refused` is why the last reload was refused.
-    Signatures keep in the folder `state` what they need after a restart.
+    monotonic clock, `facts_heard` that of the facts. At most `probes` starts of probes are followed. `refused` is why
+    the last reload was refused. Signatures keep in the folder `state` what they need after a restart.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class SignatureWorker:
         self._next: tuple[str, bytes] | None = None  # was received, and has to wait for the cache
         self._early = 0  # messages that were received while the first one waits
         self.heard: float | None = None
+        self.facts_heard: float | None = None
         self._names = ConnectionEnricher(dns)
         self._select_events(chosen)
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
@@ -153,6 +154,11 @@ class SignatureWorker:
         """Why signatures do not run as their settings state, by id; "reload": why the last reload was refused."""
         found = self.engine.faults | ({"reload": self.refused} if self.refused else {})
         return {escape_unprintable(name): escape_unprintable(reason) for name, reason in found.items()}
+
+    @property
+    def awaits_facts(self) -> bool:
+        """Whether signatures select facts that a cache is to publish."""
+        return self._facts is not None and not self._origins.keys().isdisjoint(FACT_NAMES)
 
     @property
     def subscribers(self) -> list[Subscriber]:
@@ -335,6 +341,8 @@ class SignatureWorker:
         self.coverage.turn(turn, self.turns.missed(turn.start))
         if facts is None:
             self.heard = now
+        else:
+            self.facts_heard = now
         self.engine.on_time(turn.start, self._clocks.turn(turn, now))
         if facts is None and turn.ended and not (earlier is not None and earlier.ended):
             if self._conflicts is not None and {DNS_ANSWER_CONFLICT, *FACT_NAMES}.intersection(self._origins):
