@@ -12,7 +12,7 @@ import pytest
 from builders.costly import calls_in
 from builders.detection_events import CURL, OTHER
 from dnstrail.captured import Flow
-from dnstrail.datasource import DataSources
+from dnstrail.datasource import DataSources, DnsIdentity
 from dnstrail.errors import SettingsError
 from dnstrail.signature import Signal
 from dnstrail.testing import SignatureRun, dns_transaction
@@ -45,10 +45,10 @@ def watch_list(tmp_path, monkeypatch):
     return write
 
 
-def engine(settings=None, **options):
+def engine(settings=None, *sources, **options):
     cls = WatchedName if settings is None else type("Own", (WatchedName,), {"settings": settings})
     found = []
-    return Engine([cls], DataSources(), found.append, **options), found
+    return Engine([cls], DataSources(*sources), found.append, **options), found
 
 
 def ruled(*rules):
@@ -296,6 +296,12 @@ def test_without_facts_it_does_not_start():
     """A run without the facts of a cache leaves the signature out."""
     running, _ = engine(facts=False)
     assert (running.signatures, running.counters["not_started"], running.faults) == ([], 1, {})
+
+
+def test_without_the_facts_of_its_cache_it_has_a_fault():
+    """A run with the cache of another host, whose facts nobody named, leaves the signature out and says so."""
+    running, _ = engine(None, DnsIdentity(), facts=False)
+    assert "--cache-facts" in running.faults["WATCHED_NAME"]
 
 
 def test_the_list_that_ships_is_read(monkeypatch):
