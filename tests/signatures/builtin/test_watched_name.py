@@ -127,6 +127,21 @@ def test_a_lookup_is_reported_once():
     assert rules_of(ruled(), *events) == [[None], [], [None], [], [None]]
 
 
+def test_a_name_without_an_answer_is_reported_once():
+    """Neither AAAA without an answer beside A, nor the same question to further servers, makes a second finding."""
+    run, record = ruled(), "c2.example 60 A 192.0.2.1"
+    run.event(dns_transaction("c2.example", record, process=CURL, at=0.1))
+    for at in (30.0, 34.9, 35.2, 40.0, 60.0, 71.0):
+        run.event(dns_transaction("c2.example AAAA", outcome="unanswered", process=CURL, at=at))
+    run.event(dns_transaction("c2.example", record, process=CURL, at=72.0))
+    assert [(found.data["outcome"], found.event.timestamp // SECOND) for found in run.findings] == [
+        ("answered", 0),
+        ("unanswered", 35),
+        ("unanswered", 71),
+        ("answered", 72),
+    ]
+
+
 def test_an_answer_after_no_data_is_reported():
     """A lookup that was reported without data is reported again when another type has an answer, and then no more."""
     run, kinds = ruled(), (("AAAA", []), ("A", ["c2.example 60 A 192.0.2.1"]), ("TXT", []), ("MX", []))
