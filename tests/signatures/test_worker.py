@@ -15,6 +15,7 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
+from builders.facts import fact_of
 from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import LAST_TIME, Captured, Process
@@ -37,6 +38,7 @@ from dnstrail.events import (
 from dnstrail.events import event as event_module
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.facts import FactFeed, packed_fact
 from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.tracee import proto_dns
@@ -770,6 +772,18 @@ class OfFacts(Reporter):
     """Selects transactions."""
 
     selected_events = (EventSelector("tracee", DNS_TRANSACTION),)
+
+
+def test_a_bad_fact_costs_no_other():
+    """A fact that no cache sends is counted, and the others of its batch are handled."""
+    delivered, good = [], fact_of()
+    facts = [packed_fact(1, good.flow, None, values) for values in (good.values, [], good.values)]
+    with short_folder() as folder, open_bus() as bus, capture_logs() as logs:
+        feed = FactFeed(bus, f"ipc://{folder}/lookups.sock")
+        worker = SignatureWorker(Messages(), Chosen.of(OfFacts), Delivery(delivered.append), facts=feed)
+        worker.on_message(DNS_TRANSACTION, encode(Batch("c", 0, 0, facts)), 5.0, feed)
+    assert (len(delivered), worker.engine.counters["bad_bus_message"], feed.published) == (2, 1, 3)
+    assert sum(entry["event"] == "bad_bus_message" for entry in logs) == 1
 
 
 def options_of(folder, **stated):

@@ -23,7 +23,7 @@ from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_any
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
-from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_fact
+from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_facts
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -224,8 +224,7 @@ class SignatureWorker:
                 if facts is not None:
                     facts.batch(batch)
         except BadMessage as error:
-            self.engine.counters["bad_bus_message"] += 1
-            structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
+            self._refuse(topic, error)
 
     def take_of_cache(self) -> None:
         """Handle the conflicts and the facts that the cache has published, for a bounded time."""
@@ -331,7 +330,12 @@ class SignatureWorker:
     def _select(self, topic: str, batch: Batch, actors: ActorFilter | None) -> list[tuple[int, Captured]]:
         received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
         selected = received.select(self._origins.get(topic, frozenset()), actors)
-        return selected if topic not in FACT_NAMES else [(place, unpacked_fact(topic, one)) for place, one in selected]
+        return selected if topic not in FACT_NAMES else [*unpacked_facts(topic, selected, partial(self._refuse, topic))]
+
+    def _refuse(self, topic: str, error: BadMessage) -> None:
+        """Count a message, or a fact, in which something is wrong."""
+        self.engine.counters["bad_bus_message"] += 1
+        structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
 
     def _on_turn(self, turn: Turn, now: float, facts: FactFeed | None) -> None:
         self.share.end_turn(turn, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, TypeVar
@@ -119,6 +119,22 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
         raise BadMessage(f"bad fact: {error!r}") from error
     known = {name: value for name, value in args.items() if value is not None}
     return Captured(captured.timestamp, b"", flow, captured.process, known)
+
+
+def unpacked_facts(
+    topic: str, received: Iterable[tuple[int, Captured]], refuse: Callable[[BadMessage], None]
+) -> Iterator[tuple[int, Captured]]:
+    """Yield facts that arrived, by their places, as `unpacked_fact` does; `refuse` receives what is wrong with others.
+
+    One bad fact does not cost the others of its batch.
+    """
+    for place, captured in received:
+        try:
+            fact = unpacked_fact(topic, captured)
+        except BadMessage as error:
+            refuse(error)
+        else:
+            yield place, fact
 
 
 def checked_values(captured: Captured, values: type[_Values]) -> _Values:
