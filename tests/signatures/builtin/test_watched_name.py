@@ -287,6 +287,16 @@ def test_a_new_container_of_an_old_name_is_new():
         ({"first_seen": "host", "learn": float("inf")}, "Expected `float` <= "),
         ({"origin": "host", "learn": 60}, "learn has no effect without first_seen"),
         ({"hops": ["client"]}, "no key limits the rule"),
+        *(
+            ({"hops": ["served"], key: value}, "a served client has no process here")
+            for key, value in {
+                "programs": ["curl"],
+                "containers": ["web"],
+                "images": ["nginx"],
+                "users": [0],
+                "origin": "container",
+            }.items()
+        ),
         ({}, "no key limits the rule"),
     ],
 )

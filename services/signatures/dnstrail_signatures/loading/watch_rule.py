@@ -13,7 +13,7 @@ from dnstrail.protocol.facts import HOPS
 from dnstrail_signatures.loading.scope import Entry, Only
 
 MOST_RULES = 64  #: rules `[[watch]]` -> the settings are refused
-_CLIENT, _FORWARDER, _ = HOPS
+_CLIENT, _FORWARDER, _SERVED = HOPS
 _Stated = Annotated[tuple[Entry, ...], msgspec.Meta(min_length=1)]  # an empty list would match everything
 
 
@@ -46,13 +46,17 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _check(self.hops, HOPS, "hop")
         if not any(self._limits()):
             raise ValueError("no key limits the rule: every transaction would match")
+        if {*self.hops} == {_SERVED} and (self._of_process() or self.origin == "container"):
+            raise ValueError("a served client has no process here: nothing would match")
         if self.learn and self.first_seen is None:
             raise ValueError("learn has no effect without first_seen")
         msgspec.structs.force_setattr(self, "suffixes", tuple(map(_suffix, self.suffixes)))
 
+    def _of_process(self) -> bool:
+        return any((self.containers, self.images, self.programs, self.users))
+
     def _limits(self) -> tuple[object, ...]:
-        scope = self.containers, self.images, self.programs, self.users
-        return *scope, self.suffixes, self.file, self.origin, self.outcomes, self.first_seen
+        return self._of_process(), self.suffixes, self.file, self.origin, self.outcomes, self.first_seen
 
     @property
     def has_suffixes(self) -> bool:
