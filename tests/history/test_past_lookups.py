@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from contextlib import closing, contextmanager
@@ -20,7 +21,7 @@ from dnstrail.protocol.past_lookups import PastImage, encode_past
 from dnstrail_history.past import reading
 from dnstrail_history.past import server as module
 from dnstrail_history.past.answers import answer_past
-from dnstrail_history.past.segments import Segments
+from dnstrail_history.past.segments import FullSegment, OpenSegmentReader, Segments
 from dnstrail_history.past.server import PastServer
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
@@ -235,7 +236,7 @@ def test_a_request_to_forget_reaches_the_lookups(three):
     assert history.ask(key="n0.example", at_ns=BEGIN)["ok"]
 
 
-@pytest.mark.parametrize(("bound", "value"), [("MOST_NODES", 1), ("MOST_ANSWERS", 1)])
+@pytest.mark.parametrize(("bound", "value"), [("MOST_NODES", 1), ("MOST_RELATIONS", 1)])
 def test_a_bound_that_cuts_the_reading(history, monkeypatch, bound, value):
     """A lookup reads a bounded number of names and answers: `history` is then false."""
     facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
@@ -251,8 +252,36 @@ def test_a_lookup_reads_for_a_bounded_time(history):
     facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
     history.keep(*facts)
     times = iter(range(100))
-    data = history.ask(key="192.0.2.1", at_ns=LATER, monotonic=lambda: next(times) / 10)["data"]
+    data = history.ask(key="192.0.2.1", at_ns=LATER, monotonic=lambda: next(times) / 40)["data"]
     assert (data["history"], len(data["dns_queries"])) == (False, 3)
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """Return a list of the answers whose relations lookups list."""
+    found = []
+    for kind in (OpenSegmentReader, FullSegment):
+
+        def edges(segment, answer, kind=kind, original=kind.edges):
+            found.append(answer)
+            return original(segment, answer)
+
+        monkeypatch.setattr(kind, "edges", edges)
+    return found
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["open", "full"])
+@pytest.mark.parametrize("bound", ["count", "time"])
+def test_a_name_with_another_address_in_each_answer(history, listed, monkeypatch, full, bound):
+    """The answers of one name are listed up to a number, and for the time of the lookup."""
+    relations = ([("a.example", 1, f"10.0.{one // 256}.{one % 256}", 60)] for one in range(900))
+    history.keep(*(fact_of(number, relations=tuple(one)) for number, one in enumerate(relations)), full=full)
+    times = itertools.count()
+    if bound == "count":
+        monkeypatch.setattr(reading, "MOST_RELATIONS", 20)
+    reply = history.ask(key="a.example", at_ns=LATER, monotonic=lambda: bound == "time" and next(times) / 100)
+    assert reply.get("history", reply.get("data", {}).get("history")) is False
+    assert 0 < len(listed) <= 30
 
 
 def test_facts_that_are_stored_meanwhile_are_found_by_the_next_lookup(history):

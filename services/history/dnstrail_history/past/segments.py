@@ -56,7 +56,7 @@ _LAST: Final = f"{_GIVEN} WHERE answer = ? AND ended <= ? AND {_ADMITTED} ORDER 
 _ONE: Final = f"{_GIVEN} WHERE transactions.id = ? AND {_ADMITTED}"
 _TOUCHING: Final = """
     SELECT spans.answer, ends, longest FROM names JOIN related ON related.text = names.text
-    JOIN spans ON spans.answer = related.answer WHERE reversed = ?"""
+    JOIN spans ON spans.answer = related.answer WHERE reversed = ? LIMIT ?"""
 _RELATIONS: Final = "SELECT relations FROM answers WHERE id = ?"
 _RELATION: Final = """
     SELECT owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
@@ -139,9 +139,9 @@ class SegmentReader(ABC):
             self.close()
             raise
 
-    def touching(self, text: str) -> list[StatedAnswer]:
-        """Return the answers that state relations of a name or an address."""
-        return self._read(self._touching(text))
+    def touching(self, text: str, most: int) -> list[StatedAnswer]:
+        """Return the answers that state relations of a name or an address, but no more than `most`."""
+        return self._read(self._touching(text, most))
 
     def edges(self, answer: int) -> tuple[Edge, ...]:
         """Return the relations of an answer in their order."""
@@ -159,7 +159,7 @@ class SegmentReader(ABC):
     def _begin(self) -> None: ...
 
     @abstractmethod
-    def _touching(self, text: str) -> Iterator[StatedAnswer]: ...
+    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]: ...
 
     @abstractmethod
     def _edges(self, answer: int) -> Iterator[Edge]: ...
@@ -201,8 +201,8 @@ class FullSegment(SegmentReader):
         self.first, self.last_ended, ends = msgspec.convert(times, tuple[int, int, int | None])
         self.ends = SECOND * (ends or 0)
 
-    def _touching(self, text: str) -> Iterator[StatedAnswer]:
-        for row in self._database.execute(_TOUCHING, (text[::-1],)):
+    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]:
+        for row in self._database.execute(_TOUCHING, (text[::-1], most)):
             yield msgspec.convert(row, StatedAnswer)
 
     def _edges(self, answer: int) -> Iterator[Edge]:
@@ -264,9 +264,10 @@ class OpenSegmentReader(SegmentReader):
         self._index.update(self._database)
         self.first = self._index.first
 
-    def _touching(self, text: str) -> Iterator[StatedAnswer]:
+    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]:
         spans = self._index.spans
-        yield from (spans[answer] for answer in self._index.by_text.get(text, ()) if answer in spans)
+        answers = self._index.by_text.get(text, ())
+        yield from islice((spans[answer] for answer in answers if answer in spans), most)
 
     def _edges(self, answer: int) -> Iterator[Edge]:
         yield from self._index.answers[answer]
