@@ -19,6 +19,7 @@ from dnstrail.errors import BusError
 from dnstrail.protocol.lookups import encode_request
 from dnstrail.protocol.past_lookups import PastImage, encode_past
 from dnstrail_history.past import reading
+from dnstrail_history.past import segments as reader_module
 from dnstrail_history.past import server as module
 from dnstrail_history.past.answers import answer_past
 from dnstrail_history.past.segments import FullSegment, OpenSegmentReader, Segments
@@ -26,6 +27,7 @@ from dnstrail_history.past.server import PastServer
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.closing import finish
+from dnstrail_history.store.database import open_reader
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.segment import Stretch
 from dnstrail_history.store.store import FactStore
@@ -252,7 +254,7 @@ def test_a_lookup_reads_for_a_bounded_time(history):
     facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
     history.keep(*facts)
     times = iter(range(100))
-    data = history.ask(key="192.0.2.1", at_ns=LATER, monotonic=lambda: next(times) / 40)["data"]
+    data = history.ask(key="192.0.2.1", at_ns=LATER, monotonic=lambda: next(times) / 48)["data"]
     assert (data["history"], len(data["dns_queries"])) == (False, 3)
 
 
@@ -299,6 +301,37 @@ def test_answers_that_the_image_did_not_hold_are_none(history):
     """The relations of an answer that admission had rejected are not found."""
     history.keep(fact_of(admitted=False))
     assert history.ask(key="a.example", at_ns=LATER)["error"] == "data_not_found"
+
+
+def test_a_lookup_opens_the_segments_that_can_matter(three, monkeypatch):
+    """The times of all full segments are read once. Beyond a number only those that a lookup needs are opened anew."""
+    history, paths = three
+    monkeypatch.setattr(reader_module, "MOST_OPEN", 1)
+    opened = []
+
+    def note(path, *args, **others):
+        opened.append(path)
+        return open_reader(path, *args, **others)
+
+    monkeypatch.setattr(reader_module, "open_reader", note)
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["ok"]
+    assert {path for path in opened if path.suffix == ".segment"} == {*paths}
+    opened.clear()
+    data = history.ask(key="n2.example", at_ns=BEGIN + 2 * HOUR)["data"]
+    assert (data["dns_root"], data["history"]) == ("n2.example", True)
+    assert not {path for path in opened if path.suffix == ".segment"} - {paths[1], paths[2]}
+    opened.clear()
+    assert history.ask(key="n0.example", at_ns=BEGIN)["ok"]
+    assert not {path for path in opened if path.suffix == ".segment"} - {paths[0]}
+
+
+def test_the_time_of_a_lookup_begins_before_the_segments_are_opened(three):
+    """Once it is over no further segment is opened, and `history` is false; the next lookup goes on."""
+    history, _ = three
+    times = itertools.count()
+    reply = history.ask(key="n1.example", at_ns=BEGIN + HOUR, monotonic=lambda: next(times) / 5)
+    assert (reply["error"], reply["history"], len(history.segments._full)) == ("data_not_found", False, 1)
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["data"]["history"] is True
 
 
 NOT_FORWARDED = encode_request("get", key="a.example", at_ns=LATER)

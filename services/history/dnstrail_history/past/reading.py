@@ -42,17 +42,18 @@ def past_image(
     keys: Iterable[str],
     at: int,
     bounds: Bounds,
-    monotonic: Callable[[], float],
+    is_over: Callable[[], bool],
     *,
     with_ended: bool,
 ) -> Past:
     """Return an image that answers lookups of keys in canonical form as of a time (ns of wall time).
 
-    `segments` are those of the store, the oldest first. `bounds` are those of the present image. A trail needs also
-    relations that had ended, and all that their records counted.
+    `segments` are those of the store, the oldest first. `bounds` are those of the present image. `is_over` returns
+    whether the time for the lookup is over. A trail needs also relations that had ended, and all that their records
+    counted.
     """
     lag = bounds.grace_ns + (bounds.history_ns if with_ended else 0)
-    reading = _Reading(segments, at, lag, monotonic, whole_records=with_ended)
+    reading = _Reading(segments, at, lag, is_over, whole_records=with_ended)
     image = Image(Bounds(size=_SIZE, grace=bounds.grace, history=bounds.history, relations=_SIZE))
     image.live = True
     read = sorted((one for content in reading.related({*keys}) for one in content.read or ()), key=_order)
@@ -154,11 +155,11 @@ class _Reading:
         segments: Sequence[SegmentReader],
         at: int,
         lag: int,
-        monotonic: Callable[[], float],
+        is_over: Callable[[], bool],
         *,
         whole_records: bool,
     ) -> None:
-        self.cut = False
+        self.cut = is_over()
         self._whole_records = whole_records
         since = at - MAX_TTL * SECOND - lag
         self._segments = [one for one in reversed(segments) if one.first <= at and one.last_ended >= since]
@@ -166,8 +167,7 @@ class _Reading:
             self._segments.pop()  # all that it and those before it state had ended
         self._at = at
         self._lag = lag
-        self._monotonic = monotonic
-        self._until = monotonic() + PATIENCE
+        self._time_is_over = is_over
         self._unlisted = self._unread = MOST_RELATIONS
         self._contents: dict[frozenset[Edge], _Content] = {}
         self._touched: dict[str, list[tuple[frozenset[Edge], _Content]]] = {}
@@ -229,7 +229,7 @@ class _Reading:
 
     def _is_over(self) -> bool:
         """Return whether the time for the lookup is over; it is then cut."""
-        is_over = self._monotonic() > self._until
+        is_over = self._time_is_over()
         self.cut = self.cut or is_over
         return is_over
 

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from dnstrail_history.store.rows import DOUBTED, Row, flag_of, pack_flags
 from dnstrail_history.store.segment import SCHEMA, Stretch
 from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 
-#: full segments that are kept open for lookups -> each lookup opens further ones anew
+#: full segments that are kept open for lookups -> each lookup opens those of the others anew that it needs
 MOST_OPEN: Final = 512
 # Of files, and of their contents.
 _FAULTS: Final = (
@@ -129,15 +129,28 @@ class SegmentReader(ABC):
         """
         self.number = int(path.stem)
         self.fault = ""
-        self._database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
+        self._path = path
+        self._opened: sqlite3.Connection | None = None
         try:
-            self._database.executescript(_FRUGAL)
             stretches = self._database.execute("SELECT since, until FROM coverage")
             self.stretches = [msgspec.convert(row, Stretch) for row in stretches]
             self._begin()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The file, which is opened when it is needed."""
+        if self._opened is None:
+            self._opened = open_reader(self._path, SCHEMA, final=self._path.suffix == FINAL)
+            self._opened.executescript(_FRUGAL)
+        return self._opened
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._opened is not None
 
     def touching(self, text: str, most: int) -> list[StatedAnswer]:
         """Return the answers that state relations of a name or an address, but no more than `most`."""
@@ -183,11 +196,13 @@ class SegmentReader(ABC):
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
 
 
 class FullSegment(SegmentReader):
-    """A segment to which nobody writes any more.
+    """A segment to which nobody writes any more: its times are known also while its file is closed.
 
     `inode` is that of its file: a file without what is to be forgotten may take its place.
     """
@@ -285,15 +300,23 @@ class Segments:
         self.unreadable = 0
         self._folder = folder
         self._full: dict[Path, FullSegment] = {}
-        self._inodes: dict[Path, int] = {}  # of the files at the last look
+        self._found: list[Path] = []  # the files at the last look
         self._indexes: dict[Path, OpenIndex] = {}
         self._pause = LogPause()
 
     @contextmanager
-    def opened(self) -> Iterator[list[SegmentReader]]:
-        """Open the segments for the time of a block, the oldest first; one that cannot be read is left out."""
+    def opened(self, is_over: Callable[[], bool] = lambda: False) -> Iterator[list[SegmentReader]]:
+        """Yield the segments for the time of a block, the oldest first; one that cannot be read is left out.
+
+        Once `is_over` returns true the others are left out. The times of those before are remembered.
+        """
         self.close_replaced()
-        readers = {path: reader for path in sorted(self._inodes) if (reader := self._open(path)) is not None}
+        readers: dict[Path, SegmentReader] = {}
+        for path in self._found:
+            if is_over():
+                break
+            if (reader := self._open(path)) is not None:
+                readers[path] = reader
         try:
             yield [*readers.values()]
         finally:
@@ -303,17 +326,20 @@ class Segments:
                     self._full.pop(path, None)
                 if path not in self._full:
                     reader.close()
+            open_ones = [reader for reader in self._full.values() if reader.is_open]
+            for reader in open_ones[MOST_OPEN:]:
+                reader.close()
 
     def close_replaced(self) -> None:
         """Close the files that were removed, or replaced by others without what is forgotten."""
         found: dict[Path, int] = {}
         with suppress(OSError), os.scandir(self._folder) as entries:  # there is no folder: nothing is known
             found.update((Path(entry), entry.inode()) for entry in entries if entry.name.endswith((OPEN, FINAL)))
-        for path in [path for path in self._full if found.get(path) != self._inodes.get(path)]:
+        for path in [path for path, reader in self._full.items() if found.get(path) != reader.inode]:
             self._full.pop(path).close()
         for path in self._indexes.keys() - found.keys():
             del self._indexes[path]
-        self._inodes = found
+        self._found = sorted(found)
 
     def close(self) -> None:
         """Close all files."""
@@ -323,19 +349,17 @@ class Segments:
 
     def _open(self, path: Path) -> SegmentReader | None:
         try:
-            known = self._full.get(path)
-            if known is not None and known.inode == path.stat().st_ino:
-                return known
-            if known is not None:
-                self._full.pop(path).close()
+            if path in self._full:
+                return self._full[path]
             if path.suffix == OPEN:
                 return self._open_unfinished(path)
             reader = FullSegment(path)
         except _FAULTS as error:
             self._note_fault(path, str(error))
             return None
-        if len(self._full) < MOST_OPEN:
-            self._full[path] = reader
+        if len(self._full) >= MOST_OPEN:
+            reader.close()
+        self._full[path] = reader
         return reader
 
     def _note_fault(self, path: Path, error: str) -> None:
