@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from random import Random
 import msgpack
 import pytest
 
-from builders.facts import BEGIN, SECOND, fact_of, progress_of
+from builders.facts import BEGIN, SECOND, fact_of, locked, progress_of
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import history_address, lookups_address
 from dnstrail.errors import BusError
@@ -332,6 +333,24 @@ def test_the_time_of_a_lookup_begins_before_the_segments_are_opened(three):
     reply = history.ask(key="n1.example", at_ns=BEGIN + HOUR, monotonic=lambda: next(times) / 5)
     assert (reply["error"], reply["history"], len(history.segments._full)) == ("data_not_found", False, 1)
     assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["data"]["history"] is True
+
+
+def test_a_segment_that_is_finished_delays_a_lookup_shortly(three, monkeypatch, capsys):
+    """A lookup waits for its lock within the time of a lookup, and answers without it: `history` is false there."""
+    history, _ = three
+    history.keep(fact_of(3, ended=BEGIN + 3 * HOUR), until=BEGIN + 4 * HOUR)
+    [path] = history.path.glob("*.open")
+    waits, connect = [], sqlite3.connect
+    with locked(path):
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda name, wait, **others: waits.append(wait) or connect(name, wait, **others)
+        )
+        reply = history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)
+        assert (reply["error"], reply["history"]) == ("data_not_found", False)
+        assert history.ask(key="n0.example", at_ns=BEGIN)["data"]["history"] is True
+    assert max(waits) < reading.PATIENCE
+    assert "history_not_read" in capsys.readouterr().out
+    assert history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)["data"]["history"] is True
 
 
 NOT_FORWARDED = encode_request("get", key="a.example", at_ns=LATER)

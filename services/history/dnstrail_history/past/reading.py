@@ -21,10 +21,10 @@ from dnstrail_history.store.sums import ROWS
 MOST_NODES: Final = 4096
 #: relations of the answers that a past lookup lists, and relations of those that it reads -> `history` is false
 MOST_RELATIONS: Final = 262_144
-#: time for which a past lookup reads -> `history` is false
-PATIENCE: Final = 0.3  # seconds; the cache waits a little longer
-#: time after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
-DOUBT: Final = 3600  # seconds; few relations are live for longer
+#: seconds for which a past lookup reads -> `history` is false
+PATIENCE: Final = 0.3  # the cache waits a little longer
+#: seconds after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
+DOUBT: Final = 3600  # few relations are live for longer
 _FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
 _NEVER: Final = -(1 << 62)
 _SIZE: Final = 1 << 24  # roots and relations: nothing is evicted

@@ -43,7 +43,9 @@ _FAULTS: Final = (
     ValueError,
 )
 T = TypeVar("T")
-_FRUGAL: Final = "PRAGMA cache_size=-128; PRAGMA busy_timeout=100"  # KiB of each segment, and ms
+#: seconds that a past lookup waits for a segment while the worker finishes it -> `history` is false where that matters
+LOCK_PATIENCE: Final = 0.1
+_FRUGAL: Final = "PRAGMA cache_size=-128"  # KiB of each segment
 _GIVEN: Final = """
     SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,
         programs.name, programs.path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
@@ -143,7 +145,8 @@ class SegmentReader(ABC):
     def _database(self) -> sqlite3.Connection:
         """The file, which is opened when it is needed."""
         if self._opened is None:
-            self._opened = open_reader(self._path, SCHEMA, final=self._path.suffix == FINAL)
+            final = self._path.suffix == FINAL
+            self._opened = open_reader(self._path, SCHEMA, final=final, patience=LOCK_PATIENCE)
             self._opened.executescript(_FRUGAL)
         return self._opened
 

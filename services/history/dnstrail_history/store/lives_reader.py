@@ -14,7 +14,7 @@ import msgspec
 
 from dnstrail.dns.rdata import ADDRESSES, PTR
 from dnstrail_history.store.closing import ASIDE, OPEN
-from dnstrail_history.store.database import DamagedFileError, Schema, naming_damage, open_reader
+from dnstrail_history.store.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
 from dnstrail_history.store.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of
 from dnstrail_history.store.rows import Relation
 from dnstrail_history.store.segment import SCHEMA
@@ -231,7 +231,7 @@ def files_of(folder: Path, endings: Sequence[str], warn: Callable[[str], None]) 
 
 @contextmanager
 def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Name a damaged file, and leave the rest of it out.
+    """Name a file that is damaged, or was locked for too long, and leave the rest of it out.
 
     Raises:
         SettingsError: A later version of dnstrail made it.
@@ -242,6 +242,10 @@ def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[Non
             yield
     except (DamagedFileError, *_DAMAGE) as error:
         warn(str(error) if isinstance(error, DamagedFileError) else f"{path}: it is damaged: {error!r}")
+    except sqlite3.OperationalError as error:
+        if not is_locked(error):
+            raise
+        warn(f"{path}: {LOCKED}")
 
 
 def _firsts_of(year: sqlite3.Connection) -> Iterator[FirstAnswer]:
