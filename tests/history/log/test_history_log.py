@@ -203,7 +203,7 @@ def test_a_locked_segment_is_named_and_the_others_answer(varied, tmp_path, monke
         before = [*history.read(everything)]
     assert (before, warned) == (expected[: len(before)], [f"{path}: {LOCKED}"])
     assert 0 < len(before) < len(expected)
-    assert before + [*history.read(everything)] == expected
+    assert [*before, *history.read(everything)] == expected
 
 
 def test_a_damaged_segment_is_named_and_the_others_answer(varied, tmp_path):

@@ -34,23 +34,27 @@ _INDEXES: Final = """
 """
 
 
-def finish(path: Path) -> None:
+def finish(path: Path) -> int:
     """Finish a full segment. What was done is not done again if it was interrupted.
+
+    Return how often a relation was answered whose life was left out, since the segment has too many.
 
     Raises:
         DamagedFileError: The segment, or a file of lives, is damaged.
         SettingsError: A later version of dnstrail made one.
         OSError, sqlite3.Error: One cannot be written now.
     """
+    beyond: list[int] = []
     with closing(open_existing(path, SCHEMA)) as database:
         with naming_damage(path):
             [mode] = database.execute("PRAGMA journal_mode=DELETE").fetchone()
             if mode != "delete":
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
             add_indexes(database)
-            lives = [*lives_of(database)]
+            lives = [*lives_of(database, left_out=beyond.append)]
         merge_lives(path.parent, path.stem, lives)
     path.rename(path.with_suffix(FINAL))
+    return sum(beyond)
 
 
 def set_aside(path: Path) -> Path:

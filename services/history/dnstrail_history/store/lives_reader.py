@@ -56,6 +56,9 @@ _DAMAGE: Final = (
 )  # values that no writer stores
 
 
+_MANY: Final = "it has too many relations: some are left out"
+
+
 class _Year(NamedTuple):
     """The file of a year, and the names of the segments whose lives it has: one state of the file."""
 
@@ -190,7 +193,9 @@ class LivesReader:
     def _lives_of(self, segment: _Segment, relations: dict[int, Relation] | None = None) -> Iterator[RelationLife]:
         """Yield the lives of a segment that no year has; of these relations alone if given."""
         with leaving_out_damaged(segment.path, self._warn):
-            for life in lives_of(segment.database, relations):
+            for life in lives_of(
+                segment.database, relations, left_out=lambda _: self._warn(f"{segment.path}: {_MANY}")
+            ):
                 year = f"{datetime.fromtimestamp(life.day * _DAY, UTC).year:04d}"
                 if segment.path.stem not in self._merged.get(year, ()):
                     yield life
