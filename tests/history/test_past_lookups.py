@@ -25,6 +25,7 @@ from dnstrail_history.past import server as module
 from dnstrail_history.past.answers import answer_past
 from dnstrail_history.past.segments import FullSegment, OpenSegmentReader, Segments
 from dnstrail_history.past.server import PastServer
+from dnstrail_history.store import closing as closing_module
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.closing import finish
@@ -351,6 +352,23 @@ def test_a_segment_that_is_finished_delays_a_lookup_shortly(three, monkeypatch, 
     assert max(waits) < reading.PATIENCE
     assert "history_not_read" in capsys.readouterr().out
     assert history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)["data"]["history"] is True
+
+
+def test_the_index_of_a_segment_is_made_in_parts(history, monkeypatch):
+    """The memory to finish a segment does not grow with the relations of all its answers."""
+    parts, insert = [], closing_module.insert
+    monkeypatch.setattr(closing_module, "_AT_ONCE", 4)
+
+    def note(database, table, added):
+        parts.extend([len(added)] if table == "related" else [])
+        insert(database, table, added)
+
+    monkeypatch.setattr(closing_module, "insert", note)
+    facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
+    history.keep(*facts, full=True)
+    assert parts == [4, 4, 2]
+    data = history.ask(key="192.0.2.1", at_ns=LATER)["data"]
+    assert (len(data["dns_queries"]), data["history"]) == (5, True)
 
 
 NOT_FORWARDED = encode_request("get", key="a.example", at_ns=LATER)

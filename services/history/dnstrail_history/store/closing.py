@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from dnstrail_history.store.database import naming_damage, open_existing
 from dnstrail_history.store.lives import lives_of, merge_lives
-from dnstrail_history.store.rows import insert, read_answers, read_relations, rows
+from dnstrail_history.store.rows import insert, rows
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.sums import store_sums
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
+_AT_ONCE: Final = 262_144  # rows that are added at once
+_IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _INDEXES: Final = """
     CREATE TABLE extent (first INTEGER, last INTEGER, count INTEGER);
     INSERT INTO extent SELECT min(time), max(time), count(*)
@@ -57,6 +62,18 @@ def finish(path: Path) -> int:
     return sum(beyond)
 
 
+def _related(database: sqlite3.Connection) -> Iterator[list[tuple[int, int]]]:
+    """Yield the texts of each answer, with its id, in parts: thousands of answers may state the same thousands."""
+    relations = {number: (owner, target) for number, owner, _, target in rows(database, "relations")}
+    found: list[tuple[int, int]] = []
+    for answer, packed in rows(database, "answers"):
+        found += {(text, answer) for one in _IDS(packed) for text in relations[one]}
+        if len(found) >= _AT_ONCE:
+            yield found
+            found = []
+    yield found
+
+
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, so that nobody reads it, and return its new path.
 
@@ -82,16 +99,9 @@ def add_indexes(database: sqlite3.Connection) -> None:
     try:
         for statement in _INDEXES.split(";"):
             database.execute(statement)
-        texts = {text: number for number, text in rows(database, "texts")}
-        insert(database, "names", sorted((text[::-1], number) for text, number in texts.items()))
-        answers = read_answers(database, read_relations(database))
-        related = {
-            (texts[text], answer)
-            for answer, relations in answers.items()
-            for owner, _, target in relations
-            for text in (owner, target)
-        }
-        insert(database, "related", sorted(related))
+        insert(database, "names", sorted((text[::-1], number) for number, text in rows(database, "texts")))
+        for related in _related(database):
+            insert(database, "related", sorted(related))
         store_sums(database)
         database.execute("COMMIT")
     except BaseException:
