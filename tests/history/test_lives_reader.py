@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from builders.facts import BEGIN, CURL, SECOND, fact_of, locked, progress_of
 from dnstrail.captured import Process
@@ -70,7 +71,7 @@ def totals(lives: list[RelationLife]) -> dict:
 ANSWERS = st.lists(
     st.tuples(
         st.integers(0, 2 * DAY),
-        st.sampled_from([CURL, Process(9, "ping"), None]),
+        st.sampled_from([CURL, replace(CURL, user_id=1000), Process(9, "ping"), None]),
         st.sampled_from(["a.example", "b.example"]),
         st.sets(st.sampled_from(["192.0.2.1", "192.0.2.2"]), max_size=2),
     ),
@@ -87,7 +88,9 @@ def test_the_lives_are_those_of_all_answers(answers, since):
         passed += waited
         relations = tuple((name, A, target, 30) for target in sorted(targets))
         facts.append(fact_of(number, ended=passed * SECOND, process=process, relations=relations, name=name))
-        asker = AskingProgram(process.path or process.name, process.container_name) if process else NOBODY
+        asker = NOBODY
+        if process is not None:
+            asker = AskingProgram(process.path or process.name, process.container_name, process.user_id)
         for relation in relations:
             expected[relation[:3], asker].append(passed)
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
@@ -215,15 +218,15 @@ def test_root_reads_what_a_killed_worker_left(tmp_path):
     assert {path.stat().st_uid for path in killed.iterdir()} == {1}
 
 
-@pytest.mark.parametrize(("bound", "value"), [("MOST_LIVES", 5), ("MOST_KEYS", 3)])
-def test_a_key_with_too_many_relations_is_cut(tmp_path, monkeypatch, bound, value):
+@pytest.mark.parametrize(("bound", "value", "kept"), [("MOST_LIVES", 5, 5), ("MOST_KEYS", 3, 9)])
+def test_a_key_with_too_many_relations_is_cut(tmp_path, monkeypatch, bound, value, kept):
     """Beyond a bound further lives are left out, and the reader states it."""
     monkeypatch.setattr(module, bound, value)
     merge_lives(tmp_path, "0000000001", [life(f"n{number}.example", A, "192.0.2.1") for number in range(9)])
     with LivesReader(tmp_path, pytest.fail) as reader:
         found = reader.of("192.0.2.1", 0)
         assert not found.is_whole
-        assert 0 < len(found.lives) <= 9
+        assert len(found.lives) == kept
         assert reader.of("n1.example", 0).is_whole
 
 

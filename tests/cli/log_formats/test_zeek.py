@@ -122,6 +122,8 @@ def test_a_socket_has_one_uid():
     ]
     assert uids[0] == uids[1]
     assert len({*uids}) == 4
+    again = live(fact_of(0, socket=5, id="t/0/0"))
+    assert json.loads(zeek.json_of(zeek.DNS, again))["uid"] not in uids  # cookies begin anew
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "-", "(empty)", "", "#fields", ",", "\\x2d"])

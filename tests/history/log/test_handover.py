@@ -87,6 +87,16 @@ def test_only_what_fits_is_shown(tmp_path):
         assert (ends.handover.is_over, ends.shown) == (True, names(1, 3))
 
 
+def test_what_is_never_stored_does_not_end_the_wait_by_time(tmp_path):
+    """An entry that the history excludes is shown as soon as a later one is stored, without a warning."""
+    with closing(Ends(tmp_path / "history")) as ends:
+        for number in (1, 2, 3):
+            ends.handover.add(live(fact(number)), 0)
+        ends.store_facts(2)
+        ends.handover.step(0)
+        assert (ends.handover.is_over, sorted(ends.shown), ends.warnings) == (True, names(1, 2, 3), [])
+
+
 def test_a_history_that_is_away_is_named(tmp_path):
     """If the store does not receive what comes live, a warning says so after some seconds, and nothing is kept back."""
     with closing(Ends(tmp_path / "history")) as ends:

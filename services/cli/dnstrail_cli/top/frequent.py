@@ -11,7 +11,7 @@ Key = tuple[str, ...]
 
 
 class Figures:
-    """What was counted of a key since it is held. Times are ns; `rate` is per second, between the last two ticks.
+    """The counts of a key since it is held. Times are ns; `rate` is per second, between the last two ticks.
 
     `inherited` is the rank that it took over: how often it was counted before it was held, at most.
     """

@@ -37,7 +37,7 @@ _MORE: Final = "\u2026"
 
 
 class Screen:
-    """What a terminal shows, and the keys that it reads: each at once, without an echo.
+    """The figures on a terminal, and the keys that it reads: each at once, without an echo.
 
     At its end the terminal is as it was.
     """

@@ -16,7 +16,7 @@ Relation = tuple[str, str, str, int]  # owner, type, target, TTL in seconds
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What all entries state: the time in ns since the epoch, the host, and the process; "" and 0 if it is unknown.
+    """The part that all entries have: the time (ns since the epoch), the host, and the process; unknown: "" and 0.
 
     An entry is made by places: by names it would cost as much again as the rest of reading it.
     """

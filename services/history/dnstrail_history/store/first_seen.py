@@ -39,7 +39,7 @@ class NewThing(NamedTuple):
 
 
 class NewSince(NamedTuple):
-    """What was seen first since a time, the oldest first. `begins` states from when each kind is known at all."""
+    """The things that are new since a time, the oldest first. `begins` states from when each kind is known at all."""
 
     found: list[NewThing]
     begins: dict[str, int]
