@@ -307,6 +307,7 @@ def test_health_and_metrics(ends, monkeypatch):
         observe(lambda metrics, fault: found.append(fault), worker)
         assert [fault() for fault in found] == [""]
         worker.store.fault = "disk is full"
+        worker.store.counters["lives_left_out"] = 3
         assert [fault() for fault in found] == ["disk is full"]
         cache.turn(fact(0))
         ends.await_stored(worker, cache, 1)
@@ -317,6 +318,7 @@ def test_health_and_metrics(ends, monkeypatch):
         }
         assert samples["dnstrail_history_facts_total", "stored"] == 1
         assert samples["dnstrail_history_files_total", "damaged"] == 0
+        assert samples["dnstrail_history_lives_left_out_total",] == 3
 
 
 def test_the_end_of_a_stretch_is_stored_before_another_begins(ends):

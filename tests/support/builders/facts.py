@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from sqlite3 import Connection, OperationalError
+from sqlite3 import Connection, OperationalError, connect
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -79,6 +79,15 @@ def stage_of(
 def progress_of(turn: int, until: int = BEGIN) -> StoredProgress:
     """Return how far facts are stored: to the end of a turn."""
     return StoredProgress({"cache": Position(turn, {"dns_transaction": turn}, {})}, Stretch(BEGIN, until))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock a segment for a block, as the worker does while it finishes the segment."""
+    with closing(connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode=DELETE")
+        database.execute("BEGIN EXCLUSIVE")
+        yield
 
 
 def stored(folder: Path) -> list[Fact]:

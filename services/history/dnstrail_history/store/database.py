@@ -14,7 +14,9 @@ from dnstrail.process.private_folder import SAFELY
 
 VERSION: Final = 1  # of the schemas
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
+LOCKED: Final = "the worker is finishing it, and it is left out: try again"  # a warning of a reader
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _BEGUN: Final = ".begun"  # the ending of the name of a file until it has its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
 _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
@@ -66,20 +68,25 @@ def open_existing(path: Path, schema: Schema) -> sqlite3.Connection:
     return _checked(path, schema, _connect(path, "rw"), make=False)
 
 
-def open_reader(path: Path, schema: Schema, *, final: bool) -> sqlite3.Connection:
-    """Open a file to read; nobody writes to a final one any more.
+def open_reader(path: Path, schema: Schema, *, final: bool, patience: float = PATIENCE) -> sqlite3.Connection:
+    """Open a file to read; nobody writes to a final one any more. `patience` is the time (s) for a lock on another one.
 
     Raises:
         DamagedFileError: It is damaged, or another file.
         SettingsError: A later version of dnstrail made it.
         sqlite3.Error: It cannot be opened.
     """
-    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro"), make=False)
+    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro", patience), make=False)
 
 
 def is_damaged(error: sqlite3.Error) -> bool:
     """Return whether an error states that the file is damaged."""
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Return whether an error states that another process held a lock for too long."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _LOCKED
 
 
 @contextmanager
@@ -111,8 +118,8 @@ def check(database: sqlite3.Connection, path: Path) -> None:
         raise DamagedFileError(path, str(found))
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", PATIENCE, isolation_level=None, uri=True)
+def _connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", patience, isolation_level=None, uri=True)
 
 
 def _checked(path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool) -> sqlite3.Connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,9 @@ LIVES: Final = Schema(
     CREATE INDEX lives_by_target ON lives (day, target)
     """,
 )
+#: lives of a segment, each of one relation, asker and day -> further ones are left out:
+#: `dnstrail_history_lives_left_out_total`
+MOST_SPANS: Final = 262_144
 _SECOND: Final = 1_000_000_000  # ns
 _DAY: Final = 86_400  # seconds
 _READ: Final = """
@@ -95,28 +98,44 @@ class _Span:
         self.end = max(self.end, end)
 
 
-def lives_of(segment: sqlite3.Connection, relations: Mapping[int, Relation] | None = None) -> Iterator[RelationLife]:
+def lives_of(
+    segment: sqlite3.Connection,
+    relations: Mapping[int, Relation] | None = None,
+    *,
+    left_out: Callable[[int], None] = lambda _: None,
+) -> Iterator[RelationLife]:
     """Return the lives that a segment states, those of a day together; of these relations (by id) alone if given.
 
-    The relations that a forwarder was given for a client are those of the client.
+    The relations that a forwarder was given for a client are those of the client. `left_out` receives how often a
+    relation was answered beyond MOST_SPANS, if it was.
     """
     wanted = read_relations(segment) if relations is None else relations
-    answers: dict[int, list[tuple[int, int]]] = {}  # of each the places of the relations among its TTLs
-    for number, packed in rows(segment, "answers"):
-        if found := [(place, one) for place, one in enumerate(_IDS(packed)) if one in wanted]:
-            answers[number] = found
+    # Of each answer the packed ids of its relations: many answers may state the same thousands of relations.
+    answers = {
+        number: packed
+        for number, packed in rows(segment, "answers")
+        if relations is None or any(one in wanted for one in _IDS(packed))
+    }
     sightings = (_ALL,) if relations is None else (_OF_ANSWERS, (json.dumps([*answers]),))
     spans: dict[tuple[int, int, AskingProgram], _Span] = {}
+    beyond = 0
     for ended, program, container, user_id, answer, packed, flags in segment.execute(*sightings):
         if not flag_of(flags, ADMITTED):
             continue
         day, asker, ttls = ended // (_DAY * _SECOND), AskingProgram(program, container, user_id), _IDS(packed)
-        for place, relation in answers.get(answer, ()):
+        for place, relation in enumerate(_IDS(answers[answer]) if answer in answers else ()):
+            if relation not in wanted:
+                continue
             key = day, relation, asker
             span = spans.get(key)
             if span is None:
+                if len(spans) >= MOST_SPANS:
+                    beyond += 1
+                    continue
                 span = spans[key] = _Span(ended)
             span.add(ended, ended + ttls[place] * _SECOND)
+    if beyond:
+        left_out(beyond)
     for (day, relation, asker), span in spans.items():
         first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
         yield RelationLife(day, wanted[relation], asker, first, last, end, span.count, span.gaps)

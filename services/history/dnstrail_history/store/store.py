@@ -63,8 +63,9 @@ class FactStore:
     """Facts on disk, each once. One process at a time uses the folder.
 
     A fact waits until `commit` writes it. `counters` counts facts `stored`, `repeated` (they were stored before) and
-    `unwritten` (lost, since too many wait), `write_failures`, files that were `damaged`, and segments that were
-    `finished` and `removed`. `fault` states why nothing can be written at present.
+    `unwritten` (lost, since too many wait), `write_failures`, files that were `damaged`, segments that were `finished`
+    and `removed`, and answered relations whose lives were `lives_left_out`. `fault` states why nothing can be written
+    at present.
     """
 
     def __init__(self, folder: Path, clock: Clock, *, days: float = DAYS, most_bytes: int = BYTES) -> None:
@@ -149,7 +150,8 @@ class FactStore:
         Raises:
             Exception: A segment could not be finished by a fault of dnstrail.
         """
-        for path, error in self._closer.take():
+        for path, error, left_out in self._closer.take():
+            self.counters["lives_left_out"] += left_out
             (self._forgot if path in self._requests else self._finished)(path, error)
         now = self._clock.monotonic()
         if now >= self._look:
