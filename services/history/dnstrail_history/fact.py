@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -27,7 +27,7 @@ class FactId(NamedTuple):
 
     start: str
     batch: int
-    place: int
+    place: Annotated[int, msgspec.Meta(ge=0, le=MOST_PLACE)]
 
     def __str__(self) -> str:
         return f"{self.start}/{self.batch}/{self.place}"

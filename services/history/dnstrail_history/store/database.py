@@ -9,12 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from dnstrail.errors import SettingsError
 from dnstrail.process.private_folder import SAFELY
 
 VERSION: Final = 1  # of the schemas
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Errors of values that no writer of ours stores.
+BAD_CONTENTS: Final = (LookupError, TypeError, ValueError, OverflowError, msgspec.MsgspecError)
+# No writer of ours breaks a constraint.
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
+_NO_TEXT: Final = "Could not decode to UTF-8"  # the begin of an error that has no code
 _BEGUN: Final = ".begun"  # the ending of the name of a file until it has its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
 _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
@@ -79,12 +85,29 @@ def open_reader(path: Path, schema: Schema, *, final: bool) -> sqlite3.Connectio
 
 def is_damaged(error: sqlite3.Error) -> bool:
     """Return whether an error states that the file is damaged."""
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED or str(error).startswith(_NO_TEXT)
 
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Name the file in an error that states that it is damaged.
+    """Name the file whose contents are read in an error that states that it is damaged.
+
+    SQLite does not notice a byte that was changed within a value.
+
+    Raises:
+        DamagedFileError: It is damaged.
+        sqlite3.Error: It cannot be read or written.
+    """
+    try:
+        with naming_damaged_file(path):
+            yield
+    except BAD_CONTENTS as error:
+        raise DamagedFileError(path, repr(error)) from error
+
+
+@contextmanager
+def naming_damaged_file(path: Path) -> Iterator[None]:
+    """Name the file in an error of SQLite that states that it is damaged.
 
     Raises:
         DamagedFileError: It is damaged.

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
@@ -47,6 +48,7 @@ _IDS: Final = """
 _IDS_OF: Final = """
     SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
     WHERE starts.start = ?"""
+_StageId = tuple[FactId, str]  # with the stage of a connection
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
 
@@ -128,7 +130,7 @@ class FactStore:
             if not file.is_aside:
                 with naming_damage(file.path), closing(open_reader(file.path, SCHEMA, final=False)) as database:
                     for row in database.execute(_IDS_OF, (start,)):
-                        self._known.add(FactId(*row))
+                        self._known.add(msgspec.convert(row, FactId))
 
     def commit(self, progress: StoredProgress) -> bool:
         """Write the facts that wait, and how far all are stored; return False if that is not possible now."""
@@ -232,12 +234,12 @@ class FactStore:
             except DamagedFileError as error:
                 self._set_aside(error)
                 files.pop()
-        known: list[list[tuple[FactId, str]]] = []
+        known: list[list[_StageId]] = []
         while files and sum(map(len, known)) < _KNOWN:
             file = files.pop()
             try:
                 with naming_damage(file.path), closing(_open(file)) as database:
-                    ids = [(FactId(*row), stage) for *row, stage in database.execute(_IDS)]
+                    ids = [msgspec.convert((row[:3], row[3]), _StageId) for row in database.execute(_IDS)]
                     self.progress = self.progress if known else read_progress(database)
             except DamagedFileError as error:
                 self._set_aside(error)
