@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from dnstrail_history.store.database import naming_damage, open_existing
+from dnstrail_history.store.database import naming_damage, open_existing, remove_logs
 from dnstrail_history.store.lives import lives_of, merge_lives
 from dnstrail_history.store.rows import insert, read_answers, read_relations, rows
 from dnstrail_history.store.segment import SCHEMA
@@ -60,8 +60,7 @@ def set_aside(path: Path) -> Path:
         OSError: It cannot be renamed.
     """
     aside = path.with_name(path.name + ASIDE)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    remove_logs(path)
     path.rename(aside)
     return aside
 

@@ -21,6 +21,7 @@ BAD_CONTENTS: Final = (LookupError, TypeError, ValueError, OverflowError, msgspe
 # No writer of ours breaks a constraint.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
 _NO_TEXT: Final = "Could not decode to UTF-8"  # the begin of an error that has no code
+_LOGS: Final = ("-wal", "-shm", "-journal")  # the endings of the names of the files beside one
 _BEGUN: Final = ".begun"  # the ending of the name of a file until it has its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
 _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
@@ -55,6 +56,8 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     if not path.exists():
         new = path.with_name(path.name + _BEGUN)
         new.unlink(missing_ok=True)
+        for one in (new, path):
+            remove_logs(one)  # SQLite would add what they hold to the new file
         os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o600))
         _checked(new, schema, _connect(new, "rw"), make=True).close()
         new.rename(path)
@@ -81,6 +84,16 @@ def open_reader(path: Path, schema: Schema, *, final: bool) -> sqlite3.Connectio
         sqlite3.Error: It cannot be opened.
     """
     return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro"), make=False)
+
+
+def remove_logs(path: Path) -> None:
+    """Remove the logs of a file that is gone, or is not used any more.
+
+    Raises:
+        OSError: One cannot be removed.
+    """
+    for ending in _LOGS:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def is_damaged(error: sqlite3.Error) -> bool:

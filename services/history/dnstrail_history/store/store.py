@@ -22,7 +22,7 @@ from dnstrail.process.private_folder import open_private
 from dnstrail_history.fact import Fact, FactId, StageFact
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader
+from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader, remove_logs
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds
 from dnstrail_history.store.lives import LIVES
@@ -346,6 +346,7 @@ class FactStore:
             if file.path == self._path or not (is_old or total > self._most_bytes):
                 continue
             file.path.unlink()
+            remove_logs(file.path)
             total -= status.st_size
             self.counters["removed"] += 1
         first = datetime.fromtimestamp(max(wall - YEAR * _DAY, 0.0), UTC).year
