@@ -231,3 +231,12 @@ def test_a_request_is_made_while_another_one_is_fulfilled(folder: Path, monkeypa
     monkeypatch.setattr(Path, "rename", removes_once)
     request = ask_to_forget(folder, subject_of(SECRET))
     assert [*folder.iterdir()] == [request]
+
+
+def test_a_file_with_another_name_is_no_segment(folder: Path) -> None:
+    """A file that a user has put into the folder stays as it is, and stops no request."""
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, [question(number, SECRET) for number in range(SMALL + 1)])
+        (folder / "copy.segment").write_text("x")
+        forget(store, folder, subject_of(SECRET))
+    assert [path.name for path in folder.glob("*.segment")] == ["copy.segment"]

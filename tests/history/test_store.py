@@ -1,7 +1,8 @@
 """The store holds each fact once, in the order of arrival, over restarts and segments.
 
 Tests of dnstrail_history.store.store, dnstrail_history.store.segment, dnstrail_history.store.rows,
-dnstrail_history.store.closer, dnstrail_history.store.closing, dnstrail_history.store.database.
+dnstrail_history.store.closer, dnstrail_history.store.closing, dnstrail_history.store.database,
+dnstrail_history.store.segment_files.
 """
 
 from __future__ import annotations

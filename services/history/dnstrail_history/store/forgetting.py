@@ -20,11 +20,12 @@ import structlog
 from dnstrail.errors import SettingsError
 from dnstrail.process.private_folder import SAFELY
 from dnstrail_history.fact import Fact, FactId, StageFact
-from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, add_indexes
+from dnstrail_history.store.closing import ASIDE, OPEN, add_indexes
 from dnstrail_history.store.database import naming_damage, open_existing, open_reader
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.rows import insert, read_facts, read_stages, rows
 from dnstrail_history.store.segment import SCHEMA, OpenSegment, read_progress
+from dnstrail_history.store.segment_files import segment_files
 from dnstrail_history.subjects import Subjects
 
 REQUEST: Final = ".forget"  # the ending of the name of a request
@@ -93,11 +94,13 @@ def fulfil(request: Path, subjects: Subjects, last: int, others: AbstractSet[Fac
     for path in folder.iterdir():
         if path.name.endswith((ASIDE, _ASKED)) or _NEW in path.name:
             path.unlink(missing_ok=True)
-    segments = sorted((path for path in folder.iterdir() if path.suffix in (OPEN, FINAL)), reverse=True)
-    for path in (path for path in segments if int(path.stem) <= last):
-        if path.suffix == OPEN:
-            raise sqlite3.OperationalError(f"{path}: it is not finished")
-        others = _without_facts(path, subjects, others)  # what it lost: questions for these may be in the one before
+    for file in reversed(segment_files(folder)):
+        if file.number > last:
+            continue
+        if file.ending == OPEN:
+            raise sqlite3.OperationalError(f"{file.path}: it is not finished")
+        # The segment before may contain questions for the facts that this one loses.
+        others = _without_facts(file.path, subjects, others)
         removed += len(others)
     for path in folder.glob("*.lives"):
         _without_lives(path, subjects)

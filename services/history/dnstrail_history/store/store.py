@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import structlog
@@ -27,6 +27,7 @@ from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
+from dnstrail_history.store.segment_files import SegmentFile, segment_files
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
@@ -38,7 +39,6 @@ _RETRY: Final = 1.0  # seconds between two attempts to write
 _ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
 _DAY: Final = 86_400.0  # seconds
-_NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
 _LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
 _IDS: Final = """
     SELECT starts.start, batch, place, stage FROM
@@ -50,15 +50,6 @@ _IDS_OF: Final = """
     WHERE starts.start = ?"""
 _StageId = tuple[FactId, str]  # with the stage of a connection
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
-
-
-class SegmentFile(NamedTuple):
-    """The file of a segment. `is_aside`: it was damaged."""
-
-    number: int
-    path: Path
-    ending: str
-    is_aside: bool
 
 
 class FactStore:
@@ -353,16 +344,6 @@ class FactStore:
         for path in self._folder.iterdir():
             if (name := _LIVES.fullmatch(path.name)) and int(name[1]) < first:
                 path.unlink()
-
-
-def segment_files(folder: Path) -> list[SegmentFile]:
-    """Return the files of all segments, the oldest first.
-
-    Raises:
-        OSError: The folder cannot be read.
-    """
-    found = [(path, _NAME.fullmatch(path.name)) for path in folder.iterdir()]
-    return sorted(SegmentFile(int(name[1]), path, name[2], bool(name[3])) for path, name in found if name)
 
 
 def _open(file: SegmentFile) -> sqlite3.Connection:
