@@ -16,7 +16,7 @@ from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import Captured
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
-from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.facts import FactFeed, packed_fact
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
@@ -282,6 +282,31 @@ def test_a_fact_that_no_cache_sends_is_counted(ends):
         cache.publisher.publish(DNS_TRANSACTION, b"\xc1")
         ends.await_(worker, cache, lambda: worker.counters["bad_facts"] == 2, "the damaged message")
     assert names(ends) == named(0, 1)
+
+
+def test_a_fact_whose_wall_time_is_unknown_is_counted(ends):
+    """Facts of a start are refused until one of its turns states its wall time."""
+    with ends.cache() as cache, ends.worker(cache) as worker:
+        cache.turn(fact(0))
+        ends.await_stored(worker, cache, 1)
+        worker._differences.clear()
+        worker._on_message(DNS_TRANSACTION, encode(Batch("other", 0, 0, [fact(1), fact(2)])))
+        assert worker.counters["bad_facts"] == 2
+        cache.turn(fact(3))
+        cache.turn()
+        ends.await_(worker, cache, lambda: worker._stretch.until == cache.now, "the turn")
+        assert worker._stretch.since > BEGIN + SECOND
+    assert 1 not in [one.id.batch for one in stored(ends.store)]
+
+
+def test_the_wall_times_of_the_latest_starts_are_kept(ends):
+    """A start that is heard again and again keeps its wall time, however many others there were."""
+    with ends.cache() as cache, ends.worker(cache) as worker:
+        for number in range(3 * module.STARTS):
+            worker._note_difference(Turn(f"killed{number}", 0, {}, True, BEGIN, False))
+            worker._note_difference(Turn("cache", number, {}, True, BEGIN, False, difference=7))
+        assert len(worker._differences) == module.STARTS
+        assert worker._differences["cache"] == 7
 
 
 def test_facts_that_no_disk_takes_are_reported(ends, monkeypatch):

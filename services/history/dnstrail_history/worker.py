@@ -81,9 +81,9 @@ def run(
 class HistoryWorker:
     """The state of one run. `behind` states that more messages may wait.
 
-    `counters` counts facts `received`, `excluded`, `bad_facts` that no cache of ours sends, and messages that were
-    `replayed`, or could not be. Each loss ends the stretch of time of which all facts are stored. `lookups` counts
-    those of a past time.
+    `counters` counts facts `received` and `excluded`, `bad_facts`, and messages that were `replayed`, or could not be.
+    A bad fact is one that no cache of ours sends, or whose wall time is unknown. Each loss ends the stretch of time of
+    which all facts are stored. `lookups` counts those of a past time.
     """
 
     def __init__(
@@ -175,7 +175,10 @@ class HistoryWorker:
         self._follower.batch(topic, batch)
         self._feed.batch(batch)
         self.counters["received"] += len(batch.events)
-        difference = self._differences.get(batch.start, 0)
+        difference = self._differences.get(batch.start)
+        if difference is None:
+            self._refuse(BadMessage(f"no turn of the start {batch.start!r:.100} states its wall time"), len(facts))
+            return
         read: Callable[[FactRow[Any], str, int], Fact | StageFact]
         read = read_fact if topic == DNS_TRANSACTION else read_stage
         for fact in facts:
@@ -188,9 +191,9 @@ class HistoryWorker:
             except BadMessage as error:
                 self._refuse(error)
 
-    def _refuse(self, error: BadMessage) -> None:
-        self.counters["bad_facts"] += 1
-        if self._pause.note(self._clock.monotonic()):
+    def _refuse(self, error: BadMessage, count: int = 1) -> None:
+        self.counters["bad_facts"] += count
+        if self._pause.note(self._clock.monotonic(), count):
             structlog.get_logger().warning("bad_fact", error=str(error), count=self._pause.count)
 
     def _on_turn(self, turn: Turn) -> None:
@@ -213,6 +216,7 @@ class HistoryWorker:
 
     def _note_difference(self, turn: Turn) -> None:
         """Note the clock of a start when one of its turns arrives: the facts before it may wait for a replay."""
+        self._differences.pop(turn.start, None)
         self._differences[turn.start] = turn.difference
         if len(self._differences) > STARTS:
             del self._differences[next(iter(self._differences))]
