@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from dnstrail.bus import Requester
+from dnstrail.captured import LAST_TIME
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.log_pause import LogPause
@@ -203,7 +204,7 @@ class HistoryWorker:
         self._feed.turn(turn)
         self._note_difference(turn)
         lost = self._follower.lost.total() + self.store.counters["unwritten"] + self.counters["bad_facts"]
-        until, stretch = max(turn.now + turn.difference, 0), self._stretch
+        until, stretch = min(max(turn.now + turn.difference, 0), LAST_TIME), self._stretch
         # A cache that has heard no live probe has no time.
         begun = stretch is not None and stretch.since > 0 and turn.start == self._start and until >= stretch.until
         if stretch is None or not begun or lost != self._lost:
