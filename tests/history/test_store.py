@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from builders.facts import (
     BEGIN,
@@ -32,7 +33,7 @@ from builders.facts import (
     stored_stages,
 )
 from dnstrail.errors import SettingsError
-from dnstrail_history.fact import Fact, StageFact
+from dnstrail_history.fact import LOADED, Fact, StageFact
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.database import VERSION, open_database, open_existing, open_reader
@@ -224,6 +225,21 @@ def test_progress_survives_a_segment_that_was_just_finished(folder, clock, small
     with closing(FactStore(folder, clock)) as store:
         assert store.progress == progress_of(small)
         assert not store.add(fact_of(0))
+
+
+def test_live_facts_are_known_after_a_load(folder, clock, small, monkeypatch):
+    """However many facts were loaded since, a restart knows the live ones before, and the progress."""
+    monkeypatch.setattr(module, "_KNOWN", 2 * small)
+    with closing(FactStore(folder, clock)) as store:
+        [live] = fill(store, range(1))
+        for number in range(1, 5 * small):
+            fact = fact_of(number)
+            assert store.add(replace(fact, id=fact.id._replace(start=f"{LOADED}0123456789abcdef")))
+        assert store.commit(store.progress)
+        finished(store, 4)
+    with closing(FactStore(folder, clock)) as store:
+        assert not store.add(live)
+        assert store.progress == progress_of(1)
 
 
 def test_the_files_are_private(folder, clock, small):

@@ -54,7 +54,7 @@ def test_an_interrupted_load_is_completed(tmp_path, monkeypatch):
         store.commit(store.progress)
     monkeypatch.setattr(store_module, "_KNOWN", 0)
     source = load_history.open_source(str(DEMO))
-    start = load_history._digest(str(DEMO))
+    start = load_history._start_of(str(DEMO))
     with closing(source), closing(FactStore(history, FakeClock())) as store:
         store.note_ids_of(start)
         chosen = load_history.HistoryFolder(history, Subjects())

@@ -19,7 +19,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
-from dnstrail_history.fact import Fact, FactId, StageFact
+from dnstrail_history.fact import LOADED, Fact, FactId, StageFact
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader, remove_logs
@@ -34,17 +34,19 @@ MOST_WAITING: Final = 32_768
 DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
 BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
 YEAR: Final = 366  #: days after its last day -> the file of the lives of a year is removed
-_KNOWN: Final = 2 * MOST_TRANSACTIONS  # facts whose ids are read at the start
+_KNOWN: Final = 2 * MOST_TRANSACTIONS  # live facts whose ids are read at the start
 _RETRY: Final = 1.0  # seconds between two attempts to write
 _ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
 _DAY: Final = 86_400.0  # seconds
 _LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
+_LOADED: Final = (f"{LOADED}*",)  # no cache publishes these facts
+_HAS_OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM starts WHERE start NOT GLOB ?)"
 _IDS: Final = """
     SELECT starts.start, batch, place, stage FROM
         (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
         SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
-    JOIN starts ON starts.id = origin ORDER BY time"""
+    JOIN starts ON starts.id = origin WHERE starts.start NOT GLOB ? ORDER BY time"""
 _IDS_OF: Final = """
     SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
     WHERE starts.start = ?"""
@@ -230,7 +232,10 @@ class FactStore:
             file = files.pop()
             try:
                 with naming_damage(file.path), closing(_open(file)) as database:
-                    ids = [msgspec.convert((row[:3], row[3]), _StageId) for row in database.execute(_IDS)]
+                    rows = (
+                        database.execute(_IDS, _LOADED) if database.execute(_HAS_OTHERS, _LOADED).fetchone()[0] else ()
+                    )
+                    ids = [msgspec.convert((row[:3], row[3]), _StageId) for row in rows]
                     self.progress = self.progress if known else read_progress(database)
             except DamagedFileError as error:
                 self._set_aside(error)
