@@ -353,3 +353,33 @@ def test_facts_that_wait_are_bounded(folder, clock):
         assert store.add(kept[-1])
         assert store.commit(progress_of(2))
     assert stored(folder) == [*kept[:most], kept[-1]]
+
+
+def test_ids_are_noted_while_a_segment_is_finished(folder, clock, small, monkeypatch):
+    """A segment that is renamed while the ids of a start are noted is read by its final name."""
+    with closing(FactStore(folder, clock)) as store:
+        [first] = fill(store, range(1))
+        store._close_segment()
+
+        def renamed(path: Path, *args: object, **values: bool) -> sqlite3.Connection:
+            if path.suffix == ".open":
+                path.rename(path.with_suffix(".segment"))
+            return open_reader(path, *args, **values)
+
+        monkeypatch.setattr(module, "open_reader", renamed)
+        store._known = module.KnownIds()
+        store.note_ids_of("s")
+        assert not store.add(first)
+
+
+def test_ids_of_a_damaged_segment_are_left_out(folder, clock, small):
+    """A segment that is damaged is moved aside when the ids of a start are noted; the others are read."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(small + 1))
+        finished(store, 1)
+        with closing(open_existing(folder / "0000000001.segment", SCHEMA)) as database:
+            database.execute("UPDATE transactions SET place = -1")
+        store.note_ids_of("s")
+        assert store.counters["damaged"] == 1
+        assert not store.add(fact_of(small))
+        assert fill(store, range(100, 101))

@@ -27,7 +27,7 @@ from dnstrail_cache.facts import captured_of
 from dnstrail_cli.progress import ReadProgress, load_bar, position_in
 from dnstrail_history.__main__ import command as history
 from dnstrail_history.fact import LOADED, MOST_PLACE, Fact, read_id
-from dnstrail_history.folder import become_owner
+from dnstrail_history.folder import become_owner, reading_history
 from dnstrail_history.forget import HistoryFolder
 from dnstrail_history.store.store import FactStore
 from dnstrail_probe.registry import complete_capture, open_source
@@ -57,9 +57,12 @@ def load(chosen: HistoryFolder, files: tuple[str, ...]) -> None:
         hand_over_private(chosen.path, None, "--folder")
     become_owner(chosen.path)
     clock = SystemClock()
-    with closing(FactStore(chosen.path.absolute(), clock, days=_FOR_GOOD, most_bytes=1 << 62)) as store:
+    with reading_history():
+        store = FactStore(chosen.path.absolute(), clock, days=_FOR_GOOD, most_bytes=1 << 62)
+    with closing(store):
         for file, start, source in opened:
-            store.note_ids_of(start)
+            with reading_history():
+                store.note_ids_of(start)
             progress = ReadProgress(file, clock, partial(position_in, file))
             with closing(source), closing(progress):
                 stored, repeated = _load(source, start, store, chosen, progress)

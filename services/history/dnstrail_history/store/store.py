@@ -116,14 +116,18 @@ class FactStore:
         """Note the facts of a start that any segment holds, so that none of them is stored again.
 
         Raises:
-            DamagedFileError: A segment is damaged.
-            sqlite3.Error: One cannot be read.
+            SettingsError: A later version of dnstrail made a segment.
+            OSError, sqlite3.Error: One cannot be read.
         """
         for file in segment_files(self._folder):
             if not file.is_aside:
-                with naming_damage(file.path), closing(open_reader(file.path, SCHEMA, final=False)) as database:
-                    for row in database.execute(_IDS_OF, (start,)):
-                        self._known.add(msgspec.convert(row, FactId))
+                try:
+                    ids = _ids_of(file.path, start)
+                except DamagedFileError as error:
+                    self._fail(error, self._clock.monotonic())
+                else:
+                    for identity in ids:
+                        self._known.add(identity)
 
     def commit(self, progress: StoredProgress) -> bool:
         """Write the facts that wait, and how far all are stored; return False if that is not possible now."""
@@ -349,6 +353,23 @@ class FactStore:
         for path in self._folder.iterdir():
             if (name := _LIVES.fullmatch(path.name)) and int(name[1]) < first:
                 path.unlink()
+
+
+def _ids_of(path: Path, start: str) -> list[FactId]:
+    """Return the ids of the facts of a start in a segment, which may be finished meanwhile.
+
+    Raises:
+        DamagedFileError: The segment is damaged.
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be read.
+    """
+    try:
+        with naming_damage(path), closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as database:
+            return [msgspec.convert(row, FactId) for row in database.execute(_IDS_OF, (start,))]
+    except sqlite3.OperationalError:
+        if path.suffix == FINAL or path.exists():
+            raise
+    return _ids_of(path.with_suffix(FINAL), start)
 
 
 def _open(file: SegmentFile) -> sqlite3.Connection:
