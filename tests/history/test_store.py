@@ -242,6 +242,18 @@ def test_live_facts_are_known_after_a_load(folder, clock, small, monkeypatch):
         assert store.progress == progress_of(1)
 
 
+def test_a_known_fact_is_not_lost_while_too_many_wait(folder, clock, monkeypatch):
+    """A fact that arrives again while no further one may wait is repeated; a lost one is stored when it comes again."""
+    monkeypatch.setattr(module, "MOST_WAITING", 4)
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(1))
+        assert store.add(fact_of(1))
+        assert not any(store.add(fact_of(number)) for number in (0, 1, 2))
+        assert (store.counters["repeated"], store.counters["unwritten"]) == (2, 1)
+        assert store.commit(progress_of(1))
+        assert store.add(fact_of(2))
+
+
 def test_the_files_are_private(folder, clock, small):
     """No other user can read the folder or a file, whatever the umask."""
     before = os.umask(0)

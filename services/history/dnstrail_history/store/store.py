@@ -102,12 +102,13 @@ class FactStore:
     def add(self, fact: Fact | StageFact) -> bool:
         """Take a fact; return False if it is lost, or stored already."""
         weight = fact.weight
+        if self._known.has(fact.id, fact.stage):
+            self.counters["repeated"] += 1
+            return False
         if self._weight + weight > MOST_WAITING:
             self.counters["unwritten"] += 1
             return False
-        if not self._known.add(fact.id, fact.stage):
-            self.counters["repeated"] += 1
-            return False
+        self._known.add(fact.id, fact.stage)
         self._waiting.append(fact)
         self._weight += weight
         return True
