@@ -343,9 +343,8 @@ def test_a_segment_that_is_finished_delays_a_lookup_shortly(three, monkeypatch, 
     [path] = history.path.glob("*.open")
     waits, connect = [], sqlite3.connect
     with locked(path):
-        monkeypatch.setattr(
-            sqlite3, "connect", lambda name, wait, **others: waits.append(wait) or connect(name, wait, **others)
-        )
+        noting = lambda name, **how: waits.append(how["timeout"]) or connect(name, **how)  # noqa: E731 - one use
+        monkeypatch.setattr(sqlite3, "connect", noting)
         reply = history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)
         assert (reply["error"], reply["history"]) == ("data_not_found", False)
         assert history.ask(key="n0.example", at_ns=BEGIN)["data"]["history"] is True

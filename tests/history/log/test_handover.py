@@ -43,7 +43,8 @@ class Ends:
 
 
 def fact(number: int):
-    return fact_of(number, name=f"n{number}.example", hop=int(number % 5 == 4), relations=())
+    forwarded = {"hop": 1, "asked_for": "s/9/9"} if number % 5 == 4 else {}
+    return fact_of(number, name=f"n{number}.example", relations=(), **forwarded)
 
 
 def names(*numbers: int) -> list[str]:
