@@ -37,8 +37,10 @@ from dnstrail_history.fact import LOADED, Fact, StageFact
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.database import VERSION, open_database, open_existing, open_reader
+from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.store import DAYS, MOST_WAITING, FactStore
+from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 STATEMENTS = ("'); DROP TABLE transactions; --", '"; PRAGMA user_version = 9', "%s ? :name", "\0", "\U0001f4a9")
@@ -252,6 +254,29 @@ def test_a_known_fact_is_not_lost_while_too_many_wait(folder, clock, monkeypatch
         assert (store.counters["repeated"], store.counters["unwritten"]) == (2, 1)
         assert store.commit(progress_of(1))
         assert store.add(fact_of(2))
+
+
+@pytest.mark.parametrize("name", ["2026.lives", "0000000000.open"])
+def test_a_folder_that_cannot_be_read_at_the_start_is_read_later(folder, clock, small, name):
+    """Facts wait as long as what is stored cannot be read, and nothing is removed; then each is stored once."""
+    with closing(FactStore(folder, clock)) as store:
+        first = fill(store, range(3))
+    folder.joinpath(name).mkdir()
+    request = ask_to_forget(folder, subject_of("other.example"))
+    with closing(FactStore(folder, clock, most_bytes=1)) as store:
+        assert store.fault
+        assert all(store.add(fact_of(number)) for number in range(5))
+        clock.advance(2)
+        assert not store.commit(progress_of(5))
+        clock.advance(100)
+        store.step()
+        assert request.exists()
+        folder.joinpath(name).rmdir()
+        clock.advance(2)
+        assert store.commit(progress_of(5))
+        assert (store.fault, store.counters["repeated"], store.counters["stored"]) == ("", 3, 2)
+        assert store.progress == progress_of(5)
+    assert stored(folder) == [*first, fact_of(3), fact_of(4)]
 
 
 def test_the_files_are_private(folder, clock, small):

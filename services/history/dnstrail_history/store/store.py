@@ -57,6 +57,8 @@ _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # 
 class FactStore:
     """Facts on disk, each once. One process at a time uses the folder.
 
+    As long as what is stored cannot be read, facts wait; `progress` is unknown until then.
+
     A fact waits until `commit` writes it. `counters` counts facts `stored`, `repeated` (they were stored before) and
     `unwritten` (lost, since too many wait), `write_failures`, files that were `damaged`, segments that were `finished`
     and `removed`, and answered relations whose lives were `lives_left_out`. `fault` states why nothing can be written
@@ -68,7 +70,6 @@ class FactStore:
 
         Raises:
             SettingsError: It is not private, in use, or was made by a later version of dnstrail.
-            OSError, sqlite3.Error: It cannot be read.
         """
         self.counters: Counter[str] = Counter(stored=0, repeated=0, unwritten=0)
         self.fault = ""
@@ -83,6 +84,7 @@ class FactStore:
         self._number = 0  # of the newest segment
         self._path: Path | None = None  # of the segment to which facts are added; None: a new one is to be made
         self._segment: OpenSegment | None = None  # the same, unless an error closed it
+        self._has_begun = False
         self._retry = self._look = self._asked = float("-inf")
         self._unfinished: list[Path] = []  # full segments that are finished at the next look
         self._requests: set[Path] = set()  # to forget, which the thread has
@@ -90,7 +92,7 @@ class FactStore:
         self._private = open_private(folder, "--folder")
         self._closer = Closer()
         try:
-            self._begin()
+            self._has_started(clock.monotonic())
         except BaseException:
             self.close()
             raise
@@ -121,20 +123,26 @@ class FactStore:
             SettingsError: A later version of dnstrail made a segment.
             OSError, sqlite3.Error: One cannot be read.
         """
+        if not self._has_begun:
+            self._begin()
         for file in segment_files(self._folder):
             if not file.is_aside:
                 try:
                     ids = _ids_of(file.path, start)
                 except DamagedFileError as error:
-                    self._fail(error, self._clock.monotonic())
+                    self._set_aside(error)
                 else:
                     for identity in ids:
                         self._known.add(identity)
 
     def commit(self, progress: StoredProgress) -> bool:
-        """Write the facts that wait, and how far all are stored; return False if that is not possible now."""
+        """Write the facts that wait, and how far all are stored; return False if that is not possible now.
+
+        Raises:
+            SettingsError: A later version of dnstrail made a file that could not be read before.
+        """
         now = self._clock.monotonic()
-        if now < self._retry:
+        if now < self._retry or not self._has_started(now):
             return False
         try:
             self._write(progress)
@@ -148,6 +156,7 @@ class FactStore:
         """Remove what is too old or too much, and note which segments are finished.
 
         Raises:
+            SettingsError: A later version of dnstrail made a file that could not be read before.
             Exception: A segment could not be finished by a fault of dnstrail.
         """
         for path, error, left_out in self._closer.take():
@@ -161,7 +170,7 @@ class FactStore:
             self._unfinished.clear()
             with suppress(OSError):
                 self._remove_old()
-        if now >= self._asked:
+        if now >= self._asked and self._has_started(now):
             self._asked = now + _ASKED
             with suppress(OSError):
                 for path in {*self._folder.glob(f"*{REQUEST}")} - self._requests:
@@ -222,8 +231,27 @@ class FactStore:
         self._asked = self._clock.monotonic() + _LOOK
         structlog.get_logger().warning("history_not_forgotten", request=request.name, error=str(error))
 
+    def _has_started(self, now: float) -> bool:
+        """Return whether what is stored is known; try to read it if it is not.
+
+        Raises:
+            SettingsError: A later version of dnstrail made a file.
+        """
+        if not self._has_begun and now >= self._retry:
+            try:
+                self._begin()
+            except (OSError, sqlite3.Error) as error:
+                self._fail(error, now)
+        return self._has_begun
+
     def _begin(self) -> None:
-        """Go on where the earlier process ended."""
+        """Go on where the earlier process ended.
+
+        Raises:
+            SettingsError: A later version of dnstrail made a file.
+            OSError, sqlite3.Error: One cannot be read now.
+        """
+        self._path = None
         files = [file for file in segment_files(self._folder) if not file.is_aside and self._is_sound(file)]
         self._number = max([file.number for file in segment_files(self._folder)] + [*self._merged()], default=0)
         unfinished = [file.path for file in files[:-1] if file.ending == OPEN]
@@ -239,20 +267,24 @@ class FactStore:
             file = files.pop()
             try:
                 with naming_damage(file.path), closing(_open(file)) as database:
-                    rows = (
-                        database.execute(_IDS, _LOADED) if database.execute(_HAS_OTHERS, _LOADED).fetchone()[0] else ()
-                    )
+                    [has_others] = database.execute(_HAS_OTHERS, _LOADED).fetchone()
+                    rows = database.execute(_IDS, _LOADED) if has_others else ()
                     ids = [msgspec.convert((row[:3], row[3]), _StageId) for row in rows]
                     self.progress = self.progress if known else read_progress(database)
             except DamagedFileError as error:
                 self._set_aside(error)
             else:
                 known.append(ids)
+        self._known, waiting = KnownIds(), self._waiting
         for ids in reversed(known):
             for identity, stage in ids:
                 self._known.add(identity, stage)
+        self._waiting, self._weight = [], 0
+        for fact in waiting:  # they arrived before it was known which ones are stored
+            self.add(fact)
         for path in unfinished:
             self._closer.add(path)
+        self._has_begun, self.fault = True, ""
 
     def _is_sound(self, file: SegmentFile) -> bool:
         """Return whether a segment can be opened, and set it aside if it is damaged."""
@@ -268,7 +300,7 @@ class FactStore:
         for path in sorted(self._folder.iterdir()):
             if _LIVES.fullmatch(path.name) and not path.name.endswith(ASIDE):
                 try:
-                    with naming_damage(path), closing(open_database(path, LIVES)) as database:
+                    with naming_damage(path), closing(open_reader(path, LIVES, final=False)) as database:
                         [name] = database.execute("SELECT max(name) FROM segments").fetchone()
                 except DamagedFileError as error:
                     self._set_aside(error)
@@ -326,7 +358,9 @@ class FactStore:
 
     def _set_aside(self, damaged: DamagedFileError) -> None:
         """Move a damaged file out of the way, and name it."""
-        self._path = None if damaged.path == self._path else self._path
+        if damaged.path == self._path:
+            self._close_segment()
+            self._path = None
         self.counters["damaged"] += 1
         structlog.get_logger().error("history_damaged", file=str(damaged.path), error=str(damaged))
         with suppress(OSError):
@@ -346,7 +380,8 @@ class FactStore:
         total = sum(status.st_size for _, status in sizes)
         for file, status in sizes:
             is_old = status.st_mtime < wall - self._days * _DAY
-            if file.path == self._path or not (is_old or total > self._most_bytes):
+            is_used = file.path == self._path or (file.ending == OPEN and not self._has_begun)
+            if is_used or not (is_old or total > self._most_bytes):
                 continue
             file.path.unlink()
             remove_logs(file.path)
