@@ -190,7 +190,7 @@ def test_a_segment_is_full_by_its_bytes(folder, clock, monkeypatch):
 def test_a_segment_that_was_not_finished_is_finished_after_a_restart(folder, clock, small, monkeypatch):
     """A worker that ended while a segment was full finishes it at its next start."""
     with monkeypatch.context() as patched:
-        patched.setattr("dnstrail_history.store.closer.finish", lambda _: None)
+        patched.setattr("dnstrail_history.store.closer.finish", lambda _: 0)
         with closing(FactStore(folder, clock)) as store:
             added = fill(store, range(small + 1))
             finished(store, 1)
