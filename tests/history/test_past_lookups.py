@@ -371,6 +371,20 @@ def test_the_index_of_a_segment_is_made_in_parts(history, monkeypatch):
     assert (len(data["dns_queries"]), data["history"]) == (5, True)
 
 
+def test_the_times_of_segments_are_learned_before_a_lookup(three, monkeypatch):
+    """The server reads them while it waits, some at once, and tries each segment once."""
+    history, paths = three
+    paths[2].write_bytes(b"x" * 8192)
+    times = itertools.count()
+    history.segments.learn(lambda: next(times) > 0)
+    assert {*history.segments._full} == {paths[0]}
+    for _ in range(3):
+        history.segments.learn(lambda: False)
+    assert ({*history.segments._full}, history.segments.unreadable) == ({*paths[:2]}, 1)
+    assert not any(one.is_open for one in history.segments._full.values())
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["data"]["history"] is True
+
+
 NOT_FORWARDED = encode_request("get", key="a.example", at_ns=LATER)
 HOSTILE = {
     "nothing": b"",
