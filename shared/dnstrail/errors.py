@@ -57,10 +57,12 @@ class DataSourceMissing(DataSourceError):
     def __init__(self, namespace: str, id_: str) -> None:
         self.namespace = namespace
         self.id = id_
+        lacks, remedy = "no cache", ""
+        if id_ == "facts":
+            lacks, remedy = "no facts of a cache", ", and name the facts of a cache on another host: --cache-facts"
         super().__init__(
-            f"data source {namespace}/{id_} is not registered: this run has no cache; "
-            "leave out --cache none and --dnscache none"
-            f"{', and name the facts of a cache on another host: --cache-facts' if id_ == 'facts' else ''}"
+            f"data source {namespace}/{id_} is not registered: this run has {lacks}; "
+            f"leave out --cache none and --dnscache none{remedy}"
         )
 
 

@@ -20,7 +20,8 @@ FACTS = (
     fact_of(1, ended=BEGIN, name="a.example", type=28, relations=(("a.example", 28, "2001:db8::1", 60),), waited=FAST),
     fact_of(2, ended=BEGIN + SECOND, name="b.example", relations=(), outcome=2, rcode=3, waited=SLOW),
     fact_of(3, ended=BEGIN + 2 * SECOND, name="c.example", relations=(), outcome=6, rcode=None, process=None, hop=2),
-    fact_of(4, ended=BEGIN + 2 * SECOND, name="of.forwarder.example", relations=(), hop=1),
+    fact_of(4, ended=BEGIN + 2 * SECOND, name="of.forwarder.example", relations=(), hop=1, asked_for="s/0/0"),
+    fact_of(6, ended=BEGIN + 4 * SECOND, name="d.example", relations=(), hop=1, process=None),
     stage_of(5, time=BEGIN + 3 * SECOND),
     stage_of(5, "end", time=BEGIN + 5 * SECOND, why="closed", lasted=2 * SECOND, name="web.example"),
 )
@@ -28,7 +29,7 @@ FACTS = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Return a history of a connection and five questions, one of which a forwarder asked for others."""
+    """Return a history of a connection and six questions: of two a forwarder asked one for a client."""
     found = tmp_path_factory.mktemp("log") / "history"
     fill(found, FACTS)
     return found
@@ -44,8 +45,8 @@ def names(folder: Path, *arguments: object) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), "aabc"),
-        (("--last", 2), "bc"),
+        ((), "aabcd"),
+        (("--last", 2), "cd"),
         (("--since", BEGIN / SECOND + 1, "--until", BEGIN / SECOND + 1.5), "b"),
         (("--outcome", "nxdomain", "--outcome", "unanswered"), "bc"),
         (("--slower", "1.5s"), "b"),
@@ -64,7 +65,7 @@ def names(folder: Path, *arguments: object) -> list[str]:
     ids=str,
 )
 def test_options_select(folder, arguments, expected):
-    """All options that are given have to fit; what a forwarder asked for others is left out."""
+    """All options that are given have to fit; what a forwarder asked for a known client is left out."""
     assert names(folder, *arguments) == [f"{letter}.example" for letter in expected]
 
 
@@ -72,7 +73,7 @@ def test_the_table_has_a_line_for_a_call(folder):
     """Without a format there is a table, with one line for A and AAAA of a call."""
     done = dnstrail("log", "--folder", folder)
     lines = done.stdout.splitlines()
-    assert len(lines) == 5, done.stdout
+    assert len(lines) == 6, done.stdout
     assert lines[2].endswith("A, AAAA a.example (3 ms) -> 192.0.2.1, 2001:db8::1")
     assert "no such name (NXDOMAIN) (2 s)" in lines[3]
     assert "10.0.0.2" in lines[4]
@@ -132,6 +133,6 @@ def test_a_damaged_file_is_named(tmp_path):
     os.mkfifo(tmp_path / "history/0000000009.open")
     (tmp_path / "history/0000000000.segment").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     done = dnstrail("log", "--folder", tmp_path / "history", "--json")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 4)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 5)
     assert "0000000000.segment" in done.stderr
     assert "0000000009.open: it is no file" in done.stderr

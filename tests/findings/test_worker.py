@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.findings import body_of, cause_of, dns_answer
+from builders.findings import body_of, cause_of, dns_answer, transaction
 from builders.writers import Script
 from dnstrail.bus import Pusher
 from dnstrail.bus.ipc import findings_address
@@ -87,6 +87,14 @@ def test_each_finding_is_written_once() -> None:
     assert values["dnstrail_findings_handled_total", "duplicate"] == 1
     assert values["dnstrail_findings_handled_total", "unreadable"] == 1
     assert values["dnstrail_output_written_total", "test"] == 3
+
+
+@pytest.mark.parametrize("name", ["a\\\u00b2.example", "\\\u0661\u0662\u0663.example", "\\1.example", "a\\", "\\999.x"])
+def test_a_forged_name_ends_nothing(name: str) -> None:
+    """A backslash before anything but three ASCII digits stands for what follows, and the worker goes on."""
+    with sink() as made:
+        made.push(body_of(transaction(name), id_="a"), body_of(id_="b"))
+        wait_until(lambda: made.output.counters["written"] == 2, "both findings")
 
 
 def test_what_an_output_loses_is_reported(monkeypatch) -> None:

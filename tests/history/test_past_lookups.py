@@ -344,7 +344,7 @@ def test_a_segment_that_is_finished_delays_a_lookup_shortly(three, monkeypatch, 
     waits, connect = [], sqlite3.connect
     with locked(path):
         monkeypatch.setattr(
-            sqlite3, "connect", lambda name, wait, **others: waits.append(wait) or connect(name, wait, **others)
+            sqlite3, "connect", lambda *args, **others: waits.append(others["timeout"]) or connect(*args, **others)
         )
         reply = history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)
         assert (reply["error"], reply["history"]) == ("data_not_found", False)

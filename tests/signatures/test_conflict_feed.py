@@ -9,7 +9,7 @@ from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.protocol.batches import Batch, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import dns_response
-from dnstrail_signatures.cache import CONFLICTS, ConflictFeed
+from dnstrail_signatures.cache import CATCHING_UP, CONFLICTS, ConflictFeed
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
@@ -31,17 +31,22 @@ class Conflict(Signature):
 class Cache:
     """The client and the bus of a test: the cache has published some conflicts, or is away."""
 
-    def __init__(self, messages, published):
+    def __init__(self, messages, published, behind=0):
         self.messages = messages
         self.published = published
         self.clock = FakeClock()
         self.late = []  # arrive while the worker waits
+        self.behind = behind  # requests to come whose replies are incomplete
 
-    def ask(self, op, after):
+    def ask_reply(self, op, after, patience):
         assert (op, after) == ("stats", [("start", 3)])
         if self.published is None:
             raise Unavailable("ipc:///x", 1.0)
-        return {"cache": {"conflicts_published": self.published}}
+        if self.behind:
+            self.behind -= 1
+            self.clock.advance(patience)
+            return {"complete": False, "data": {"cache": {"conflicts_published": 0}}}
+        return {"complete": True, "data": {"cache": {"conflicts_published": self.published}}}
 
     def wait(self, _end, timeout):
         self.clock.advance(timeout)
@@ -85,3 +90,16 @@ def test_the_end_of_a_source_waits_for_its_conflicts(messages, published, handle
     feed.complete(("start", 3), running.take_of_cache, {DNS_ANSWER_CONFLICT}, monotonic=cache.clock.monotonic)
     assert len(delivered) == handled
     assert (cache.clock.monotonic() - began >= CONFLICTS) == (published == 9)
+
+
+@pytest.mark.parametrize(("behind", "handled"), [(20, 3), (10_000, 0)], ids=["catches up", "never does"])
+def test_a_cache_that_is_behind_is_asked_again(messages, behind, handled):
+    """The last conflicts are awaited after the cache has caught up with the source, for a bounded time."""
+    cache = Cache(messages, 3, behind)
+    feed, delivered = ConflictFeed(cache, messages, cache), []
+    running = worker(feed, delivered)
+    cache.late = [conflict(sequence) for sequence in range(3)]
+    began = cache.clock.monotonic()
+    feed.complete(("start", 3), running.take_of_cache, {DNS_ANSWER_CONFLICT}, monotonic=cache.clock.monotonic)
+    assert len(delivered) == handled
+    assert cache.clock.monotonic() - began < CATCHING_UP + 2 * CONFLICTS

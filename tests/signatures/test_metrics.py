@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.captured import Captured
-from dnstrail.events import SCHED_PROCESS_EXIT
+from dnstrail.events import DNS_TRANSACTION, SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.listener import SILENCE
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.metrics import signature_metrics, unready
 from dnstrail_signatures.worker import SignatureWorker
-from live.workers import Messages
+from live.workers import Messages, open_bus, short_folder
 
 
 class Reporter(Signature):
@@ -86,3 +87,22 @@ def test_a_worker_is_ready_once_it_hears_a_probe(worker):
     assert unready(worker, worker.heard + SILENCE + 0.1) == "no probe is heard"
     hear(worker, 1, 2, live=False)
     assert unready(worker, worker.heard + 100) == ""
+
+
+class OfFacts(Reporter):
+    """Selects transactions."""
+
+    selected_events = (EventSelector("tracee", SCHED_PROCESS_EXIT), EventSelector("tracee", DNS_TRANSACTION))
+
+
+def test_a_worker_of_facts_is_ready_once_it_hears_facts():
+    """A worker that selects facts is not ready before their first turn, nor after their usual silence."""
+    with short_folder() as folder, open_bus() as bus:
+        feed = FactFeed(bus, f"ipc://{folder}/lookups.sock")
+        worker = SignatureWorker(Messages(), Chosen.of(OfFacts), Delivery(lambda _: None), facts=feed)
+        hear(worker, 0, 2)
+        assert unready(worker, worker.heard) == "no facts are heard"
+        worker.on_message(TURN, encode(Turn("c", 0, {}, True, 5)), worker.heard, feed)
+        assert unready(worker, worker.heard) == ""
+        worker.heard += SILENCE + 0.1
+        assert unready(worker, worker.heard) == "no facts are heard"

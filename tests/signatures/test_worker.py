@@ -15,6 +15,7 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
+from builders.facts import fact_of
 from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import LAST_TIME, Captured, Process
@@ -22,6 +23,7 @@ from dnstrail.client import DnsDataSource
 from dnstrail.dns import decode
 from dnstrail.events import (
     DNS_ANSWER_CONFLICT,
+    DNS_TRANSACTION,
     FACT_NAMES,
     FINDINGS_LOST,
     NET_PACKET_DNS,
@@ -34,16 +36,21 @@ from dnstrail.events import (
     SIGNATURE_MUTED,
 )
 from dnstrail.events import event as event_module
+from dnstrail.process.config_file import ConfigFile
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.facts import FactFeed, packed_fact
 from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.tracee import proto_dns
 from dnstrail.tracee.proto_dns import proto_dns as shape
+from dnstrail_signatures import assembly
 from dnstrail_signatures import worker as worker_module
+from dnstrail_signatures.assembly import Options, WorkerAssembly
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.cache import ConflictFeed
 from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
 from dnstrail_signatures.findings import Delivery, offer_to, push_to
+from dnstrail_signatures.group.membership import ALONE
 from dnstrail_signatures.group.ownership import Share
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen, origins_of, topics_of
@@ -759,3 +766,40 @@ def test_the_faults_of_each_signature_are_reported_to_the_group():
     assert reports.work.signatures == {"BROKEN": faults, "REPORTED": Faults(0, OFFENCES, 2)}
     assert {finding["since"] for finding in found} == {7}
     assert len({finding["findingId"] for finding in found}) == OFFENCES
+
+
+class OfFacts(Reporter):
+    """Selects transactions."""
+
+    selected_events = (EventSelector("tracee", DNS_TRANSACTION),)
+
+
+def test_a_bad_fact_costs_no_other():
+    """A fact that no cache sends is counted, and the others of its batch are handled."""
+    delivered, good = [], fact_of()
+    facts = [packed_fact(1, good.flow, None, values) for values in (good.values, [], good.values)]
+    with short_folder() as folder, open_bus() as bus, capture_logs() as logs:
+        feed = FactFeed(bus, f"ipc://{folder}/lookups.sock")
+        worker = SignatureWorker(Messages(), Chosen.of(OfFacts), Delivery(delivered.append), facts=feed)
+        worker.on_message(DNS_TRANSACTION, encode(Batch("c", 0, 0, facts)), 5.0, feed)
+    assert (len(delivered), worker.engine.counters["bad_bus_message"], feed.published) == (2, 1, 3)
+    assert sum(entry["event"] == "bad_bus_message" for entry in logs) == 1
+
+
+def options_of(folder, **stated):
+    """Return the options of a worker in a folder of sockets."""
+    known = {"cache": None, "no_cache": False, "cache_facts": None, "findings": None, "group": ALONE, "probes": 4}
+    paths = {"signatures": (), "state": None, "metrics": None, "user": None, "run_dir": folder}
+    return Options(config=ConfigFile(), subscribe=(), select=(), budget=10.0, **(known | paths | stated))
+
+
+def test_a_worker_that_hears_no_facts_says_so(monkeypatch):
+    """A worker whose signatures select facts begins without the facts of a cache, but not without a warning."""
+    monkeypatch.setattr(assembly, "_PATIENCE", 0.05)
+    with short_folder() as folder, open_bus() as bus, capture_logs() as logs:
+        made = WorkerAssembly(options_of(folder), bus, threading.Event(), lambda: None, Chosen.of(OfFacts))
+        worker = made.worker()
+        worker.close()
+    assert [(line["event"], line["address"]) for line in logs if line["log_level"] == "warning"] == [
+        ("facts_not_heard", f"ipc://{folder}/facts.sock")
+    ]

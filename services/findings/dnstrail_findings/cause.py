@@ -18,7 +18,8 @@ _RCODES = {words: dns.rcode.to_text(dns.rcode.Rcode.make(code)) for code, words 
 _FLAGS = ("aa", "tc", "rd", "ra")
 _PRINTABLE = range(0x21, 0x7F)
 _QUOTED = b'\\"'
-_ESCAPE = re.compile(r"\\(\d{3}|.)", re.DOTALL)
+_DIGITS = 3  # of an escaped byte
+_ESCAPE = re.compile(r"\\([0-9]{3}|.)", re.DOTALL)
 
 
 class PrintedQuestion(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ def _answer_of(owner: str, kind: str, target: str, ttl: int) -> PrintedAnswer:
 
 def _plain(name: str) -> str:
     """Return a name without escapes, as tracee prints it."""
-    return _ESCAPE.sub(lambda found: chr(int(found[1])) if found[1].isdigit() else found[1], name)
+    return _ESCAPE.sub(lambda found: chr(int(found[1])) if len(found[1]) == _DIGITS else found[1], name)
 
 
 def escaped(name: str) -> str:

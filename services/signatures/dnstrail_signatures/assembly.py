@@ -129,6 +129,8 @@ class WorkerAssembly:
             self._bus.wait(facts.subscriber, timeout=_LOOK)
             worker.take_of_cache()
             self._beat()
+        if not facts.heard and not self._stop.is_set():
+            structlog.get_logger().warning("facts_not_heard", address=facts.address, seconds=_PATIENCE)
 
     def _conflict_feed(self) -> ConflictFeed | None:
         """Subscribe to the conflicts, which a cache publishes on its own host."""

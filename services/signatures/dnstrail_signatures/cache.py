@@ -19,6 +19,8 @@ PATIENCE = 30.0
 _PAUSE = 0.1  # seconds between two requests to it
 _REST = 1.0  # seconds between two requests to a cache for which they wait no more
 CONFLICTS = 1.0  # seconds at the end of a source, for the conflicts and facts that the cache has published
+CATCHING_UP = 60.0  # seconds before these for a cache that is behind the end of the source
+_STEP = 0.5  # seconds between two requests in this time; an incomplete reply comes earlier if it is out of reach
 _CONFLICTS, _FACTS = "conflicts_published", "facts_published"  # the counters of the cache
 _LOOK = 0.01  # seconds between two looks for conflicts
 
@@ -100,13 +102,13 @@ class ConflictFeed:
     ) -> None:
         """Take all conflicts, and all facts, up to a mark, for a bounded time: `take` handles those that have arrived.
 
-        Only the topics of `chosen` are awaited.
+        Only the topics of `chosen` are awaited. A cache that is behind the mark may catch up first.
         """
-        deadline = monotonic() + CONFLICTS
         try:
-            published = self._client.ask("stats", after=[mark])["cache"]
+            published = self._published(mark, take, monotonic)
         except DnstrailError:
             return
+        deadline = monotonic() + CONFLICTS
         conflicts = published.get(_CONFLICTS, 0) if DNS_ANSWER_CONFLICT in chosen else 0
         ends = [self.subscriber, *([] if facts is None else [facts.subscriber])]
         learned = published.get(_FACTS, 0) if any(name in chosen for name in FACT_NAMES) else 0
@@ -116,3 +118,18 @@ class ConflictFeed:
         ):
             self._bus.wait(*ends, timeout=_LOOK)
             take()
+
+    def _published(self, mark: Mark, take: Callable[[], None], monotonic: Callable[[], float]) -> dict[str, int]:
+        """Return the counters of the cache at a mark, or those after CATCHING_UP, or if the mark is out of its reach.
+
+        Raises:
+            DnstrailError: no cache answers.
+        """
+        end = monotonic() + CATCHING_UP
+        while True:
+            began = monotonic()
+            reply = self._client.ask_reply("stats", after=[mark], patience=_STEP)
+            take()
+            if reply.get("complete", True) or not began + _STEP <= monotonic() < end:
+                published: dict[str, int] = reply["data"]["cache"]
+                return published

@@ -27,8 +27,12 @@ def unready(worker: SignatureWorker, now: float) -> str:
         return "no signature runs"
     if worker.heard is None:
         return "no probe was heard yet"
-    silent = now - worker.heard > SILENCE and any(turn.live and not turn.ended for turn in worker.turns.probes)
-    return "no probe is heard" if silent else ""
+    live = any(turn.live and not turn.ended for turn in worker.turns.probes)
+    if live and now - worker.heard > SILENCE:
+        return "no probe is heard"
+    if worker.awaits_facts and (worker.facts_heard is None or (live and now - worker.facts_heard > SILENCE)):
+        return "no facts are heard"
+    return ""
 
 
 def signature_metrics(worker: SignatureWorker) -> list[Metric]:

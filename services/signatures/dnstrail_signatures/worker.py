@@ -23,7 +23,7 @@ from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_any
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
-from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_fact
+from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_facts
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -99,8 +99,8 @@ class SignatureWorker:
 
     `share` is the part of the events that the worker handles. `conflicts` and `facts` are the events of the cache.
     `beat` is called before each event. `received` counts events by name. `heard` is the time of the last turn on the
-    monotonic clock. At most `probes` starts of probes are followed. `refused` is why the last reload was refused.
-    Signatures keep in the folder `state` what they need after a restart.
+    monotonic clock, `facts_heard` that of the facts. At most `probes` starts of probes are followed. `refused` is why
+    the last reload was refused. Signatures keep in the folder `state` what they need after a restart.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class SignatureWorker:
         self._next: tuple[str, bytes] | None = None  # was received, and has to wait for the cache
         self._early = 0  # messages that were received while the first one waits
         self.heard: float | None = None
+        self.facts_heard: float | None = None
         self._names = ConnectionEnricher(dns)
         self._select_events(chosen)
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
@@ -153,6 +154,11 @@ class SignatureWorker:
         """Why signatures do not run as their settings state, by id; "reload": why the last reload was refused."""
         found = self.engine.faults | ({"reload": self.refused} if self.refused else {})
         return {escape_unprintable(name): escape_unprintable(reason) for name, reason in found.items()}
+
+    @property
+    def awaits_facts(self) -> bool:
+        """Whether signatures select facts that a cache is to publish."""
+        return self._facts is not None and not self._origins.keys().isdisjoint(FACT_NAMES)
 
     @property
     def subscribers(self) -> list[Subscriber]:
@@ -218,8 +224,7 @@ class SignatureWorker:
                 if facts is not None:
                     facts.batch(batch)
         except BadMessage as error:
-            self.engine.counters["bad_bus_message"] += 1
-            structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
+            self._refuse(topic, error)
 
     def take_of_cache(self) -> None:
         """Handle the conflicts and the facts that the cache has published, for a bounded time."""
@@ -325,7 +330,12 @@ class SignatureWorker:
     def _select(self, topic: str, batch: Batch, actors: ActorFilter | None) -> list[tuple[int, Captured]]:
         received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
         selected = received.select(self._origins.get(topic, frozenset()), actors)
-        return selected if topic not in FACT_NAMES else [(place, unpacked_fact(topic, one)) for place, one in selected]
+        return selected if topic not in FACT_NAMES else [*unpacked_facts(topic, selected, partial(self._refuse, topic))]
+
+    def _refuse(self, topic: str, error: BadMessage) -> None:
+        """Count a message, or a fact, in which something is wrong."""
+        self.engine.counters["bad_bus_message"] += 1
+        structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
 
     def _on_turn(self, turn: Turn, now: float, facts: FactFeed | None) -> None:
         self.share.end_turn(turn, now)
@@ -335,6 +345,8 @@ class SignatureWorker:
         self.coverage.turn(turn, self.turns.missed(turn.start))
         if facts is None:
             self.heard = now
+        else:
+            self.facts_heard = now
         self.engine.on_time(turn.start, self._clocks.turn(turn, now))
         if facts is None and turn.ended and not (earlier is not None and earlier.ended):
             if self._conflicts is not None and {DNS_ANSWER_CONFLICT, *FACT_NAMES}.intersection(self._origins):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import msgspec
 
 from dnstrail.bus import Bus, Pusher
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.captured import Captured
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import AT_ONCE, ConnectionEnricher
 from dnstrail.errors import BadMessage
@@ -19,7 +20,7 @@ from dnstrail.events import FACT_NAMES, FINDINGS_LOST, REFUSED_EVENTS, Event, to
 from dnstrail.process.clock import Clock
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
-from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_fact
+from dnstrail.protocol.facts import RUNS, FactFeed, unpacked_facts
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -183,8 +184,10 @@ class EventView:
                 return
             mark = (batch.start, batch.turn)
             difference = self._turns.difference(batch.start)
-            captured = batch.events if facts is None else map(partial(unpacked_fact, topic), batch.events)
-            events = [Event(topic, one, mark, batch.host, difference=difference) for one in captured]
+            captured: Iterable[tuple[int, Captured]] = enumerate(batch.events)
+            if facts is not None:
+                captured = unpacked_facts(topic, captured, lambda _: None)  # as below
+            events = [Event(topic, one, mark, batch.host, difference=difference) for _, one in captured]
         except BadMessage:
             return  # counted by the other workers
         self._turns.batch(topic, batch)

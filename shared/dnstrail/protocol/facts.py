@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,6 +20,7 @@ from dnstrail.protocol.listener import Listener
 
 RUNS = 2  # of the cache, the present one and the one before: a subscriber follows them beside the starts of probes
 HOPS = ("client", "forwarder", "served")
+_FORWARDER = "forwarder"
 _VALUES = ""  # the one argument on the bus: the others by their places, since their names cost as much as the rest
 _OF_FLOW = ("src", "dst", "src_port", "dst_port")
 _PLACES = {
@@ -27,6 +28,7 @@ _PLACES = {
 }
 _TYPES = 256  # whose names are remembered
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Ttl = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]  # RFC 2181, section 8
 _Type = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 _Address = Annotated[bytes, msgspec.Meta(min_length=4, max_length=16)]
@@ -39,7 +41,7 @@ class PackedRelation(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     type: _Type
     target: str
-    ttl: _Natural
+    ttl: _Ttl
     owner: str | None = None
 
 
@@ -120,6 +122,22 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
     return Captured(captured.timestamp, b"", flow, captured.process, known)
 
 
+def unpacked_facts(
+    topic: str, received: Iterable[tuple[int, Captured]], refuse: Callable[[BadMessage], None]
+) -> Iterator[tuple[int, Captured]]:
+    """Yield facts that arrived, by their places, as `unpacked_fact` does; `refuse` receives what is wrong with others.
+
+    One bad fact does not cost the others of its batch.
+    """
+    for place, captured in received:
+        try:
+            fact = unpacked_fact(topic, captured)
+        except BadMessage as error:
+            refuse(error)
+        else:
+            yield place, fact
+
+
 def checked_values(captured: Captured, values: type[_Values]) -> _Values:
     """Return the values of a fact that arrived, once each has its type.
 
@@ -137,6 +155,14 @@ def without_owners(name: str, relations: Iterable[tuple[str, int, str, int]]) ->
     for owner, rdtype, target, ttl in relations:
         yield PackedRelation(rdtype, target, ttl, None if owner == name else owner)
         name = target
+
+
+def is_for_another(hop: str, asked_for: str | None) -> bool:
+    """Return whether a process asked for a client whose question is known, so that the client's question counts.
+
+    A process that ever answered DNS is a forwarder. It asks for itself, too: such a question hides behind no other one.
+    """
+    return hop == _FORWARDER and bool(asked_for)
 
 
 def _words(values: TransactionValues) -> dict[str, Any]:

@@ -277,6 +277,16 @@ def test_a_question_that_nat_passes_to_a_process(translator, protocol):
     assert own.flow.role == "forwarder"
 
 
+def test_a_response_of_a_local_server_makes_its_client_no_server(translator):
+    """A client that asks a server of this host from an address of the loopback device stays a client."""
+    client = PID + 1
+    answer = response_to("a.test")
+    query = answer[:2] + b"\1\0" + answer[4:]
+    _, sent = only(translator.events(packet(answer, sport=53, dport=4000, egress=1, relay=client)))
+    _, own = only(translator.events(packet(query, sport=4001, dport=53, egress=1, pid=client)))
+    assert ("relay" in sent.args, own.flow.role) == (False, "client")
+
+
 def test_a_server_on_the_host_of_the_client_has_seen_its_asker(translator):
     """The capture at the client lacks `asker_seen`; the one at the server has it."""
     query = response_to("a.test")[:2] + b"\1\0" + response_to("a.test")[4:]

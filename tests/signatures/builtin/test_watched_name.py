@@ -12,7 +12,7 @@ import pytest
 from builders.costly import calls_in
 from builders.detection_events import CURL, OTHER
 from dnstrail.captured import Flow
-from dnstrail.datasource import DataSources
+from dnstrail.datasource import DataSources, DnsIdentity
 from dnstrail.errors import SettingsError
 from dnstrail.signature import Signal
 from dnstrail.testing import SignatureRun, dns_transaction
@@ -45,10 +45,10 @@ def watch_list(tmp_path, monkeypatch):
     return write
 
 
-def engine(settings=None, **options):
+def engine(settings=None, *sources, **options):
     cls = WatchedName if settings is None else type("Own", (WatchedName,), {"settings": settings})
     found = []
-    return Engine([cls], DataSources(), found.append, **options), found
+    return Engine([cls], DataSources(*sources), found.append, **options), found
 
 
 def ruled(*rules):
@@ -127,6 +127,21 @@ def test_a_lookup_is_reported_once():
     assert rules_of(ruled(), *events) == [[None], [], [None], [], [None]]
 
 
+def test_a_name_without_an_answer_is_reported_once():
+    """Neither AAAA without an answer beside A, nor the same question to further servers, makes a second finding."""
+    run, record = ruled(), "c2.example 60 A 192.0.2.1"
+    run.event(dns_transaction("c2.example", record, process=CURL, at=0.1))
+    for at in (30.0, 34.9, 35.2, 40.0, 60.0, 71.0):
+        run.event(dns_transaction("c2.example AAAA", outcome="unanswered", process=CURL, at=at))
+    run.event(dns_transaction("c2.example", record, process=CURL, at=72.0))
+    assert [(found.data["outcome"], found.event.timestamp // SECOND) for found in run.findings] == [
+        ("answered", 0),
+        ("unanswered", 35),
+        ("unanswered", 71),
+        ("answered", 72),
+    ]
+
+
 def test_an_answer_after_no_data_is_reported():
     """A lookup that was reported without data is reported again when another type has an answer, and then no more."""
     run, kinds = ruled(), (("AAAA", []), ("A", ["c2.example 60 A 192.0.2.1"]), ("TXT", []), ("MX", []))
@@ -153,13 +168,21 @@ def test_a_flood_of_lookups_is_bounded():
     assert rules_of(run, *again) == [[], [None]]
 
 
+def asked(name, asked_for="", **stated):
+    """Return the transaction of a client, or of a forwarder that asks for a client."""
+    one = dns_transaction(name, **stated)
+    return replace(one, captured=msgspec.structs.replace(one.captured, args=one.captured.args | {"for": asked_for}))
+
+
 RULE = {"name": "r", "suffixes": ("evil.com",)}
 
 
 @pytest.mark.parametrize(
     ("keys", "matching", "other"),
     [
-        ({}, {}, {"hop": "forwarder"}),
+        ({}, {"hop": "forwarder"}, {"hop": "forwarder", "asked_for": "s/0/0"}),
+        ({"hops": ("client",)}, {"hop": "forwarder"}, {"hop": "forwarder", "asked_for": "s/0/0"}),
+        ({"hops": ("served",)}, {"hop": "served"}, {"hop": "forwarder"}),
         ({"hops": ("forwarder",)}, {"hop": "forwarder"}, {}),
         ({"outcomes": ("nxdomain", "failed")}, {"outcome": "failed"}, {"outcome": "answered"}),
         ({"origin": "container"}, {"process": IN_WEB}, {"process": CURL}),
@@ -177,10 +200,7 @@ RULE = {"name": "r", "suffixes": ("evil.com",)}
 def test_a_transaction_has_to_match_each_key(keys, matching, other):
     """A rule reports a transaction that matches each of its keys, and no other."""
     run = ruled(WatchRule(**(RULE | keys)))
-    assert rules_of(run, dns_transaction("a.evil.com", **other), dns_transaction("b.evil.com", **matching)) == [
-        [],
-        ["r"],
-    ]
+    assert rules_of(run, asked("a.evil.com", **other), asked("b.evil.com", **matching)) == [[], ["r"]]
 
 
 def test_a_rule_without_suffixes_matches_any_name():
@@ -267,6 +287,16 @@ def test_a_new_container_of_an_old_name_is_new():
         ({"first_seen": "host", "learn": float("inf")}, "Expected `float` <= "),
         ({"origin": "host", "learn": 60}, "learn has no effect without first_seen"),
         ({"hops": ["client"]}, "no key limits the rule"),
+        *(
+            ({"hops": ["served"], key: value}, "a served client has no process here")
+            for key, value in {
+                "programs": ["curl"],
+                "containers": ["web"],
+                "images": ["nginx"],
+                "users": [0],
+                "origin": "container",
+            }.items()
+        ),
         ({}, "no key limits the rule"),
     ],
 )
@@ -291,6 +321,12 @@ def test_without_facts_it_does_not_start():
     """A run without the facts of a cache leaves the signature out."""
     running, _ = engine(facts=False)
     assert (running.signatures, running.counters["not_started"], running.faults) == ([], 1, {})
+
+
+def test_without_the_facts_of_its_cache_it_has_a_fault():
+    """A run with the cache of another host, whose facts nobody named, leaves the signature out and says so."""
+    running, _ = engine(None, DnsIdentity(), facts=False)
+    assert "--cache-facts" in running.faults["WATCHED_NAME"]
 
 
 def test_the_list_that_ships_is_read(monkeypatch):

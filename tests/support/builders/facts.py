@@ -61,7 +61,8 @@ def fact_of(
         "admitted": True if relations else None,
         "matched": True,
     }
-    return Fact(read_id(text), None, "web1", ended, process, FLOW, TransactionValues(**(stated | values)))
+    asked_for = read_id(values["asked_for"]) if "asked_for" in values else None
+    return Fact(read_id(text), asked_for, "web1", ended, process, FLOW, TransactionValues(**(stated | values)))
 
 
 def stage_of(
@@ -147,7 +148,7 @@ _ids = st.builds(
 _events = st.sampled_from(["s/net_tcp_connect", "key.t/net_udp_connect"])
 _maybe = st.none() | st.booleans()
 _relations = st.lists(
-    st.tuples(_names, st.sampled_from([1, 5]), _names, st.integers(0, 1 << 32)),
+    st.tuples(_names, st.sampled_from([1, 5]), _names, st.integers(0, (1 << 31) - 1)),
     max_size=3,
     unique_by=lambda one: one[:3],
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from dnstrail.protocol.facts import is_for_another
 from dnstrail_cli.top.frequent import Frequent, Key
 
 if TYPE_CHECKING:
     from dnstrail.events import Event
 
-FORWARDER: Final = "forwarder"  # the hop of questions that were asked for others
 FAILURES: Final = frozenset({"nxdomain", "refused", "failed", "unanswered"})
 _UNTIMED: Final = frozenset({"unanswered", "unknown"})  # without a response
 _DNS_PORT: Final = 53
@@ -27,12 +27,16 @@ class TopView(NamedTuple):
     key_of: Callable[[Event], Key | None]
 
 
+def _is_for_another(event: Event) -> bool:
+    return is_for_another(event.arg("hop"), event.arg("for"))
+
+
 def _name(event: Event) -> Key | None:
-    return None if event.arg("hop") == FORWARDER else (str(event.arg("name")),)
+    return None if _is_for_another(event) else (str(event.arg("name")),)
 
 
 def _process(event: Event) -> Key | None:
-    if event.arg("hop") == FORWARDER:
+    if _is_for_another(event):
         return None
     process = event.process
     return (process.name or str(event.arg("src") or ""), process.container_name or process.container_id[:_ID])
@@ -48,7 +52,7 @@ def _resolver(event: Event) -> Key | None:
 
 def _failure(event: Event) -> Key | None:
     outcome = str(event.arg("outcome"))
-    return (outcome, str(event.arg("name"))) if outcome in FAILURES and event.arg("hop") != FORWARDER else None
+    return (outcome, str(event.arg("name"))) if outcome in FAILURES and not _is_for_another(event) else None
 
 
 VIEWS: Final = (
@@ -74,7 +78,7 @@ class Totals:
         """
         outcome, waited = event.arg("outcome"), event.arg("waited")
         timed = waited if isinstance(waited, int) and outcome not in _UNTIMED else None
-        self.lookups += event.arg("hop") != FORWARDER
+        self.lookups += not _is_for_another(event)
         for view in VIEWS:
             key = view.key_of(event)
             if key is not None:

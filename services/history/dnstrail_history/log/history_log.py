@@ -13,7 +13,7 @@ from dnstrail_history.log.entries import LogEntry
 from dnstrail_history.log.segment_entries import SegmentEntries
 from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store.database import LOCKED, DamagedFileError, is_locked
-from dnstrail_history.store.store import SegmentFile, segment_files
+from dnstrail_history.store.segment_files import SegmentFile, segment_files
 
 
 class HistoryLog:

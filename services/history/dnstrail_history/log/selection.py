@@ -10,11 +10,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 import msgspec
 
 from dnstrail.dns.names import address_text, lookup_key
+from dnstrail.protocol.facts import is_for_another
 from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 
 Network = IPv4Network | IPv6Network
 _WILDCARD = re.compile(r"[*?\[]")
-_FORWARDER = "forwarder"  # the hop of questions that were asked for others: the others' questions are shown
 
 
 class LogSelection(msgspec.Struct, frozen=True):
@@ -99,7 +99,8 @@ class LogSelection(msgspec.Struct, frozen=True):
 
 
 def _is_of_client(entry: LoggedQuestion) -> bool:
-    return entry.hop != _FORWARDER
+    """Return whether no other question is shown in place of this one."""
+    return not is_for_another(entry.hop, entry.asked_for)
 
 
 EVERYTHING = LogSelection()

@@ -24,7 +24,7 @@ from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.log_pause import LogPause
 from dnstrail_history.store.closing import FINAL, OPEN
-from dnstrail_history.store.database import DamagedFileError, open_reader
+from dnstrail_history.store.database import BAD_CONTENTS, DamagedFileError, open_reader
 from dnstrail_history.store.rows import DOUBTED, Row, flag_of, pack_flags
 from dnstrail_history.store.segment import SCHEMA, Stretch
 from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
@@ -32,16 +32,7 @@ from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 #: full segments that are kept open for lookups -> each lookup opens those of the others anew that it needs
 MOST_OPEN: Final = 512
 # Of files, and of their contents.
-_FAULTS: Final = (
-    DamagedFileError,
-    SettingsError,
-    OSError,
-    sqlite3.Error,
-    msgspec.DecodeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
+_FAULTS: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error, *BAD_CONTENTS)
 T = TypeVar("T")
 #: seconds that a past lookup waits for a segment while the worker finishes it -> `history` is false where that matters
 LOCK_PATIENCE: Final = 0.1

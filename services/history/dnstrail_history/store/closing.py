@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from dnstrail_history.store.database import naming_damage, open_existing
+from dnstrail_history.store.database import naming_damage, open_existing, remove_logs
 from dnstrail_history.store.lives import lives_of, merge_lives
 from dnstrail_history.store.rows import insert, rows
 from dnstrail_history.store.segment import SCHEMA
@@ -81,8 +81,7 @@ def set_aside(path: Path) -> Path:
         OSError: It cannot be renamed.
     """
     aside = path.with_name(path.name + ASIDE)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    remove_logs(path)
     path.rename(aside)
     return aside
 

@@ -15,7 +15,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from dnstrail.captured import LAST_TIME
-from dnstrail_history.store.database import Schema, naming_damage, open_database
+from dnstrail_history.store.database import Schema, naming_damage, naming_damaged_file, open_database
 from dnstrail_history.store.periods import MERGE, merge_periods
 from dnstrail_history.store.rows import ADMITTED, Relation, Row, flag_of, read_relations, rows
 
@@ -71,7 +71,7 @@ class AskingProgram(NamedTuple):
 
 
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_TIME // _SECOND)]  # since the epoch
-_Natural = Annotated[int, msgspec.Meta(ge=0)]
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class RelationLife(NamedTuple):
@@ -120,6 +120,9 @@ def lives_of(
 
     The relations that a forwarder was given for a client are those of the client. `left_out` receives how often a
     relation was answered beyond MOST_SPANS, if it was.
+
+    Raises:
+        BAD_CONTENTS, sqlite3.Error: The segment cannot be read.
     """
     wanted = read_relations(segment) if relations is None else relations
     # Of each answer the packed ids of its relations: many answers may state the same thousands of relations.
@@ -150,7 +153,8 @@ def lives_of(
         left_out(beyond)
     for (day, relation, asker), span in spans.items():
         first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
-        yield RelationLife(day, wanted[relation], asker, first, last, end, span.count, span.gaps)
+        life = day, wanted[relation], asker, first, last, end, span.count, span.gaps
+        yield msgspec.convert(life, RelationLife)
 
 
 def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> int:
@@ -169,8 +173,8 @@ def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> int:
     left_out = 0
     for year, of_year in years.items():
         path = lives_path(folder, year)
-        with closing(open_database(path, LIVES)) as database, naming_damage(path):
-            left_out += _merge(database, name, of_year)
+        with closing(open_database(path, LIVES)) as database, naming_damaged_file(path):
+            left_out += _merge(path, database, name, of_year)
     return left_out
 
 
@@ -185,15 +189,18 @@ def read_lives(database: sqlite3.Connection) -> Iterator[RelationLife]:
         yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container, user), *numbers)
 
 
-def _merge(database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> int:
+def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> int:
     kept = lives
     database.execute("BEGIN IMMEDIATE")
     try:
         if not database.execute("SELECT 1 FROM segments WHERE name = ?", (name,)).fetchone():
-            kept = _with_room(database, lives)
-            database.executemany(MERGE, sorted(_numbered(database, kept)))
+            with naming_damage(path):
+                kept = _with_room(database, lives)
+                added = sorted(_numbered(database, kept))
+            database.executemany(MERGE, added)
             database.execute("INSERT INTO segments VALUES (?)", (name,))
-            merge_periods(database, max(life.day for life in lives))
+            with naming_damage(path):
+                merge_periods(database, max(life.day for life in lives))
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:

@@ -47,13 +47,6 @@ _RELATIONS: Final = """
     JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target LIMIT ?"""
 _OF_SEGMENT: Final = {side: _RELATIONS.format(side) for side in _SIDES}
 _LEAD_NOWHERE: Final = ADDRESSES | {PTR}  # types whose target leads to no further name
-_DAMAGE: Final = (
-    LookupError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    msgspec.MsgspecError,
-)  # values that no writer stores
 
 
 _MANY: Final = "it has too many relations: some are left out"
@@ -245,8 +238,8 @@ def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[Non
     try:
         with naming_damage(path):
             yield
-    except (DamagedFileError, *_DAMAGE) as error:
-        warn(str(error) if isinstance(error, DamagedFileError) else f"{path}: it is damaged: {error!r}")
+    except DamagedFileError as error:
+        warn(str(error))
     except sqlite3.OperationalError as error:
         if not is_locked(error):
             raise

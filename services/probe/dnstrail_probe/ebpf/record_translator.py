@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from dnstrail.captured import ASKER_SEEN, CLIENT, GETADDRINFO, RELAY, Captured, Flow, Process
+from dnstrail.dns import is_response
 from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import (
     DNS_SOCKET_CLOSE,
@@ -143,7 +144,7 @@ class RecordTranslator:
         args: dict[str, Any] = {}
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answer(packet, payload)
-        if packet.relay:  # NAT passes the queries of a client to this process: it is a server, too
+        if packet.relay and not is_response(payload):  # NAT passes a query of a client to it: a server
             args[RELAY], entry = self._attribution.relay_of(packet)
             entry.answers = True
             self._askers.relayed(packet.relay, payload, stamp)

@@ -1,8 +1,9 @@
 """A watch list of names: one of them, or a name below one, is asked for, or an answer leads to it through an alias.
 
 Sees: every listed name that is asked for, whatever the answer, once in five seconds for one asker and name; once more
-if the first question had no answer and another type has one. `outcome` is that of `dns_transaction`: a name without an
-answer is reported after 30 seconds. A finding of a rule states its `rule`.
+if the first question had no whole answer, and another type or the question over TCP has one. `outcome` is that of
+`dns_transaction`: a name without an answer is reported after 30 seconds, unless a question of this asker and name was
+reported in the last 35 seconds. A finding of a rule states its `rule`.
 Cannot see: names that are asked through encrypted DNS, and aliases of them that are not answered. `first_seen` of a
 rule knows only what this worker saw since its start.
 False positives: those of the list, and of the rules.
@@ -39,6 +40,8 @@ MOST_LOOKUPS = 4096
 #: longest ago is new again: `evicted`
 MOST_SEEN = 100_000
 _ONCE = 5_000_000_000  # ns in which one asker and name are reported once
+_UNANSWERED = "unanswered"
+_LATE = _ONCE + 30_000_000_000  # the same for a question without an answer, which ends 30 s after it was asked
 _RELOAD = "reload"
 _KEPT = "watch_list"  # the file of the last good list, in the folder of `--state`
 _ALIAS = "CNAME"
@@ -157,11 +160,12 @@ class WatchedName(StatefulSignature):
 
     def _is_due(self, event: Event, rule: WatchRule, args: Mapping[str, Any]) -> bool:
         """Return whether a lookup was not reported lately, or not as answered, and is answered now; and note it."""
-        flow, process, answered = event.captured.flow, event.process, args["outcome"] == ANSWERED
+        flow, process, outcome = event.captured.flow, event.process, args["outcome"]
+        answered, once = outcome == ANSWERED, _LATE if outcome == _UNANSWERED else _ONCE
         asker: Hashable = (process.pid, process.start_time) if process.pid else flow and flow.source
         key = rule.name, event.host_name, asker, args["name"]
         last = self._reported.get(key)
-        if last is not None and abs(event.timestamp - last[0]) < _ONCE and (last[1] or not answered):
+        if last is not None and abs(event.timestamp - last[0]) < once and (last[1] or not answered):
             return False
         self._reported.put(key, (event.timestamp, answered))
         return True

@@ -33,9 +33,6 @@ class WatchTable:
     def __init__(self) -> None:
         self._rules: dict[str, int] = {}
 
-    def __len__(self) -> int:
-        return len(self._rules)
-
     def add(self, names: Iterable[str], rule: int) -> None:
         """Let a rule watch names and all names below them.
 

@@ -34,6 +34,7 @@ from dnstrail_signatures.loading.scope import CommonSettings
 from dnstrail_signatures.loading.signature_settings import Settings, SignatureSettings
 
 _SEVERITY = "Severity"  # the property of tracee's metadata
+_CACHE = "tracee", "dns"  # the data source that only a run without a cache lacks
 _DEFAULT = SignatureSettings()
 RELOAD = "reload"  # the signal to signatures that run on after a reload
 #: findings on findings -> the finding is reported, but not as an event: `too_deep`
@@ -59,7 +60,7 @@ class Engine:
     this run receives the facts of a cache.
 
     A signature that does not start is an error if it is among those `asked` for, or refuses its settings. Any other one
-    is left out, and has a fault, unless this run has chosen to lack its data source.
+    is left out, and has a fault, unless it lacks its data source because a user chose to run without a cache.
     """
 
     def __init__(
@@ -205,7 +206,8 @@ class Engine:
         except (Exception, SystemExit) as error:
             if _is_fatal(cls, error, asked):
                 raise _not_started(cls, error) from error
-            self._left_out[cls] = "" if isinstance(error, DataSourceMissing) else str(_not_started(cls, error))
+            is_chosen = isinstance(error, DataSourceMissing) and self._data_sources.get(*_CACHE) is None
+            self._left_out[cls] = "" if is_chosen else str(_not_started(cls, error))
             self.counters["not_started"] += 1
             self._log.error("signature_not_started", signature=cls.__name__, error=str(error), at=_place(cls, error))
 

@@ -13,6 +13,7 @@ from dnstrail.protocol.facts import HOPS
 from dnstrail_signatures.loading.scope import Entry, Only
 
 MOST_RULES = 64  #: rules `[[watch]]` -> the settings are refused
+_CLIENT, _FORWARDER, _SERVED = HOPS
 _Stated = Annotated[tuple[Entry, ...], msgspec.Meta(min_length=1)]  # an empty list would match everything
 
 
@@ -27,7 +28,8 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
     file: Entry = ""  #: file of further suffixes, one on each line
     origin: Literal["container", "host"] | None = None  #: container: only askers in containers; host: only others
     outcomes: _Stated = ()  #: only these outcomes of a `dns_transaction`
-    hops: _Stated = ("client", "served")  #: only these hops of a `dns_transaction`; default: client and served
+    #: only these hops of a `dns_transaction`; default: client and served. `client` covers a forwarder without `for`
+    hops: _Stated = ("client", "served")
     #: only the first transaction of each registered domain, by host, by container, or by program
     first_seen: Literal["host", "container", "program"] | None = None
     #: seconds from the first match of the rule in which `first_seen` only learns
@@ -44,13 +46,17 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _check(self.hops, HOPS, "hop")
         if not any(self._limits()):
             raise ValueError("no key limits the rule: every transaction would match")
+        if {*self.hops} == {_SERVED} and (self._of_process() or self.origin == "container"):
+            raise ValueError("a served client has no process here: nothing would match")
         if self.learn and self.first_seen is None:
             raise ValueError("learn has no effect without first_seen")
         msgspec.structs.force_setattr(self, "suffixes", tuple(map(_suffix, self.suffixes)))
 
+    def _of_process(self) -> bool:
+        return any((self.containers, self.images, self.programs, self.users))
+
     def _limits(self) -> tuple[object, ...]:
-        scope = self.containers, self.images, self.programs, self.users
-        return *scope, self.suffixes, self.file, self.origin, self.outcomes, self.first_seen
+        return self._of_process(), self.suffixes, self.file, self.origin, self.outcomes, self.first_seen
 
     @property
     def has_suffixes(self) -> bool:
@@ -60,11 +66,16 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def matches(self, event: Event, args: Mapping[str, Any]) -> bool:
         """Return whether a transaction with these arguments matches each key but the suffixes and `first_seen`."""
         return (
-            args["hop"] in self.hops
+            self._includes_hop(args["hop"], args.get("for"))
             and (not self.outcomes or args["outcome"] in self.outcomes)
             and (self.origin is None or event.origin == self.origin)
             and self.includes(event)
         )
+
+    def _includes_hop(self, hop: str, asked_for: str | None) -> bool:
+        if hop in self.hops:
+            return True
+        return _CLIENT in self.hops and hop == _FORWARDER and not asked_for
 
 
 class TakesRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
