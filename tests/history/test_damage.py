@@ -125,7 +125,7 @@ def test_damaged_lives_are_moved_aside(folder, clock):
 def test_a_damaged_segment_that_cannot_be_finished_is_moved_aside(folder, clock, monkeypatch):
     """A full segment that turns out to be damaged stops neither the worker nor the next segments."""
     with monkeypatch.context() as patched:
-        patched.setattr("dnstrail_history.store.closer.finish", lambda _: None)
+        patched.setattr("dnstrail_history.store.closer.finish", lambda _: 0)
         with closing(FactStore(folder, clock)) as store:
             fill(store, range(100, 100 + 2 * SMALL))
     scribble(folder / "0000000003.open", 2 * 4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -126,6 +127,31 @@ def test_the_lives_of_a_segment_are_merged_once(tmp_path):
     for name in ("0000000001", "0000000001", "0000000002"):
         merge_lives(tmp_path, name, [life])
     assert lives(tmp_path) == [life._replace(answers=4)]
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "expected"),
+    [("MOST_OF_DAY", 2, [(20_000, 1), (20_000, 2), (20_001, 3)]), ("MOST_BYTES", 1, [(20_000, 1)])],
+)
+def test_a_day_and_a_year_have_a_bound(tmp_path, monkeypatch, bound, value, expected):
+    """Beyond it lives that the file has go on, and others are left out with all their texts, and counted."""
+    curl, other = AskingProgram("curl", ""), AskingProgram("other", "")
+    first, second, third = (("a.example", 1, f"192.0.2.{one}") for one in (1, 2, 3))
+    life = RelationLife(20_000, first, curl, 5, 6, 70, 2, 0)
+    assert merge_lives(tmp_path, "0000000001", [life]) == 0
+    monkeypatch.setattr(lives_of_segments, bound, value)
+    added = [
+        life,
+        life._replace(relation=second, answers=3),
+        life._replace(asker=other, answers=4),
+        life._replace(day=20_001, relation=third, answers=5),
+    ]
+    left_out = merge_lives(tmp_path, "0000000002", added)
+    found = lives(tmp_path)
+    assert [(one.day, int(one.relation[2][-1])) for one in found] == expected
+    assert (found[0].answers, left_out + sum(one.answers for one in found)) == (4, 2 + 2 + 3 + 4 + 5)
+    with closing(sqlite3.connect(tmp_path / "2024.lives")) as database:
+        assert database.execute("SELECT count(*) FROM askers").fetchone() == (1,)
 
 
 def test_an_interrupted_merge_leaves_nothing(tmp_path, monkeypatch):

@@ -343,8 +343,9 @@ def test_a_segment_that_is_finished_delays_a_lookup_shortly(three, monkeypatch, 
     [path] = history.path.glob("*.open")
     waits, connect = [], sqlite3.connect
     with locked(path):
-        noting = lambda name, **how: waits.append(how["timeout"]) or connect(name, **how)  # noqa: E731 - one use
-        monkeypatch.setattr(sqlite3, "connect", noting)
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda *args, **others: waits.append(others["timeout"]) or connect(*args, **others)
+        )
         reply = history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)
         assert (reply["error"], reply["history"]) == ("data_not_found", False)
         assert history.ask(key="n0.example", at_ns=BEGIN)["data"]["history"] is True
@@ -368,6 +369,20 @@ def test_the_index_of_a_segment_is_made_in_parts(history, monkeypatch):
     assert parts == [4, 4, 2]
     data = history.ask(key="192.0.2.1", at_ns=LATER)["data"]
     assert (len(data["dns_queries"]), data["history"]) == (5, True)
+
+
+def test_the_times_of_segments_are_learned_before_a_lookup(three, monkeypatch):
+    """The server reads them while it waits, some at once, and tries each segment once."""
+    history, paths = three
+    paths[2].write_bytes(b"x" * 8192)
+    times = itertools.count()
+    history.segments.learn(lambda: next(times) > 0)
+    assert {*history.segments._full} == {paths[0]}
+    for _ in range(3):
+        history.segments.learn(lambda: False)
+    assert ({*history.segments._full}, history.segments.unreadable) == ({*paths[:2]}, 1)
+    assert not any(one.is_open for one in history.segments._full.values())
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["data"]["history"] is True
 
 
 NOT_FORWARDED = encode_request("get", key="a.example", at_ns=LATER)

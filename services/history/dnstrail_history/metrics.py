@@ -27,7 +27,7 @@ def history_metrics(worker: HistoryWorker) -> list[Metric]:
         ),
         counter(
             "dnstrail_history_lives_left_out",
-            "Answered relations that are in no file of a year, since their segment has too many.",
+            "Answered relations that are in no file of a year, since their segment, day or year has too many.",
             found["lives_left_out"],
         ),
         counters("dnstrail_history_lookups", "Lookups of a past time by outcome.", "outcome", worker.lookups),

@@ -294,7 +294,8 @@ class Segments:
         self.unreadable = 0
         self._folder = folder
         self._full: dict[Path, FullSegment] = {}
-        self._found: list[Path] = []  # the files at the last look
+        self._found: set[Path] = set()  # the files at the last look
+        self._tried: set[Path] = set()  # full segments whose times were to be learned
         self._indexes: dict[Path, OpenIndex] = {}
         self._pause = LogPause()
 
@@ -306,7 +307,7 @@ class Segments:
         """
         self.close_replaced()
         readers: dict[Path, SegmentReader] = {}
-        for path in self._found:
+        for path in sorted(self._found):
             if is_over():
                 break
             if (reader := self._open(path)) is not None:
@@ -333,7 +334,18 @@ class Segments:
             self._full.pop(path).close()
         for path in self._indexes.keys() - found.keys():
             del self._indexes[path]
-        self._found = sorted(found)
+        self._found = {*found}
+
+    def learn(self, is_over: Callable[[], bool]) -> None:
+        """Read the times of full segments before a lookup needs them, each once, until `is_over` returns true."""
+        self.close_replaced()
+        self._tried &= self._found
+        for path in sorted(path for path in self._found - self._full.keys() - self._tried if path.suffix == FINAL):
+            if is_over():
+                return
+            self._tried.add(path)
+            if (reader := self._open(path)) is not None:
+                reader.close()
 
     def close(self) -> None:
         """Close all files."""

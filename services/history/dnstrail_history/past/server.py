@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -18,6 +19,7 @@ from dnstrail_history.past.segments import Segments
 
 OUTCOMES: Final = ("answered", "refused", "unreadable")
 _POLL: Final = 0.25  # seconds between two checks of the stop signal, and of files that were replaced
+_LEARN: Final = 0.02  # seconds at once to read the times of segments, while a lookup may wait
 _PATIENCE: Final = 5.0  # seconds for the lookup at hand
 
 
@@ -69,7 +71,8 @@ class PastServer:
                     bus.wait(server, timeout=_POLL)
                     while (served := server.receive()) is not None and not self._stop.is_set():
                         self._answer(served, segments)
-                    segments.close_replaced()
+                    until = time.monotonic() + _LEARN
+                    segments.learn(lambda until=until: time.monotonic() > until)
         except BaseException as error:  # noqa: BLE001 - the worker raises it
             self._error = error
         finally:

@@ -42,7 +42,7 @@ _INDEXES: Final = """
 def finish(path: Path) -> int:
     """Finish a full segment. What was done is not done again if it was interrupted.
 
-    Return how often a relation was answered whose life was left out, since the segment has too many.
+    Return how often a relation was answered whose life was left out, since the segment, its day or year has too many.
 
     Raises:
         DamagedFileError: The segment, or a file of lives, is damaged.
@@ -57,7 +57,7 @@ def finish(path: Path) -> int:
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
             add_indexes(database)
             lives = [*lives_of(database, left_out=beyond.append)]
-        merge_lives(path.parent, path.stem, lives)
+        beyond.append(merge_lives(path.parent, path.stem, lives))
     path.rename(path.with_suffix(FINAL))
     return sum(beyond)
 

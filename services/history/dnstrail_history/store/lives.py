@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -33,12 +35,22 @@ LIVES: Final = Schema(
 #: lives of a segment, each of one relation, asker and day -> further ones are left out:
 #: `dnstrail_history_lives_left_out_total`
 MOST_SPANS: Final = 262_144
+#: lives of a day in the file of its year -> those of further relations and askers are left out:
+#: `dnstrail_history_lives_left_out_total`
+MOST_OF_DAY: Final = 1_048_576
+#: bytes of the lives of a year -> those of further relations, askers and days are left out:
+#: `dnstrail_history_lives_left_out_total`
+MOST_BYTES: Final = 2 << 30
 _SECOND: Final = 1_000_000_000  # ns
 _DAY: Final = 86_400  # seconds
 _READ: Final = """
     SELECT day, owner.text, type, target.text, program, container, user_id, first, last, "end", count, gaps FROM lives
     JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target
     JOIN askers ON askers.id = asker"""
+_KNOWN: Final = """
+    SELECT 1 FROM lives WHERE day = ? AND owner = (SELECT id FROM texts WHERE text = ?) AND type = ?
+        AND target = (SELECT id FROM texts WHERE text = ?)
+        AND asker = (SELECT id FROM askers WHERE program = ? AND container = ? AND user_id = ?)"""
 _SIGHTINGS: Final = """
     SELECT ended, coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
         coalesce(user_id, 0), answer, ttls, flags
@@ -145,8 +157,10 @@ def lives_of(
         yield msgspec.convert(life, RelationLife)
 
 
-def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> None:
+def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> int:
     """Merge the lives of a segment into the files of their years, unless a file has those of this segment.
+
+    Return the number of answers of the lives that were left out, since a day or a year has too many.
 
     Raises:
         DamagedFileError: A file is damaged.
@@ -156,10 +170,12 @@ def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> None:
     years: dict[int, list[RelationLife]] = {}
     for life in lives:
         years.setdefault(datetime.fromtimestamp(life.day * _DAY, UTC).year, []).append(life)
+    left_out = 0
     for year, of_year in years.items():
         path = lives_path(folder, year)
         with closing(open_database(path, LIVES)) as database, naming_damaged_file(path):
-            _merge(path, database, name, of_year)
+            left_out += _merge(path, database, name, of_year)
+    return left_out
 
 
 def lives_path(folder: Path, year: int) -> Path:
@@ -173,12 +189,14 @@ def read_lives(database: sqlite3.Connection) -> Iterator[RelationLife]:
         yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container, user), *numbers)
 
 
-def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> None:
+def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> int:
+    kept = lives
     database.execute("BEGIN IMMEDIATE")
     try:
         if not database.execute("SELECT 1 FROM segments WHERE name = ?", (name,)).fetchone():
             with naming_damage(path):
-                added = sorted(_numbered(database, lives))
+                kept = _with_room(database, lives)
+                added = sorted(_numbered(database, kept))
             database.executemany(MERGE, added)
             database.execute("INSERT INTO segments VALUES (?)", (name,))
             with naming_damage(path):
@@ -188,6 +206,27 @@ def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[Rela
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+    return sum(life.answers for life in lives) - sum(life.answers for life in kept)
+
+
+def _with_room(database: sqlite3.Connection, lives: list[RelationLife]) -> list[RelationLife]:
+    """Return the lives that the file has already, and further ones while their day and the file have room."""
+    pages, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    kept: list[RelationLife] = []
+    for day, of_day in groupby(sorted(lives, key=attrgetter("day")), attrgetter("day")):
+        found = [*of_day]
+        [count] = database.execute("SELECT count(*) FROM lives WHERE day = ?", (day,)).fetchone()
+        room = 0 if pages * size >= MOST_BYTES else MOST_OF_DAY - count
+        if len(found) <= room:
+            kept += found
+            continue
+        for life in found:
+            if database.execute(_KNOWN, (day, *life.relation, *life.asker)).fetchone() is not None:
+                kept.append(life)
+            elif room > 0:
+                room -= 1
+                kept.append(life)
+    return kept
 
 
 def _numbered(database: sqlite3.Connection, lives: list[RelationLife]) -> list[Row]:
