@@ -12,11 +12,29 @@ from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of, stage_of,
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.database import VERSION, open_existing
+from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.store import FactStore
+from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 10
+# Changes of contents that SQLite does not notice.
+CHANGES = (
+    "UPDATE answers SET relations = x'c1'",
+    "UPDATE answers SET relations = x'91ce00ffffff'",
+    "UPDATE endings SET flags = 'x'",
+    "UPDATE transactions SET ttls = x'c1'",
+    "UPDATE transactions SET ttls = x'90'",
+    "UPDATE transactions SET ttls = x'92cf7fffffffffffffffcf7fffffffffffffff'",
+    "UPDATE transactions SET ended = 'x'",
+    "UPDATE transactions SET ended = 9223372036854775807",
+    "UPDATE transactions SET place = 1 << 62",
+    "UPDATE positions SET position = x'c1'",
+    "UPDATE coverage SET since = 'x'",
+    "UPDATE texts SET text = CAST(x'ff' AS TEXT) WHERE id = 1",
+    "UPDATE texts SET text = (SELECT text FROM texts WHERE id = 2) WHERE id = 1",
+)
 
 
 @pytest.fixture
@@ -115,3 +133,49 @@ def test_a_damaged_segment_that_cannot_be_finished_is_moved_aside(folder, clock,
         wait_until(lambda: store.step() or store.counters["damaged"], "the damage")
         wait_until(lambda: store.step() or store.counters["finished"], "the next segment")
     assert (folder / "0000000003.open.damaged").exists()
+
+
+def change(path: Path, statement: str) -> None:
+    """Change contents of a segment behind the back of its writer."""
+    with closing(open_existing(path, SCHEMA)) as database:
+        database.execute(statement)
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@pytest.mark.parametrize("statement", CHANGES)
+def test_damaged_contents_end_no_worker(folder, clock, statement):
+    """A segment whose contents no writer stores is moved aside, at the start or once it is full; facts are stored."""
+    change(folder / "0000000003.open", statement)
+    with closing(FactStore(folder, clock)) as store:
+        for number in range(100, 100 + 2 * SMALL):
+            store.add(fact_of(number, name=f"n{number}.example"))
+        wait_until(lambda: store.commit(progress_of(9)), "a new segment")
+        wait_until(lambda: store.step() or store.counters["finished"], "a full segment after it")
+        assert store.counters["damaged"] == 1
+    assert [*folder.glob("0000000003*")] == [folder / "0000000003.open.damaged"]
+    assert (folder / "2026.lives").exists()
+    FactStore(folder, clock).close()
+
+
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO positions VALUES ('s', x'c1')", "UPDATE connections SET place = -1"]
+)
+def test_damaged_contents_of_a_finished_segment_end_no_worker(folder, clock, statement):
+    """A finished segment whose ids or progress cannot be read at the start is moved aside."""
+    for path in folder.glob("0000000003*"):
+        path.unlink()
+    change(folder / "0000000002.segment", statement)
+    with closing(FactStore(folder, clock)) as store:
+        assert store.counters["damaged"] == 1
+        assert store.add(fact_of(SMALL))
+        assert not store.add(fact_of(0))
+
+
+def test_damaged_contents_are_forgotten(folder, clock):
+    """A segment whose facts cannot be read is moved aside, and removed when the request is fulfilled."""
+    change(folder / "0000000001.segment", "UPDATE answers SET relations = x'c1'")
+    with closing(FactStore(folder, clock)) as store:
+        request = ask_to_forget(folder, subject_of("a.example"))
+        wait_until(lambda: store.step() or clock.advance(1) or not request.exists(), "the end of the request")
+        assert store.counters["damaged"] == 1
+    assert not [*folder.glob("0000000001*")]

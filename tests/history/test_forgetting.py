@@ -181,3 +181,62 @@ def test_no_other_file_is_a_request(folder: Path) -> None:
         store.step()
         assert wrong.exists()
     assert len(stored(folder)) == 1
+
+
+def test_files_of_an_interrupted_request_are_removed(folder: Path) -> None:
+    """A log of a killed worker adds nothing to a file that is written anew; requests that are not whole are removed."""
+    facts = [question(number, f"n{number}.{SECRET}" if number == 2 else "a.example") for number in range(SMALL + 1)]
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, facts)
+        new = folder / "0000000001.new"
+        with closing(segment.OpenSegment(new)) as killed:
+            killed.write(facts[:SMALL], progress_of(1))
+            log = folder / "0000000001.new-wal"
+            written = log.read_bytes()
+        new.unlink()
+        log.write_bytes(written)
+        (folder / "0000000002.new.copy").write_text(SECRET)
+        (folder / "0123456789abcdef.asked").write_text(SECRET)
+        forget(store, folder, subject_of(SECRET))
+    assert holding(folder, SECRET) == []
+    assert stored(folder) == [fact for fact in facts if SECRET not in fact.values.name]
+    assert not [path.name for path in folder.iterdir() if ".new" in path.name or ".asked" in path.name]
+
+
+def test_a_new_segment_contains_nothing_of_a_log_that_was_left(folder: Path) -> None:
+    """A log whose segment is gone adds nothing to a segment of the same name."""
+    folder.mkdir(mode=0o700)
+    path = folder / "0000000001.open"
+    with closing(segment.OpenSegment(path)) as killed:
+        killed.write([question(0, SECRET)], progress_of(1))
+        written = path.with_name(f"{path.name}-wal").read_bytes()
+    path.unlink()
+    path.with_name(f"{path.name}-wal").write_bytes(written)
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, [question(1, "a.example")])
+    assert [fact.values.name for fact in stored(folder)] == ["a.example"]
+
+
+def test_a_request_is_made_while_another_one_is_fulfilled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is removed before it is whole is written again."""
+    folder.mkdir()
+    rename, removed = Path.rename, []
+
+    def removes_once(path: Path, target: Path) -> Path:
+        if not removed:
+            removed.append(path)
+            path.unlink()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", removes_once)
+    request = ask_to_forget(folder, subject_of(SECRET))
+    assert [*folder.iterdir()] == [request]
+
+
+def test_a_file_with_another_name_is_no_segment(folder: Path) -> None:
+    """A file that a user has put into the folder stays as it is, and stops no request."""
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, [question(number, SECRET) for number in range(SMALL + 1)])
+        (folder / "copy.segment").write_text("x")
+        forget(store, folder, subject_of(SECRET))
+    assert [path.name for path in folder.glob("*.segment")] == ["copy.segment"]

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of
 from dnstrail.captured import Process
 from dnstrail_history.fact import Fact
+from dnstrail_history.store import lives as lives_of_segments
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.closing import finish
 from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_history.store.store import FactStore
-from live.workers import FakeClock
+from live.workers import FakeClock, wait_until
 
 SMALL = 3  # transactions of a segment
 DAY = 86_400
@@ -100,6 +101,23 @@ def test_lives_are_those_of_all_sightings(sightings):
             finish(last)
         assert lives(folder) == expected(added)
         assert {int(path.stem) for path in folder.glob("*.lives")} <= {2026, 2027}
+
+
+def test_a_segment_with_too_many_lives_is_finished(tmp_path, monkeypatch):
+    """The lives beyond a number are left out and counted; those within it go on."""
+    monkeypatch.setattr(lives_of_segments, "MOST_SPANS", 6)
+    folder, clock = tmp_path / "history", FakeClock()
+    relations = tuple(("a.example", 1, f"192.0.2.{one}", 60) for one in range(5))
+    with closing(FactStore(folder, clock)) as store:
+        for number, name in enumerate(("one", "two", "three", "one")):
+            assert store.add(fact_of(number, process=Process(7, name), relations=relations))
+        assert store.commit(progress_of(1))
+        monkeypatch.setattr(segments, "MOST_TRANSACTIONS", 4)
+        assert store.commit(progress_of(2))
+        wait_until(lambda: store.step() or store.counters["finished"], "the segment")
+        assert store.counters["lives_left_out"] == 4 + 5
+    found = lives(folder)
+    assert (len(found), sum(one.answers for one in found)) == (6, 5 + 1 + 5)
 
 
 def test_the_lives_of_a_segment_are_merged_once(tmp_path):

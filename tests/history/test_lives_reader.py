@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from builders.facts import BEGIN, CURL, SECOND, fact_of, progress_of
+from builders.facts import BEGIN, CURL, SECOND, fact_of, locked, progress_of
 from dnstrail.captured import Process
 from dnstrail.dns.rdata import CNAME, PTR, A
 from dnstrail_history.fact import Fact
@@ -23,7 +24,7 @@ from dnstrail_history.store import lives_reader as module
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.closing import finish
-from dnstrail_history.store.database import open_reader
+from dnstrail_history.store.database import LOCKED, open_reader
 from dnstrail_history.store.lives import AskingProgram, RelationLife, lives_of, merge_lives
 from dnstrail_history.store.lives_reader import LivesReader
 from dnstrail_history.store.segment import SCHEMA
@@ -171,6 +172,22 @@ def test_damaged_files_are_named_and_the_others_answer(tmp_path):
     assert [one.relation[2] for one in seen(folder, "a.example", 0, warned)] == ["192.0.2.9"]
     named = ["0000000000.segment.damaged", "2025.lives", segment.name]
     assert [name for name, text in zip(named, warned, strict=True) if name in text] == named
+
+
+def test_a_locked_segment_is_named_and_the_others_answer(tmp_path, monkeypatch):
+    """`seen` leaves out a segment that the worker does not finish in time."""
+    monkeypatch.setattr(module, "open_reader", partial(open_reader, patience=0.01))
+    keep(tmp_path / "history", [fact_of()])
+    merge_lives(tmp_path / "history", "0000000009", [life("a.example", A, "192.0.2.9")])
+    [path] = (tmp_path / "history").glob("*.open")
+    warned: list[str] = []
+    with locked(path):
+        assert [one.relation[2] for one in seen(tmp_path / "history", "a.example", warned=warned)] == ["192.0.2.9"]
+        with LivesReader(tmp_path / "history", warned.append) as reader:
+            assert {one.owner for one in reader.firsts()} == {"a.example"}
+    with LivesReader(tmp_path / "history", warned.append) as reader, locked(path):
+        assert reader.of("b.example", 0).lives == []
+    assert {*warned} == {f"{path}: {LOCKED}"}
 
 
 def test_what_is_no_file_is_left_out(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import sqlite3
 import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,20 +13,23 @@ from random import Random
 import msgpack
 import pytest
 
-from builders.facts import BEGIN, SECOND, fact_of, progress_of
+from builders.facts import BEGIN, SECOND, fact_of, locked, progress_of
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import history_address, lookups_address
 from dnstrail.errors import BusError
 from dnstrail.protocol.lookups import encode_request
 from dnstrail.protocol.past_lookups import PastImage, encode_past
 from dnstrail_history.past import reading
+from dnstrail_history.past import segments as reader_module
 from dnstrail_history.past import server as module
 from dnstrail_history.past.answers import answer_past
-from dnstrail_history.past.segments import Segments
+from dnstrail_history.past.segments import FullSegment, OpenSegmentReader, Segments
 from dnstrail_history.past.server import PastServer
+from dnstrail_history.store import closing as closing_module
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.closing import finish
+from dnstrail_history.store.database import open_reader
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.segment import Stretch
 from dnstrail_history.store.store import FactStore
@@ -235,7 +240,7 @@ def test_a_request_to_forget_reaches_the_lookups(three):
     assert history.ask(key="n0.example", at_ns=BEGIN)["ok"]
 
 
-@pytest.mark.parametrize(("bound", "value"), [("MOST_NODES", 1), ("MOST_ANSWERS", 1)])
+@pytest.mark.parametrize(("bound", "value"), [("MOST_NODES", 1), ("MOST_RELATIONS", 1)])
 def test_a_bound_that_cuts_the_reading(history, monkeypatch, bound, value):
     """A lookup reads a bounded number of names and answers: `history` is then false."""
     facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
@@ -251,8 +256,36 @@ def test_a_lookup_reads_for_a_bounded_time(history):
     facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
     history.keep(*facts)
     times = iter(range(100))
-    data = history.ask(key="192.0.2.1", at_ns=LATER, monotonic=lambda: next(times) / 10)["data"]
+    data = history.ask(key="192.0.2.1", at_ns=LATER, monotonic=lambda: next(times) / 48)["data"]
     assert (data["history"], len(data["dns_queries"])) == (False, 3)
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """Return a list of the answers whose relations lookups list."""
+    found = []
+    for kind in (OpenSegmentReader, FullSegment):
+
+        def edges(segment, answer, kind=kind, original=kind.edges):
+            found.append(answer)
+            return original(segment, answer)
+
+        monkeypatch.setattr(kind, "edges", edges)
+    return found
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["open", "full"])
+@pytest.mark.parametrize("bound", ["count", "time"])
+def test_a_name_with_another_address_in_each_answer(history, listed, monkeypatch, full, bound):
+    """The answers of one name are listed up to a number, and for the time of the lookup."""
+    relations = ([("a.example", 1, f"10.0.{one // 256}.{one % 256}", 60)] for one in range(900))
+    history.keep(*(fact_of(number, relations=tuple(one)) for number, one in enumerate(relations)), full=full)
+    times = itertools.count()
+    if bound == "count":
+        monkeypatch.setattr(reading, "MOST_RELATIONS", 20)
+    reply = history.ask(key="a.example", at_ns=LATER, monotonic=lambda: bound == "time" and next(times) / 100)
+    assert reply.get("history", reply.get("data", {}).get("history")) is False
+    assert 0 < len(listed) <= 30
 
 
 def test_facts_that_are_stored_meanwhile_are_found_by_the_next_lookup(history):
@@ -270,6 +303,72 @@ def test_answers_that_the_image_did_not_hold_are_none(history):
     """The relations of an answer that admission had rejected are not found."""
     history.keep(fact_of(admitted=False))
     assert history.ask(key="a.example", at_ns=LATER)["error"] == "data_not_found"
+
+
+def test_a_lookup_opens_the_segments_that_can_matter(three, monkeypatch):
+    """The times of all full segments are read once. Beyond a number only those that a lookup needs are opened anew."""
+    history, paths = three
+    monkeypatch.setattr(reader_module, "MOST_OPEN", 1)
+    opened = []
+
+    def note(path, *args, **others):
+        opened.append(path)
+        return open_reader(path, *args, **others)
+
+    monkeypatch.setattr(reader_module, "open_reader", note)
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["ok"]
+    assert {path for path in opened if path.suffix == ".segment"} == {*paths}
+    opened.clear()
+    data = history.ask(key="n2.example", at_ns=BEGIN + 2 * HOUR)["data"]
+    assert (data["dns_root"], data["history"]) == ("n2.example", True)
+    assert not {path for path in opened if path.suffix == ".segment"} - {paths[1], paths[2]}
+    opened.clear()
+    assert history.ask(key="n0.example", at_ns=BEGIN)["ok"]
+    assert not {path for path in opened if path.suffix == ".segment"} - {paths[0]}
+
+
+def test_the_time_of_a_lookup_begins_before_the_segments_are_opened(three):
+    """Once it is over no further segment is opened, and `history` is false; the next lookup goes on."""
+    history, _ = three
+    times = itertools.count()
+    reply = history.ask(key="n1.example", at_ns=BEGIN + HOUR, monotonic=lambda: next(times) / 5)
+    assert (reply["error"], reply["history"], len(history.segments._full)) == ("data_not_found", False, 1)
+    assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["data"]["history"] is True
+
+
+def test_a_segment_that_is_finished_delays_a_lookup_shortly(three, monkeypatch, capsys):
+    """A lookup waits for its lock within the time of a lookup, and answers without it: `history` is false there."""
+    history, _ = three
+    history.keep(fact_of(3, ended=BEGIN + 3 * HOUR), until=BEGIN + 4 * HOUR)
+    [path] = history.path.glob("*.open")
+    waits, connect = [], sqlite3.connect
+    with locked(path):
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda name, wait, **others: waits.append(wait) or connect(name, wait, **others)
+        )
+        reply = history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)
+        assert (reply["error"], reply["history"]) == ("data_not_found", False)
+        assert history.ask(key="n0.example", at_ns=BEGIN)["data"]["history"] is True
+    assert max(waits) < reading.PATIENCE
+    assert "history_not_read" in capsys.readouterr().out
+    assert history.ask(key="a.example", at_ns=BEGIN + 3 * HOUR + SECOND)["data"]["history"] is True
+
+
+def test_the_index_of_a_segment_is_made_in_parts(history, monkeypatch):
+    """The memory to finish a segment does not grow with the relations of all its answers."""
+    parts, insert = [], closing_module.insert
+    monkeypatch.setattr(closing_module, "_AT_ONCE", 4)
+
+    def note(database, table, added):
+        parts.extend([len(added)] if table == "related" else [])
+        insert(database, table, added)
+
+    monkeypatch.setattr(closing_module, "insert", note)
+    facts = [fact_of(one, relations=((f"n{one}.example", 1, "192.0.2.1", 60),)) for one in range(5)]
+    history.keep(*facts, full=True)
+    assert parts == [4, 4, 2]
+    data = history.ask(key="192.0.2.1", at_ns=LATER)["data"]
+    assert (len(data["dns_queries"]), data["history"]) == (5, True)
 
 
 NOT_FORWARDED = encode_request("get", key="a.example", at_ns=LATER)

@@ -1,7 +1,8 @@
 """The store holds each fact once, in the order of arrival, over restarts and segments.
 
 Tests of dnstrail_history.store.store, dnstrail_history.store.segment, dnstrail_history.store.rows,
-dnstrail_history.store.closer, dnstrail_history.store.closing, dnstrail_history.store.database.
+dnstrail_history.store.closer, dnstrail_history.store.closing, dnstrail_history.store.database,
+dnstrail_history.store.segment_files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from builders.facts import (
     BEGIN,
@@ -31,7 +33,7 @@ from builders.facts import (
     stored_stages,
 )
 from dnstrail.errors import SettingsError
-from dnstrail_history.fact import Fact, StageFact
+from dnstrail_history.fact import LOADED, Fact, StageFact
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.database import VERSION, open_database, open_existing, open_reader
@@ -225,6 +227,33 @@ def test_progress_survives_a_segment_that_was_just_finished(folder, clock, small
         assert not store.add(fact_of(0))
 
 
+def test_live_facts_are_known_after_a_load(folder, clock, small, monkeypatch):
+    """However many facts were loaded since, a restart knows the live ones before, and the progress."""
+    monkeypatch.setattr(module, "_KNOWN", 2 * small)
+    with closing(FactStore(folder, clock)) as store:
+        [live] = fill(store, range(1))
+        for number in range(1, 5 * small):
+            fact = fact_of(number)
+            assert store.add(replace(fact, id=fact.id._replace(start=f"{LOADED}0123456789abcdef")))
+        assert store.commit(store.progress)
+        finished(store, 4)
+    with closing(FactStore(folder, clock)) as store:
+        assert not store.add(live)
+        assert store.progress == progress_of(1)
+
+
+def test_a_known_fact_is_not_lost_while_too_many_wait(folder, clock, monkeypatch):
+    """A fact that arrives again while no further one may wait is repeated; a lost one is stored when it comes again."""
+    monkeypatch.setattr(module, "MOST_WAITING", 4)
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(1))
+        assert store.add(fact_of(1))
+        assert not any(store.add(fact_of(number)) for number in (0, 1, 2))
+        assert (store.counters["repeated"], store.counters["unwritten"]) == (2, 1)
+        assert store.commit(progress_of(1))
+        assert store.add(fact_of(2))
+
+
 def test_the_files_are_private(folder, clock, small):
     """No other user can read the folder or a file, whatever the umask."""
     before = os.umask(0)
@@ -336,3 +365,33 @@ def test_facts_that_wait_are_bounded(folder, clock):
         assert store.add(kept[-1])
         assert store.commit(progress_of(2))
     assert stored(folder) == [*kept[:most], kept[-1]]
+
+
+def test_ids_are_noted_while_a_segment_is_finished(folder, clock, small, monkeypatch):
+    """A segment that is renamed while the ids of a start are noted is read by its final name."""
+    with closing(FactStore(folder, clock)) as store:
+        [first] = fill(store, range(1))
+        store._close_segment()
+
+        def renamed(path: Path, *args: object, **values: bool) -> sqlite3.Connection:
+            if path.suffix == ".open":
+                path.rename(path.with_suffix(".segment"))
+            return open_reader(path, *args, **values)
+
+        monkeypatch.setattr(module, "open_reader", renamed)
+        store._known = module.KnownIds()
+        store.note_ids_of("s")
+        assert not store.add(first)
+
+
+def test_ids_of_a_damaged_segment_are_left_out(folder, clock, small):
+    """A segment that is damaged is moved aside when the ids of a start are noted; the others are read."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, range(small + 1))
+        finished(store, 1)
+        with closing(open_existing(folder / "0000000001.segment", SCHEMA)) as database:
+            database.execute("UPDATE transactions SET place = -1")
+        store.note_ids_of("s")
+        assert store.counters["damaged"] == 1
+        assert not store.add(fact_of(small))
+        assert fill(store, range(100, 101))

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from msgspec.structs import astuple
 
-from builders.facts import BEGIN, CURL, FLOW, SECOND, TO_WEB, stage_of, stored, stored_stages
+from builders.facts import BEGIN, CURL, FLOW, SECOND, TO_WEB, fact_of, progress_of, stage_of, stored, stored_stages
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import facts_address, lookups_address
-from dnstrail.captured import Captured
+from dnstrail.captured import LAST_TIME, Captured
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
-from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.facts import FactFeed, packed_fact
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail.protocol.replays import replay_address
 from dnstrail_history import worker as module
 from dnstrail_history.metrics import history_metrics, observe
+from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as store_module
 from dnstrail_history.store.segment import Stretch
 from dnstrail_history.store.store import FactStore
@@ -274,6 +275,33 @@ def test_a_clock_that_is_set_back_begins_another_stretch(ends):
     assert stored(ends.store)[2].ended == BEGIN + 2 - 3600 * SECOND
 
 
+def test_a_turn_beyond_all_times_ends_no_worker(ends):
+    """A wall time that SQLite cannot hold counts as the last time; the facts of its turn are refused."""
+    with ends.cache() as cache, ends.worker(cache) as worker:
+        cache.turn(fact(0))
+        ends.await_stored(worker, cache, 1)
+        for cache.difference in (1 << 63, -(1 << 63)):
+            cache.turn()
+            cache.turn(fact(1))
+        cache.difference = 0
+        cache.turn()
+        cache.turn(fact(2))
+        ends.await_stored(worker, cache, 2)
+        assert worker.counters["bad_facts"] == 2
+    assert names(ends) == named(0, 2)
+
+
+def test_the_latest_facts_with_the_longest_lives_are_finished(ends, monkeypatch):
+    """The sums and lives of the latest answers with the greatest TTLs are numbers that SQLite holds."""
+    for one in (store_module, segments):
+        monkeypatch.setattr(one, "MOST_TRANSACTIONS", 1)
+    with closing(FactStore(ends.store, ends.clock)) as store:
+        for number in range(2):
+            store.add(fact_of(number, ended=LAST_TIME, relations=(("a.example", 1, "192.0.2.1", (1 << 31) - 1),)))
+        assert store.commit(progress_of(1))
+        wait_until(lambda: store.step() or store.counters["finished"], "the full segment")
+
+
 def test_a_fact_that_no_cache_sends_is_counted(ends):
     """Facts in another form are counted and leave the others of their batch; a damaged message is counted."""
     with ends.cache() as cache, ends.worker(cache) as worker:
@@ -282,6 +310,31 @@ def test_a_fact_that_no_cache_sends_is_counted(ends):
         cache.publisher.publish(DNS_TRANSACTION, b"\xc1")
         ends.await_(worker, cache, lambda: worker.counters["bad_facts"] == 2, "the damaged message")
     assert names(ends) == named(0, 1)
+
+
+def test_a_fact_whose_wall_time_is_unknown_is_counted(ends):
+    """Facts of a start are refused until one of its turns states its wall time."""
+    with ends.cache() as cache, ends.worker(cache) as worker:
+        cache.turn(fact(0))
+        ends.await_stored(worker, cache, 1)
+        worker._differences.clear()
+        worker._on_message(DNS_TRANSACTION, encode(Batch("other", 0, 0, [fact(1), fact(2)])))
+        assert worker.counters["bad_facts"] == 2
+        cache.turn(fact(3))
+        cache.turn()
+        ends.await_(worker, cache, lambda: worker._stretch.until == cache.now, "the turn")
+        assert worker._stretch.since > BEGIN + SECOND
+    assert 1 not in [one.id.batch for one in stored(ends.store)]
+
+
+def test_the_wall_times_of_the_latest_starts_are_kept(ends):
+    """A start that is heard again and again keeps its wall time, however many others there were."""
+    with ends.cache() as cache, ends.worker(cache) as worker:
+        for number in range(3 * module.STARTS):
+            worker._note_difference(Turn(f"killed{number}", 0, {}, True, BEGIN, False))
+            worker._note_difference(Turn("cache", number, {}, True, BEGIN, False, difference=7))
+        assert len(worker._differences) == module.STARTS
+        assert worker._differences["cache"] == 7
 
 
 def test_facts_that_no_disk_takes_are_reported(ends, monkeypatch):
@@ -307,6 +360,7 @@ def test_health_and_metrics(ends, monkeypatch):
         observe(lambda metrics, fault: found.append(fault), worker)
         assert [fault() for fault in found] == [""]
         worker.store.fault = "disk is full"
+        worker.store.counters["lives_left_out"] = 3
         assert [fault() for fault in found] == ["disk is full"]
         cache.turn(fact(0))
         ends.await_stored(worker, cache, 1)
@@ -317,6 +371,7 @@ def test_health_and_metrics(ends, monkeypatch):
         }
         assert samples["dnstrail_history_facts_total", "stored"] == 1
         assert samples["dnstrail_history_files_total", "damaged"] == 0
+        assert samples["dnstrail_history_lives_left_out_total",] == 3
 
 
 def test_the_end_of_a_stretch_is_stored_before_another_begins(ends):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -12,6 +12,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.protocol.fact_batches import FactRow
 from dnstrail.protocol.facts import ConnectionValues, TransactionValues
 
+LOADED: Final = "file-"  # the begin of the start of a loaded file
 _DIGITS: Final = 18  # of the number of a batch, which is less than 2^63
 _BATCHES: Final = 256  # whose text is remembered: facts of one batch are mostly of one batch of events
 #: place of an event in its batch, which has 1,000 at most -> the fact is refused: `bad_facts`
@@ -27,7 +28,7 @@ class FactId(NamedTuple):
 
     start: str
     batch: int
-    place: int
+    place: Annotated[int, msgspec.Meta(ge=0, le=MOST_PLACE)]
 
     def __str__(self) -> str:
         return f"{self.start}/{self.batch}/{self.place}"

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import click
 
-from dnstrail.errors import SettingsError
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import examples
 from dnstrail.process.log import configure
 from dnstrail.process.private_folder import FolderInUseError
-from dnstrail_history.folder import become_owner
+from dnstrail_history.folder import become_owner, reading_history
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
 from dnstrail_history.subjects import Subjects, subject_of, user_id
@@ -54,14 +53,12 @@ def forget(chosen: HistoryFolder, key: str | None, user: str | None) -> None:
     folder = chosen.path
     become_owner(folder)
     clock = SystemClock()
-    try:
+    with reading_history():
         request = ask_to_forget(folder, subjects)
         click.echo("dnstrail: each file that holds it is written anew; Ctrl-C leaves this to the worker", err=True)
         while request.exists():
             _fulfil(folder, request, clock)
             clock.sleep(_LOOK)
-    except OSError as error:
-        raise SettingsError(f"--folder {folder}: {error.strerror}") from error
 
 
 def _fulfil(folder: Path, request: Path, clock: SystemClock) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.core import Metric
 
 from dnstrail.metrics.board import Observe
-from dnstrail.metrics.families import build_info, counters
+from dnstrail.metrics.families import build_info, counter, counters
 from dnstrail_history.worker import HistoryWorker
 
 
@@ -24,6 +24,11 @@ def history_metrics(worker: HistoryWorker) -> list[Metric]:
         counters("dnstrail_history_facts", "Facts by outcome.", "outcome", facts),
         counters(
             "dnstrail_history_files", "What happened to files.", "outcome", {name: found[name] for name in of_files}
+        ),
+        counter(
+            "dnstrail_history_lives_left_out",
+            "Answered relations that are in no file of a year, since their segment has too many.",
+            found["lives_left_out"],
         ),
         counters("dnstrail_history_lookups", "Lookups of a past time by outcome.", "outcome", worker.lookups),
         counters("dnstrail_history_lost", "Facts lost, by reason.", "reason", worker.losses),

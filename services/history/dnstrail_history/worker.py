@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from dnstrail.bus import Requester
+from dnstrail.captured import LAST_TIME
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.log_pause import LogPause
@@ -81,9 +82,9 @@ def run(
 class HistoryWorker:
     """The state of one run. `behind` states that more messages may wait.
 
-    `counters` counts facts `received`, `excluded`, `bad_facts` that no cache of ours sends, and messages that were
-    `replayed`, or could not be. Each loss ends the stretch of time of which all facts are stored. `lookups` counts
-    those of a past time.
+    `counters` counts facts `received` and `excluded`, `bad_facts`, and messages that were `replayed`, or could not be.
+    A bad fact is one that no cache of ours sends, or whose wall time is unknown. Each loss ends the stretch of time of
+    which all facts are stored. `lookups` counts those of a past time.
     """
 
     def __init__(
@@ -175,7 +176,10 @@ class HistoryWorker:
         self._follower.batch(topic, batch)
         self._feed.batch(batch)
         self.counters["received"] += len(batch.events)
-        difference = self._differences.get(batch.start, 0)
+        difference = self._differences.get(batch.start)
+        if difference is None:
+            self._refuse(BadMessage(f"no turn of the start {batch.start!r:.100} states its wall time"), len(facts))
+            return
         read: Callable[[FactRow[Any], str, int], Fact | StageFact]
         read = read_fact if topic == DNS_TRANSACTION else read_stage
         for fact in facts:
@@ -188,9 +192,9 @@ class HistoryWorker:
             except BadMessage as error:
                 self._refuse(error)
 
-    def _refuse(self, error: BadMessage) -> None:
-        self.counters["bad_facts"] += 1
-        if self._pause.note(self._clock.monotonic()):
+    def _refuse(self, error: BadMessage, count: int = 1) -> None:
+        self.counters["bad_facts"] += count
+        if self._pause.note(self._clock.monotonic(), count):
             structlog.get_logger().warning("bad_fact", error=str(error), count=self._pause.count)
 
     def _on_turn(self, turn: Turn) -> None:
@@ -200,7 +204,7 @@ class HistoryWorker:
         self._feed.turn(turn)
         self._note_difference(turn)
         lost = self._follower.lost.total() + self.store.counters["unwritten"] + self.counters["bad_facts"]
-        until, stretch = max(turn.now + turn.difference, 0), self._stretch
+        until, stretch = min(max(turn.now + turn.difference, 0), LAST_TIME), self._stretch
         # A cache that has heard no live probe has no time.
         begun = stretch is not None and stretch.since > 0 and turn.start == self._start and until >= stretch.until
         if stretch is None or not begun or lost != self._lost:
@@ -213,6 +217,7 @@ class HistoryWorker:
 
     def _note_difference(self, turn: Turn) -> None:
         """Note the clock of a start when one of its turns arrives: the facts before it may wait for a replay."""
+        self._differences.pop(turn.start, None)
         self._differences[turn.start] = turn.difference
         if len(self._differences) > STARTS:
             del self._differences[next(iter(self._differences))]

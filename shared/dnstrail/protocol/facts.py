@@ -28,6 +28,7 @@ _PLACES = {
 }
 _TYPES = 256  # whose names are remembered
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Ttl = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]  # RFC 2181, section 8
 _Type = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 _Address = Annotated[bytes, msgspec.Meta(min_length=4, max_length=16)]
@@ -40,7 +41,7 @@ class PackedRelation(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     type: _Type
     target: str
-    ttl: _Natural
+    ttl: _Ttl
     owner: str | None = None
 
 

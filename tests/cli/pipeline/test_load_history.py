@@ -54,7 +54,7 @@ def test_an_interrupted_load_is_completed(tmp_path, monkeypatch):
         store.commit(store.progress)
     monkeypatch.setattr(store_module, "_KNOWN", 0)
     source = load_history.open_source(str(DEMO))
-    start = load_history._digest(str(DEMO))
+    start = load_history._start_of(str(DEMO))
     with closing(source), closing(FactStore(history, FakeClock())) as store:
         store.note_ids_of(start)
         chosen = load_history.HistoryFolder(history, Subjects())
@@ -91,3 +91,13 @@ def test_a_load_is_refused(tmp_path):
     with closing(FactStore(history, FakeClock())):
         refused = dnstrail("history", "--folder", history, "load", DEMO)
     assert (refused.returncode, "in use" in refused.stderr) == (2, True)
+
+
+def test_what_prevents_a_history_from_being_read_is_stated(tmp_path):
+    """A segment that cannot be opened ends a load and a request to forget with 2 and no traceback."""
+    history = tmp_path / "history"
+    assert dnstrail("history", "--folder", history, "load", DEMO).returncode == 0
+    (history / "0000000000.open").mkdir()
+    done = dnstrail("history", "--folder", history, "load", DEMO)
+    assert (done.returncode, "the history cannot be read" in done.stderr) == (2, True)
+    assert "Traceback" not in done.stderr

@@ -7,8 +7,10 @@ dnstrail_history.log.selection.
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.facts import BEGIN, SECOND, fact_of, facts, progress_of, stage_of, stages
+from builders.facts import BEGIN, SECOND, fact_of, facts, locked, progress_of, stage_of, stages
 from builders.log_entries import fill, live, live_stage
 from dnstrail.captured import Process
 from dnstrail.events import NET_CONNECTION, OUTCOMES
@@ -28,6 +30,7 @@ from dnstrail_history.log.history_log import HistoryLog
 from dnstrail_history.log.selection import LogSelection
 from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
+from dnstrail_history.store.database import LOCKED, open_reader
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 
@@ -186,6 +189,21 @@ def test_a_reading_that_waits_does_not_stop_the_writer(tmp_path, small):
         wait_until(lambda: store.step() or store.counters["finished"] >= 2, "the full segments")
         found = [entry.id for entry in (*first, *reading)]
     assert found == [f"s/net_packet_dns/0/{number}/end" for number in range(SMALL)]
+
+
+def test_a_locked_segment_is_named_and_the_others_answer(varied, tmp_path, monkeypatch):
+    """A segment that the worker does not finish in time is left out, and a later reading continues with it."""
+    monkeypatch.setattr(segment_entries, "open_reader", partial(open_reader, patience=0.01))
+    folder = shutil.copytree(varied, tmp_path / "history")
+    [path] = folder.glob("*.open")
+    warned: list[str] = []
+    history, everything = HistoryLog(folder, warned.append), LogSelection()
+    expected = [*HistoryLog(folder, unwarned).read(everything)]
+    with locked(path):
+        before = [*history.read(everything)]
+    assert (before, warned) == (expected[: len(before)], [f"{path}: {LOCKED}"])
+    assert 0 < len(before) < len(expected)
+    assert [*before, *history.read(everything)] == expected
 
 
 def test_a_damaged_segment_is_named_and_the_others_answer(varied, tmp_path):

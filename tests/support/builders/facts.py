@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from sqlite3 import Connection, OperationalError
+from sqlite3 import Connection, OperationalError, connect
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -81,6 +81,15 @@ def progress_of(turn: int, until: int = BEGIN) -> StoredProgress:
     return StoredProgress({"cache": Position(turn, {"dns_transaction": turn}, {})}, Stretch(BEGIN, until))
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock a segment for a block, as the worker does while it finishes the segment."""
+    with closing(connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode=DELETE")
+        database.execute("BEGIN EXCLUSIVE")
+        yield
+
+
 def stored(folder: Path) -> list[Fact]:
     """Return the transactions of all segments of a folder, in the order in which they were stored."""
     return _read(folder, read_facts)
@@ -139,7 +148,7 @@ _ids = st.builds(
 _events = st.sampled_from(["s/net_tcp_connect", "key.t/net_udp_connect"])
 _maybe = st.none() | st.booleans()
 _relations = st.lists(
-    st.tuples(_names, st.sampled_from([1, 5]), _names, st.integers(0, 1 << 32)),
+    st.tuples(_names, st.sampled_from([1, 5]), _names, st.integers(0, (1 << 31) - 1)),
     max_size=3,
     unique_by=lambda one: one[:3],
 )

@@ -126,7 +126,7 @@ def asked_again(
         for with_ended in (False, True):
             with segments.opened() as opened:
                 key = lookup_key(one.key) or ""
-                past = past_image(opened, [key], one.at, bounds, lambda: 0.0, with_ended=with_ended)
+                past = past_image(opened, [key], one.at, bounds, lambda: False, with_ended=with_ended)
             parts += asked_of(past.image, [one.key], one.at, [one.connection])
         again = parts[1]._replace(found=parts[0].found)
         different += [(one, again)] if compared(again) != compared(one) else []

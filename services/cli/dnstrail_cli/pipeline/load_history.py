@@ -26,8 +26,8 @@ from dnstrail.protocol.facts import TransactionValues
 from dnstrail_cache.facts import captured_of
 from dnstrail_cli.progress import ReadProgress, load_bar, position_in
 from dnstrail_history.__main__ import command as history
-from dnstrail_history.fact import MOST_PLACE, Fact, read_id
-from dnstrail_history.folder import become_owner
+from dnstrail_history.fact import LOADED, MOST_PLACE, Fact, read_id
+from dnstrail_history.folder import become_owner, reading_history
 from dnstrail_history.forget import HistoryFolder
 from dnstrail_history.store.store import FactStore
 from dnstrail_probe.registry import complete_capture, open_source
@@ -35,7 +35,7 @@ from dnstrail_probe.source import Source
 
 _EXAMPLES = examples("dnstrail history load monday.pcap tuesday.pcapng", "dnstrail history --folder ./kept load x.pcap")
 _ROOTS = 100_000  # of the image, which only admits the answers
-_DIGEST = 16  # characters of the digest of a file, which is the start of its facts
+_DIGEST = 16  # characters of the digest of a file in the start of its facts
 _AT_ONCE = 1024  # events between two looks for transactions that have ended
 _FOR_GOOD = float(1 << 40)  # days: a load removes nothing
 
@@ -51,25 +51,28 @@ def load(chosen: HistoryFolder, files: tuple[str, ...]) -> None:
     A file that was loaded before adds nothing. FILES are pcap, pcapng or dnstap files.
     """
     configure("history", "warning")
-    opened = [(file, _digest(file), open_source(file)) for file in files]
+    opened = [(file, _start_of(file), open_source(file)) for file in files]
     load_bar()
     if not chosen.path.exists():
         hand_over_private(chosen.path, None, "--folder")
     become_owner(chosen.path)
     clock = SystemClock()
-    with closing(FactStore(chosen.path.absolute(), clock, days=_FOR_GOOD, most_bytes=1 << 62)) as store:
+    with reading_history():
+        store = FactStore(chosen.path.absolute(), clock, days=_FOR_GOOD, most_bytes=1 << 62)
+    with closing(store):
         for file, start, source in opened:
-            store.note_ids_of(start)
+            with reading_history():
+                store.note_ids_of(start)
             progress = ReadProgress(file, clock, partial(position_in, file))
             with closing(source), closing(progress):
                 stored, repeated = _load(source, start, store, chosen, progress)
             click.echo(f"{file}: {stored} transactions, {repeated} of them loaded before", err=True)
 
 
-def _digest(file: str) -> str:
-    """Return the begin of the digest of a file: the same facts have the same ids each time."""
+def _start_of(file: str) -> str:
+    """Return the start of the facts of a file, from its digest: the same facts have the same ids each time."""
     with Path(file).open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
+        return LOADED + hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
 
 
 def _load(

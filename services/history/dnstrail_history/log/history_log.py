@@ -12,8 +12,8 @@ from dnstrail.events import DNS_TRANSACTION
 from dnstrail_history.log.entries import LogEntry
 from dnstrail_history.log.segment_entries import SegmentEntries
 from dnstrail_history.log.selection import LogSelection
-from dnstrail_history.store.database import DamagedFileError
-from dnstrail_history.store.store import SegmentFile, segment_files
+from dnstrail_history.store.database import LOCKED, DamagedFileError, is_locked
+from dnstrail_history.store.segment_files import SegmentFile, segment_files
 
 
 class HistoryLog:
@@ -85,7 +85,7 @@ class HistoryLog:
 
     @contextmanager
     def _naming(self, segment: SegmentEntries) -> Iterator[None]:
-        """Name a segment that is damaged, and leave the rest of it out; likewise one that was removed meanwhile.
+        """Name a segment that is damaged or locked, and leave the rest of it out; likewise one that was removed.
 
         Raises:
             SettingsError: A later version of dnstrail made it.
@@ -95,8 +95,10 @@ class HistoryLog:
             yield
         except DamagedFileError as error:
             self._warn_of(error.path, error.reason)
-        except sqlite3.OperationalError:
-            if segment.path.exists():
+        except sqlite3.OperationalError as error:
+            if is_locked(error):
+                self._warn_of(segment.path, LOCKED)
+            elif segment.path.exists():
                 raise
 
     def _warn_of(self, path: Path, reason: str) -> None:

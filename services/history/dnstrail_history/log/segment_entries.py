@@ -32,7 +32,6 @@ _SELECT_CONNECTIONS: Final = """
         bytes_received FROM connections"""
 _Asker = tuple[int, str, str, int, int, str, str, str]  # the values of an entry from process_id to container_image
 _NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "")
-_DAMAGE: Final = (LookupError, TypeError, ValueError, msgspec.MsgspecError)  # values that no writer of ours stores
 Part = Sequence[tuple[int, LogEntry]]  # entries in their order, each with the number of its fact
 T = TypeVar("T")
 
@@ -127,12 +126,9 @@ class SegmentEntries:
         try:
             while read == count:
                 with naming_damage(self.path):
-                    try:
-                        found = self._open(selection, fill=place == 0)
-                        rows = [] if found is None else self._rows(found, place, count, beyond, order)
-                        entries = [entry for entry in entries_of(rows) if accepts(entry[1])]
-                    except _DAMAGE as error:
-                        raise DamagedFileError(self.path, repr(error)) from error
+                    found = self._open(selection, fill=place == 0)
+                    rows = [] if found is None else self._rows(found, place, count, beyond, order)
+                    entries = [entry for entry in entries_of(rows) if accepts(entry[1])]
                 if not self._is_final:
                     self.close()
                 yield entries

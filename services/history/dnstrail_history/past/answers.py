@@ -25,7 +25,7 @@ from dnstrail.protocol.lookups import (
     encode_error,
 )
 from dnstrail.protocol.past_lookups import HISTORY, PastImage, decode_past
-from dnstrail_history.past.reading import past_image
+from dnstrail_history.past.reading import PATIENCE, past_image
 from dnstrail_history.past.segments import Segments
 
 
@@ -72,8 +72,13 @@ def _asked(request: Request, present: PastImage, segments: Segments, monotonic: 
     given = request.keys if isinstance(request, GetManyRequest) else (request.key,)
     keys = {key for text in given if (key := lookup_key(text))}
     bounds = Bounds(grace=present.grace, history=present.history)
-    with segments.opened() as opened:
-        past = past_image(opened, keys, at, bounds, monotonic, with_ended=isinstance(request, TrailRequest))
+    until = monotonic() + PATIENCE
+
+    def is_over() -> bool:
+        return monotonic() > until
+
+    with segments.opened(is_over) as opened:
+        past = past_image(opened, keys, at, bounds, is_over, with_ended=isinstance(request, TrailRequest))
     return _Asked(past.image, at, past.whole, present.several)
 
 

@@ -19,12 +19,12 @@ from dnstrail_history.store.sums import ROWS
 
 #: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
 MOST_NODES: Final = 4096
-#: answers that a past lookup reads -> `history` is false
-MOST_ANSWERS: Final = 65_536
-#: time for which a past lookup reads -> `history` is false
-PATIENCE: Final = 0.3  # seconds; the cache waits a little longer
-#: time after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
-DOUBT: Final = 3600  # seconds; few relations are live for longer
+#: relations of the answers that a past lookup lists, and relations of those that it reads -> `history` is false
+MOST_RELATIONS: Final = 262_144
+#: seconds for which a past lookup reads -> `history` is false
+PATIENCE: Final = 0.3  # the cache waits a little longer
+#: seconds after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
+DOUBT: Final = 3600  # few relations are live for longer
 _FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
 _NEVER: Final = -(1 << 62)
 _SIZE: Final = 1 << 24  # roots and relations: nothing is evicted
@@ -42,17 +42,18 @@ def past_image(
     keys: Iterable[str],
     at: int,
     bounds: Bounds,
-    monotonic: Callable[[], float],
+    is_over: Callable[[], bool],
     *,
     with_ended: bool,
 ) -> Past:
     """Return an image that answers lookups of keys in canonical form as of a time (ns of wall time).
 
-    `segments` are those of the store, the oldest first. `bounds` are those of the present image. A trail needs also
-    relations that had ended, and all that their records counted.
+    `segments` are those of the store, the oldest first. `bounds` are those of the present image. `is_over` returns
+    whether the time for the lookup is over. A trail needs also relations that had ended, and all that their records
+    counted.
     """
     lag = bounds.grace_ns + (bounds.history_ns if with_ended else 0)
-    reading = _Reading(segments, at, lag, monotonic, whole_records=with_ended)
+    reading = _Reading(segments, at, lag, is_over, whole_records=with_ended)
     image = Image(Bounds(size=_SIZE, grace=bounds.grace, history=bounds.history, relations=_SIZE))
     image.live = True
     read = sorted((one for content in reading.related({*keys}) for one in content.read or ()), key=_order)
@@ -100,10 +101,11 @@ class _Content:
         self.places: dict[SegmentReader, list[_Place]] = {}
         self.read: list[_Read] | None = None
 
-    def read_until(self, at: int, lag: int, *, whole: bool) -> int:
-        """Read the answers until a time, and return their number; the image held a record for `lag` ns past its end.
+    def read_until(self, at: int, lag: int, is_over: Callable[[], bool], *, whole: bool) -> int:
+        """Read the answers until a time, and return the number of their relations.
 
-        Those of a whole record count also where none of its relations can have been held by them.
+        The image held a record for `lag` ns past its end. Those of a whole record count also where none of its
+        relations can have been held by them. `is_over` ends the reading early.
         """
         self.read = []
         if all(one.stated.ends * SECOND + lag <= at for places in self.places.values() for one in places):
@@ -114,7 +116,7 @@ class _Content:
         since = _NEVER if whole else at - lag - (longest + 1) * SECOND
         for places in self.places.values():
             most_now = most if count < most else 0
-            part = [one for place in places for one in _read(place, since, at, most_now)]
+            part = [one for place in places if not is_over() for one in _read(place, since, at, most_now)]
             count += len(part)
             if part:
                 parts.append(part)
@@ -126,7 +128,7 @@ class _Content:
             end = max(end, *(one.given.end for one in part))
         if end + lag <= at:
             self.read.clear()
-        return count
+        return sum(len(one.edges) for part in parts for one in part)
 
 
 def _read(place: _Place, since: int, until: int, most: int) -> Iterator[_Read]:
@@ -153,11 +155,11 @@ class _Reading:
         segments: Sequence[SegmentReader],
         at: int,
         lag: int,
-        monotonic: Callable[[], float],
+        is_over: Callable[[], bool],
         *,
         whole_records: bool,
     ) -> None:
-        self.cut = False
+        self.cut = is_over()
         self._whole_records = whole_records
         since = at - MAX_TTL * SECOND - lag
         self._segments = [one for one in reversed(segments) if one.first <= at and one.last_ended >= since]
@@ -165,9 +167,8 @@ class _Reading:
             self._segments.pop()  # all that it and those before it state had ended
         self._at = at
         self._lag = lag
-        self._monotonic = monotonic
-        self._until = monotonic() + PATIENCE
-        self._left = MOST_ANSWERS
+        self._time_is_over = is_over
+        self._unlisted = self._unread = MOST_RELATIONS
         self._contents: dict[frozenset[Edge], _Content] = {}
         self._touched: dict[str, list[tuple[frozenset[Edge], _Content]]] = {}
 
@@ -196,13 +197,19 @@ class _Reading:
         if known is not None:
             return known
         found: dict[frozenset[Edge], _Content] = {}
-        touching = [(segment, segment.touching(text)) for segment in self._segments]
+        most = max(self._unlisted, 0)
+        touching = [(segment, segment.touching(text, most)) for segment in self._segments if not self._is_over()]
+        self.cut = self.cut or any(len(stated) >= most for _, stated in touching)
         held = [any(one.ends * SECOND + self._lag > self._at for one in stated) for _, stated in touching]
         if not self._whole_records:  # what ended before the oldest answer that was live is of no use
             del touching[len(held) - held[::-1].index(True) if True in held else 0 :]
         for segment, stated in touching if True in held else ():
             for one in stated:
+                if self._unlisted <= 0 or self._is_over():
+                    self.cut = True
+                    break
                 place = _Place(segment, one, segment.edges(one.answer))
+                self._unlisted -= len(place.edges)
                 edges = frozenset(place.edges)
                 if not edges:  # they cannot be read
                     continue
@@ -214,11 +221,17 @@ class _Reading:
 
     def _is_held(self, content: _Content) -> bool:
         if content.read is None:
-            if self._left <= 0 or self._monotonic() > self._until:
+            if self._unread <= 0 or self._is_over():
                 self.cut = True
                 return False
-            self._left -= content.read_until(self._at, self._lag, whole=self._whole_records)
+            self._unread -= content.read_until(self._at, self._lag, self._is_over, whole=self._whole_records)
         return bool(content.read)
+
+    def _is_over(self) -> bool:
+        """Return whether the time for the lookup is over; it is then cut."""
+        is_over = self._time_is_over()
+        self.cut = self.cut or is_over
+        return is_over
 
 
 def _apply(image: Image, number: int, given: GivenAnswer, edges: tuple[Edge, ...]) -> None:

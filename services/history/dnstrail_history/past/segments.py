@@ -7,7 +7,7 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -24,26 +24,19 @@ from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.log_pause import LogPause
 from dnstrail_history.store.closing import FINAL, OPEN
-from dnstrail_history.store.database import DamagedFileError, open_reader
+from dnstrail_history.store.database import BAD_CONTENTS, DamagedFileError, open_reader
 from dnstrail_history.store.rows import DOUBTED, Row, flag_of, pack_flags
 from dnstrail_history.store.segment import SCHEMA, Stretch
 from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 
-#: full segments that are kept open for lookups -> each lookup opens further ones anew
+#: full segments that are kept open for lookups -> each lookup opens those of the others anew that it needs
 MOST_OPEN: Final = 512
 # Of files, and of their contents.
-_FAULTS: Final = (
-    DamagedFileError,
-    SettingsError,
-    OSError,
-    sqlite3.Error,
-    msgspec.DecodeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
+_FAULTS: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error, *BAD_CONTENTS)
 T = TypeVar("T")
-_FRUGAL: Final = "PRAGMA cache_size=-128; PRAGMA busy_timeout=100"  # KiB of each segment, and ms
+#: seconds that a past lookup waits for a segment while the worker finishes it -> `history` is false where that matters
+LOCK_PATIENCE: Final = 0.1
+_FRUGAL: Final = "PRAGMA cache_size=-128"  # KiB of each segment
 _GIVEN: Final = """
     SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,
         programs.name, programs.path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
@@ -56,7 +49,7 @@ _LAST: Final = f"{_GIVEN} WHERE answer = ? AND ended <= ? AND {_ADMITTED} ORDER 
 _ONE: Final = f"{_GIVEN} WHERE transactions.id = ? AND {_ADMITTED}"
 _TOUCHING: Final = """
     SELECT spans.answer, ends, longest FROM names JOIN related ON related.text = names.text
-    JOIN spans ON spans.answer = related.answer WHERE reversed = ?"""
+    JOIN spans ON spans.answer = related.answer WHERE reversed = ? LIMIT ?"""
 _RELATIONS: Final = "SELECT relations FROM answers WHERE id = ?"
 _RELATION: Final = """
     SELECT owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
@@ -129,9 +122,9 @@ class SegmentReader(ABC):
         """
         self.number = int(path.stem)
         self.fault = ""
-        self._database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
+        self._path = path
+        self._opened: sqlite3.Connection | None = None
         try:
-            self._database.executescript(_FRUGAL)
             stretches = self._database.execute("SELECT since, until FROM coverage")
             self.stretches = [msgspec.convert(row, Stretch) for row in stretches]
             self._begin()
@@ -139,9 +132,23 @@ class SegmentReader(ABC):
             self.close()
             raise
 
-    def touching(self, text: str) -> list[StatedAnswer]:
-        """Return the answers that state relations of a name or an address."""
-        return self._read(self._touching(text))
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The file, which is opened when it is needed."""
+        if self._opened is None:
+            final = self._path.suffix == FINAL
+            self._opened = open_reader(self._path, SCHEMA, final=final, patience=LOCK_PATIENCE)
+            self._opened.executescript(_FRUGAL)
+        return self._opened
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._opened is not None
+
+    def touching(self, text: str, most: int) -> list[StatedAnswer]:
+        """Return the answers that state relations of a name or an address, but no more than `most`."""
+        return self._read(self._touching(text, most))
 
     def edges(self, answer: int) -> tuple[Edge, ...]:
         """Return the relations of an answer in their order."""
@@ -159,7 +166,7 @@ class SegmentReader(ABC):
     def _begin(self) -> None: ...
 
     @abstractmethod
-    def _touching(self, text: str) -> Iterator[StatedAnswer]: ...
+    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]: ...
 
     @abstractmethod
     def _edges(self, answer: int) -> Iterator[Edge]: ...
@@ -183,11 +190,13 @@ class SegmentReader(ABC):
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
 
 
 class FullSegment(SegmentReader):
-    """A segment to which nobody writes any more.
+    """A segment to which nobody writes any more: its times are known also while its file is closed.
 
     `inode` is that of its file: a file without what is to be forgotten may take its place.
     """
@@ -201,8 +210,8 @@ class FullSegment(SegmentReader):
         self.first, self.last_ended, ends = msgspec.convert(times, tuple[int, int, int | None])
         self.ends = SECOND * (ends or 0)
 
-    def _touching(self, text: str) -> Iterator[StatedAnswer]:
-        for row in self._database.execute(_TOUCHING, (text[::-1],)):
+    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]:
+        for row in self._database.execute(_TOUCHING, (text[::-1], most)):
             yield msgspec.convert(row, StatedAnswer)
 
     def _edges(self, answer: int) -> Iterator[Edge]:
@@ -264,9 +273,10 @@ class OpenSegmentReader(SegmentReader):
         self._index.update(self._database)
         self.first = self._index.first
 
-    def _touching(self, text: str) -> Iterator[StatedAnswer]:
+    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]:
         spans = self._index.spans
-        yield from (spans[answer] for answer in self._index.by_text.get(text, ()) if answer in spans)
+        answers = self._index.by_text.get(text, ())
+        yield from islice((spans[answer] for answer in answers if answer in spans), most)
 
     def _edges(self, answer: int) -> Iterator[Edge]:
         yield from self._index.answers[answer]
@@ -284,15 +294,23 @@ class Segments:
         self.unreadable = 0
         self._folder = folder
         self._full: dict[Path, FullSegment] = {}
-        self._inodes: dict[Path, int] = {}  # of the files at the last look
+        self._found: list[Path] = []  # the files at the last look
         self._indexes: dict[Path, OpenIndex] = {}
         self._pause = LogPause()
 
     @contextmanager
-    def opened(self) -> Iterator[list[SegmentReader]]:
-        """Open the segments for the time of a block, the oldest first; one that cannot be read is left out."""
+    def opened(self, is_over: Callable[[], bool] = lambda: False) -> Iterator[list[SegmentReader]]:
+        """Yield the segments for the time of a block, the oldest first; one that cannot be read is left out.
+
+        Once `is_over` returns true the others are left out. The times of those before are remembered.
+        """
         self.close_replaced()
-        readers = {path: reader for path in sorted(self._inodes) if (reader := self._open(path)) is not None}
+        readers: dict[Path, SegmentReader] = {}
+        for path in self._found:
+            if is_over():
+                break
+            if (reader := self._open(path)) is not None:
+                readers[path] = reader
         try:
             yield [*readers.values()]
         finally:
@@ -302,17 +320,20 @@ class Segments:
                     self._full.pop(path, None)
                 if path not in self._full:
                     reader.close()
+            open_ones = [reader for reader in self._full.values() if reader.is_open]
+            for reader in open_ones[MOST_OPEN:]:
+                reader.close()
 
     def close_replaced(self) -> None:
         """Close the files that were removed, or replaced by others without what is forgotten."""
         found: dict[Path, int] = {}
         with suppress(OSError), os.scandir(self._folder) as entries:  # there is no folder: nothing is known
             found.update((Path(entry), entry.inode()) for entry in entries if entry.name.endswith((OPEN, FINAL)))
-        for path in [path for path in self._full if found.get(path) != self._inodes.get(path)]:
+        for path in [path for path, reader in self._full.items() if found.get(path) != reader.inode]:
             self._full.pop(path).close()
         for path in self._indexes.keys() - found.keys():
             del self._indexes[path]
-        self._inodes = found
+        self._found = sorted(found)
 
     def close(self) -> None:
         """Close all files."""
@@ -322,19 +343,17 @@ class Segments:
 
     def _open(self, path: Path) -> SegmentReader | None:
         try:
-            known = self._full.get(path)
-            if known is not None and known.inode == path.stat().st_ino:
-                return known
-            if known is not None:
-                self._full.pop(path).close()
+            if path in self._full:
+                return self._full[path]
             if path.suffix == OPEN:
                 return self._open_unfinished(path)
             reader = FullSegment(path)
         except _FAULTS as error:
             self._note_fault(path, str(error))
             return None
-        if len(self._full) < MOST_OPEN:
-            self._full[path] = reader
+        if len(self._full) >= MOST_OPEN:
+            reader.close()
+        self._full[path] = reader
         return reader
 
     def _note_fault(self, path: Path, error: str) -> None:

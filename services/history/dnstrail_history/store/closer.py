@@ -16,10 +16,14 @@ PATIENCE: Final = 10.0
 
 
 class Closed(NamedTuple):
-    """A full segment that the thread has tried to finish, or a request to forget, and what prevented it."""
+    """A full segment that the thread has tried to finish, or a request to forget, and what prevented it.
+
+    `left_out` counts the answered relations of the segment whose lives were left out.
+    """
 
     path: Path
     error: Exception | None
+    left_out: int
 
 
 class Closer:
@@ -48,8 +52,12 @@ class Closer:
         while (waiting := self._paths.get()) is not None:
             path, work = waiting
             error: Exception | None = None
+            left_out = 0
             try:
-                (work or finish)(path)
+                if work is None:
+                    left_out = finish(path)
+                else:
+                    work(path)
             except Exception as failed:  # noqa: BLE001 - the worker handles it, or raises it
                 error = failed
-            self._done.append(Closed(path, error))
+            self._done.append(Closed(path, error, left_out))

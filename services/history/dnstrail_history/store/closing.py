@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from dnstrail_history.store.database import naming_damage, open_existing
+import msgspec
+
+from dnstrail_history.store.database import naming_damage, open_existing, remove_logs
 from dnstrail_history.store.lives import lives_of, merge_lives
-from dnstrail_history.store.rows import insert, read_answers, read_relations, rows
+from dnstrail_history.store.rows import insert, rows
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.sums import store_sums
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
+_AT_ONCE: Final = 262_144  # rows that are added at once
+_IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _INDEXES: Final = """
     CREATE TABLE extent (first INTEGER, last INTEGER, count INTEGER);
     INSERT INTO extent SELECT min(time), max(time), count(*)
@@ -34,23 +39,39 @@ _INDEXES: Final = """
 """
 
 
-def finish(path: Path) -> None:
+def finish(path: Path) -> int:
     """Finish a full segment. What was done is not done again if it was interrupted.
+
+    Return how often a relation was answered whose life was left out, since the segment has too many.
 
     Raises:
         DamagedFileError: The segment, or a file of lives, is damaged.
         SettingsError: A later version of dnstrail made one.
         OSError, sqlite3.Error: One cannot be written now.
     """
+    beyond: list[int] = []
     with closing(open_existing(path, SCHEMA)) as database:
         with naming_damage(path):
             [mode] = database.execute("PRAGMA journal_mode=DELETE").fetchone()
             if mode != "delete":
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
             add_indexes(database)
-            lives = [*lives_of(database)]
+            lives = [*lives_of(database, left_out=beyond.append)]
         merge_lives(path.parent, path.stem, lives)
     path.rename(path.with_suffix(FINAL))
+    return sum(beyond)
+
+
+def _related(database: sqlite3.Connection) -> Iterator[list[tuple[int, int]]]:
+    """Yield the texts of each answer, with its id, in parts: thousands of answers may state the same thousands."""
+    relations = {number: (owner, target) for number, owner, _, target in rows(database, "relations")}
+    found: list[tuple[int, int]] = []
+    for answer, packed in rows(database, "answers"):
+        found += {(text, answer) for one in _IDS(packed) for text in relations[one]}
+        if len(found) >= _AT_ONCE:
+            yield found
+            found = []
+    yield found
 
 
 def set_aside(path: Path) -> Path:
@@ -60,8 +81,7 @@ def set_aside(path: Path) -> Path:
         OSError: It cannot be renamed.
     """
     aside = path.with_name(path.name + ASIDE)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    remove_logs(path)
     path.rename(aside)
     return aside
 
@@ -78,16 +98,9 @@ def add_indexes(database: sqlite3.Connection) -> None:
     try:
         for statement in _INDEXES.split(";"):
             database.execute(statement)
-        texts = {text: number for number, text in rows(database, "texts")}
-        insert(database, "names", sorted((text[::-1], number) for text, number in texts.items()))
-        answers = read_answers(database, read_relations(database))
-        related = {
-            (texts[text], answer)
-            for answer, relations in answers.items()
-            for owner, _, target in relations
-            for text in (owner, target)
-        }
-        insert(database, "related", sorted(related))
+        insert(database, "names", sorted((text[::-1], number) for number, text in rows(database, "texts")))
+        for related in _related(database):
+            insert(database, "related", sorted(related))
         store_sums(database)
         database.execute("COMMIT")
     except BaseException:

@@ -9,12 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from dnstrail.errors import SettingsError
 from dnstrail.process.private_folder import SAFELY
 
 VERSION: Final = 1  # of the schemas
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+LOCKED: Final = "the worker is finishing it, and it is left out: try again"  # a warning of a reader
+# Errors of values that no writer of ours stores.
+BAD_CONTENTS: Final = (LookupError, TypeError, ValueError, OverflowError, msgspec.MsgspecError)
+# No writer of ours breaks a constraint.
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
+_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_NO_TEXT: Final = "Could not decode to UTF-8"  # the begin of an error that has no code
+_LOGS: Final = ("-wal", "-shm", "-journal")  # the endings of the names of the files beside one
 _BEGUN: Final = ".begun"  # the ending of the name of a file until it has its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
 _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF"
@@ -49,6 +58,8 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     if not path.exists():
         new = path.with_name(path.name + _BEGUN)
         new.unlink(missing_ok=True)
+        for one in (new, path):
+            remove_logs(one)  # SQLite would add what they hold to the new file
         os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o600))
         _checked(new, schema, _connect(new, "rw"), make=True).close()
         new.rename(path)
@@ -66,25 +77,57 @@ def open_existing(path: Path, schema: Schema) -> sqlite3.Connection:
     return _checked(path, schema, _connect(path, "rw"), make=False)
 
 
-def open_reader(path: Path, schema: Schema, *, final: bool) -> sqlite3.Connection:
-    """Open a file to read; nobody writes to a final one any more.
+def open_reader(path: Path, schema: Schema, *, final: bool, patience: float = PATIENCE) -> sqlite3.Connection:
+    """Open a file to read; nobody writes to a final one any more. `patience` is the time (s) for a lock on another one.
 
     Raises:
         DamagedFileError: It is damaged, or another file.
         SettingsError: A later version of dnstrail made it.
         sqlite3.Error: It cannot be opened.
     """
-    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro"), make=False)
+    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro", patience), make=False)
+
+
+def remove_logs(path: Path) -> None:
+    """Remove the logs of a file that is gone, or is not used any more.
+
+    Raises:
+        OSError: One cannot be removed.
+    """
+    for ending in _LOGS:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def is_damaged(error: sqlite3.Error) -> bool:
     """Return whether an error states that the file is damaged."""
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED or str(error).startswith(_NO_TEXT)
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Return whether an error states that another process held a lock for too long."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _LOCKED
 
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Name the file in an error that states that it is damaged.
+    """Name the file whose contents are read in an error that states that it is damaged.
+
+    SQLite does not notice a byte that was changed within a value.
+
+    Raises:
+        DamagedFileError: It is damaged.
+        sqlite3.Error: It cannot be read or written.
+    """
+    try:
+        with naming_damaged_file(path):
+            yield
+    except BAD_CONTENTS as error:
+        raise DamagedFileError(path, repr(error)) from error
+
+
+@contextmanager
+def naming_damaged_file(path: Path) -> Iterator[None]:
+    """Name the file in an error of SQLite that states that it is damaged.
 
     Raises:
         DamagedFileError: It is damaged.
@@ -111,8 +154,9 @@ def check(database: sqlite3.Connection, path: Path) -> None:
         raise DamagedFileError(path, str(found))
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", PATIENCE, isolation_level=None, uri=True)
+def _connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, timeout=patience, isolation_level=None, uri=True)
 
 
 def _checked(path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool) -> sqlite3.Connection:

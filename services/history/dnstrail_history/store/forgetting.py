@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Set as AbstractSet
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +20,17 @@ import structlog
 from dnstrail.errors import SettingsError
 from dnstrail.process.private_folder import SAFELY
 from dnstrail_history.fact import Fact, FactId, StageFact
-from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, add_indexes
+from dnstrail_history.store.closing import ASIDE, OPEN, add_indexes
 from dnstrail_history.store.database import naming_damage, open_existing, open_reader
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.rows import insert, read_facts, read_stages, rows
 from dnstrail_history.store.segment import SCHEMA, OpenSegment, read_progress
+from dnstrail_history.store.segment_files import segment_files
 from dnstrail_history.subjects import Subjects
 
 REQUEST: Final = ".forget"  # the ending of the name of a request
-_NEW: Final = ".new"  # of a file that is to replace another one
+_ASKED: Final = ".asked"  # of a request that is not whole yet
+_NEW: Final = ".new"  # in the names of the files that are to replace another one
 _LARGEST: Final = 1 << 16  # bytes of a request
 _MENTIONED: Final = """
     SELECT EXISTS (SELECT 1 FROM texts WHERE has_text(text))
@@ -52,12 +54,14 @@ def ask_to_forget(folder: Path, subjects: Subjects) -> Path:
     Raises:
         OSError: It cannot be written.
     """
-    path = folder / f"{secrets.token_hex(8)}{REQUEST}"
-    new = path.with_suffix(".asked")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(subjects))
-        os.fsync(file.fileno())
-    return new.rename(path)
+    while True:
+        path = folder / f"{secrets.token_hex(8)}{REQUEST}"
+        new = path.with_suffix(_ASKED)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(subjects))
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):  # another request was fulfilled meanwhile
+            return new.rename(path)
 
 
 def read_request(path: Path) -> Subjects:
@@ -79,7 +83,7 @@ def fulfil(request: Path, subjects: Subjects, last: int, others: AbstractSet[Fac
     """Remove what a request names from all files up to the segment with the number `last`, and then the request.
 
     `others` are the facts that were removed before they were stored. Damaged files that were moved aside are removed:
-    nobody can read what they hold.
+    nobody can read what they hold. The files that an interrupted request left are removed, too.
 
     Raises:
         DamagedFileError: A file is damaged.
@@ -88,13 +92,15 @@ def fulfil(request: Path, subjects: Subjects, last: int, others: AbstractSet[Fac
     """
     folder, removed = request.parent, len(others)
     for path in folder.iterdir():
-        if path.name.endswith(ASIDE) or _NEW in path.suffixes:
+        if path.name.endswith((ASIDE, _ASKED)) or _NEW in path.name:
             path.unlink(missing_ok=True)
-    segments = sorted((path for path in folder.iterdir() if path.suffix in (OPEN, FINAL)), reverse=True)
-    for path in (path for path in segments if int(path.stem) <= last):
-        if path.suffix == OPEN:
-            raise sqlite3.OperationalError(f"{path}: it is not finished")
-        others = _without_facts(path, subjects, others)  # what it lost: questions for these may be in the one before
+    for file in reversed(segment_files(folder)):
+        if file.number > last:
+            continue
+        if file.ending == OPEN:
+            raise sqlite3.OperationalError(f"{file.path}: it is not finished")
+        # The segment before may contain questions for the facts that this one loses.
+        others = _without_facts(file.path, subjects, others)
         removed += len(others)
     for path in folder.glob("*.lives"):
         _without_lives(path, subjects)

@@ -18,6 +18,10 @@ class KnownIds:
     def __init__(self) -> None:
         self._places: OrderedDict[tuple[str, int, str], int] = OrderedDict()
 
+    def has(self, identity: FactId, stage: str = "") -> bool:
+        """Return whether an id is known."""
+        return bool(self._places.get((identity.start, identity.batch, stage), 0) >> identity.place & 1)
+
     def add(self, identity: FactId, stage: str = "") -> bool:
         """Note an id, of a connection with its stage; return False if it is known."""
         batch, place = (identity.start, identity.batch, stage), 1 << identity.place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from dnstrail.captured import LAST_TIME
-from dnstrail_history.store.database import Schema, naming_damage, open_database
+from dnstrail_history.store.database import Schema, naming_damage, naming_damaged_file, open_database
 from dnstrail_history.store.periods import MERGE, merge_periods
 from dnstrail_history.store.rows import ADMITTED, Relation, Row, flag_of, read_relations, rows
 
@@ -30,6 +30,9 @@ LIVES: Final = Schema(
     CREATE INDEX lives_by_target ON lives (day, target)
     """,
 )
+#: lives of a segment, each of one relation, asker and day -> further ones are left out:
+#: `dnstrail_history_lives_left_out_total`
+MOST_SPANS: Final = 262_144
 _SECOND: Final = 1_000_000_000  # ns
 _DAY: Final = 86_400  # seconds
 _READ: Final = """
@@ -56,7 +59,7 @@ class AskingProgram(NamedTuple):
 
 
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_TIME // _SECOND)]  # since the epoch
-_Natural = Annotated[int, msgspec.Meta(ge=0)]
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class RelationLife(NamedTuple):
@@ -95,31 +98,51 @@ class _Span:
         self.end = max(self.end, end)
 
 
-def lives_of(segment: sqlite3.Connection, relations: Mapping[int, Relation] | None = None) -> Iterator[RelationLife]:
+def lives_of(
+    segment: sqlite3.Connection,
+    relations: Mapping[int, Relation] | None = None,
+    *,
+    left_out: Callable[[int], None] = lambda _: None,
+) -> Iterator[RelationLife]:
     """Return the lives that a segment states, those of a day together; of these relations (by id) alone if given.
 
-    The relations that a forwarder was given for a client are those of the client.
+    The relations that a forwarder was given for a client are those of the client. `left_out` receives how often a
+    relation was answered beyond MOST_SPANS, if it was.
+
+    Raises:
+        BAD_CONTENTS, sqlite3.Error: The segment cannot be read.
     """
     wanted = read_relations(segment) if relations is None else relations
-    answers: dict[int, list[tuple[int, int]]] = {}  # of each the places of the relations among its TTLs
-    for number, packed in rows(segment, "answers"):
-        if found := [(place, one) for place, one in enumerate(_IDS(packed)) if one in wanted]:
-            answers[number] = found
+    # Of each answer the packed ids of its relations: many answers may state the same thousands of relations.
+    answers = {
+        number: packed
+        for number, packed in rows(segment, "answers")
+        if relations is None or any(one in wanted for one in _IDS(packed))
+    }
     sightings = (_ALL,) if relations is None else (_OF_ANSWERS, (json.dumps([*answers]),))
     spans: dict[tuple[int, int, AskingProgram], _Span] = {}
+    beyond = 0
     for ended, program, container, user_id, answer, packed, flags in segment.execute(*sightings):
         if not flag_of(flags, ADMITTED):
             continue
         day, asker, ttls = ended // (_DAY * _SECOND), AskingProgram(program, container, user_id), _IDS(packed)
-        for place, relation in answers.get(answer, ()):
+        for place, relation in enumerate(_IDS(answers[answer]) if answer in answers else ()):
+            if relation not in wanted:
+                continue
             key = day, relation, asker
             span = spans.get(key)
             if span is None:
+                if len(spans) >= MOST_SPANS:
+                    beyond += 1
+                    continue
                 span = spans[key] = _Span(ended)
             span.add(ended, ended + ttls[place] * _SECOND)
+    if beyond:
+        left_out(beyond)
     for (day, relation, asker), span in spans.items():
         first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
-        yield RelationLife(day, wanted[relation], asker, first, last, end, span.count, span.gaps)
+        life = day, wanted[relation], asker, first, last, end, span.count, span.gaps
+        yield msgspec.convert(life, RelationLife)
 
 
 def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> None:
@@ -135,8 +158,8 @@ def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> None:
         years.setdefault(datetime.fromtimestamp(life.day * _DAY, UTC).year, []).append(life)
     for year, of_year in years.items():
         path = lives_path(folder, year)
-        with closing(open_database(path, LIVES)) as database, naming_damage(path):
-            _merge(database, name, of_year)
+        with closing(open_database(path, LIVES)) as database, naming_damaged_file(path):
+            _merge(path, database, name, of_year)
 
 
 def lives_path(folder: Path, year: int) -> Path:
@@ -150,13 +173,16 @@ def read_lives(database: sqlite3.Connection) -> Iterator[RelationLife]:
         yield RelationLife(day, (owner, rdtype, target), AskingProgram(program, container, user), *numbers)
 
 
-def _merge(database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> None:
+def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> None:
     database.execute("BEGIN IMMEDIATE")
     try:
         if not database.execute("SELECT 1 FROM segments WHERE name = ?", (name,)).fetchone():
-            database.executemany(MERGE, sorted(_numbered(database, lives)))
+            with naming_damage(path):
+                added = sorted(_numbered(database, lives))
+            database.executemany(MERGE, added)
             database.execute("INSERT INTO segments VALUES (?)", (name,))
-            merge_periods(database, max(life.day for life in lives))
+            with naming_damage(path):
+                merge_periods(database, max(life.day for life in lives))
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:

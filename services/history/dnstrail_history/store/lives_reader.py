@@ -14,7 +14,7 @@ import msgspec
 
 from dnstrail.dns.rdata import ADDRESSES, PTR
 from dnstrail_history.store.closing import ASIDE, OPEN
-from dnstrail_history.store.database import DamagedFileError, Schema, naming_damage, open_reader
+from dnstrail_history.store.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
 from dnstrail_history.store.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of
 from dnstrail_history.store.rows import Relation
 from dnstrail_history.store.segment import SCHEMA
@@ -47,13 +47,9 @@ _RELATIONS: Final = """
     JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target LIMIT ?"""
 _OF_SEGMENT: Final = {side: _RELATIONS.format(side) for side in _SIDES}
 _LEAD_NOWHERE: Final = ADDRESSES | {PTR}  # types whose target leads to no further name
-_DAMAGE: Final = (
-    LookupError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    msgspec.MsgspecError,
-)  # values that no writer stores
+
+
+_MANY: Final = "it has too many relations: some are left out"
 
 
 class _Year(NamedTuple):
@@ -190,7 +186,9 @@ class LivesReader:
     def _lives_of(self, segment: _Segment, relations: dict[int, Relation] | None = None) -> Iterator[RelationLife]:
         """Yield the lives of a segment that no year has; of these relations alone if given."""
         with leaving_out_damaged(segment.path, self._warn):
-            for life in lives_of(segment.database, relations):
+            for life in lives_of(
+                segment.database, relations, left_out=lambda _: self._warn(f"{segment.path}: {_MANY}")
+            ):
                 year = f"{datetime.fromtimestamp(life.day * _DAY, UTC).year:04d}"
                 if segment.path.stem not in self._merged.get(year, ()):
                     yield life
@@ -231,7 +229,7 @@ def files_of(folder: Path, endings: Sequence[str], warn: Callable[[str], None]) 
 
 @contextmanager
 def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Name a damaged file, and leave the rest of it out.
+    """Name a file that is damaged, or was locked for too long, and leave the rest of it out.
 
     Raises:
         SettingsError: A later version of dnstrail made it.
@@ -240,8 +238,12 @@ def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[Non
     try:
         with naming_damage(path):
             yield
-    except (DamagedFileError, *_DAMAGE) as error:
-        warn(str(error) if isinstance(error, DamagedFileError) else f"{path}: it is damaged: {error!r}")
+    except DamagedFileError as error:
+        warn(str(error))
+    except sqlite3.OperationalError as error:
+        if not is_locked(error):
+            raise
+        warn(f"{path}: {LOCKED}")
 
 
 def _firsts_of(year: sqlite3.Connection) -> Iterator[FirstAnswer]:

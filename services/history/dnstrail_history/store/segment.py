@@ -13,7 +13,7 @@ from dnstrail.captured import Flow, Process
 from dnstrail.protocol.facts import TransactionValues
 from dnstrail.protocol.turn_follower import Position
 from dnstrail_history.fact import Fact, StageFact
-from dnstrail_history.store.database import Schema, check, naming_damage, open_database
+from dnstrail_history.store.database import Schema, check, naming_damage, naming_damaged_file, open_database
 from dnstrail_history.store.rows import (
     Row,
     insert,
@@ -108,7 +108,8 @@ class OpenSegment:
         self._database = open_database(path, SCHEMA)
         try:
             check(self._database, path)
-            self._load()
+            with naming_damage(path):
+                self._load()
         except BaseException:
             self._database.close()
             raise
@@ -130,7 +131,7 @@ class OpenSegment:
             DamagedFileError: It is damaged.
             sqlite3.Error: It cannot be written.
         """
-        with naming_damage(self.path):
+        with naming_damaged_file(self.path):
             self._write(facts, progress)
 
     def _write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
@@ -263,10 +264,14 @@ class OpenSegment:
 
 
 def read_progress(database: sqlite3.Connection) -> StoredProgress:
-    """Return how far the facts are stored, as a segment states it."""
-    positions = {start: _POSITION(packed) for start, packed in rows(database, "positions")}
+    """Return how far the facts are stored, as a segment states it.
+
+    Raises:
+        BAD_CONTENTS, sqlite3.Error: It cannot be read.
+    """
+    positions = {msgspec.convert(start, str): _POSITION(packed) for start, packed in rows(database, "positions")}
     found = database.execute("SELECT since, until FROM coverage ORDER BY id DESC LIMIT 1").fetchone()
-    return StoredProgress(positions, found and Stretch(*found))
+    return StoredProgress(positions, found and msgspec.convert(found, Stretch))
 
 
 def _note_stretch(database: sqlite3.Connection, stretch: Stretch) -> None:

@@ -10,61 +10,57 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
-from dnstrail_history.fact import Fact, FactId, StageFact
+from dnstrail_history.fact import LOADED, Fact, FactId, StageFact
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader
+from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader, remove_logs
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
+from dnstrail_history.store.segment_files import SegmentFile, segment_files
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
 DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
 BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
 YEAR: Final = 366  #: days after its last day -> the file of the lives of a year is removed
-_KNOWN: Final = 2 * MOST_TRANSACTIONS  # facts whose ids are read at the start
+_KNOWN: Final = 2 * MOST_TRANSACTIONS  # live facts whose ids are read at the start
 _RETRY: Final = 1.0  # seconds between two attempts to write
 _ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
 _DAY: Final = 86_400.0  # seconds
-_NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
 _LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
+_LOADED: Final = (f"{LOADED}*",)  # no cache publishes these facts
+_HAS_OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM starts WHERE start NOT GLOB ?)"
 _IDS: Final = """
     SELECT starts.start, batch, place, stage FROM
         (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
         SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
-    JOIN starts ON starts.id = origin ORDER BY time"""
+    JOIN starts ON starts.id = origin WHERE starts.start NOT GLOB ? ORDER BY time"""
 _IDS_OF: Final = """
     SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
     WHERE starts.start = ?"""
+_StageId = tuple[FactId, str]  # with the stage of a connection
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
-
-
-class SegmentFile(NamedTuple):
-    """The file of a segment. `is_aside`: it was damaged."""
-
-    number: int
-    path: Path
-    ending: str
-    is_aside: bool
 
 
 class FactStore:
     """Facts on disk, each once. One process at a time uses the folder.
 
     A fact waits until `commit` writes it. `counters` counts facts `stored`, `repeated` (they were stored before) and
-    `unwritten` (lost, since too many wait), `write_failures`, files that were `damaged`, and segments that were
-    `finished` and `removed`. `fault` states why nothing can be written at present.
+    `unwritten` (lost, since too many wait), `write_failures`, files that were `damaged`, segments that were `finished`
+    and `removed`, and answered relations whose lives were `lives_left_out`. `fault` states why nothing can be written
+    at present.
     """
 
     def __init__(self, folder: Path, clock: Clock, *, days: float = DAYS, most_bytes: int = BYTES) -> None:
@@ -107,12 +103,13 @@ class FactStore:
     def add(self, fact: Fact | StageFact) -> bool:
         """Take a fact; return False if it is lost, or stored already."""
         weight = fact.weight
+        if self._known.has(fact.id, fact.stage):
+            self.counters["repeated"] += 1
+            return False
         if self._weight + weight > MOST_WAITING:
             self.counters["unwritten"] += 1
             return False
-        if not self._known.add(fact.id, fact.stage):
-            self.counters["repeated"] += 1
-            return False
+        self._known.add(fact.id, fact.stage)
         self._waiting.append(fact)
         self._weight += weight
         return True
@@ -121,14 +118,18 @@ class FactStore:
         """Note the facts of a start that any segment holds, so that none of them is stored again.
 
         Raises:
-            DamagedFileError: A segment is damaged.
-            sqlite3.Error: One cannot be read.
+            SettingsError: A later version of dnstrail made a segment.
+            OSError, sqlite3.Error: One cannot be read.
         """
         for file in segment_files(self._folder):
             if not file.is_aside:
-                with naming_damage(file.path), closing(open_reader(file.path, SCHEMA, final=False)) as database:
-                    for row in database.execute(_IDS_OF, (start,)):
-                        self._known.add(FactId(*row))
+                try:
+                    ids = _ids_of(file.path, start)
+                except DamagedFileError as error:
+                    self._fail(error, self._clock.monotonic())
+                else:
+                    for identity in ids:
+                        self._known.add(identity)
 
     def commit(self, progress: StoredProgress) -> bool:
         """Write the facts that wait, and how far all are stored; return False if that is not possible now."""
@@ -149,7 +150,8 @@ class FactStore:
         Raises:
             Exception: A segment could not be finished by a fault of dnstrail.
         """
-        for path, error in self._closer.take():
+        for path, error, left_out in self._closer.take():
+            self.counters["lives_left_out"] += left_out
             (self._forgot if path in self._requests else self._finished)(path, error)
         now = self._clock.monotonic()
         if now >= self._look:
@@ -232,12 +234,15 @@ class FactStore:
             except DamagedFileError as error:
                 self._set_aside(error)
                 files.pop()
-        known: list[list[tuple[FactId, str]]] = []
+        known: list[list[_StageId]] = []
         while files and sum(map(len, known)) < _KNOWN:
             file = files.pop()
             try:
                 with naming_damage(file.path), closing(_open(file)) as database:
-                    ids = [(FactId(*row), stage) for *row, stage in database.execute(_IDS)]
+                    rows = (
+                        database.execute(_IDS, _LOADED) if database.execute(_HAS_OTHERS, _LOADED).fetchone()[0] else ()
+                    )
+                    ids = [msgspec.convert((row[:3], row[3]), _StageId) for row in rows]
                     self.progress = self.progress if known else read_progress(database)
             except DamagedFileError as error:
                 self._set_aside(error)
@@ -344,6 +349,7 @@ class FactStore:
             if file.path == self._path or not (is_old or total > self._most_bytes):
                 continue
             file.path.unlink()
+            remove_logs(file.path)
             total -= status.st_size
             self.counters["removed"] += 1
         first = datetime.fromtimestamp(max(wall - YEAR * _DAY, 0.0), UTC).year
@@ -352,14 +358,21 @@ class FactStore:
                 path.unlink()
 
 
-def segment_files(folder: Path) -> list[SegmentFile]:
-    """Return the files of all segments, the oldest first.
+def _ids_of(path: Path, start: str) -> list[FactId]:
+    """Return the ids of the facts of a start in a segment, which may be finished meanwhile.
 
     Raises:
-        OSError: The folder cannot be read.
+        DamagedFileError: The segment is damaged.
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be read.
     """
-    found = [(path, _NAME.fullmatch(path.name)) for path in folder.iterdir()]
-    return sorted(SegmentFile(int(name[1]), path, name[2], bool(name[3])) for path, name in found if name)
+    try:
+        with naming_damage(path), closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as database:
+            return [msgspec.convert(row, FactId) for row in database.execute(_IDS_OF, (start,))]
+    except sqlite3.OperationalError:
+        if path.suffix == FINAL or path.exists():
+            raise
+    return _ids_of(path.with_suffix(FINAL), start)
 
 
 def _open(file: SegmentFile) -> sqlite3.Connection:
