@@ -103,3 +103,11 @@ def test_a_cache_that_is_behind_is_asked_again(messages, behind, handled):
     feed.complete(("start", 3), running.take_of_cache, {DNS_ANSWER_CONFLICT}, monotonic=cache.clock.monotonic)
     assert len(delivered) == handled
     assert cache.clock.monotonic() - began < CATCHING_UP + 2 * CONFLICTS
+
+
+def test_a_worker_that_is_to_end_awaits_no_cache_that_is_behind(messages):
+    """After the stop signal a cache that is behind is asked no more."""
+    cache = Cache(messages, 3, 100)
+    feed = ConflictFeed(cache, messages, cache, lambda: cache.behind < 98)
+    feed.complete(("start", 3), lambda: None, {DNS_ANSWER_CONFLICT}, monotonic=cache.clock.monotonic)
+    assert cache.behind == 97

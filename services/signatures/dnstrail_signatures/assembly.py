@@ -137,7 +137,7 @@ class WorkerAssembly:
         if self._dns is None or is_tcp(self._dns.client.address):
             return None
         published = self._bus.subscriber([conflicts_address(self._dns.client.address)], [DNS_ANSWER_CONFLICT])
-        return ConflictFeed(self._bus, published, self._dns.client)
+        return ConflictFeed(self._bus, published, self._dns.client, self._stop.is_set)
 
     def _delivery(self, pusher: Pusher | None) -> Delivery:
         return Delivery(_print) if pusher is None else delivery_over(pusher, self._stop, self._keep_alive)

@@ -79,10 +79,16 @@ class PatientDns(DnsDataSource):
 
 
 class ConflictFeed:
-    """The subscription of a worker to the conflicts of its cache; their sequence shows what was lost."""
+    """The subscription of a worker to the conflicts of its cache; their sequence shows what was lost.
 
-    def __init__(self, bus: Bus, subscriber: Subscriber, client: LookupClient) -> None:
+    `stops` states that the worker is to end: nothing waits any more then.
+    """
+
+    def __init__(
+        self, bus: Bus, subscriber: Subscriber, client: LookupClient, stops: Callable[[], bool] = lambda: False
+    ) -> None:
         self.subscriber = subscriber
+        self._stops = stops
         self._bus = bus
         self._client = client
         self._next: int | None = None
@@ -130,6 +136,6 @@ class ConflictFeed:
             began = monotonic()
             reply = self._client.ask_reply("stats", after=[mark], patience=_STEP)
             take()
-            if reply.get("complete", True) or not began + _STEP <= monotonic() < end:
+            if reply.get("complete", True) or self._stops() or not began + _STEP <= monotonic() < end:
                 published: dict[str, int] = reply["data"]["cache"]
                 return published

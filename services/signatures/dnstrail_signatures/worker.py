@@ -235,6 +235,11 @@ class SignatureWorker:
             if time.monotonic() >= until:
                 break
 
+    def _take_last(self) -> None:
+        """Handle what the cache has published; events of probes go to memory meanwhile, so that the bus has room."""
+        self.take_of_cache()
+        self._bus_end.fill()
+
     def _receive_of_cache(self) -> tuple[tuple[str, bytes], FactFeed | None] | None:
         """Return the next message of the cache, with the feed of a fact: facts wait for the members of the group."""
         if self._conflicts is not None and (message := self._conflicts.subscriber.receive()) is not None:
@@ -350,7 +355,7 @@ class SignatureWorker:
         self.engine.on_time(turn.start, self._clocks.turn(turn, now))
         if facts is None and turn.ended and not (earlier is not None and earlier.ended):
             if self._conflicts is not None and {DNS_ANSWER_CONFLICT, *FACT_NAMES}.intersection(self._origins):
-                self._conflicts.complete((turn.start, turn.turn), self.take_of_cache, self._origins, self._facts)
+                self._conflicts.complete((turn.start, turn.turn), self._take_last, self._origins, self._facts)
             with lookups_after((turn.start, turn.turn)):
                 self.engine.on_signal(Signal(SOURCE_COMPLETE))
             complete = {"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters}
