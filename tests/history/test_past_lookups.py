@@ -1,4 +1,7 @@
-"""The history answers lookups of a past time at its socket, and states where it does not know all."""
+"""The history answers lookups of a past time at its socket, and states where it does not know all.
+
+Tests of dnstrail_history.past.given_answers, too.
+"""
 
 from __future__ import annotations
 

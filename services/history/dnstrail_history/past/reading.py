@@ -13,7 +13,8 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.record import Sighting
 from dnstrail.image.relate import MAX_TTL
-from dnstrail_history.past.segments import GivenAnswer, SegmentReader, StatedAnswer
+from dnstrail_history.past.given_answers import GivenAnswer
+from dnstrail_history.past.segments import SegmentReader, StatedAnswer
 from dnstrail_history.store.rows import FOREIGN, MATCHED, flag_of, pack_flags
 from dnstrail_history.store.sums import ROWS
 

@@ -16,16 +16,22 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from dnstrail.captured import LAST_TIME, Process
-from dnstrail.dns.names import reverse_address
+from dnstrail.captured import LAST_TIME
 from dnstrail.dns.rdata import TYPES
 from dnstrail.errors import SettingsError
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.log_pause import LogPause
+from dnstrail_history.past.given_answers import (
+    IS_ADMITTED,
+    LAST_ANSWERS,
+    ONE_ANSWER,
+    GivenAnswer,
+    question_of,
+    read_answers,
+)
 from dnstrail_history.store.closing import FINAL, OPEN
 from dnstrail_history.store.database import BAD_CONTENTS, DamagedFileError, open_reader
-from dnstrail_history.store.rows import DOUBTED, Row, flag_of, pack_flags
 from dnstrail_history.store.segment import SCHEMA, Stretch
 from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 
@@ -37,16 +43,6 @@ T = TypeVar("T")
 #: seconds that a past lookup waits for a segment while the worker finishes it -> `history` is false where that matters
 LOCK_PATIENCE: Final = 0.1
 _FRUGAL: Final = "PRAGMA cache_size=-128"  # KiB of each segment
-_GIVEN: Final = """
-    SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,
-        programs.name, programs.path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
-        container_image, mount_namespace, pid_namespace, start_time, owner
-    FROM transactions JOIN texts ON texts.id = transactions.name JOIN endings ON endings.id = ending
-    JOIN paths ON paths.id = transactions.path LEFT JOIN processes ON processes.id = transactions.process
-    LEFT JOIN programs ON programs.id = program"""
-_ADMITTED: Final = f"flags & 3 = {pack_flags(True, None, None, None)}"
-_LAST: Final = f"{_GIVEN} WHERE answer = ? AND ended <= ? AND {_ADMITTED} ORDER BY transactions.id DESC LIMIT ?"
-_ONE: Final = f"{_GIVEN} WHERE transactions.id = ? AND {_ADMITTED}"
 _TOUCHING: Final = """
     SELECT spans.answer, ends, longest FROM names JOIN related ON related.text = names.text
     JOIN spans ON spans.answer = related.answer WHERE reversed = ? LIMIT ?"""
@@ -56,44 +52,12 @@ _RELATION: Final = """
     JOIN texts target ON target.id = target WHERE relations.id = ?"""
 _NEW_TRANSACTIONS: Final = f"""
     SELECT transactions.id, answer, ended, ttls FROM transactions JOIN endings ON endings.id = ending
-    WHERE transactions.id > ? AND (answer IS NULL OR {_ADMITTED}) ORDER BY transactions.id"""  # noqa: S608 - of this module
+    WHERE transactions.id > ? AND (answer IS NULL OR {IS_ADMITTED}) ORDER BY transactions.id"""  # noqa: S608 - of this module
 _NEW_RELATIONS: Final = """
     SELECT relations.id, owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
     JOIN texts target ON target.id = target WHERE relations.id > ?"""
 _NEW_ANSWERS: Final = "SELECT id, relations FROM answers WHERE id > ?"
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
-
-
-_Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int]
-_Head = tuple[int, int, str, int, str, bytes | None, bytes | None, bytes | None, int, bytes]
-
-
-class GivenAnswer(NamedTuple):
-    """An admitted answer of a segment, by the number of its transaction. `ended` and the `lives` are in ns.
-
-    One with the number 0 stands for a sum: `ended` is the time of the first one, and the lives lead to the latest ends.
-    """
-
-    number: int
-    ended: int
-    question: str
-    lives: tuple[int, ...]
-    flags: int
-    type: int = 0
-    host: str = ""
-    client: bytes = b""
-    server: bytes = b""
-    process: Process | None = None
-
-    @property
-    def end(self) -> int:
-        """The latest end of the relations."""
-        return self.ended + max(self.lives)
-
-    @property
-    def doubted(self) -> bool:
-        """Whether the answer matches no query, while events were lost."""
-        return bool(flag_of(self.flags, DOUBTED))
 
 
 class StatedAnswer(NamedTuple):
@@ -160,7 +124,7 @@ class SegmentReader(ABC):
 
     def sums(self, answer: int, since: int, until: int) -> list[tuple[str, AnswerSum]]:
         """Return the sums of an answer within a time, each with its question."""
-        return self._read((_question(self._text(found.name)), found) for found in self._sums(answer, since, until))
+        return self._read((question_of(self._text(found.name)), found) for found in self._sums(answer, since, until))
 
     @abstractmethod
     def _begin(self) -> None: ...
@@ -220,7 +184,7 @@ class FullSegment(SegmentReader):
             yield _edge(self._database.execute(_RELATION, (one,)).fetchone())
 
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
-        yield from _given(self._database.execute(_LAST, (answer, until, most)))
+        yield from read_answers(self._database.execute(LAST_ANSWERS, (answer, until, most)))
 
     def _sums(self, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
         is_whole = since <= self.first and self.last_ended <= until
@@ -283,8 +247,8 @@ class OpenSegmentReader(SegmentReader):
 
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
         known = reversed(self._index.transactions.get(answer, ()))
-        rows = (self._database.execute(_ONE, (number,)).fetchone() for number, ended in known if ended <= until)
-        yield from _given(islice((row for row in rows if row is not None), most))
+        rows = (self._database.execute(ONE_ANSWER, (number,)).fetchone() for number, ended in known if ended <= until)
+        yield from read_answers(islice((row for row in rows if row is not None), most))
 
 
 class Segments:
@@ -385,21 +349,6 @@ class Segments:
         return reader
 
 
-def _given(rows: Iterable[Row]) -> Iterator[GivenAnswer]:
-    """Yield the transactions whose answers the image held.
-
-    Raises:
-        msgspec.ValidationError: A value has another type, since the file is damaged.
-    """
-    for row in rows:
-        number, ended, name, rdtype, host, client, destination, resolver, flags, ttls = msgspec.convert(row[:10], _Head)
-        process = None if row[10] is None else Process(*msgspec.convert(row[10:], _Asker))
-        server = resolver or destination or b""
-        lives = tuple(ttl * SECOND for ttl in _NUMBERS(ttls))
-        question = _question(name)
-        yield GivenAnswer(number, ended, question, lives, flags, rdtype, host, client or b"", server, process)
-
-
 def _edge(row: Iterable[Any]) -> Edge:
     """Return a relation.
 
@@ -410,8 +359,3 @@ def _edge(row: Iterable[Any]) -> Edge:
     if rdtype not in TYPES:
         raise ValueError(f"no relation of the type {rdtype}")
     return owner, rdtype, target
-
-
-def _question(name: str) -> str:
-    """Return the question for a name as the image knows it: a reverse name is its address."""
-    return reverse_address(name) or name

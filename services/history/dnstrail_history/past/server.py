@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -71,8 +72,7 @@ class PastServer:
                     bus.wait(server, timeout=_POLL)
                     while (served := server.receive()) is not None and not self._stop.is_set():
                         self._answer(served, segments)
-                    until = time.monotonic() + _LEARN
-                    segments.learn(lambda until=until: time.monotonic() > until)
+                    segments.learn(partial(_is_past, time.monotonic() + _LEARN))
         except BaseException as error:  # noqa: BLE001 - the worker raises it
             self._error = error
         finally:
@@ -88,3 +88,7 @@ class PastServer:
         self.counters["answered"] += 1
         self.counters["unreadable"] = segments.unreadable
         served.reply(reply)
+
+
+def _is_past(moment: float) -> bool:
+    return time.monotonic() > moment

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import OrderedDict
+from contextlib import closing
+from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from dnstrail_history.fact import FactId
+from dnstrail_history.store.closing import FINAL
+from dnstrail_history.store.database import naming_damage, open_reader
+from dnstrail_history.store.segment import SCHEMA
 
 #: batches whose facts are known, by stage -> the one noted first is forgotten: its facts are stored again if they are
 #: published again
 MOST_BATCHES: Final = 65_536
+_IDS_OF: Final = """
+    SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
+    WHERE starts.start = ?"""
 
 
 class KnownIds:
@@ -32,3 +43,20 @@ class KnownIds:
         if len(self._places) > MOST_BATCHES:
             self._places.popitem(last=False)
         return True
+
+
+def ids_of(path: Path, start: str) -> list[FactId]:
+    """Return the ids of the facts of a start in a segment, which may be finished meanwhile.
+
+    Raises:
+        DamagedFileError: The segment is damaged.
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be read.
+    """
+    try:
+        with naming_damage(path), closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as database:
+            return [msgspec.convert(row, FactId) for row in database.execute(_IDS_OF, (start,))]
+    except sqlite3.OperationalError:
+        if path.suffix == FINAL or path.exists():
+            raise
+    return ids_of(path.with_suffix(FINAL), start)

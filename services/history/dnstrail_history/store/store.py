@@ -24,7 +24,7 @@ from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader, remove_logs
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
-from dnstrail_history.store.known_ids import KnownIds
+from dnstrail_history.store.known_ids import KnownIds, ids_of
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
 from dnstrail_history.store.segment_files import SegmentFile, segment_files
@@ -47,9 +47,6 @@ _IDS: Final = """
         (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
         SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
     JOIN starts ON starts.id = origin WHERE starts.start NOT GLOB ? ORDER BY time"""
-_IDS_OF: Final = """
-    SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
-    WHERE starts.start = ?"""
 _StageId = tuple[FactId, str]  # with the stage of a connection
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
@@ -128,7 +125,7 @@ class FactStore:
         for file in segment_files(self._folder):
             if not file.is_aside:
                 try:
-                    ids = _ids_of(file.path, start)
+                    ids = ids_of(file.path, start)
                 except DamagedFileError as error:
                     self._set_aside(error)
                 else:
@@ -391,23 +388,6 @@ class FactStore:
         for path in self._folder.iterdir():
             if (name := _LIVES.fullmatch(path.name)) and int(name[1]) < first:
                 path.unlink()
-
-
-def _ids_of(path: Path, start: str) -> list[FactId]:
-    """Return the ids of the facts of a start in a segment, which may be finished meanwhile.
-
-    Raises:
-        DamagedFileError: The segment is damaged.
-        SettingsError: A later version of dnstrail made it.
-        sqlite3.Error: It cannot be read.
-    """
-    try:
-        with naming_damage(path), closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as database:
-            return [msgspec.convert(row, FactId) for row in database.execute(_IDS_OF, (start,))]
-    except sqlite3.OperationalError:
-        if path.suffix == FINAL or path.exists():
-            raise
-    return _ids_of(path.with_suffix(FINAL), start)
 
 
 def _open(file: SegmentFile) -> sqlite3.Connection:
