@@ -26,6 +26,15 @@ disk = Path(sys.argv[1])
 clock = FakeClock()
 ballast = disk / "ballast"
 added, faults = 0, set()
+
+def fill():
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
 with closing(FactStore(disk / "history", clock)) as store:
     def turn(count):
         global added
@@ -37,12 +46,7 @@ with closing(FactStore(disk / "history", clock)) as store:
         return store.commit(progress_of(added))
 
     assert turn(100)
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
+    fill()
     while turn(1000):
         pass
     for _ in range(60):
@@ -53,6 +57,14 @@ with closing(FactStore(disk / "history", clock)) as store:
     assert turn(0)
     assert not store.fault
     assert turn(10)
+fill()
+with closing(FactStore(disk / "history", clock)) as store:
+    clock.advance(2)
+    assert not turn(100)
+    assert store.fault
+    ballast.unlink()
+    assert turn(10)
+    assert (store.fault, store.counters["stored"]) == ("", 110)
 folder = disk / "history"
 numbers = [[int(fact.values.name[1:-8]) for fact in facts] for facts in (stored(folder), stored_stages(folder))]
 once = all(found == sorted({{*found}}) for found in numbers)
@@ -62,7 +74,10 @@ print(json.dumps([added, counted, once, [len(found) for found in numbers], sorte
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 def test_a_full_disk_stops_writing_until_there_is_room(tmp_path: Path) -> None:
-    """On a full tmpfs facts wait, then are lost and counted; with room again those that wait are stored, in order."""
+    """On a full tmpfs facts wait, then are lost and counted; with room again those that wait are stored, in order.
+
+    A store that starts on a full tmpfs does the same.
+    """
     paths = [path for path in sys.path if path]
     program = textwrap.dedent(FULL).format(paths=paths)
     mount = 'mount -t tmpfs -o size=16m,mode=700 tmpfs "$0" && exec "$@"'

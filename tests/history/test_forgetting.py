@@ -146,6 +146,25 @@ def test_a_user_is_forgotten_with_the_questions_for_this_user(folder: Path) -> N
     assert holding(folder, *(f"h{number}.example" for number in range(0, 30, 3))) == []
 
 
+@pytest.mark.parametrize("between", [0, SMALL])
+def test_a_question_for_a_user_that_ends_late_is_forgotten(folder: Path, between: int) -> None:
+    """The questions that forwarders asked for a user are forgotten, also those that end after the user's, or later."""
+    facts = [question(0, "h.example", ALICE)]
+    facts += [question(number, "o.example", RESOLVED) for number in range(1, between)]
+    facts += [
+        question(20, "h.example", RESOLVED, hop=1, asked_for="s/0/21"),  # for the forwarder that follows
+        question(21, "h.example", RESOLVED, hop=1, asked_for="s/0/0"),
+        *(question(number, "o.example", RESOLVED) for number in range(30, 30 + SMALL)),
+    ]
+    with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
+        fill(store, facts)
+        store.add(question(50, "h.example", RESOLVED, hop=1, asked_for="s/0/60"))  # they wait
+        store.add(question(60, "h.example", ALICE))
+        forget(store, folder, Subjects(users=frozenset({1000})))
+        assert store.commit(progress_of(60))
+    assert {fact.values.name for fact in stored(folder)} == {"o.example"}
+
+
 def test_what_was_interrupted_is_forgotten_at_the_next_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request stays until nothing is left: a worker that ended meanwhile goes on at its next start."""
     facts = [question(number, f"n{number}.{SECRET}") for number in range(20)] + [question(20, "a.example")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pwd
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -59,16 +60,23 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ends.append(values.resolver or b"")
         return bool(self.addresses) and any(map(self.has_packed, ends))
 
-    def ids_in(self, facts: Sequence[Fact | StageFact], others: AbstractSet[FactId]) -> AbstractSet[FactId]:
-        """Return the ids of the facts, in the order of their ends, that mention a subject, or were asked for such.
+    def ids_in(self, facts: Iterable[Fact | StageFact], others: AbstractSet[FactId]) -> AbstractSet[FactId]:
+        """Return the ids of the facts that mention a subject, or were asked for such, in whatever order they ended.
 
-        `others` are later ones. A question ends before the one for which it was asked.
+        `others` are those of other facts that mention one.
         """
         found: set[FactId] = set()
-        for fact in reversed(facts):
-            asked_for = fact.asked_for if isinstance(fact, Fact) else None
-            if self.mentioned_by(fact) or asked_for in others or asked_for in found:
+        asked: defaultdict[FactId, list[FactId]] = defaultdict(list)
+        for fact in facts:
+            if self.mentioned_by(fact):
                 found.add(fact.id)
+            if isinstance(fact, Fact) and fact.asked_for is not None:
+                asked[fact.asked_for].append(fact.id)
+        following = [*found, *(others & asked.keys())]
+        while following:
+            new = {*asked.pop(following.pop(), ())} - found
+            found |= new
+            following += new
         return found
 
     def excludes(self, fact: Fact | StageFact) -> bool:

@@ -53,18 +53,23 @@ def hand_over_private(folder: Path, user: User | None, name: str) -> None:
 
 
 def _change_owner(folder: Path, opened: int, user: User, name: str) -> None:
-    """Give an open folder to a user, with its files; the lock first: a folder that is in use does not change hands."""
+    """Give an open folder to a user, with its files; the lock first: a folder that is in use does not change hands.
+
+    All files are checked before the first one changes hands.
+    """
     lock = _locked(folder, opened, name, os.fstat(opened).st_uid)
     try:
-        for entry in os.listdir(opened):
-            file = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | SAFELY, dir_fd=opened)
-            try:
-                found = os.fstat(file)
-                if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # the former owner may have made a link
-                    raise SettingsError(f"{name} {folder}: {entry!r:.100} is no file of this folder alone")
-                os.fchown(file, user.uid, user.gid)
-            finally:
-                os.close(file)
+        for is_checked in (False, True):
+            for entry in os.listdir(opened):
+                file = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | SAFELY, dir_fd=opened)
+                try:
+                    found = os.fstat(file)
+                    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # the former owner may have made a link
+                        raise SettingsError(f"{name} {folder}: {entry!r:.100} is no file of this folder alone")
+                    if is_checked:
+                        os.fchown(file, user.uid, user.gid)
+                finally:
+                    os.close(file)
         os.fchown(opened, user.uid, user.gid)
     except OSError as error:
         raise SettingsError(f"{name} {folder}: {error.strerror}") from error

@@ -56,15 +56,21 @@ HOSTILE: dict[str, Callable[[Path, Path], object]] = {
 
 @pytest.mark.parametrize("made", HOSTILE.values(), ids=HOSTILE)
 def test_the_former_owner_cannot_give_away_files_of_others(made):
-    """What is no file of this folder alone is refused, and no file outside changes hands."""
+    """A folder with another thing than files of its own is refused, and no file changes hands."""
     with run_dir() as parent:
         other, folder = parent / "other", parent / "history"
         other.touch()
         hand_over_private(folder, BOB, "--folder")
+        files = [folder / str(number) for number in range(20)]  # in whatever order the folder lists them
+        for file in files[:10]:
+            file.touch()
         made(folder, other)
+        for file in files[10:]:
+            file.touch()
         with pytest.raises(SettingsError, match="--folder"):
             hand_over_private(folder, ALICE, "--folder")
-        assert other.stat().st_uid == 0
+        assert {path.stat().st_uid for path in (other, *files)} == {0}
+        assert folder.stat().st_uid == BOB.uid
 
 
 def test_a_link_to_a_folder_and_a_place_of_others_are_refused():

@@ -79,33 +79,38 @@ def read_request(path: Path) -> Subjects:
         raise SettingsError(f"{path}: no request to forget: {error}") from error
 
 
-def fulfil(request: Path, subjects: Subjects, last: int, others: AbstractSet[FactId]) -> None:
+def fulfil(request: Path, subjects: Subjects, last: int) -> None:
     """Remove what a request names from all files up to the segment with the number `last`, and then the request.
 
-    `others` are the facts that were removed before they were stored. Damaged files that were moved aside are removed:
-    nobody can read what they hold. The files that an interrupted request left are removed, too.
+    Damaged files that were moved aside are removed: nobody can read what they hold. The files that an interrupted
+    request left are removed, too.
 
     Raises:
         DamagedFileError: A file is damaged.
         SettingsError: A later version of dnstrail made one.
         OSError, sqlite3.Error: One cannot be written now, or is not finished.
     """
-    folder, removed = request.parent, len(others)
+    folder = request.parent
     for path in folder.iterdir():
         if path.name.endswith((ASIDE, _ASKED)) or _NEW in path.name:
             path.unlink(missing_ok=True)
-    for file in reversed(segment_files(folder)):
-        if file.number > last:
-            continue
+    files = [file for file in segment_files(folder) if file.number <= last]
+    for file in files:
         if file.ending == OPEN:
             raise sqlite3.OperationalError(f"{file.path}: it is not finished")
-        # The segment before may contain questions for the facts that this one loses.
-        others = _without_facts(file.path, subjects, others)
-        removed += len(others)
+    # A segment may contain questions for the facts that the one after it loses, and late ones for the one before it.
+    removed: dict[int, AbstractSet[FactId]] = {}
+    places = range(len(files))
+    for beside, in_order in ((1, places[::-1]), (-1, places)):
+        for place in in_order:
+            others = removed.get(place + beside, frozenset())
+            if files[place].path.exists() and (others or place not in removed):
+                found = _without_facts(files[place].path, subjects, others)
+                removed[place] = found | removed.get(place, frozenset())
     for path in folder.glob("*.lives"):
         _without_lives(path, subjects)
     request.unlink()
-    structlog.get_logger().info("history_forgotten", facts=removed)  # without a name
+    structlog.get_logger().info("history_forgotten", facts=sum(map(len, removed.values())))  # without a name
 
 
 def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) -> AbstractSet[FactId]:

@@ -196,10 +196,10 @@ class FactStore:
     def _forget(self, request: Path) -> None:
         """Let the thread fulfil a request, in the segments up to the present one, which gets no further fact."""
         try:
-            subjects, last = read_request(request), self._number
-            removed = subjects.ids_in(self._waiting, frozenset())
-            self._waiting = [fact for fact in self._waiting if fact.id not in removed]
-            self._weight = sum(fact.weight for fact in self._waiting)
+            subjects = read_request(request)
+            if not self.commit(self.progress):
+                raise sqlite3.OperationalError(f"facts cannot be written: {self.fault}")
+            last = self._number
             if self._segment is not None and not self._segment.count:
                 last -= 1  # it is empty
             elif self._path is not None:
@@ -214,7 +214,7 @@ class FactStore:
             self._closer.add(path)
         self._unfinished.clear()
         self._requests.add(request)
-        self._closer.add(request, partial(fulfil, subjects=subjects, last=last, others=removed))
+        self._closer.add(request, partial(fulfil, subjects=subjects, last=last))
 
     def _forgot(self, request: Path, error: Exception | None) -> None:
         """Note what the thread did with a request; one that it could not fulfil is tried again later."""
