@@ -153,7 +153,8 @@ def test_a_missing_folder_is_an_error_with_a_remedy(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="drops the rights of root")
 def test_another_user_is_refused_with_the_name_of_the_owner(folder):
     """A user who may not read the folder learns whose it is."""
-    folder.parent.chmod(0o755)
+    for parent in (folder.parent, *folder.parent.parents[:2]):
+        parent.chmod(0o755)
     command = "from dnstrail_cli.__main__ import main; main()"
     os.chown(folder, 1, 1)
     try:
