@@ -38,7 +38,6 @@ class WireFact(msgspec.Struct, Generic[_V], frozen=True, array_like=True, gc=Fal
 
 
 FactRow = tuple[WireFact[_V], Process | None]
-_VALUES: Final[dict[str, type]] = {DNS_TRANSACTION: TransactionValues, NET_CONNECTION: ConnectionValues}
 _DECODERS: Final = {
     DNS_TRANSACTION: rows_decoder(WireFact[TransactionValues]),
     NET_CONNECTION: rows_decoder(WireFact[ConnectionValues]),
@@ -72,7 +71,7 @@ def _sound(topic: str, batch: Batch, refuse: Callable[[BadMessage], None]) -> It
             one = batch.events[place]
             _check_process(one.process)
             _check_flow(one.flow)
-            args = FactArguments(checked_values(one, _VALUES[topic]))
+            args = FactArguments(checked_values(topic, one))
         except BadMessage as error:
             refuse(error)
         else:

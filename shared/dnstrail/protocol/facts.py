@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import dns.rdatatype
 import msgspec
+from msgspec.structs import astuple
 
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import facts_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
-from dnstrail.events import DNS_TRANSACTION, EVENTS, FACT_NAMES, NET_PACKET_DNS, OUTCOMES
+from dnstrail.events import DNS_TRANSACTION, EVENTS, FACT_NAMES, NET_CONNECTION, NET_PACKET_DNS, OUTCOMES
 from dnstrail.protocol.batches import TURN, Batch, Turn
 from dnstrail.protocol.listener import Listener
 
@@ -95,7 +96,8 @@ class ConnectionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
     bytes_received: _Natural | None = None
 
 
-_Values = TypeVar("_Values", TransactionValues, ConnectionValues)
+FactValues = TransactionValues | ConnectionValues
+_VALUES_OF: dict[str, type[FactValues]] = {DNS_TRANSACTION: TransactionValues, NET_CONNECTION: ConnectionValues}
 
 
 def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: list[Any]) -> Captured:
@@ -111,12 +113,11 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
     """
     flow = captured.flow
     try:
-        # A later version may add values at the end.
-        args: dict[str, Any] = dict(zip(_PLACES[topic], captured.args[_VALUES], strict=False))
+        values = checked_values(topic, captured)
+        args: dict[str, Any] = dict(zip(_PLACES[topic], astuple(values), strict=True))
         args["transport"] = None if flow is None else flow.transport
-        is_transaction = topic == DNS_TRANSACTION
-        args |= _words(checked_values(captured, TransactionValues)) if is_transaction else _receiver_of(captured)
-    except (TypeError, ValueError, LookupError) as error:
+        args |= _words(values) if isinstance(values, TransactionValues) else _receiver_of(values, flow)
+    except ValueError as error:
         raise BadMessage(f"bad fact: {error!r}") from error
     known = {name: value for name, value in args.items() if value is not None}
     return Captured(captured.timestamp, b"", flow, captured.process, known)
@@ -138,14 +139,14 @@ def unpacked_facts(
             yield place, fact
 
 
-def checked_values(captured: Captured, values: type[_Values]) -> _Values:
-    """Return the values of a fact that arrived, once each has its type.
+def checked_values(topic: str, captured: Captured) -> FactValues:
+    """Return the values of a fact that arrived, once each has its type. A later version may add some at the end.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
     try:
-        return msgspec.convert(captured.args[_VALUES], values)
+        return msgspec.convert(captured.args[_VALUES], _VALUES_OF[topic])
     except (msgspec.ValidationError, LookupError) as error:
         raise BadMessage(f"bad fact: {error!r}") from error
 
@@ -179,13 +180,12 @@ def _words(values: TransactionValues) -> dict[str, Any]:
     }
 
 
-def _receiver_of(captured: Captured) -> dict[str, Any]:
+def _receiver_of(values: ConnectionValues, flow: Flow | None) -> dict[str, Any]:
     """Return the arguments that state the receiver of a connection before its source is known.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
-    values, flow = checked_values(captured, ConnectionValues), captured.flow
     if flow is None:
         raise BadMessage(f"bad fact: stage {values.stage} without a flow")
     return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}

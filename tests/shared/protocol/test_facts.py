@@ -86,7 +86,7 @@ def test_checked_values_are_those_of_the_specification():
     of_flow = {"src", "dst", "src_port", "dst_port"}
     fields = [one.name for one in EVENTS[DNS_TRANSACTION].fields if one.name not in of_flow]
     assert [name.replace("asked_for", "for") for name in TransactionValues.__struct_fields__] == fields
-    values = checked_values(packed_fact(1, None, None, [*VALUES, None, True]), TransactionValues)
+    values = checked_values(DNS_TRANSACTION, packed_fact(1, None, None, [*VALUES, None, True]))
     assert [(owner, kind, target) for owner, kind, target, _ in values.owned] == [
         ("a.example", 5, "b.example"),
         ("b.example", 1, "192.0.2.1"),
