@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,16 @@ def pytest_collection_finish() -> None:
     """Leave all that stays until the end out of the garbage collections: they took a tenth of the time of the tests."""
     gc.freeze()
     gc.set_threshold(10_000)
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the host's zone be UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture(scope="module")

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from builders.corpus import CAPTURES, CORPUS, needs_corpus
+from builders.corpus import CAPTURES, CORPUS, events_of, needs_corpus, touched_by
 from builders.past import ANYBODY, Played, play_generated
 from dnstrail.captured import Captured
 from dnstrail.connection import Connection
-from dnstrail.dns import decode
-from dnstrail.errors import BadMessage
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
-from dnstrail_probe.registry import open_source
 
 LOOKUPS, PARTS = 20_000, 16
-
-
-def messages(path: Path) -> Iterator[Captured]:
-    """Yield the DNS messages of a capture."""
-    source = open_source(str(path))
-    while (captured := source.read(1)) is not None:
-        yield from (event for topic, event in captured if topic == NET_PACKET_DNS)
-    source.close()
-
-
-def touched_by(event: Captured) -> list[str]:
-    """Return the owners and targets in the answers of a message."""
-    try:
-        answers = decode(event.payload).answers
-    except BadMessage:
-        return []
-    return [node for one in answers for node in (one.owner, one.target) if isinstance(node, str)]
 
 
 def client_of(event: Captured) -> Connection:
@@ -47,7 +26,8 @@ def play(played: Played, path: Path, chance: Random, at_once: int) -> None:
     """Play a capture; once all messages of a time were applied, ask about names and addresses of the last answers."""
     keys: list[str] = []
     client = ANYBODY
-    for number, event in enumerate(messages(path)):
+    messages = (event for topic, event in events_of(path) if topic == NET_PACKET_DNS)
+    for number, event in enumerate(messages):
         if event.timestamp > played.whole.now and keys:
             played.record(chance.sample(keys, min(at_once, len(keys))), [chance.choice([ANYBODY, client])])
         if number % 50 == 0:

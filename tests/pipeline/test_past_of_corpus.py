@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from builders.corpus import CAPTURES, CORPUS, WHOLE_CORPUS, needs_corpus
-from dnstrail.captured import Captured
-from dnstrail.dns import decode
-from dnstrail.errors import BadMessage
+from builders.corpus import CAPTURES, CORPUS, WHOLE_CORPUS, events_of, needs_corpus, touched_by
 from dnstrail.events import EFFECTS
 from dnstrail.image import Bounds, Image, LookupResult
 from dnstrail.image.apply import apply_event
-from dnstrail_probe.registry import open_source
 
 pytestmark = [
     *needs_corpus,
@@ -37,23 +32,6 @@ def played(path: Path, every: int, at_once: int) -> tuple[Image, list[Asked]]:
         if number % every == 0 and keys:
             asked += [(key, image.now, image.get(key)) for key in chance.sample(keys, min(at_once, len(keys)))]
     return image, asked
-
-
-def events_of(path: Path) -> Iterator[tuple[str, Captured]]:
-    """Yield the events of a capture."""
-    source = open_source(str(path))
-    while (captured := source.read(1)) is not None:
-        yield from captured
-    source.close()
-
-
-def touched_by(event: Captured) -> list[str]:
-    """Return the owners and targets in the answers of a message."""
-    try:
-        answers = decode(event.payload).answers
-    except BadMessage:
-        return []
-    return [node for one in answers for node in (one.owner, one.target) if isinstance(node, str)]
 
 
 def asked_again(image: Image, asked: list[Asked]) -> tuple[Counter[str], list[object]]:

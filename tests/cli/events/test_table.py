@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 
@@ -44,16 +43,7 @@ TODAY = datetime.fromisoformat("2026-11-01T15:00:00+00:00")
 TWO = response("news.example", "news.example 60 A 192.0.2.10", "news.example 60 A 192.0.2.11")
 QUERY = dns.message.make_query("news.example", "AAAA").to_wire()
 TCP = {"dst": "192.0.2.10", "dst_port": 443}
-
-
-@pytest.fixture(autouse=True)
-def utc(monkeypatch):
-    """Yield the host's zone is UTC."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("utc")
 
 
 def event(name: str, payload: bytes = b"", process: Process | None = CURL, **args: object) -> Event:

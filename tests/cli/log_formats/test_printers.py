@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -20,16 +19,7 @@ TABLE = """\
 TIME (UTC)    PROCESS                   EVENT
 11:06:40.000  curl(7)                   A a.example (20 ms) -> b.example, 192.0.2.1
 """
-
-
-@pytest.fixture(autouse=True)
-def utc(monkeypatch):
-    """Let the host's zone be UTC."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("utc")
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from dnstrail.captured import Captured
+from dnstrail.dns import decode
+from dnstrail.errors import BadMessage
+from dnstrail_probe.registry import open_source
 
 CORPUS = Path(os.environ["DNSTRAIL_CORPUS"]) if os.environ.get("DNSTRAIL_CORPUS") else None
 _DNSTAP = {".fstrm", ".dnstap"}
@@ -25,6 +31,23 @@ WHOLE_CORPUS = bool(os.environ.get("DNSTRAIL_ALL_CAPTURES"))
 Message = tuple[int, int, int, str, str]  # time stamp, source port, destination port, id, transport
 
 _OTHER_PORT = "pktvisor__dns_ipv"  # captures of load tests that have DNS on port 53000
+
+
+def events_of(path: Path) -> Iterator[tuple[str, Captured]]:
+    """Yield the events of a capture."""
+    source = open_source(str(path))
+    while (captured := source.read(1)) is not None:
+        yield from captured
+    source.close()
+
+
+def touched_by(event: Captured) -> list[str]:
+    """Return the owners and targets in the answers of a message."""
+    try:
+        answers = decode(event.payload).answers
+    except BadMessage:
+        return []
+    return [node for one in answers for node in (one.owner, one.target) if isinstance(node, str)]
 
 
 def ports_of(path: Path) -> frozenset[int]:
