@@ -19,7 +19,8 @@ from builders.facts import BEGIN, CURL, SECOND, fact_of, progress_of
 from dnstrail.captured import Process
 from dnstrail.dns.rdata import PTR, A
 from dnstrail.history.lives import AskingProgram, RelationLife, merge_lives
-from dnstrail_cli.seen.relations import bar, by_relation, cof_row
+from dnstrail.history.relations import by_relation, cof_row
+from dnstrail_cli.seen.relations import bar
 from dnstrail_history.store.store import FactStore
 from live.processes import dnstrail, started, unprivileged, wait_until
 from live.tapped_resolver import resolved, resolver

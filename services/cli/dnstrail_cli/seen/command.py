@@ -45,9 +45,10 @@ def seen(ctx: click.Context, key: str, since: float | None, cof: bool, as_json: 
     from dnstrail.dns.names import lookup_key
     from dnstrail.history.folder import become_owner, reading_history
     from dnstrail.history.lives_reader import LivesReader
+    from dnstrail.history.relations import by_relation, cof_row, json_row
     from dnstrail_cli.lookups.tables import show
     from dnstrail_cli.progress import load_bar
-    from dnstrail_cli.seen.relations import by_relation, cof_row, json_row, lines
+    from dnstrail_cli.seen.relations import lines
 
     if cof and as_json:
         raise click.UsageError("--cof goes without --json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -38,6 +38,7 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
     """
     from dnstrail.history.first_seen import new_since
     from dnstrail.history.folder import become_owner, reading_history
+    from dnstrail.history.relations import new_row
 
     begin = time.time() - _DAY if since is None else since
     become_owner(folder)
@@ -48,14 +49,10 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
         warn(f"the history knows {', '.join(late)} alone: all of these are listed")
     if as_json:
         for one in found:
-            click.echo(json_line(_row(one)))
+            click.echo(json_line(new_row(one)))
         return
     for one in found:
         click.echo(_line(one))
-
-
-def _row(one: NewThing) -> dict[str, Any]:
-    return {"kind": one.kind, "name": one.name, "first": one.first, **one.program._asdict()}
 
 
 def _line(one: NewThing) -> str:
