@@ -32,7 +32,7 @@ from dnstrail_history.past.given_answers import (
 )
 from dnstrail_history.store.closing import FINAL, OPEN
 from dnstrail_history.store.database import BAD_CONTENTS, DamagedFileError, open_reader
-from dnstrail_history.store.segment import SCHEMA, Stretch
+from dnstrail_history.store.segment import SCHEMA, Stretch, read_forgotten
 from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 
 #: full segments that are kept open for lookups -> each lookup opens those of the others anew that it needs
@@ -71,6 +71,7 @@ class StatedAnswer(NamedTuple):
 class SegmentReader(ABC):
     """A segment with the times of its first and last transaction, and its `stretches`: the times without a gap.
 
+    `forgotten` are the times at which answers were live that were removed on request.
     `ends` is the latest end of the relations that it states, without grace.
     `fault` states why it cannot be read, or is "". Then it contains nothing.
     """
@@ -91,6 +92,7 @@ class SegmentReader(ABC):
         try:
             stretches = self._database.execute("SELECT since, until FROM coverage")
             self.stretches = [msgspec.convert(row, Stretch) for row in stretches]
+            self.forgotten = read_forgotten(self._database)
             self._begin()
         except BaseException:
             self.close()
