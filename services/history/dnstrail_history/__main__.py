@@ -88,7 +88,8 @@ def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple
     multiple=True,
     metavar="KIND=VALUE",
     callback=_convert_exclude,
-    help="Never keep questions about name=SUFFIX, or by user=NAME|UID or container=NAME|ID (repeatable).",
+    help="Never keep questions about name=SUFFIX, or by user=NAME|UID or container=NAME|ID (repeatable). With a NAME no"
+    " question of a container without a known name is kept.",
 )
 @click.option(
     "--cache",
