@@ -6,6 +6,8 @@ SOURCES := pyproject.toml deploy/setup.sh deploy/compile_hook.py \
 	$(shell find shared services -type f -not -path '*/__pycache__/*')
 DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
+# No target keeps the names of this host, also as root.
+export DNSTRAIL_HISTORY_FOLDER ?= none
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
@@ -17,9 +19,9 @@ help: ## list these targets
 
 run: $(VENV)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
 	@deploy/setup-live.sh
-	@if $(MAKE) --no-print-directory -q $(COMPILED)/.run; then exec $(COMPILED)/bin/dnstrail --stay --history-folder none $(ARGS); else \
+	@if $(MAKE) --no-print-directory -q $(COMPILED)/.run; then exec $(COMPILED)/bin/dnstrail --stay $(ARGS); else \
 	echo 'dnstrail: interpreted. After "make compiled", which takes some minutes, the cache needs half of the time for each event' >&2; \
-	exec $(BIN)/dnstrail --stay --history-folder none $(ARGS); fi
+	exec $(BIN)/dnstrail --stay $(ARGS); fi
 
 compiled: $(VENV)/.run ## compile the image by mypyc for "make run"; it needs a C compiler
 	@deploy/setup-compiler.sh $(VENV)

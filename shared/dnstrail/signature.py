@@ -62,15 +62,13 @@ class EventSelector:
 class Finding:
     """A report of a signature: its data, and the event that led to it.
 
-    `id` follows from the signature and the event: two workers that handle one event report findings with one id. If
-    an earlier event began what is reported, such as the question of an answer, `id` follows from `begun_by` instead.
+    `id` follows from the signature and the event: two workers that handle one event report findings with one id.
     """
 
     data: dict[str, Any]
     event: Event
     metadata: SignatureMetadata
     id: str = ""
-    begun_by: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,6 +243,29 @@ def test_a_request_to_forget_reaches_the_lookups(three):
     assert history.ask(key="n0.example", at_ns=BEGIN)["ok"]
 
 
+def test_what_went_with_a_forgotten_address_is_not_known(history):
+    """An answer goes with each of its addresses: `history` is false while it was live, and an hour longer."""
+    shared = (("cdn.example", 1, "192.0.2.8", 60), ("cdn.example", 1, "192.0.2.9", 90))
+    history.keep(
+        fact_of(0, relations=(("other.example", 1, "192.0.2.7", 60),)),
+        fact_of(1, ended=BEGIN + HOUR, relations=shared),
+        fact_of(2, ended=BEGIN + HOUR, relations=(), name="192.0.2.8.example"),
+        fact_of(3, ended=BEGIN + 8 * HOUR, relations=shared),
+        until=BEGIN + 11 * HOUR,
+        full=True,
+    )
+    for forgotten in ("192.0.2.8", "192.0.2.7"):
+        request = ask_to_forget(history.path, subject_of(forgotten))
+        with closing(FactStore(history.path, FakeClock())) as store:
+            wait_until(lambda: store.step() or not request.exists(), "the request")  # noqa: B023 - within the loop
+        reply = history.ask(key="192.0.2.9", at_ns=BEGIN + HOUR + SECOND)
+        assert (reply["error"], reply.get("history", True)) == ("data_not_found", False)
+    live = [BEGIN, BEGIN + HOUR, BEGIN + 2 * HOUR, BEGIN + 2 * HOUR + 90 * SECOND, BEGIN + 8 * HOUR + SECOND]
+    known = [BEGIN + 2 * HOUR + 91 * SECOND, BEGIN + 8 * HOUR - 1, BEGIN + 10 * HOUR]
+    asked = [history.ask(key="192.0.2.9", at_ns=at).get("history", True) for at in (*live, *known)]
+    assert asked == [False] * len(live) + [True] * len(known)
+
+
 @pytest.mark.parametrize(("bound", "value"), [("MOST_NODES", 1), ("MOST_RELATIONS", 1)])
 def test_a_bound_that_cuts_the_reading(history, monkeypatch, bound, value):
     """A lookup reads a bounded number of names and answers: `history` is then false."""

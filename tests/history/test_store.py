@@ -39,7 +39,7 @@ from dnstrail.history.fact import LOADED, Fact, StageFact
 from dnstrail.history.segment import SCHEMA
 from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
-from dnstrail_history.store.store import DAYS, MOST_WAITING, FactStore
+from dnstrail_history.store.store import MOST_WAITING, FactStore
 from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
@@ -300,23 +300,6 @@ def test_a_folder_has_one_worker(folder, clock):
     FactStore(folder, clock).close()
 
 
-def test_old_segments_are_removed(folder, clock, small):
-    """A segment is removed some days after its last transaction, but never the open one."""
-    with closing(FactStore(folder, clock)) as store:
-        fill(store, range(2 * small + 1))
-        finished(store, 2)
-        first, second = sorted(folder.glob("*.segment"))
-        old = clock.wall() - DAYS * 86400
-        os.utime(first, (old - 1, old - 1))
-        os.utime(second, (old + 60, old + 60))
-        clock.monotonic_time += 60
-        store.step()
-        assert (first.exists(), second.exists(), store.counters["removed"]) == (False, True, 1)
-        clock.advance(100 * 86400)
-        store.step()
-        assert [path.suffix for path in folder.glob("0*") if "-" not in path.name] == [".open"]
-
-
 def test_the_bytes_are_bounded(folder, clock, small):
     """Beyond its bytes the store removes its oldest segments."""
     with closing(FactStore(folder, clock)) as store:
@@ -325,7 +308,7 @@ def test_the_bytes_are_bounded(folder, clock, small):
         added = fill(store, range(2 * small + 1))
         finished(store, 3)
         assert stored_stages(folder) == connections
-        store._most_bytes = 1
+        store._retention.most_bytes = 1
         clock.advance(60)
         store.step()
         assert store.counters["removed"] == 3

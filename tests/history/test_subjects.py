@@ -13,6 +13,7 @@ from dnstrail_history.subjects import subject_of, subjects_of
 
 ROOT = Process(1, "init", "/sbin/init", user_id=0)
 USER = Process(7, "curl", "/usr/bin/curl", user_id=1000)
+UNNAMED = Process(8, "curl", "/usr/bin/curl", container_id="deadbeefdead")
 EXCLUDED: list[tuple[list[str], dict[str, Any], bool]] = [
     (["name=example"], {}, True),
     (["name=A.Example."], {}, True),
@@ -32,6 +33,11 @@ EXCLUDED: list[tuple[list[str], dict[str, Any], bool]] = [
     (["container=web"], {"process": USER}, False),
     (["name=x.example", "user=1000", "container=web"], {"process": USER}, True),
     ([], {"process": USER, "hop": 1}, False),
+    (["container=db"], {"process": UNNAMED}, True),  # its name may be this one, and is not known yet
+    (["container=c0ffeec0ffee", "container=db"], {"process": UNNAMED}, True),
+    (["container=c0ffeec0ffee"], {"process": UNNAMED}, False),
+    (["user=1000", "name=other.example"], {"process": UNNAMED}, False),
+    (["container=db"], {"process": CURL}, False),
 ]
 
 

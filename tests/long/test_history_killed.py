@@ -6,9 +6,11 @@ import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,11 @@ from live.users import USER
 from live.workers import asker
 
 pytestmark = pytest.mark.timeout(900)
-KILLS = 20
-RATE = 2_000  # transactions a second
-BURST = 2_000  # transactions from one kill to the next
+KILLS = int(os.environ.get("DNSTRAIL_KILLS", "6"))
+RATE = 2_000  # transactions a second, without a pause
+BETWEEN = 5_000  # transactions from one kill to the next, and up to as many again: at another place each time
 AT_ONCE = 50
-WITHOUT = 200  # transactions while a worker is killed
+EVENTS = 2  # of a transaction: the cache counts what it misses in events
 NAMES = "FROM transactions JOIN texts ON texts.id = name"
 KILLED = (("history",), ("cache",), ("cache", "history"))
 
@@ -62,11 +64,21 @@ class Service:
         for name in names:
             self._workers[name].wait(PATIENCE)
 
-    def send(self, writer: Writer, number: int) -> None:
-        """Answer further questions, at the rate."""
+    @contextmanager
+    def sending(self, writer: Writer) -> Iterator[None]:
+        """Answer questions at the rate, until the end of a block."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._send, args=(writer, stop))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(PATIENCE)
+
+    def _send(self, writer: Writer, stop: threading.Event) -> None:
         begin = time.monotonic()
-        for done in range(0, number, AT_ONCE):
-            time.sleep(max(0.0, begin + done / RATE - time.monotonic()))
+        while not stop.wait(max(0.0, begin + self.sent / RATE - time.monotonic())):
             writer.send(b"".join(resolved(self.sent + one) for one in range(AT_ONCE)))
             self.sent += AT_ONCE
 
@@ -86,8 +98,8 @@ class Service:
         """The number of events and facts that are counted as lost."""
         return self.counters["lost"]["total"]
 
-    def await_facts(self, writer: Writer) -> int:
-        """Wait until the last transaction is stored: those before are stored, or lost. Return how many events are lost.
+    def await_facts(self, writer: Writer) -> None:
+        """Wait until the last transaction is stored: those before are stored, or lost.
 
         The last one may be lost, too. Then a later one follows.
         """
@@ -97,11 +109,11 @@ class Service:
             if newest(self.history) >= last:
                 return True
             if self.lost:
-                self.send(writer, AT_ONCE)
+                writer.send(resolved(self.sent))
+                self.sent += 1
             return False
 
         wait_until(is_decided, f"transaction {last}", 3 * PATIENCE)
-        return self.lost
 
 
 def newest(folder: Path) -> int:
@@ -115,28 +127,32 @@ def newest(folder: Path) -> int:
 
 
 def test_each_transaction_is_stored_once_over_kills():
-    """Killed 20 times at 2,000 transactions a second, history and cache lose none that is not counted."""
-    lost = 0
+    """Killed again and again at 2,000 transactions a second, history and cache lose none that is not counted.
+
+    The count is near the loss: nothing is counted where nothing is missing.
+    """
+    lost = 0  # as the caches counted it that are gone
     with run_dir() as folder, ExitStack() as stack:
         service = Service(folder, stack)
         service.start("cache", "history", "probe")
         with closing(first_writer(folder / "dnstap.sock")) as writer:
             writer.send(START)
-            published = "facts_published"  # from now on: the cache publishes what it is asked for
-            wait_until(lambda: service.send(writer, AT_ONCE) or published in service.counters["cache"], published)
-            first = service.sent
-            for kill in range(KILLS):
-                killed, before = KILLED[kill % len(KILLED)], AT_ONCE * (kill + 1)  # at another place each time
-                service.send(writer, before)
-                service.kill(*killed)
-                service.send(writer, WITHOUT)
-                service.start(*killed)
-                service.send(writer, BURST - WITHOUT - before)
-                lost += service.await_facts(writer)
-            until = service.sent
+            with service.sending(writer):
+                published = "facts_published"  # from now on: the cache publishes what it is asked for
+                wait_until(lambda: published in service.counters["cache"], published)
+                first = service.sent
+                for kill in range(KILLS):
+                    until, killed = service.sent + BETWEEN * (1 + kill % 5 / 5), KILLED[kill % len(KILLED)]
+                    wait_until(lambda until=until: service.sent >= until, "further transactions")
+                    lost += service.lost if "cache" in killed else 0
+                    service.kill(*killed)
+                    service.start(*killed)
+                until = service.sent
+            service.await_facts(writer)
+        lost += service.lost
         service.stop("history")
         facts = stored(service.history)
     assert max(Counter(fact.values.id for fact in facts).values()) == 1
     assert max(Counter(fact.values.name for fact in facts).values()) == 1
     missing = {f"n{number}.example" for number in range(first, until)} - {fact.values.name for fact in facts}
-    assert len(missing) <= lost, sorted(missing)
+    assert len(missing) <= lost <= 2 * EVENTS * KILLS * len(missing), sorted(missing)

@@ -42,16 +42,21 @@ def subscribed(client, writer) -> None:
     wait_until(lambda: writer.send(resolved(0)) or client.ask("stats")["data"]["cache"].get("facts_published"), "facts")
 
 
+def record(client, writer, worker: subprocess.Popen[str], history: Path, numbers: range) -> None:
+    """Wait until a worker that has just started has stored some transactions, and the one before."""
+    logged(worker, "ready")
+    subscribed(client, writer)
+    for number in numbers:
+        writer.send(resolved(number))
+    wait_until(lambda: len(names(history)) == 1 + len(numbers), "the transactions")
+
+
 def test_the_history_keeps_the_transactions_of_a_service():
     """The worker stores each transaction of a service with its answer, and ends without a loss."""
     with resolver() as (folder, client, writer):
         history = folder.parent / "history"
         with started("history", "--run-dir", folder, "--folder", history) as worker:
-            logged(worker, "ready")
-            subscribed(client, writer)
-            for number in range(1, 24):
-                writer.send(resolved(number))
-            wait_until(lambda: len(names(history)) == 24, "the transactions")
+            record(client, writer, worker, history, range(1, 24))
             worker.send_signal(signal.SIGTERM)
             stopped = logged(worker, "stopped")
             assert worker.wait(PATIENCE) == 0
@@ -120,11 +125,7 @@ def test_a_running_worker_forgets():
         history = folder.parent / "history"
         forget = ("history", "--folder", history, "forget")
         with started("history", "--run-dir", folder, "--folder", history) as worker:
-            logged(worker, "ready")
-            subscribed(client, writer)
-            for number in range(1, 9):
-                writer.send(resolved(number))
-            wait_until(lambda: len(names(history)) == 9, "the transactions")
+            record(client, writer, worker, history, range(1, 9))
             assert b"n7.example" in bytes_of(history)
             done = dnstrail(*forget, "n7.example")
             assert done.returncode == 0, done.stderr

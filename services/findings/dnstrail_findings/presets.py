@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dnstrail.process.terminal import json_line
+from dnstrail.process.terminal import json_bytes
 from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.output import RefusedError
 
@@ -67,12 +67,12 @@ def _slack_line(_finding: ReceivedFinding, line: bytes) -> bytes:
 def _slack(lines: Sequence[bytes]) -> bytes:
     """Return one message without formatting: names of strangers are no markup, and no link is fetched."""
     text = b"\n".join(lines).decode()
-    return json_line({"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}).encode()
+    return json_bytes({"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False})
 
 
 def _elastic_line(finding: ReceivedFinding, line: bytes) -> bytes:
     """Put the action before a document; its id makes a second delivery of the finding a conflict."""
-    return json_line({"create": {"_id": finding.id} if finding.id else {}}).encode() + _BETWEEN + line
+    return json_bytes({"create": {"_id": finding.id} if finding.id else {}}) + _BETWEEN + line
 
 
 def _elastic(lines: Sequence[bytes]) -> bytes:
@@ -101,21 +101,21 @@ def _check_elastic(answer: bytes, lines: int) -> None:
 def _splunk_line(finding: ReceivedFinding, line: bytes) -> bytes:
     """Return an event of the HTTP Event Collector; a line that is no JSON is a text."""
     shape = finding.shape
-    event = line if line.startswith(b"{") else json_line(line.decode()).encode()
+    event = line if line.startswith(b"{") else json_bytes(line.decode())
     about = {
         "time": round(shape.timestamp / _NANOSECONDS, 6),
         "source": "dnstrail",
         "sourcetype": "_json" if event is line else "dnstrail",
         **({"host": shape.host_name} if shape.host_name else {}),
     }
-    return json_line(about).encode()[:-1] + b', "event": ' + event + b"}"
+    return json_bytes(about)[:-1] + b', "event": ' + event + b"}"
 
 
 def _loki_line(finding: ReceivedFinding, line: bytes) -> bytes:
     """Return a stream with one entry; the labels have few values."""
     shape = finding.shape
     labels = {"job": "dnstrail", "event": shape.event_name, **({"host": shape.host_name} if shape.host_name else {})}
-    return json_line({"stream": labels, "values": [[str(shape.timestamp), line.decode()]]}).encode()
+    return json_bytes({"stream": labels, "values": [[str(shape.timestamp), line.decode()]]})
 
 
 def _loki(lines: Sequence[bytes]) -> bytes:

@@ -39,7 +39,8 @@ from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_history.forget import HistoryFolder, forget
 from dnstrail_history.past.server import PastServer
-from dnstrail_history.store.store import BYTES, DAYS, FactStore
+from dnstrail_history.store.retention import BYTES, DAYS
+from dnstrail_history.store.store import FactStore
 from dnstrail_history.subjects import Subjects, subjects_of
 from dnstrail_history.worker import TOPICS, run
 
@@ -87,7 +88,8 @@ def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple
     multiple=True,
     metavar="KIND=VALUE",
     callback=_convert_exclude,
-    help="Never keep questions about name=SUFFIX, or by user=NAME|UID or container=NAME|ID (repeatable).",
+    help="Never keep questions about name=SUFFIX, or by user=NAME|UID or container=NAME|ID (repeatable). With a NAME no"
+    " question of a container without a known name is kept.",
 )
 @click.option(
     "--cache",

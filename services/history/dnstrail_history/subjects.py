@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -17,6 +18,7 @@ from dnstrail.protocol.facts import HOPS, TransactionValues
 from dnstrail.users import parse_user
 
 _FORWARDER: Final = HOPS.index("forwarder")
+_ID: Final = re.compile("[0-9a-f]{12,64}")  # of a container, at least as long as `docker ps` prints it
 _KINDS: Final = ("name", "user", "container")
 
 
@@ -80,10 +82,21 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
     def excludes(self, fact: Fact | StageFact) -> bool:
-        """Return whether a fact is about a subject, or may be: a forwarder's question may be one of any user."""
+        """Return whether a fact is about a subject, or may be.
+
+        A forwarder's question may be one of any user, and a container whose name is not known yet may have any name.
+        """
         if isinstance(fact, Fact) and fact.values.hop == _FORWARDER and (self.users or self.containers):
             return True
+        process = fact.process
+        if process is not None and process.container_id and not process.container_name and self._names_containers:
+            return True
         return self.mentioned_by(fact)
+
+    @property
+    def _names_containers(self) -> bool:
+        """Whether a container is meant by its name, and not only by its id."""
+        return not all(map(_ID.fullmatch, self.containers))
 
     def _contains(self, container: str) -> bool:
         return bool(container) and any(container.startswith(one) for one in self.containers)

@@ -27,7 +27,7 @@ class FindingIds:
 
     def of(self, finding: Finding) -> str:
         """Return the id of a finding."""
-        event = finding.begun_by or finding.event
+        event = finding.event
         one, reported = finding.metadata, event.id or str(event.timestamp)
         key = one.id, one.name, event.event_name  # the rules of a signature report under names of their own
         reports = self._reports.setdefault(reported, Counter())

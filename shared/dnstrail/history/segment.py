@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from dnstrail.captured import Flow, Process
+from dnstrail.captured import LAST_TIME, Flow, Process
 from dnstrail.history.database import Schema, check, naming_damage, naming_damaged_file, open_database
 from dnstrail.history.fact import Fact, StageFact
 from dnstrail.history.rows import (
@@ -22,6 +22,7 @@ from dnstrail.history.rows import (
     rows,
     unpack_flags,
 )
+from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.facts import TransactionValues
 from dnstrail.protocol.turn_follower import Position
 
@@ -29,6 +30,8 @@ from dnstrail.protocol.turn_follower import Position
 MOST_TRANSACTIONS: Final = 65_536
 #: bytes of a segment -> the next fact that is written later goes to a new segment
 MOST_BYTES: Final = 32 << 20
+#: seconds from the first to the last fact of a segment -> the next one goes to a new segment: age removes whole ones
+MOST_SPAN: Final = 86_400.0
 SCHEMA: Final = Schema(
     0x444E5346,
     """
@@ -56,8 +59,14 @@ SCHEMA: Final = Schema(
     CREATE TABLE coverage (id INTEGER PRIMARY KEY, since INTEGER, until INTEGER)
     """,
 )
+#: A table of a segment from which something was removed: the times at which the removed answers were live.
+FORGOTTEN: Final = "CREATE TABLE forgotten (since INTEGER, until INTEGER)"
+_HAS_FORGOTTEN: Final = "SELECT 1 FROM sqlite_master WHERE name = 'forgotten'"
 _TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers", "stages")
 _LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT max(id) FROM coverage)"
+_TIMES: Final = """
+    SELECT (SELECT min(ended) FROM transactions), (SELECT max(ended) FROM transactions),
+        (SELECT min(time) FROM connections), (SELECT max(time) FROM connections)"""
 _PACK = msgspec.msgpack.Encoder().encode
 _Kind = TypeVar("_Kind", Fact, StageFact)
 _POSITION = msgspec.msgpack.Decoder(Position).decode
@@ -105,6 +114,7 @@ class OpenSegment:
         """
         self.path = path
         self._counts = 0, 0  # of its transactions, and of the stages of connections: their greatest ids
+        self._first, self._last = LAST_TIME, 0  # the times of its facts (ns)
         self._database = open_database(path, SCHEMA)
         try:
             check(self._database, path)
@@ -122,7 +132,9 @@ class OpenSegment:
     @property
     def is_full(self) -> bool:
         """Whether the next fact goes to a new segment."""
-        return self.count >= MOST_TRANSACTIONS or (self.count > 0 and self._bytes() >= MOST_BYTES)
+        if self.count >= MOST_TRANSACTIONS or self._last - self._first >= MOST_SPAN * SECOND:
+            return True
+        return self.count > 0 and self._bytes() >= MOST_BYTES
 
     def write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
         """Add facts, and note how far they are stored: all of it, or nothing.
@@ -157,6 +169,7 @@ class OpenSegment:
         for table in self._tables.values():
             table.rows.clear()
         self._counts = transactions + len(added), connections + len(stages)
+        self._note_times(*(fact.ended if isinstance(fact, Fact) else fact.time for fact in facts))
 
     def close(self) -> None:
         """Close the file."""
@@ -191,6 +204,10 @@ class OpenSegment:
         self._answers.update((answer, number) for number, answer in read_answers(database, relations).items())
         counted = "SELECT (SELECT count(*) FROM transactions), (SELECT count(*) FROM connections)"
         self._counts = database.execute(counted).fetchone()
+        self._note_times(*(time for time in database.execute(_TIMES).fetchone() if time is not None))
+
+    def _note_times(self, *times: int) -> None:
+        self._first, self._last = min((self._first, *times)), max((self._last, *times))
 
     def _process_row(self, process: Process) -> Row:
         program = self._programs[
@@ -272,6 +289,17 @@ def read_progress(database: sqlite3.Connection) -> StoredProgress:
     positions = {msgspec.convert(start, str): _POSITION(packed) for start, packed in rows(database, "positions")}
     found = database.execute("SELECT since, until FROM coverage ORDER BY id DESC LIMIT 1").fetchone()
     return StoredProgress(positions, found and msgspec.convert(found, Stretch))
+
+
+def read_forgotten(database: sqlite3.Connection) -> list[Stretch]:
+    """Return the times at which answers were live that were removed from a segment.
+
+    Raises:
+        BAD_CONTENTS, sqlite3.Error: They cannot be read.
+    """
+    if database.execute(_HAS_FORGOTTEN).fetchone() is None:
+        return []
+    return [msgspec.convert(row, Stretch) for row in database.execute("SELECT since, until FROM forgotten")]
 
 
 def _note_stretch(database: sqlite3.Connection, stretch: Stretch) -> None:

@@ -1,4 +1,4 @@
-"""The files of the segments in a folder, by their names."""
+"""The files of the segments and of the years in a folder, by their names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
+_YEAR: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
 
 
 class SegmentFile(NamedTuple):
@@ -26,3 +27,13 @@ def segment_files(folder: Path) -> list[SegmentFile]:
     """
     found = [(path, _NAME.fullmatch(path.name)) for path in folder.iterdir()]
     return sorted(SegmentFile(int(name[1]), path, name[2], bool(name[3])) for path, name in found if name)
+
+
+def lives_files(folder: Path) -> list[tuple[int, Path]]:
+    """Return the files of the lives of all years, also the damaged ones, each with its year, in their order.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found = [(path, _YEAR.fullmatch(path.name)) for path in folder.iterdir()]
+    return sorted((int(name[1]), path) for path, name in found if name)

@@ -14,6 +14,8 @@ from dnstrail.errors import SettingsError
 from dnstrail.users import User
 
 SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW  # flags to open a file of the folder
+_COPY = ".copy"  # the name of a file that is about to replace another one
+_AT_ONCE = 1 << 30  # bytes that the kernel copies at once
 
 
 class FolderInUseError(SettingsError):
@@ -55,26 +57,67 @@ def hand_over_private(folder: Path, user: User | None, name: str) -> None:
 def _change_owner(folder: Path, opened: int, user: User, name: str) -> None:
     """Give an open folder to a user, with its files; the lock first: a folder that is in use does not change hands.
 
-    All files are checked before the first one changes hands.
+    All files are checked before the first one changes hands. The user receives copies of the files of an owner who is
+    not root: this owner may still have them open. Meanwhile the folder is root's, so that nobody exchanges a file.
     """
-    lock = _locked(folder, opened, name, os.fstat(opened).st_uid)
+    former = os.fstat(opened)
+    lock = _locked(folder, opened, name, former.st_uid)
     try:
-        for is_checked in (False, True):
-            for entry in os.listdir(opened):
-                file = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | SAFELY, dir_fd=opened)
-                try:
-                    found = os.fstat(file)
-                    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # the former owner may have made a link
-                        raise SettingsError(f"{name} {folder}: {entry!r:.100} is no file of this folder alone")
-                    if is_checked:
-                        os.fchown(file, user.uid, user.gid)
-                finally:
-                    os.close(file)
+        os.fchown(opened, os.geteuid(), os.getegid())
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(_COPY, dir_fd=opened)
+            for is_checked in (False, True):
+                for entry in os.listdir(opened):
+                    _give_file(folder, opened, entry, user if is_checked else None, name)
+        except BaseException:
+            os.fchown(opened, former.st_uid, former.st_gid)
+            raise
         os.fchown(opened, user.uid, user.gid)
     except OSError as error:
         raise SettingsError(f"{name} {folder}: {error.strerror}") from error
     finally:
         os.close(lock)
+
+
+def _give_file(folder: Path, opened: int, entry: str, user: User | None, name: str) -> None:
+    """Give a file of an open folder to a user; without a user, only check it.
+
+    Raises:
+        SettingsError: It is no file of this folder alone.
+        OSError: It cannot be given.
+    """
+    file = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | SAFELY, dir_fd=opened)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # the former owner may have made a link
+            raise SettingsError(f"{name} {folder}: {entry!r:.100} is no file of this folder alone")
+        if user is None:
+            return
+        if found.st_uid != os.geteuid():
+            _replace_by_copy(opened, entry, file, found)
+            os.close(file)
+            file = os.open(entry, os.O_RDONLY | SAFELY, dir_fd=opened)
+        os.fchown(file, user.uid, user.gid)
+    finally:
+        os.close(file)
+
+
+def _replace_by_copy(opened: int, entry: str, file: int, found: os.stat_result) -> None:
+    """Put a copy of a file of an open folder in its place, with its times.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    copy = os.open(_COPY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=opened)
+    try:
+        while os.sendfile(copy, file, None, _AT_ONCE):
+            pass
+        os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.fsync(copy)
+    finally:
+        os.close(copy)
+    os.rename(_COPY, entry, src_dir_fd=opened, dst_dir_fd=opened)
 
 
 def open_private(folder: Path, name: str) -> PrivateFolder:

@@ -20,8 +20,14 @@ def escape_unprintable(text: str) -> str:
 
 def json_line(value: object) -> str:
     """Return a value as one JSON line of printable ASCII."""
+    return json_bytes(value).decode()
+
+
+def json_bytes(value: object) -> bytes:
+    """Return a value as one JSON line of printable ASCII, to be sent or written."""
     with suppress(TypeError, ValueError, OverflowError):  # a text or a number that has no form there
-        line = _ENCODE(value).decode()
-        if line.isascii() and "\x7f" not in line:
+        line = _ENCODE(value)
+        if line.isascii() and b"\x7f" not in line:
             return line
-    return json.dumps(value, separators=(",", ":"), default=msgspec.to_builtins).replace("\x7f", "\\u007f")
+    line = json.dumps(value, separators=(",", ":"), default=msgspec.to_builtins).encode()
+    return line.replace(b"\x7f", b"\\u007f")

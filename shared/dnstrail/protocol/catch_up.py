@@ -15,8 +15,8 @@ from dnstrail.protocol.keyed_subscriber import SubscriberLayer, is_before
 from dnstrail.protocol.replays import Replay, ReplayingProbes, ReplayRequest
 from dnstrail.protocol.turn_follower import Position
 
-#: seconds after its start for which a cache asks probes for turns, and for which it waits for those of one start -> it
-#: goes on with the live turns
+#: seconds after its start for which a cache asks about the probes that it hears, and for which it waits for the replies
+#: about one start -> it goes on with the live turns
 SETTLED = 10.0
 PATIENCE = 2.0  # seconds for one reply of a probe while another one may have the turns, too
 
@@ -31,7 +31,8 @@ Place = tuple[str, int, int]  # the start, turn and sequence of a message
 class _Gap:
     """The turns of a start that were missed: those after `after`, up to the first live turn, `until`.
 
-    `sources` may have them. The other starts wait for them until `expiry`, whatever a source replies.
+    `sources` may have them. The other starts wait for replies until `expiry`, whatever a source replies. The time for
+    which the subscriber handles messages does not count: to handle a minute of turns takes longer than to receive them.
     """
 
     start: str
@@ -45,7 +46,8 @@ class _Gap:
 class _Host:
     """The messages of one host: those that arrived wait until its own probes have replayed the turns before them.
 
-    `size` is that of the messages that wait, in bytes.
+    `size` is that of the messages that wait, in bytes. `returned` is when the subscriber received a message, until it
+    asks for the next one.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class _Host:
         is_asked_for: Callable[[Turn], bool],
     ) -> None:
         self.size = 0
+        self.returned: float | None = None
         self._probes = probes
         self._positions = positions
         self._until = until
@@ -78,14 +81,18 @@ class _Host:
         self._arrived.append((message, place))
         self.size += len(message[1]) + OVERHEAD
 
-    def note(self, turn: Turn) -> None:
-        """Note a turn that arrived."""
-        self._first_turns.setdefault(turn.start, turn)
+    def note(self, turn: Turn, now: float) -> None:
+        """Note a turn that arrived; a start that is heard later than SETTLED has nothing to replay."""
+        if now < self._until:
+            self._first_turns.setdefault(turn.start, turn)
         if not turn.live:  # the probe of a file loses nothing, and keeps nothing
             self._caught_up.setdefault(turn.start, -1)
 
     def next(self, now: float) -> Message | None:
         """Return the next message, or None if there is none, or if a gap comes before it."""
+        if self._gap is not None and self.returned is not None:
+            self._gap.expiry += now - self.returned
+        self.returned = None
         while not self._replayed:
             if self._gap is not None:
                 if not self._continue(self._gap, now):
@@ -99,6 +106,7 @@ class _Host:
     def give_up(self) -> None:
         """Wait for no replay any more, nor for the first turns of starts: too much has arrived meanwhile."""
         self._until = float("-inf")
+        self._first_turns.clear()
         if self._gap is not None:
             self._gap.expiry = float("-inf")
 
@@ -116,10 +124,9 @@ class _Host:
     def _decide(self, start: str, now: float) -> bool:
         """Decide on the gap before a start; return False while its messages have to wait."""
         first, position = self._first_turns.get(start), self._positions.get(start)
-        if now >= self._until:
+        if first is not None or now >= self._until:
             self._caught_up[start] = -1
-        elif first is not None:
-            self._caught_up[start] = -1
+        if first is not None:
             if position is None and not self._is_asked_for(first):
                 return True
             after = -1 if position is None else position.ended
@@ -223,6 +230,7 @@ class CatchUp(SubscriberLayer):
             if host.has_messages:
                 (self._waiting if message is None else self._ready).append(host)
             if message is not None:
+                host.returned = self._monotonic()
                 return message
         self._settled = not self._waiting and now >= self._until
         return None
@@ -239,7 +247,7 @@ class CatchUp(SubscriberLayer):
             host.add(message, _place_of(stated))
             self._size += host.size - before
             if isinstance(stated, Turn):
-                host.note(stated)
+                host.note(stated, self._monotonic())
                 self._on_turn(stated)
         if self._size >= MOST_RECEIVED and self._waiting:
             max(self._waiting, key=lambda host: host.size).give_up()

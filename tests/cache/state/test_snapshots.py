@@ -204,6 +204,23 @@ def test_a_snapshot_is_taken_soon_after_the_start_of_a_probe(path, clock):
     assert begins == [True, False, True, False]
 
 
+def test_a_snapshot_is_taken_soon_after_a_restart(path, clock):
+    """A cache that goes on from a file saves after ten seconds: killed often, it misses no 90 s of turns."""
+    state = new_state(clock)
+    hear(state, 0, "a.com", ttl=600)
+    saved(path, state)
+    clock.advance(EVERY - SOON)
+    new = new_state(clock)
+    taking = Snapshots(path, new)
+    taking.load()
+    hear(new, 1)
+    begins = []
+    for passed in (SOON - 1, 1):
+        clock.advance(passed)
+        begins.append(taking.begins)
+    assert begins == [False, True]
+
+
 def test_a_step_is_short(path):
     """A step ends after two milliseconds, however many roots there are."""
     clock = Ticking(wall=5000.0)

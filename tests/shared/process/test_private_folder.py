@@ -36,6 +36,28 @@ def test_a_folder_goes_from_user_to_user():
         hand_over_private(folder, None, "--folder")
 
 
+def test_the_former_owner_reads_and_writes_nothing_more():
+    """Descriptors that the former owner kept are those of other files: what is written later is not in them."""
+    with run_dir() as parent:
+        folder = parent / "history"
+        hand_over_private(folder, BOB, "--folder")
+        file = folder / "file"
+        file.write_bytes(b"before" * 100_000)
+        os.chown(file, BOB.uid, BOB.gid)
+        os.utime(file, ns=(5, 7))
+        (folder / ".copy").write_bytes(b"of a hand-over that was interrupted")
+        with file.open("r+b") as kept:
+            hand_over_private(folder, ALICE, "--folder")
+            assert (file.read_bytes(), file.stat().st_mtime_ns) == (b"before" * 100_000, 7)
+            file.write_bytes(b"later")
+            assert kept.read(6) == b"before"
+            kept.write(b"changed")
+        assert file.read_bytes() == b"later"
+        assert owners(folder) == {ALICE.uid}
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert {path.name for path in folder.iterdir()} == {"file", "lock"}
+
+
 def test_a_folder_in_use_does_not_change_hands():
     """While a process has locked the folder, everything in it keeps its owner."""
     with run_dir() as parent:

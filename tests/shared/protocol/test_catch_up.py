@@ -289,6 +289,21 @@ def test_an_endless_replay_ends():
     assert received == [*shown(range(10)), *shown([999]), *shown([0])]
 
 
+def test_a_replay_that_takes_long_to_handle_is_whole():
+    """A subscriber that is slow receives all turns that its probe has, and those of the next start."""
+    positions = {name: Position(AT, {DNS: AT + 1}, {DNS: 0}) for name in ("s", "t")}
+    running = Running(Window(range(200)), Window(range(12), start="t"), positions=positions)
+    running.live.waiting += [*whole([199]), *whole([9], "t")]
+    received = []
+    while received[-1:] != [TURN] or running.follower.last("t") is None or running.follower.last("t").turn < 9:
+        topic, body = running.subscriber.receive()
+        (running.follower.turn if topic == TURN else lambda _: None)(decode(body, Turn if topic == TURN else Batch))
+        received.append(topic)
+        running.clock.advance(SETTLED / 10)
+    assert len(received) == len(whole(range(5, 200))) + len(whole(range(5, 10)))
+    assert running.counters["replays_failed"] == 0
+
+
 def host(name, number, **window):
     """Return the window of a probe of another host, and the start of this probe."""
     remote = RemoteHost(f"{number:02x}", name)

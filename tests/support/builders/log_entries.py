@@ -45,8 +45,8 @@ def connection(**args: Any) -> LoggedConnection:
 
 
 def fill(folder: Path, facts: Iterable[Fact | StageFact], finished: int = 0) -> None:
-    """Store facts, and wait until some segments are finished."""
-    with closing(FactStore(folder, FakeClock())) as store:
+    """Store facts of any age, and wait until some segments are finished."""
+    with closing(FactStore(folder, FakeClock(), days=1 << 40)) as store:
         for number, fact in enumerate(facts):
             assert store.add(fact)
             if number % 5 == 0:

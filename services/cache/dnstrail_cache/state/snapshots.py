@@ -14,9 +14,9 @@ from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.state_file import StateHeader, StateRefused, StateWriter, blocks_of, read_state
 
 EVERY = 60.0  #: seconds between the beginnings of two snapshots -> a crash loses later answers, which the probes replay
-#: seconds between the beginnings of two snapshots if a probe has started since -> if probe and cache are killed before,
-#: nobody counts what is lost
-SOON = 10.0  # the file names each probe that may vanish
+#: seconds between the beginnings of two snapshots if a probe or the cache has started since -> if both are killed
+#: before, nobody counts what is lost
+SOON = 10.0  # the file names each probe that may vanish, and a cache may be killed again
 AT_ONCE = 0.002  # seconds of one step: events and lookups wait meanwhile
 _WAITING = 64  # pieces that wait for a slow disk; beyond them the snapshot pauses
 _PATIENCE = 2.0  # seconds for the thread of a snapshot that is abandoned
@@ -50,7 +50,7 @@ class Snapshots:
             return
         if found is not None:
             header, records = found
-            self._starts = {*header.positions}
+            self._starts, self._began = {*header.positions}, self._began - EVERY + SOON
             expired = go_on(self._state, header, records)
             roots = len(self._state.image)
             structlog.get_logger().info("state_restored", records=len(records) - expired, expired=expired, roots=roots)

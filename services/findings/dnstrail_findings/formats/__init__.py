@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dnstrail.process.terminal import json_line
+from dnstrail.process.terminal import json_bytes
 from dnstrail_findings.finding import ReceivedFinding
 
 
 def tracee(finding: ReceivedFinding) -> bytes:
     """Return the map that arrived, with what explains it: `trail` and `next`."""
-    return json_line({**finding.map, **finding.explained}).encode()
+    return json_bytes({**finding.map, **finding.explained})

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dnstrail.dns.names import address_text
 from dnstrail.events.connections import CONNECTIONS
-from dnstrail.process.terminal import json_line
+from dnstrail.process.terminal import json_bytes
 from dnstrail_findings.cause import Cause, DnsMessage, ExchangeEnd, PrintedAnswer, escaped, flags, response_code
 from dnstrail_findings.finding import ReceivedFinding, timestamp
 
@@ -84,7 +84,7 @@ def host_names(finding: ReceivedFinding) -> list[str]:
 
 def encode(finding: ReceivedFinding) -> bytes:
     """Return the alert."""
-    return json_line(without_empty(_document(finding))).encode()
+    return json_bytes(without_empty(_document(finding)))
 
 
 def _document(finding: ReceivedFinding) -> dict[str, Any]:

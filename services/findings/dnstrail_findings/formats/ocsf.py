@@ -7,7 +7,7 @@ from typing import Any
 
 from dnstrail import __version__
 from dnstrail.dns.names import address_text
-from dnstrail.process.terminal import json_line
+from dnstrail.process.terminal import json_bytes
 from dnstrail.tracee.codes import OPCODES
 from dnstrail_findings.cause import Cause, ExchangeEnd, escaped
 from dnstrail_findings.finding import ReceivedFinding, timestamp
@@ -25,7 +25,7 @@ _OPCODES = {words: number for number, words in OPCODES.items()}
 
 def encode(finding: ReceivedFinding) -> bytes:
     """Return the detection finding."""
-    return json_line(without_empty(_document(finding))).encode()
+    return json_bytes(without_empty(_document(finding)))
 
 
 def _document(finding: ReceivedFinding) -> dict[str, Any]:

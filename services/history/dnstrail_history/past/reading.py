@@ -24,7 +24,8 @@ MOST_NODES: Final = 4096
 MOST_RELATIONS: Final = 262_144
 #: seconds for which a past lookup reads -> `history` is false
 PATIENCE: Final = 0.3  # the cache waits a little longer
-#: seconds after a loss of facts for which a past lookup cannot know what is missing -> `history` is false
+#: seconds after a loss of facts, and after the end of answers that were forgotten, for which a past lookup cannot know
+#: what is missing -> `history` is false
 DOUBT: Final = 3600  # few relations are live for longer
 _FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
 _NEVER: Final = -(1 << 62)
@@ -259,6 +260,9 @@ def _add_times(image: Image, read: _Read) -> None:
 
 def is_known(segments: Sequence[SegmentReader], at: int) -> bool:
     """Return whether no fact is missing that could matter at a time, as far as the segments state it."""
+    forgotten = (one for segment in segments for one in segment.forgotten)
+    if any(since <= at <= until + DOUBT * SECOND for since, until in forgotten):
+        return False
     return any(since <= at <= until for since, until in _known(segments))
 
 

@@ -21,7 +21,7 @@ from dnstrail.dns.rdata import TYPES
 from dnstrail.errors import SettingsError
 from dnstrail.history.closing import FINAL, OPEN
 from dnstrail.history.database import BAD_CONTENTS, DamagedFileError, open_reader
-from dnstrail.history.segment import SCHEMA, Stretch
+from dnstrail.history.segment import SCHEMA, Stretch, read_forgotten
 from dnstrail.history.sums import AnswerSum, ends_at, sums_of, sums_stored
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
@@ -71,6 +71,7 @@ class StatedAnswer(NamedTuple):
 class SegmentReader(ABC):
     """A segment with the times of its first and last transaction, and its `stretches`: the times without a gap.
 
+    `forgotten` are the times at which answers were live that were removed on request.
     `ends` is the latest end of the relations that it states, without grace.
     `fault` states why it cannot be read, or is "". Then it contains nothing.
     """
@@ -91,6 +92,7 @@ class SegmentReader(ABC):
         try:
             stretches = self._database.execute("SELECT since, until FROM coverage")
             self.stretches = [msgspec.convert(row, Stretch) for row in stretches]
+            self.forgotten = read_forgotten(self._database)
             self._begin()
         except BaseException:
             self.close()

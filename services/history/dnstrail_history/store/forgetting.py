@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,20 +18,23 @@ from typing import Final
 import msgspec
 import structlog
 
+from dnstrail.captured import LAST_TIME
 from dnstrail.errors import SettingsError
 from dnstrail.history.closing import ASIDE, OPEN, add_indexes
 from dnstrail.history.database import naming_damage, open_existing, open_reader
 from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
 from dnstrail.history.rows import insert, read_facts, read_stages, rows
-from dnstrail.history.segment import SCHEMA, OpenSegment, read_progress
+from dnstrail.history.segment import FORGOTTEN, SCHEMA, OpenSegment, Stretch, read_forgotten, read_progress
 from dnstrail.history.segment_files import segment_files
+from dnstrail.image.bounds import SECOND
 from dnstrail.process.private_folder import SAFELY
 from dnstrail_history.subjects import Subjects
 
 REQUEST: Final = ".forget"  # the ending of the name of a request
 _ASKED: Final = ".asked"  # of a request that is not whole yet
 _NEW: Final = ".new"  # in the names of the files that are to replace another one
+NEAR: Final = 3_600_000_000_000  # ns between two answers that are removed, so that their times are kept as one
 _LARGEST: Final = 1 << 16  # bytes of a request
 _MENTIONED: Final = """
     SELECT EXISTS (SELECT 1 FROM texts WHERE has_text(text))
@@ -123,20 +127,39 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
         removed = subjects.ids_in(facts, others)
         kept = [fact for fact in facts if fact.id not in removed]
         if removed and kept:
-            _replace(path, database, kept)
+            gone = [fact for fact in facts if fact.id in removed]
+            _replace(path, database, kept, _times_of(gone, read_forgotten(database)))
     if removed and not kept:
         path.unlink()
     return removed
 
 
-def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFact]) -> None:
+def _times_of(removed: Iterable[Fact | StageFact], before: Iterable[Stretch]) -> list[Stretch]:
+    """Return the times at which answers that are removed, or were removed before, were live. Near ones become one."""
+    times = [*before]
+    for fact in removed:
+        if isinstance(fact, Fact) and fact.values.relations:
+            longest = max(relation.ttl for relation in fact.values.relations)
+            times.append(Stretch(fact.ended, min(fact.ended + longest * SECOND, LAST_TIME)))
+    found: list[Stretch] = []
+    for since, until in sorted(times):
+        if found and since <= found[-1].until + NEAR:
+            found[-1] = Stretch(found[-1].since, max(found[-1].until, until))
+        else:
+            found.append(Stretch(since, until))
+    return found
+
+
+def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFact], forgotten: list[Stretch]) -> None:
     """Write a segment with some of the facts of another one, and put it in its place."""
     new, status = path.with_suffix(_NEW), path.stat()
     with closing(OpenSegment(new)) as segment:
         segment.write(kept, read_progress(database)._replace(stretch=None))
     with closing(open_existing(new, SCHEMA)) as written:
         written.execute("PRAGMA journal_mode=DELETE")
+        written.execute(FORGOTTEN)
         insert(written, "coverage", [*rows(database, "coverage")])
+        insert(written, "forgotten", forgotten)
         add_indexes(written)
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
     _put(new, path)

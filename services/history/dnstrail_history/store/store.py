@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,29 +15,25 @@ import structlog
 
 from dnstrail.errors import SettingsError
 from dnstrail.history.closing import ASIDE, FINAL, OPEN, set_aside
-from dnstrail.history.database import DamagedFileError, naming_damage, open_database, open_reader, remove_logs
+from dnstrail.history.database import DamagedFileError, naming_damage, open_database, open_reader
 from dnstrail.history.fact import LOADED, Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
 from dnstrail.history.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
-from dnstrail.history.segment_files import SegmentFile, segment_files
+from dnstrail.history.segment_files import SegmentFile, lives_files, segment_files
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds, ids_of
+from dnstrail_history.store.retention import BYTES, DAYS, Retention
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
-DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
-BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
-YEAR: Final = 366  #: days after its last day -> the file of the lives of a year is removed
 _KNOWN: Final = 2 * MOST_TRANSACTIONS  # live facts whose ids are read at the start
 _RETRY: Final = 1.0  # seconds between two attempts to write
 _ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
-_DAY: Final = 86_400.0  # seconds
-_LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
 _LOADED: Final = (f"{LOADED}*",)  # no cache publishes these facts
 _HAS_OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM starts WHERE start NOT GLOB ?)"
 _IDS: Final = """
@@ -73,8 +67,6 @@ class FactStore:
         self.progress = StoredProgress({})
         self._folder = folder
         self._clock = clock
-        self._days = days
-        self._most_bytes = most_bytes
         self._waiting: list[Fact | StageFact] = []
         self._weight = 0
         self._known = KnownIds()
@@ -87,6 +79,7 @@ class FactStore:
         self._requests: set[Path] = set()  # to forget, which the thread has
         self._pause = LogPause()
         self._private = open_private(folder, "--folder")
+        self._retention = Retention(folder, clock, days, most_bytes)
         self._closer = Closer()
         try:
             self._has_started(clock.monotonic())
@@ -294,8 +287,8 @@ class FactStore:
 
     def _merged(self) -> Iterator[int]:
         """Return the numbers of the segments whose lives are kept: no other one may have their names."""
-        for path in sorted(self._folder.iterdir()):
-            if _LIVES.fullmatch(path.name) and not path.name.endswith(ASIDE):
+        for _, path in lives_files(self._folder):
+            if not path.name.endswith(ASIDE):
                 try:
                     with naming_damage(path), closing(open_reader(path, LIVES, final=False)) as database:
                         [name] = database.execute("SELECT max(name) FROM segments").fetchone()
@@ -364,30 +357,18 @@ class FactStore:
             set_aside(damaged.path)
 
     def _remove_old(self) -> None:
-        """Remove the segments that are too old or too much, but not the one to which facts are added; likewise years.
+        """Remove what is too old or too much, but not the segment to which facts are added, or that may be it.
 
         Raises:
             OSError: A file cannot be removed.
         """
-        wall = self._clock.wall()
-        files = sorted(
-            segment_files(self._folder), key=lambda file: file.ending == OPEN
-        )  # the lives of those are not kept yet
-        sizes = [(file, file.path.stat()) for file in files]
-        total = sum(status.st_size for _, status in sizes)
-        for file, status in sizes:
-            is_old = status.st_mtime < wall - self._days * _DAY
-            is_used = file.path == self._path or (file.ending == OPEN and not self._has_begun)
-            if is_used or not (is_old or total > self._most_bytes):
-                continue
-            file.path.unlink()
-            remove_logs(file.path)
-            total -= status.st_size
-            self.counters["removed"] += 1
-        first = datetime.fromtimestamp(max(wall - YEAR * _DAY, 0.0), UTC).year
-        for path in self._folder.iterdir():
-            if (name := _LIVES.fullmatch(path.name)) and int(name[1]) < first:
-                path.unlink()
+        used = [self._path] if self._path is not None else []
+        if not self._has_begun:
+            used = [file.path for file in segment_files(self._folder) if file.ending == OPEN]
+        try:
+            self._retention.apply(used)
+        finally:
+            self.counters["removed"] = self._retention.removed
 
 
 def _open(file: SegmentFile) -> sqlite3.Connection:
