@@ -22,7 +22,6 @@ from dnstrail.history.rows import (
     rows,
     unpack_flags,
 )
-from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.facts import TransactionValues
 from dnstrail.protocol.turn_follower import Position
 
@@ -61,6 +60,7 @@ SCHEMA: Final = Schema(
 )
 #: A table of a segment from which something was removed: the times at which the removed answers were live.
 FORGOTTEN: Final = "CREATE TABLE forgotten (since INTEGER, until INTEGER)"
+_SECOND: Final = 1_000_000_000  # ns
 _HAS_FORGOTTEN: Final = "SELECT 1 FROM sqlite_master WHERE name = 'forgotten'"
 _TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers", "stages")
 _LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT max(id) FROM coverage)"
@@ -132,7 +132,7 @@ class OpenSegment:
     @property
     def is_full(self) -> bool:
         """Whether the next fact goes to a new segment."""
-        if self.count >= MOST_TRANSACTIONS or self._last - self._first >= MOST_SPAN * SECOND:
+        if self.count >= MOST_TRANSACTIONS or self._last - self._first >= MOST_SPAN * _SECOND:
             return True
         return self.count > 0 and self._bytes() >= MOST_BYTES
 
