@@ -17,6 +17,9 @@ _REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2: family, protoc
 _STATE = struct.Struct("=B3x")  # idiag_family; idiag_state, idiag_timer and idiag_retrans
 _ENDS = struct.Struct(">2H16s16s")  # idiag_sport, idiag_dport, idiag_src, idiag_dst
 _REST = struct.Struct("=4xQ16xI")  # idiag_if; idiag_cookie; idiag_expires, rqueue, wqueue and uid; idiag_inode
+_USER = struct.Struct("=24xI4x")  # idiag_if, cookie, expires, rqueue and wqueue; idiag_uid; idiag_inode
+_WANTED = struct.Struct("=BBBxI")  # the begin of struct inet_diag_req_v2, before its id
+_ANYWHERE = struct.pack("=I", 0) + b"\xff" * 8  # of an id: any interface, and any cookie (INET_DIAG_NOCOOKIE)
 _MESSAGE = _STATE.size + _ENDS.size + _REST.size
 _ALL_STATES = 0xFFFFFFFF
 _LARGEST = 1 << 17
@@ -90,3 +93,23 @@ def _open_socket(message: bytes, protocol: int) -> OpenSocket:
         destination_port=destination_port,
         inode=inode,
     )
+
+
+def user_of_connection(family: int, source: bytes, port: int, destination: bytes, destination_port: int) -> int | None:
+    """Return the user id of the socket with this source, connected to this destination over TCP; None if none is here.
+
+    Only a socket of the network namespace of the calling thread is found.
+    """
+    identity = _ENDS.pack(port, destination_port, source, destination) + _ANYWHERE
+    body = _WANTED.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES) + identity
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+            netlink.settimeout(_TIMEOUT)
+            netlink.send(_HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + body)
+            message = next(_messages(netlink), None)
+    except OSError:
+        return None
+    if message is None:
+        return None
+    (user,) = _USER.unpack_from(message, _STATE.size + _ENDS.size)
+    return int(user)

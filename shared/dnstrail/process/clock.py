@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -122,3 +123,22 @@ def _distance(clock: Clock) -> int:
 
 def _rounded(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+def parse_moment(value: object) -> float | None:
+    """Return a time as epoch seconds, from a number or RFC 3339 (without an offset: UTC); None if it is no time."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        moment = float(value)
+    except (ValueError, OverflowError):
+        moment = _rfc3339(str(value))
+    return moment if math.isfinite(moment) else None
+
+
+def _rfc3339(text: str) -> float:
+    try:
+        parsed = datetime.fromisoformat(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from dnstrail_cli.lookups.timestamps import parse_local, parse_moment
+from dnstrail.process.clock import parse_moment
+from dnstrail_cli.lookups.timestamps import parse_local
 from live.processes import dnstrail
 
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"  # Berlin, as POSIX writes it

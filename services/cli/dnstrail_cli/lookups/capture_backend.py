@@ -21,9 +21,8 @@ from dnstrail.events import EFFECTS, NET_PACKET_DNS
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import apply_event
 from dnstrail.image.bounds import SECOND
-from dnstrail.process.clock import SystemClock, nanoseconds
+from dnstrail.process.clock import SystemClock, nanoseconds, parse_moment
 from dnstrail.settings import DnsCache, parse_dnscache
-from dnstrail_cli.lookups.timestamps import parse_moment
 from dnstrail_cli.progress import ReadProgress, position_in
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source

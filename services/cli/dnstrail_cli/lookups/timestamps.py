@@ -8,6 +8,8 @@ from datetime import UTC, datetime, time, timedelta
 
 import click
 
+from dnstrail.process.clock import parse_moment
+
 _EXPECTED = (
     "write epoch seconds, RFC 3339 (2026-11-01T14:00:00+01:00), 14:00, 'today 9:30', 'yesterday 14:00', "
     "-5m or -2h30m (before now)"
@@ -63,17 +65,6 @@ def parse_local(text: str, now: datetime) -> datetime:
         raise _BadTimeError(f"is no time: {_EXPECTED}") from None
 
 
-def parse_moment(value: object) -> float | None:
-    """Return a time as epoch seconds, from a number or RFC 3339 (without an offset: UTC); None if it is no time."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        moment = float(value)
-    except (ValueError, OverflowError):
-        moment = _rfc3339(str(value))
-    return moment if math.isfinite(moment) else None
-
-
 def _on_day(day: str, clock: str, now: datetime) -> datetime:
     try:
         at = time.fromisoformat(clock if clock[2] == ":" else f"0{clock}")
@@ -96,11 +87,3 @@ def _names_its_zone(text: str) -> bool:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False
-
-
-def _rfc3339(text: str) -> float:
-    try:
-        parsed = datetime.fromisoformat(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return math.nan

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from dnstrail.history.folder import folder_option
 from dnstrail.process.command import examples
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_cli.lookups.options import json_option
 from dnstrail_cli.lookups.timestamps import local_time
 from dnstrail_cli.seen.command import since_option, warn
-from dnstrail_history.folder import folder_option
 
 if TYPE_CHECKING:
-    from dnstrail_history.store.first_seen import NewThing
+    from dnstrail.history.first_seen import NewThing
 
 _DAY = 86_400  # seconds
 _EXAMPLES = examples(
@@ -36,8 +36,9 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
     These are those that the history has seen first in the last day, or from --since on. It knows domains and programs
     of answers for a year, and resolvers for as long as it keeps transactions.
     """
-    from dnstrail_history.folder import become_owner, reading_history
-    from dnstrail_history.store.first_seen import new_since
+    from dnstrail.history.first_seen import new_since
+    from dnstrail.history.folder import become_owner, reading_history
+    from dnstrail.history.relations import new_row
 
     begin = time.time() - _DAY if since is None else since
     become_owner(folder)
@@ -48,14 +49,10 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
         warn(f"the history knows {', '.join(late)} alone: all of these are listed")
     if as_json:
         for one in found:
-            click.echo(json_line(_row(one)))
+            click.echo(json_line(new_row(one)))
         return
     for one in found:
         click.echo(_line(one))
-
-
-def _row(one: NewThing) -> dict[str, Any]:
-    return {"kind": one.kind, "name": one.name, "first": one.first, **one.program._asdict()}
 
 
 def _line(one: NewThing) -> str:

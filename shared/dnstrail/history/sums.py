@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dnstrail.image.bounds import SECOND
-from dnstrail_history.store.rows import ADMITTED, DOUBTED, Row, flag_of, insert
+from dnstrail.history.rows import ADMITTED, DOUBTED, Row, flag_of, insert
+
+_SECOND: Final = 1_000_000_000  # ns
 
 ROWS: Final = 256  # the last transactions with one answer that a past lookup reads one by one, of each segment
 _GROUPS: Final = """
@@ -72,7 +73,7 @@ def store_sums(database: sqlite3.Connection) -> None:
 
 def ends_at(time: int) -> int:
     """Return the first whole second that is not before a time (ns)."""
-    return -(-time // SECOND)
+    return -(-time // _SECOND)
 
 
 def _summed(groups: sqlite3.Cursor) -> Iterator[tuple[AnswerSum, int]]:
@@ -85,7 +86,7 @@ def _summed(groups: sqlite3.Cursor) -> Iterator[tuple[AnswerSum, int]]:
                 continue
             ttls = _TTLS(packed)
             longest = max(longest, *ttls)
-            ends = [latest + ttl * SECOND for ttl in ttls]
+            ends = [latest + ttl * _SECOND for ttl in ttls]
             key = name, bool(flag_of(flags, DOUBTED))
             before, began, ended = found.get(key, (0, first, ends))
             found[key] = before + times, min(began, first), [*map(max, ended, ends)]

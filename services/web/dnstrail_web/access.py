@@ -1,0 +1,116 @@
+"""Who may look: a token that works once, the cookie that it is exchanged for, and the names of this server."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from hashlib import blake2b
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dnstrail.process.private_folder import SAFELY
+
+LINK: Final = "web.link"  # the name of the file with the link, in the run-dir
+#: browsers and programs that are let in at the same time -> the one that was let in first has to use a new link
+MOST_SESSIONS: Final = 64
+#: seconds for which a cookie works -> the browser has to use a new link
+LONGEST: Final = 86_400.0
+_BYTES: Final = 32  # of a token, and of the value of a cookie
+
+
+class Peer(NamedTuple):
+    """The other end of a connection: its address, and the user of its socket if that is on this host."""
+
+    address: str
+    user: int | None = None
+
+
+class Session(NamedTuple):
+    """A peer that was let in, until a time of a clock that never steps (s)."""
+
+    user: int | None
+    until: float
+
+
+class Access:
+    """Lets peers in. A token works once, and the file then has the next one.
+
+    A cookie works for the user who exchanged the token, as far as users are known: a browser sends the cookies of
+    a host to each of its ports, and another user may serve one of them.
+    """
+
+    def __init__(self, folder: Path, origin: str, port: int, monotonic: Callable[[], float], *, secure: bool) -> None:
+        self.name = f"dnstrail-{port}"
+        self._path = folder / LINK
+        self._origin = origin
+        self._monotonic = monotonic
+        self._secure = secure
+        self._token = ""
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+
+    def new_link(self) -> str:
+        """Make a token, and write its link to the file, which only this user can read; return the link.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        token = secrets.token_urlsafe(_BYTES)
+        link = f"{self._origin}/?token={token}"
+        new = self._path.with_name(f"{LINK}.lock")
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600)
+        try:
+            os.write(descriptor, f"{link}\n".encode())
+        finally:
+            os.close(descriptor)
+        new.rename(self._path)
+        self._token = token
+        return link
+
+    def close(self) -> None:
+        """Remove the file."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def exchange(self, token: str, peer: Peer) -> str | None:
+        """Return the header that sets a cookie, in place of the token; None if the token is wrong.
+
+        Raises:
+            OSError: the file of the link cannot be written.
+        """
+        if not self._token or not secrets.compare_digest(token.encode(errors="replace"), self._token.encode()):
+            return None
+        self.new_link()
+        value = secrets.token_urlsafe(_BYTES)
+        self._sessions[_digest(value)] = Session(peer.user, self._monotonic() + LONGEST)
+        if len(self._sessions) > MOST_SESSIONS:
+            self._sessions.popitem(last=False)
+        secure = "; Secure" if self._secure else ""
+        return f"{self.name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={int(LONGEST)}{secure}"
+
+    def admits(self, cookies: str, peer: Peer) -> bool:
+        """Return whether a peer with these cookies was let in."""
+        try:
+            found = SimpleCookie(cookies).get(self.name)
+        except CookieError:
+            return False
+        session = None if found is None else self._sessions.get(_digest(found.value))
+        return session is not None and session.user == peer.user and self._monotonic() < session.until
+
+    def knows(self, peer: Peer) -> bool:
+        """Return whether a user of this host was let in."""
+        return peer.user is not None and any(session.user == peer.user for session in self._sessions.values())
+
+
+def own_hosts(addresses: Iterable[str], port: int) -> frozenset[str]:
+    """Return the values of the Host header that mean this server: those of names, with and without the port."""
+    names = [f"[{one}]" if ":" in one else one.lower() for one in addresses]
+    return frozenset([*names, *(f"{name}:{port}" for name in names)])
+
+
+def _digest(value: str) -> bytes:
+    return blake2b(value.encode(errors="replace"), digest_size=_BYTES).digest()

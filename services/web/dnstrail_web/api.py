@@ -1,0 +1,175 @@
+"""The handlers of the routes: each returns the reply to checked parameters."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from dnstrail import __version__
+from dnstrail.client import LookupClient
+from dnstrail.errors import DataSourceError, LookupRefused
+from dnstrail.process.clock import Clock
+from dnstrail.protocol.lookups import BAD_REQUEST, DATA_NOT_FOUND, OVERLOADED
+from dnstrail_web.errors import ApiError, json_response, of_lookup
+from dnstrail_web.feed import KINDS, Feed
+from dnstrail_web.health import MINUTE, Health, past_health
+from dnstrail_web.muting import Muting
+from dnstrail_web.past import Past
+from dnstrail_web.routes import Handler
+
+#: lookups that wait for the cache -> `overloaded`
+MOST_LOOKUPS: Final = 64
+_DAY: Final = 86_400.0
+_HOUR: Final = 3600.0
+_LINES: Final = "application/x-ndjson"
+
+
+class State(NamedTuple):
+    """What the handlers answer from. `findings` are in tracee's shape; None: no findings are received."""
+
+    lookups: LookupClient
+    past: Past
+    feed: Feed
+    health: Health
+    muting: Muting
+    findings: deque[dict[str, Any]] | None
+    clock: Clock
+    host: str
+
+
+class Api:
+    """The handlers of the routes by their names."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._waiting = 0  # lookups
+        self._thread = CapacityLimiter(1)  # one client asks: a further thread would wait for it
+        self._others = CapacityLimiter(2)
+
+    def handler(self, name: str) -> Handler:
+        """Return the handler of a route."""
+        found: Handler = getattr(self, name)
+        return found
+
+    async def session(self, _request: Request, _asked: dict[str, Any]) -> Response:
+        """State what this server can answer."""
+        state = self._state
+        can = {"history": state.past.is_kept, "mutes": state.muting.is_possible, "findings": state.findings is not None}
+        return _data({"version": __version__, **can, "host": state.host, "now": state.clock.wall()})
+
+    async def get(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Ask the cache for a key."""
+        return json_response(await self._lookup("get", asked))
+
+    async def trail(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Ask the cache for the trails of a key."""
+        return json_response(await self._lookup("trail", asked))
+
+    async def connections(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Ask the cache for a page of the open connections."""
+        return json_response(await self._lookup("connections", asked))
+
+    async def seen(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Read when a key was seen."""
+        found, is_whole = await self._state.past.seen(asked["key"], asked.get("since", 0.0))
+        return _data(found, complete=is_whole)
+
+    async def new(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Read what is new."""
+        found, begins = await self._state.past.new(asked.get("since", self._state.clock.wall() - _DAY))
+        return _data(found, begins=begins)
+
+    async def log(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Send the log."""
+        return StreamingResponse(await self._state.past.log(asked), media_type=_LINES)
+
+    async def query(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Send passive DNS."""
+        lines = await self._state.past.passive_dns(asked["key"])
+        if not lines:
+            raise ApiError(DATA_NOT_FOUND, "requested data was not found")
+        return Response("".join(f"{line}\n" for line in lines), media_type=_LINES)
+
+    async def health(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Send outcomes and latency over time."""
+        state, now = self._state, self._state.clock.wall()
+        until = asked.get("until", now)
+        since = asked.get("since", until - _HOUR)
+        if since > until:
+            raise ApiError(BAD_REQUEST, "since is after until")
+        health, is_whole = state.health, True
+        if since < state.health.begin - MINUTE and state.past.is_kept:
+            health, is_whole = await state.past.read(lambda folder: past_health(folder, since, until, lambda _: None))
+        buckets = await self._run(lambda: _with_losses(health.shown(since, until), health, state.health))
+        shown = {"seconds": health.seconds, "now": now, "status": await self._status(), "buckets": buckets}
+        return _data(shown, complete=is_whole)
+
+    async def findings(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Send the findings."""
+        found = [*(self._state.findings or ())]
+        return _data(found[-asked.get("last", len(found) or 1) :])
+
+    async def mutes(self, _request: Request, _asked: dict[str, Any]) -> Response:
+        """Send the mutes."""
+        return _data(await self._run(self._state.muting.all))
+
+    async def add_mute(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Add a mute."""
+        added = await self._run(lambda: self._state.muting.add(asked))
+        return json_response({"ok": True, "data": added}, 201)
+
+    async def remove_mute(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Remove a mute."""
+        await self._run(lambda: self._state.muting.remove(asked["id"]))
+        return _data(None)
+
+    async def events(self, request: Request, asked: dict[str, Any]) -> Response:
+        """Begin a live feed."""
+        kinds = asked.get("kinds", ",".join(KINDS)).split(",")
+        if unknown := {*kinds} - {*KINDS}:
+            raise ApiError(BAD_REQUEST, f"kinds: {min(unknown)!r:.40} is none of {', '.join(KINDS)}")
+        last = request.headers.get("last-event-id", asked.get("after", ""))
+        messages = self._state.feed.read(last, frozenset(kinds), self._state.clock.monotonic())
+        return StreamingResponse(messages, media_type="text/event-stream")
+
+    async def _lookup(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return the reply of the cache.
+
+        Raises:
+            ApiError: the cache refuses, or none answers, or too many ask.
+        """
+        if self._waiting >= MOST_LOOKUPS:
+            raise ApiError(OVERLOADED, f"{MOST_LOOKUPS} waiting lookups are the most")
+        self._waiting += 1
+        try:
+            return await run_sync(lambda: self._state.lookups.request(op, **asked), limiter=self._thread)
+        except DataSourceError as error:
+            raise of_lookup(error) from error
+        finally:
+            self._waiting -= 1
+
+    async def _status(self) -> str:
+        try:
+            return str((await self._lookup("health", {}))["data"]["status"])
+        except (ApiError, LookupRefused, LookupError, TypeError):
+            return ""
+
+    async def _run(self, do: Callable[[], Any]) -> Any:
+        return await run_sync(do, limiter=self._others)
+
+
+def _with_losses(buckets: list[dict[str, Any]], health: Health, own: Health) -> list[dict[str, Any]]:
+    """Return buckets of the history with the losses that this worker counted in their time."""
+    if health is own:
+        return buckets
+    return [one | {"lost": own.lost_between(one["start"], one["start"] + health.seconds)} for one in buckets]
+
+
+def _data(data: object, **fields: object) -> Response:
+    return json_response({"ok": True, "data": data, **fields})

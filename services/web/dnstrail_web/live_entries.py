@@ -1,0 +1,106 @@
+"""Facts that arrive as entries of the log: as `dnstrail log` prints them once they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any, Final
+
+from dnstrail.captured import LAST_TIME, Flow, Process
+from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, OUTCOMES
+from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
+from dnstrail.protocol.fact_batches import FactRow
+from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text
+
+_ADDRESSES: Final = 1024  # whose text is remembered
+_NOBODY: Final = (0, "", "", 0, 0, "", "", "")
+_NOWHERE: Final = (None, None, None, None, None)
+
+
+def entries_of(topic: str, host: str, rows: Iterable[FactRow[Any]], difference: int) -> Iterator[LogEntry]:
+    """Yield the entries of facts; `difference` is wall time minus their clock (ns). One at no time is left out."""
+    make = _question if topic == DNS_TRANSACTION else _connection
+    for event, process in rows:
+        time = event.timestamp + difference
+        if 0 <= time <= LAST_TIME:
+            yield make(time, host, process, event.flow, event.args.values)
+
+
+def _question(time: int, host: str, process: Process | None, flow: Flow | None, one: TransactionValues) -> LogEntry:
+    return LoggedQuestion(
+        time,
+        host,
+        *_asker(process),
+        _whole_id(one.id),
+        *_ends(flow),
+        one.socket,
+        None if one.resolver is None else _text(one.resolver),
+        one.resolver_port,
+        HOPS[one.hop],
+        one.asked_for and _whole_id(one.asked_for),
+        one.name,
+        type_text(one.type),
+        OUTCOMES[one.outcome],
+        one.rcode,
+        one.tries,
+        one.waited,
+        tuple([(owner, type_text(rdtype), target, ttl) for owner, rdtype, target, ttl in one.owned]),
+        one.left_out,
+        one.admitted,
+        one.matched,
+        one.doubted,
+        one.foreign,
+    )
+
+
+def _connection(time: int, host: str, process: Process | None, flow: Flow | None, one: ConnectionValues) -> LogEntry:
+    return LoggedConnection(
+        time,
+        host,
+        *_asker(process),
+        one.id,
+        *_ends(flow),
+        one.socket,
+        one.stage,
+        one.name,
+        one.bound,
+        one.lasted,
+        one.connected,
+        one.error,
+        one.why,
+        one.bytes_sent,
+        one.bytes_received,
+    )
+
+
+def _asker(process: Process | None) -> tuple[int, str, str, int, int, str, str, str]:
+    if process is None:
+        return _NOBODY
+    one = process
+    container, name, image = one.container_id, one.container_name, one.container_image
+    return one.pid, one.name, one.path, one.parent_pid, one.user_id, container, name, image
+
+
+def _ends(flow: Flow | None) -> tuple[str | None, str | None, int | None, int | None, str | None]:
+    if flow is None:
+        return _NOWHERE
+    source = _text(flow.source) if flow.source else None
+    return (
+        source,
+        _text(flow.destination),
+        flow.source_port if source else None,
+        flow.destination_port,
+        flow.transport,
+    )
+
+
+def _whole_id(event: str) -> str:
+    """Return the id of the transaction that an event began: with the topic of the event, and the stage."""
+    start, batch, place = str.rsplit(event, "/", 2)
+    return f"{start}/{NET_PACKET_DNS}/{batch}/{place}/end"
+
+
+@lru_cache(_ADDRESSES)
+def _text(address: bytes) -> str:
+    return str(ip_address(address))

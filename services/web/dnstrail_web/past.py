@@ -1,0 +1,249 @@
+"""What the history knows: its files are read by threads, a bounded number at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import closing, suppress
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
+from dnstrail.dns.names import lookup_key
+from dnstrail.errors import SettingsError
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
+from dnstrail.history.first_seen import new_since
+from dnstrail.history.lives_reader import LivesReader
+from dnstrail.history.log.entries import LogEntry
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import LogSelection
+from dnstrail.history.relations import SeenRelation, by_relation, cof_row, json_row, new_row
+from dnstrail.process.terminal import json_line
+from dnstrail.protocol.lookups import BAD_REQUEST, OVERLOADED
+from dnstrail_web.errors import NO_HISTORY, ApiError
+
+#: requests that read the history at the same time -> `overloaded`
+MOST_READERS: Final = 8
+#: seconds in which a reader of the log takes nothing -> it is cut short
+PATIENCE: Final = 30.0
+_CHUNK: Final = 64 << 10  # bytes that are sent at once
+_SECOND: Final = 1_000_000_000
+_A = TypeVar("_A")
+_T = TypeVar("_T")
+
+
+class Past:
+    """The history in a folder; None: there is none. `reading` counts the requests that read it."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.reading = 0
+        self._folder = folder
+        self._threads = CapacityLimiter(MOST_READERS)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a history."""
+        return self._folder is not None and os.access(self._folder, os.R_OK | os.X_OK)
+
+    async def seen(self, key: str, since: float) -> tuple[list[dict[str, Any]], bool]:
+        """Return the relations of a key, and whether these are all.
+
+        Raises:
+            ApiError: the history cannot be read.
+        """
+        found, is_whole = await self._relations(key, since)
+        return [json_row(one) | {"lives": [_life(life) for life in one.lives]} for one in found], is_whole
+
+    async def passive_dns(self, key: str) -> list[str]:
+        """Return the relations of a key as lines of the passive DNS common output format.
+
+        Raises:
+            ApiError: the history cannot be read.
+        """
+        found, _ = await self._relations(key, 0)
+        return [json_line(cof_row(one)) for one in found]
+
+    async def new(self, since: float) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Return what is new since a time (epoch seconds), and from when each kind is known.
+
+        Raises:
+            ApiError: the history cannot be read.
+        """
+
+        def read(folder: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
+            found, begins = new_since(folder, since, _warn)
+            return [new_row(one) for one in found], begins
+
+        return await self.read(read)
+
+    async def read(self, read: Callable[[Path], _T]) -> _T:
+        """Return what a function reads from the folder, in a thread.
+
+        Raises:
+            ApiError: there is no history, it cannot be read, or too many read it.
+        """
+        folder = self._enter()
+        try:
+            return await run_sync(_reading, read, folder, limiter=self._threads)
+        finally:
+            self.reading -= 1
+
+    async def log(self, asked: dict[str, Any]) -> AsyncIterator[bytes]:
+        """Return the entries of the log as lines, in chunks.
+
+        Raises:
+            ApiError: there is no history, too many read it, or the selection is none.
+        """
+        selection, topic = _selection(asked)
+        lines = LogLines(HistoryLog(self._enter(), _warn, topic), selection, asked.get("last"))
+        try:
+            first = await lines.begin()
+        except BaseException:
+            self.reading -= 1
+            lines.stop()
+            raise
+        return self._chunks(lines, first)
+
+    async def _chunks(self, lines: LogLines, first: bytes) -> AsyncIterator[bytes]:
+        try:
+            chunk = first
+            while chunk:
+                yield chunk
+                chunk = await lines.next()
+        finally:
+            lines.stop()
+            self.reading -= 1
+
+    async def _relations(self, key: str, since: float) -> tuple[list[SeenRelation], bool]:
+        def read(folder: Path) -> tuple[list[SeenRelation], bool]:
+            with LivesReader(folder, _warn) as reader:
+                found, is_whole = reader.of(lookup_key(key) or key, since)
+            return by_relation(found), is_whole
+
+        return await self.read(read)
+
+    def _enter(self) -> Path:
+        if self._folder is None or not self.is_kept:
+            raise ApiError(NO_HISTORY, "this host keeps no history, or its user is another one: see --folder")
+        if self.reading >= MOST_READERS:
+            raise ApiError(OVERLOADED, f"{MOST_READERS} readers of the history are the most")
+        self.reading += 1
+        return self._folder
+
+
+class LogLines:
+    """The lines of a log, which a thread reads no faster than they are sent."""
+
+    def __init__(self, log: HistoryLog, selection: LogSelection, last: int | None) -> None:
+        self._log = log
+        self._selection = selection
+        self._last = last
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[bytes | ApiError] = asyncio.Queue()
+        self._room = threading.Semaphore(2)  # chunks that wait
+        self._stopped = False
+
+    async def begin(self) -> bytes:
+        """Return the first chunk, b"" if there is none.
+
+        Raises:
+            ApiError: the history cannot be read.
+        """
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+        return await self.next()
+
+    async def next(self) -> bytes:
+        """Return the next chunk, b"" at the end.
+
+        Raises:
+            ApiError: the history cannot be read.
+        """
+        chunk = await self._queue.get()
+        self._room.release()
+        if isinstance(chunk, ApiError):
+            raise chunk
+        return chunk
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stopped = True
+        self._room.release()
+
+    def _run(self) -> None:
+        error: ApiError | None = None
+        try:
+            _reading(self._send, None)
+        except ApiError as found:
+            error = found
+        except Exception as found:  # noqa: BLE001 - a fault of ours ends the reply, and not the worker
+            structlog.get_logger().error("log_failed", error=repr(found))
+            error = ApiError("internal", "the log cannot be read")
+        self._put(b"" if error is None else error)
+
+    def _send(self, _: None) -> None:
+        lines: list[str] = []
+        size = 0
+        with closing(self._entries()) as entries:
+            for entry in entries:
+                lines.append(json_line(entry) + "\n")
+                size += len(lines[-1])
+                if size >= _CHUNK:
+                    if not self._put("".join(lines).encode()):
+                        return
+                    lines, size = [], 0
+        if lines:
+            self._put("".join(lines).encode())
+
+    def _entries(self) -> Generator[LogEntry, None, None]:
+        if self._last is None:
+            yield from self._log.read(self._selection)
+        else:
+            yield from self._log.newest(self._selection, self._last)
+
+    def _put(self, chunk: bytes | ApiError) -> bool:
+        """Hand a chunk over; return False if nobody takes it."""
+        if not self._room.acquire(timeout=PATIENCE) or self._stopped:
+            return False
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
+        return True
+
+
+def _selection(asked: dict[str, Any]) -> tuple[LogSelection, str]:
+    """Return the selection of parameters, and the facts that it selects from."""
+    connections = asked.get("connections", False)
+    if connections and ("outcome" in asked or "slower" in asked):
+        raise ApiError(BAD_REQUEST, "connections goes without outcome and slower")
+    try:
+        network = None if (text := asked.get("address")) is None else ip_network(text, strict=False)
+    except ValueError as error:
+        raise ApiError(BAD_REQUEST, "address: an address or a network is expected") from error
+    since, until, slower = (
+        None if (value := asked.get(name)) is None else round(value * _SECOND) for name in ("since", "until", "slower")
+    )
+    name, process, container = (asked.get(name) for name in ("name", "process", "container"))
+    selection = LogSelection(since, until, name, process, container, asked.get("outcome", ()), slower, network)
+    return selection, NET_CONNECTION if connections else DNS_TRANSACTION
+
+
+def _reading(read: Callable[[_A], _T], what: _A) -> _T:
+    try:
+        return read(what)
+    except (OSError, sqlite3.Error, SettingsError) as error:
+        structlog.get_logger().warning("history_unreadable", error=str(error))
+        raise ApiError(NO_HISTORY, "the history cannot be read") from error
+
+
+def _life(life: Any) -> tuple[int, int, int]:
+    return life.first, life.last, life.answers
+
+
+def _warn(text: str) -> None:
+    structlog.get_logger().warning("history_incomplete", reason=text)

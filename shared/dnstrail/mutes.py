@@ -1,0 +1,120 @@
+"""The file of mutes: findings that people do not want to see for a time. The page writes it, signature workers obey it.
+
+It holds data alone: JSON with a list of mutes. Times are in epoch seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from dnstrail.errors import SettingsError
+from dnstrail.process.private_folder import SAFELY
+from dnstrail.regular_file import read_regular
+
+MOST: Final = 1024  #: mutes in a file -> a further one is refused by the page, and the file by a signature worker
+MOST_BYTES: Final = 1 << 20  #: bytes of a file of mutes -> a signature worker keeps the mutes that it has
+LONGEST: Final = 31_622_400.0  #: seconds of a mute -> a longer one is refused
+_READABLE: Final = 0o640  # by the group of the folder, to which signature workers belong
+_Text = Annotated[str, msgspec.Meta(max_length=1024)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Findings of an event that are not reported until a time.
+
+    `process` limits it to those of a process, and `value` to those of which an argument has this value.
+    """
+
+    id: _Name
+    event: _Name
+    until: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+    value: _Text = ""
+    process: _Text = ""
+    note: _Text = ""
+
+    def fits(self, finding: Mapping[str, Any], now: float) -> bool:
+        """Return whether a finding (in tracee's shape) is muted at a time."""
+        return (
+            now < self.until
+            and finding.get("eventName") == self.event
+            and self.process in ("", finding.get("processName"))
+            and (not self.value or any(one.get("value") == self.value for one in finding.get("args", ())))
+        )
+
+
+_DECODER: Final = msgspec.json.Decoder(Annotated[list[Mute], msgspec.Meta(max_length=MOST)])
+
+
+class Mutes:
+    """The mutes of a file, which may not exist yet. `refused` is why the file is not obeyed, "" if it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.refused = ""
+        self._path = path
+        self._state: object = None
+        self._mutes: tuple[Mute, ...] = ()
+
+    def reload(self) -> bool:
+        """Read the file if it has changed; return whether it was. A bad file leaves the mutes as they are."""
+        try:
+            found = self._path.stat()
+            state: object = found.st_ino, found.st_mtime_ns, found.st_size
+        except FileNotFoundError:
+            state = ""
+        except OSError as error:
+            state = error.errno
+        if state == self._state:
+            return False
+        self._state = state
+        try:
+            self._mutes, self.refused = tuple(read_mutes(self._path)), ""
+        except SettingsError as error:
+            self.refused = str(error)
+        return True
+
+    def fit(self, finding: Mapping[str, Any], now: float) -> bool:
+        """Return whether a finding is muted at a time (epoch seconds)."""
+        return any(mute.fits(finding, now) for mute in self._mutes)
+
+
+def read_mutes(path: Path) -> list[Mute]:
+    """Return the mutes of a file, [] if it does not exist.
+
+    Raises:
+        SettingsError: it cannot be read, or is no file of mutes.
+    """
+    try:
+        return _DECODER.decode(read_regular(path, MOST_BYTES, links=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError(f"mutes {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise SettingsError(f"mutes {path}: {error}") from error
+
+
+def write_mutes(path: Path, mutes: Iterable[Mute]) -> None:
+    """Replace a file by one with these mutes, which the group of its folder can read.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.lock")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, _READABLE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode([*mutes]))
+            os.fchmod(file.fileno(), _READABLE)
+            folder = path.parent.stat()
+            if folder.st_gid != os.getegid():
+                os.chown(file.fileno(), -1, folder.st_gid)
+        new.rename(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
