@@ -59,6 +59,7 @@ class Mutes:
         self._path = path
         self._state: object = None
         self._mutes: tuple[Mute, ...] = ()
+        self.reload()
 
     def reload(self) -> bool:
         """Read the file if it has changed; return whether it was. A bad file leaves the mutes as they are."""

@@ -100,6 +100,10 @@ _COMMANDS = {
         "history",
         "Keep the DNS transactions and the connections of this host on disk.",
     ),
+    "web": _worker("web", "Serve a page that shows why a connection has its name, and the same as an API."),
+    "open": LazyCommand(
+        "dnstrail_cli.open_page", "open_page", "Print a link to the page, also at a name or an address."
+    ),
 }
 _HISTORY_FOLDER = "DNSTRAIL_HISTORY_FOLDER"  #: variable: folder of the history of an all-in-one run, or `none`
 _EXAMPLES = examples(
@@ -141,6 +145,7 @@ class _Dnstrail(LazyGroup):
     metavar="FOLDER|none",
     help=f"Folder that keeps what was asked (default: {HISTORY} for root and a live source, else none).",
 )
+@click.option("--web", metavar="[ADDRESS:]PORT", help="Serve a page there, too; see `dnstrail web --help`.")
 @run_options
 @optional_run_dir_option
 @click.pass_context
@@ -150,6 +155,7 @@ def main_command(
     capture: str,
     stay: bool,
     history: str | None,
+    web: str | None,
     make_run: Callable[..., PipelineRun],
     run_dir: Path | None,
 ) -> None:
@@ -162,7 +168,7 @@ def main_command(
         from dnstrail_cli.pipeline.run import play
 
         run_dir = run_dir or default_run_dir()
-        play(make_run(capture=capture, run_dir=run_dir, stay=stay, history=history, config=config.argument))
+        play(make_run(capture=capture, run_dir=run_dir, stay=stay, history=history, web=web, config=config.argument))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.process.command import (
     HELP,
     check_address,
+    check_file_path,
     examples,
     log_level_option,
     probes_option,
@@ -101,6 +102,13 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     metavar="FOLDER",
     type=click.Path(path_type=Path),
     help="Keep here what signatures need after a restart, such as the last good watch list (default: do not).",
+)
+@click.option(
+    "--mutes",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=check_file_path,
+    help="Do not report the findings that this file mutes, which `dnstrail web --mutes` writes.",
 )
 @click.option(
     "--group",

@@ -17,6 +17,7 @@ from dnstrail.bus import Bus, Pusher
 from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.events import DNS_ANSWER_CONFLICT, FACT_NAMES
+from dnstrail.mutes import Mutes
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.facts import FactFeed
@@ -50,6 +51,7 @@ class Options:
     select: tuple[str, ...]
     budget: float
     state: Path | None
+    mutes: Path | None
     group: str
     probes: int
     metrics: tuple[str, int] | None
@@ -104,6 +106,7 @@ class WorkerAssembly:
             beat=self._keep_alive,
             probes=options.probes,
             state=options.state,
+            mutes=None if options.mutes is None else Mutes(options.mutes),
         )
         topics = topics_of(self._chosen.classes)
         if facts := sorted({*FACT_NAMES}.intersection(topics)):

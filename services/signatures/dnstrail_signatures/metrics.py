@@ -47,7 +47,7 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_muted": ("Events that a muted signature did not receive.", budget.missed),
         "dnstrail_signature_evicted": ("Entries that a signature gave up at the bounds of its state.", engine.evicted),
         "dnstrail_signature_unavailable": ("Events given up, since no cache answered a lookup.", engine.unavailable),
-        "dnstrail_signature_suppressed": ("Findings that the settings suppress.", engine.suppressed),
+        "dnstrail_signature_suppressed": ("Findings that the settings, or mutes, suppress.", engine.suppressed),
     }
     failing = names | dict.fromkeys(worker.faults, 1.0)
     lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN], "findings": worker.delivery.undelivered}

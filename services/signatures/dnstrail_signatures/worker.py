@@ -19,6 +19,7 @@ from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, FACT_NAMES, NET_PACKET_DNS, Event
+from dnstrail.mutes import Mutes
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_any
@@ -117,6 +118,7 @@ class SignatureWorker:
         beat: Callable[[], None] = lambda: None,
         probes: int = PROBES,
         state: Path | None = None,
+        mutes: Mutes | None = None,
     ) -> None:
         self.share = share or GroupShare()
         self.delivery = delivery
@@ -130,6 +132,7 @@ class SignatureWorker:
             facts=facts is not None,
         )
         self.refused = ""
+        self._mutes = mutes
         self._subscriber = KeyedSubscriber(subscriber, time.monotonic, self.engine.counters)
         self._listener = Listener(self._subscriber)
         self._starts = FollowedStarts(probes + (RUNS if facts else 0), self._forget, self.engine.counters)
@@ -151,8 +154,12 @@ class SignatureWorker:
 
     @property
     def faults(self) -> dict[str, str]:
-        """Why signatures do not run as their settings state, by id; "reload": why the last reload was refused."""
-        found = self.engine.faults | ({"reload": self.refused} if self.refused else {})
+        """Why signatures do not run as their settings state, by id.
+
+        "reload": why the last reload was refused; "mutes": why the file of mutes is not obeyed.
+        """
+        mutes = "" if self._mutes is None else self._mutes.refused
+        found = self.engine.faults | {name: one for name, one in (("reload", self.refused), ("mutes", mutes)) if one}
         return {escape_unprintable(name): escape_unprintable(reason) for name, reason in found.items()}
 
     @property
@@ -268,6 +275,8 @@ class SignatureWorker:
     def _report_and_share(self, now: float) -> None:
         """Report losses, and take part in the group; after a change of owners, handle what others left behind."""
         self._due = now + _LONGEST
+        if self._mutes is not None:
+            self._mutes.reload()
         self._losses.note(self._all_losses(), now)
         for moved in self.share.step(now, self._work, self._origins):
             self._counters["twice"] += len(self._select(moved.topic, moved.batch, moved.given_up))
@@ -372,7 +381,10 @@ class SignatureWorker:
 
     def _on_finding(self, finding: Finding) -> None:
         found = finding_map(finding, self._chosen.ids, self.share.since(finding.event))
-        self.delivery.send(found, live=self.turns.live)
+        if self._mutes is not None and self._mutes.fit(found, time.time()):
+            self.engine.suppressed[finding.metadata.event_name] += 1
+        else:
+            self.delivery.send(found, live=self.turns.live)
 
 
 def _followed(chosen: Chosen) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from dnstrail.pipeline import HISTORY
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
+    NONE,
     check_file_path,
     check_local_address,
     examples,
@@ -92,7 +93,7 @@ def convert_listen(_ctx: click.Context, _param: click.Parameter, value: str | No
     type=click.Path(path_type=Path, file_okay=False, readable=False),
     default=HISTORY,
     show_default=True,
-    help="Folder of the history, if its user is that of this worker; it is only read.",
+    help="Folder of the history, if its user is that of this worker; it is only read (none: no history).",
 )
 @click.option(
     "--findings",
@@ -135,7 +136,10 @@ def command(
     """
     configure("web", log_level)
     tls = _tls_of(listen, tls_cert, tls_key, behind_proxy=behind_proxy)
-    from dnstrail_web.server import bind  # starlette and uvicorn come with the extra `web`
+    try:
+        from dnstrail_web.server import bind
+    except ImportError as error:
+        raise SettingsError(f"{error}: the page comes with the extra `web`: pip install 'dnstrail[web]'") from error
 
     listener = bind(*listen)
     user = user_of_worker(user, run_dir)
@@ -190,9 +194,8 @@ class _Assembly:
         feed = Feed()
         kept = self._kept if findings is not None else None
         muting = Muting(mutes, self._clock.wall)
-        state = State(
-            client, Past(folder.absolute()), feed, self._health, muting, kept, self._clock, socket.gethostname()
-        )
+        past = Past(None if folder == Path(NONE) else folder.absolute())
+        state = State(client, past, feed, self._health, muting, kept, self._clock, socket.gethostname())
         application = Application(Api(state), self.access, own_hosts(names, port), scheme, STATIC)
         self.server = WebServer(application, self.access, feed, listener, tls)
 

@@ -269,8 +269,6 @@ class WebWorker:
 def _total(reply: Mapping[str, Any]) -> int | None:
     """Return the number of events that were lost at any hop, None if the reply has none."""
     try:
-        hops = reply["data"]["lost"]
-        counts = (count for hop in hops.values() for count in (hop.values() if isinstance(hop, dict) else [hop]))
-        return int(sum(counts))
-    except (LookupError, TypeError, AttributeError):
+        return int(reply["data"]["lost"]["total"])
+    except (LookupError, TypeError, ValueError):
         return None

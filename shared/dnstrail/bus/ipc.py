@@ -81,6 +81,11 @@ def outputs_address(run_dir: Path) -> str:
     return f"{_SCHEME}{run_dir}/outputs.sock"
 
 
+def published_address(run_dir: Path) -> str:
+    """Return the address at which the findings of an all-in-one run with a page are published."""
+    return f"{_SCHEME}{run_dir}/published.sock"
+
+
 def socket_path(address: str) -> Path:
     """Return the path of an ipc address.
 

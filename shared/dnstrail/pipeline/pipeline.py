@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from dnstrail.bus import Bus
-from dnstrail.bus.ipc import events_address, findings_address, lookups_address, outputs_address
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address, outputs_address, published_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail.pipeline import MEMORY
@@ -51,7 +51,14 @@ class Plan(msgspec.Struct, frozen=True):
     config: str = NO_FILE
     to: tuple[str, ...] = ()  # the outputs of findings, besides `emit`
     history: Path | None = None  # the folder of a worker that keeps the facts of a live source
+    web: str | None = None  # the address of the page
     listeners: int = 1  # subscribers of the probe beside the workers: this process, and others that it waits for
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs of findings, that for the page among them."""
+        published = f"pub:{published_address(self.run_dir)}"
+        return (*self.to, published) if self.web is not None and self.findings else self.to
 
     @property
     def commands(self) -> dict[str, list[str]]:
@@ -69,19 +76,25 @@ class Plan(msgspec.Struct, frozen=True):
         workers: dict[str, list[str]] = {}
         if self.cache:
             workers["cache"] = [*unprivileged, "--serve", lookups, *_each("--dnscache", self.dnscache)]
-        if self.to:  # it ends after those whose findings it receives, and before the cache that explains them
+        if self.outputs:  # it ends after those whose findings it receives, and before the cache that explains them
             workers["findings"] = [
                 *("--run-dir", str(self.run_dir)),
                 *("--receive", outputs_address(self.run_dir), "--cache", cache),
-                *_each("--to", self.to),
+                *_each("--to", self.outputs),
                 *user,
             ]
         if self.history is not None:
             workers["history"] = [*common, "--folder", str(self.history), *user]
+        mutes = ["--mutes", str(self.run_dir / "web.mutes")] if self.web is not None else []
+        if self.web is not None:
+            workers["web"] = [
+                *(*common, "--listen", self.web, "--cache", lookups, "--findings", published_address(self.run_dir)),
+                *("--folder", NONE if self.history is None else str(self.history), *mutes, *user),
+            ]
         if self.findings:
             workers["signatures"] = [
                 *unprivileged,
-                *("--group", "none", "--cache", cache),
+                *("--group", "none", "--cache", cache, *mutes),
                 *_each("--select", self.findings if self.named else ()),
                 *_each("--signatures", map(str, self.signatures)),
             ]
@@ -103,7 +116,7 @@ class Pipeline:
         self.children = children
         self._bus = bus
         self._clock = clock
-        self._outputs = outputs = bus.pusher(outputs_address(plan.run_dir)) if plan.to else None
+        self._outputs = outputs = bus.pusher(outputs_address(plan.run_dir)) if plan.outputs else None
         self.view = EventView(
             plan.run_dir,
             plan.events,

@@ -14,6 +14,7 @@ from dnstrail.errors import BusError
 from dnstrail.process.privileges import may_change_user
 from dnstrail.users import User, service_user, user_of
 
+_OURS = ".sock", ".lock", ".link", ".mutes"  # the endings of the names of files in a run-dir
 _ANOTHER = "choose another folder with --run-dir"
 
 
@@ -80,8 +81,8 @@ def _make(run_dir: Path, user: User) -> None:
 
 
 def _change_owner(run_dir: Path, user: User) -> None:
-    if any(entry.suffix not in (".sock", ".lock") for entry in run_dir.iterdir()):
-        raise BusError(str(run_dir), "contains files that are no sockets: choose an empty folder with --run-dir")
+    if any(entry.suffix not in _OURS for entry in run_dir.iterdir()):
+        raise BusError(str(run_dir), "contains files of others: choose an empty folder with --run-dir")
     group = group_id()
     for entry in run_dir.iterdir() if run_dir.stat().st_uid == 0 else ():  # only root can have made these
         os.chown(entry, user.uid, user.gid, follow_symlinks=False)

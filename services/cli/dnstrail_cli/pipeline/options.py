@@ -41,6 +41,7 @@ class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     probes: int | None = None
     history: str | None = None
+    web: str | None = None
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:

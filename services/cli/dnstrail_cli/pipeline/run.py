@@ -75,6 +75,8 @@ def make_plan(run: PipelineRun, run_dir: Path, user: User | None, clock: Clock) 
         raise SettingsError(
             f"--events {', '.join(facts)}: the cache publishes it, and --dnscache none disables the cache"
         )
+    if run.web is not None and not settings.enabled:
+        raise SettingsError("--web: the page asks the cache, and --dnscache none disables it")
     if is_file(run.capture) and not _is_stream(Path(run.capture)):
         open_source(run.capture).close()  # refused here, before any worker starts
     return Plan(
@@ -92,6 +94,7 @@ def make_plan(run: PipelineRun, run_dir: Path, user: User | None, clock: Clock) 
         user=user,
         memory=run.memory,
         probes=run.probes,
+        web=run.web,
         config=run.config,
         to=run.to,
     )
