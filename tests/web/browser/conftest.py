@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
-).split()
+).split() + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # Chromium asks for names of its own
 LIFE = 600  # seconds: the TTL of the names that stay
 FORGETS = 15  # seconds after their end that the image remembers relations; the others last a second
 PATIENCE = 60_000  # ms for the page
@@ -76,6 +76,16 @@ class Watched:
         return [json.loads(line) for line in self.command("log", "--json", "--folder", str(self.history), *arguments).splitlines()]
 
 
+@contextmanager
+def _web_server(namespace: str) -> Iterator[None]:
+    """Accept connections to port 80 in a namespace; each one is closed when its client closes it."""
+    command = [sys.executable, "-m", "http.server", "80", "--bind", SERVER, "--directory", "/var/empty"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(["ip", "netns", "exec", namespace, *command], **quiet) as process:
+        yield
+        process.terminate()
+
+
 @pytest.fixture(scope="session")
 def watched() -> Iterator[Watched]:
     """Run the pipeline with history and page, while a client resolves names of a server in namespaces of their own."""
@@ -87,6 +97,7 @@ def watched() -> Iterator[Watched]:
         stack.enter_context(dnsmasq(both.server, SENDER, 53, f"/any.example/{SERVER}", *_ANSWERS))
         Path(f"/etc/netns/{both.client}/resolv.conf").write_text(f"nameserver {SENDER}\n")
         wait_until(lambda: both.on_client("getent", "hosts", "x.any.example").returncode == 0, "the second server")
+        stack.enter_context(_web_server(both.server))
         watch_list = folder / "list"
         watch_list.write_text(f"{WATCHED}\n<img.hostile.example\n")
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("DNSTRAIL_WATCH_LIST", str(watch_list))

@@ -11,8 +11,10 @@ import { moment } from "../times.js";
 import { Chart, Latency, PARTS, total } from "./chart.js";
 import { columnsOf, rowsOf } from "./buckets.js";
 
-const LENGTHS = { "-1h": "Last hour", "": "Last 6 hours", "-1d": "Last day", "-7d": "Last 7 days" };
+const LENGTHS = { "": "Last hour", "-6h": "Last 6 hours", "-1d": "Last day", "-7d": "Last 7 days" };
 const EVERY = 5000; // ms
+const EVERY_PAST = 60_000; // ms, of a longer time, which may have to be read from the history
+const FEWEST = 30; // columns
 const EXPORTED = ["start", "by", "key", "answered", "no_data", "nxdomain", "failed", "unanswered", "median", "p95", "slowest", "lost"];
 
 export function Health({ params }) {
@@ -27,7 +29,7 @@ export function Health({ params }) {
         (error) => error.name === "AbortError" || set((now) => ({ ...now, error })),
       );
     read();
-    const timer = setInterval(read, EVERY);
+    const timer = setInterval(read, params.since ? EVERY_PAST : EVERY);
     return () => {
       abort.abort();
       clearInterval(timer);
@@ -36,7 +38,7 @@ export function Health({ params }) {
 
   const [sort, setSort] = useState({ by: "total", down: true });
   const { data } = state;
-  const since = params.since ? moment(params.since, data?.now) : (data?.now || 0) - 6 * 3600;
+  const since = params.since ? moment(params.since, data?.now) : data ? sinceStart(data) : 0;
   const columns = useMemo(() => (data ? columnsOf(data, by, params.key, since) : []), [data, by, params.key, params.since]);
   const rows = useMemo(() => (data ? rowsOf(data, by, sort) : []), [data, by, sort]);
   const lost = columns.reduce((sum, one) => sum + (one.lost || 0), 0);
@@ -68,6 +70,12 @@ export function Health({ params }) {
     <${Command} text=${command(params, by)} />`;
 }
 
+/** Return the time of the first bucket, so that a worker that started a minute ago has no empty chart. */
+function sinceStart({ buckets, seconds, now }) {
+  const first = buckets.length ? buckets[0].start : now;
+  return Math.max(now - 3600, Math.min(first, now - FEWEST * seconds));
+}
+
 function Status({ state }) {
   if (!state.data) return null;
   const { status } = state.data;
@@ -76,9 +84,9 @@ function Status({ state }) {
 }
 
 function command(params, by) {
-  if (!params.key) return params.since ? commandLine(["dnstrail", "log"], [["--since", params.since], ["--outcome", "unanswered"]]) : "dnstrail health; dnstrail stats; dnstrail log --since -6h --outcome unanswered";
-  if (by === "processes") return commandLine(["dnstrail", "log"], [["--since", params.since || "-6h"], ["--process", params.key]]);
-  return `${commandLine(["dnstrail", "log"], [["--since", params.since || "-6h"], ["--json", true]])} | ${`jq 'select(.dst == ${JSON.stringify(params.key)})'`}`;
+  if (!params.key) return params.since ? commandLine(["dnstrail", "log"], [["--since", params.since], ["--outcome", "unanswered"]]) : "dnstrail health; dnstrail stats; dnstrail log --since -1h --outcome unanswered";
+  if (by === "processes") return commandLine(["dnstrail", "log"], [["--since", params.since || "-1h"], ["--process", params.key]]);
+  return `${commandLine(["dnstrail", "log"], [["--since", params.since || "-1h"], ["--json", true]])} | ${`jq 'select(.dst == ${JSON.stringify(params.key)})'`}`;
 }
 
 function exported(data, by) {

@@ -16,7 +16,7 @@ export function Paths({ trails, at, path = null, onPath = () => {} }) {
         ${trail.state !== "live" && html`<span class="tag warn">${trail.state}</span>`}
         ${trail.doubted && html`<span class="tag warn">doubted</span>`}
       </div>
-      ${trail.steps.length > 0 && html`<div class="mono chain">${trail.steps.map((step) => html`<span key=${`${step.kind} ${step.target}`}><span class="quiet"> ${step.kind} → </span>${visible(step.target)}</span>`)}</div>`}
+      ${trail.steps.length > 0 && html`<div class="mono chain">${trail.steps.map((step) => html`<span key=${`${step.kind} ${step.target}`}><span class="quiet"> ${step.kind || "…"} → </span>${visible(step.target)}</span>`)}</div>`}
       <ul class="reasons">${trail.reasons.map((reason) => html`<li key=${reason}>${visible(reason)}</li>`)}</ul>
       <${Askers} trail=${trail} />
     </li>`)}</ol>`;
@@ -37,7 +37,7 @@ function most(lengths) {
 /** The lives of relations as bars on one axis of time. `at` is the time of the reply. */
 export function Lives({ trails, at, elapsed }) {
   const steps = new Map();
-  for (const trail of trails) for (const step of trail.steps) steps.set(`${step.owner} ${step.kind} ${step.target}`, step);
+  for (const trail of trails) for (const step of trail.steps) if (step.kind) steps.set(`${step.owner} ${step.kind} ${step.target}`, step);
   const all = [...steps.values()].slice(0, 60);
   if (!all.length) return null;
   const now = at + elapsed;

@@ -67,19 +67,20 @@ async function load(key, at, connection, signal) {
     const data = reply.data;
     const trails = [...data.trails];
     const addresses = found && !isAddress(data.key) ? found.data.ip_addresses.slice(0, MOST_ADDRESSES) : [];
-    const below = await Promise.all(addresses.map((one) => get("trail", { key: one, ...time, ...connection, limit: MOST }, signal).catch(ignoreMissing)));
-    for (const one of below) if (one) trails.push(...one.data.trails.filter((trail) => passes(trail, data.key)));
+    const scope = { ...scopeOf(trails[0]), ...connection };
+    const below = await Promise.all(addresses.map((one) => get("trail", { key: one, ...time, ...scope, limit: MOST }, signal).catch(ignoreMissing)));
+    below.forEach((one, place) => trails.push(...pathsThrough(data.key, addresses[place], one?.data.trails || [], trails[0])));
     const names = found ? found.data.dns_queries : [];
     const shown = new Set(trails.flatMap((trail) => [trail.dns_root, ...trail.steps.map((step) => step.target)]));
     return {
       ...shared,
       key: data.key,
-      reply: data,
+      reply: reply.source ? { ...data, source: reply.source } : data,
       trails: below.length ? deduplicated(trails, data.key) : trails,
       names,
       more: names.filter((name) => !shown.has(name)).length,
       get: found?.data,
-      source: data.source || found?.data.source || "",
+      source: reply.source || "",
       truncated: data.truncated || found?.data.truncated,
       notice: data.history === false ? { text: "Not known in full: the history ends before this time, or a part of it is missing. What is shown held then; more may have." } : null,
     };
@@ -94,7 +95,18 @@ function ignoreMissing(error) {
   return null;
 }
 
-const passes = (trail, name) => trail.steps.some((step) => step.owner === name || (step.target === name && step.kind !== "PTR"));
+/** Return the scope that ranks the paths of whoever asked first: of an address with many names, only some are read. */
+function scopeOf(trail) {
+  const { process_id: process, container_id: container, client } = trail?.asked[0] || {};
+  return { process: process || "", container, client };
+}
+
+/** Return the paths through a name to one of its addresses; if none is read, that it leads there is known all the same. */
+function pathsThrough(name, address, trails, own) {
+  const found = trails.filter((trail) => trail.steps.some((step) => step.owner === name || (step.target === name && step.kind !== "PTR")));
+  if (found.length || !own) return found;
+  return [{ ...own, steps: [...own.steps, { owner: name, kind: "", target: address, state: own.state }] }];
+}
 
 /** Leave out a path that another one contains: the way to a name, where that to its address is shown. */
 function deduplicated(trails, name) {
