@@ -11,7 +11,7 @@ export DNSTRAIL_HISTORY_FOLDER ?= none
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
+.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker test-web pictures check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -65,6 +65,15 @@ test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker dae
 	@deploy/setup-live.sh --tests
 	@deploy/setup-docker.sh
 	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker -rP $(ARGS)
+
+test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root
+	@deploy/setup-live.sh --tests
+	@deploy/setup-web.sh $(VENV)
+	DNSTRAIL_BROWSER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser $(ARGS)
+
+pictures: $(VENV)/.dev ## take pictures of the views over the bundled capture, for README and docs
+	@deploy/setup-web.sh $(VENV)
+	$(BIN)/python tests/web/browser/pictures.py docs
 
 check: $(VENV)/.dev ## check style, types and layers (ruff, mypy, import-linter)
 	$(BIN)/ruff check .

@@ -1,0 +1,27 @@
+// Files of what a view shows: CSV (RFC 4180) and JSON, one object on each line.
+
+import { serialize } from "./api.js";
+
+/** Save rows as CSV. A text that a spreadsheet would run as a formula begins with an apostrophe. */
+export function saveCsv(name, columns, rows) {
+  const field = (value) => {
+    const text = value === undefined || value === null ? "" : Array.isArray(value) ? value.join(" ") : String(value);
+    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))];
+  save(`${name}.csv`, "text/csv", lines.map((line) => `${line.map(field).join(",")}\r\n`));
+}
+
+/** Save objects as JSON, one on each line. */
+export function saveJson(name, objects) {
+  save(`${name}.jsonl`, "application/x-ndjson", objects.map((one) => `${serialize(one)}\n`));
+}
+
+function save(name, type, parts) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts, { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

@@ -1,0 +1,121 @@
+// New: domains, programs, resolvers and servers that the history saw first in a time, by host and program.
+
+import { change, href } from "./address.js";
+import { get } from "./api.js";
+import { Command, commandLine } from "./command.js";
+import { saveCsv, saveJson } from "./export.js";
+import { clock, count, day, utc, visible } from "./format.js";
+import { Grid } from "./grid.js";
+import { html, useEffect, useMemo, useState } from "./html.js";
+import { moment } from "./times.js";
+
+const KINDS = { domain: "Domains", program: "Programs", resolver: "Resolvers", server: "Servers" };
+const SINCE = { "": "Today", "-1d": "Last day", "-7d": "Last 7 days", "-30d": "Last 30 days" };
+const COLUMNS = ["kind", "name", "first", "host", "program", "container", "user_id"];
+const EVERY = 15_000; // ms
+
+export function New({ params, session }) {
+  const since = params.since || midnight();
+  const [state, set] = useState({ loading: true });
+  const [sort, setSort] = useState({ by: "first", down: true });
+  const [folded, setFolded] = useState(() => new Set());
+  useEffect(() => {
+    const abort = new AbortController();
+    const read = () =>
+      document.hidden ||
+      get("new", { since: moment(since) }, abort.signal).then(
+        (reply) => set({ rows: reply.data, begins: reply.begins || {} }),
+        (error) => error.name === "AbortError" || set({ error }),
+      );
+    set({ loading: true });
+    read();
+    const timer = setInterval(read, EVERY);
+    return () => {
+      abort.abort();
+      clearInterval(timer);
+    };
+  }, [since]);
+
+  const fits = (row) => (!params.kind || row.kind === params.kind) && (!params.filter || `${row.name} ${row.program} ${row.container}`.toLowerCase().includes(params.filter.toLowerCase()));
+  const found = useMemo(() => (state.rows || []).filter(fits).sort(by(sort)), [state.rows, params.kind, params.filter, sort]);
+  const rows = useMemo(() => grouped(found, params.group, folded), [found, params.group, folded]);
+  const exported = found.map((row) => ({ ...row, host: row.host ?? session?.host ?? "" }));
+  const fold = (row) => {
+    const next = new Set(folded);
+    if (!next.delete(row.key)) next.add(row.key);
+    setFolded(next);
+  };
+  const kinds = Object.keys(KINDS).filter((kind) => kind !== "server" || (state.rows || []).some((row) => row.kind === kind));
+  return html`
+    <h1 class="hidden">New: first seen</h1>
+    <div class="bar">
+      <label class="field">First seen <select value=${params.since || ""} onChange=${(event) => change({ since: event.target.value })}>
+        ${Object.entries(SINCE).map(([value, name]) => html`<option value=${value} key=${value}>${name}</option>`)}</select></label>
+      <div class="choice" role="group" aria-label="Kind">
+        ${["", ...kinds].map((kind) => html`<button type="button" key=${kind} aria-pressed=${(params.kind || "") === kind} onClick=${() => change({ kind })}>${kind ? KINDS[kind] : "All"} <span class="quiet">${count(number(state.rows, kind))}</span></button>`)}
+      </div>
+      <label class="field">Group by <select value=${params.group || ""} onChange=${(event) => change({ group: event.target.value })}>
+        <option value="">Nothing</option><option value="program">Program</option><option value="host">Host</option><option value="day">Day</option></select></label>
+      <label class="field wide">Filter <input class="mono" type="search" id="filter" value=${params.filter || ""} placeholder="part of a name, program or container" onInput=${(event) => change({ filter: event.target.value }, { replace: true })} /></label>
+      <div class="end"><button type="button" onClick=${() => saveCsv("dnstrail-new", COLUMNS, exported)}>CSV</button>
+        <button type="button" onClick=${() => saveJson("dnstrail-new", exported)}>JSON</button></div>
+    </div>
+    <${Note} state=${state} since=${since} />
+    <${Grid} label="First seen" rows=${rows} columns=${columns(session)} sort=${sort} onSort=${setSort} onOpen=${params.group ? fold : undefined}
+      empty=${state.loading ? "Reading …" : state.error ? "" : "Nothing is new in this time."} />
+    <${Command} text=${commandLine(["dnstrail", "new"], [["--since", params.since || "today 0:00"], ["--json", false]])} />`;
+}
+
+/** What the history cannot know: before its beginning everything is new to it. */
+function Note({ state, since }) {
+  if (state.error) return html`<div class="notice error" role="alert">${state.error.error === "no_history" ? "No history is kept on this host, so nothing is known of earlier days. Run dnstrail history beside the cache." : state.error.message}</div>`;
+  if (!state.rows) return null;
+  const late = Object.entries(state.begins).filter(([, begin]) => begin === null || begin >= moment(since) - 1);
+  const text = late.map(([kind, begin]) => `${KINDS[kind]?.toLowerCase() || kind}${begin === null ? "" : ` since ${clock(begin)}`}`).join(", ");
+  return html`<p class="notes quiet" role="status">${count(state.rows.length)} first seen since ${moment(since) < Date.now() / 1000 - 86400 ? clock(moment(since)) : clock(moment(since))}${text && `. The history knows ${text} alone: all of these count as new`}</p>`;
+}
+
+function midnight() {
+  const date = new Date();
+  return new Date(date.getFullYear(), date.getMonth(), date.getDate()).toISOString();
+}
+
+function number(rows, kind) {
+  return rows ? rows.filter((row) => !kind || row.kind === kind).length : "";
+}
+
+function by({ by: field, down }) {
+  const turn = down ? -1 : 1;
+  return (one, other) => (one[field] < other[field] ? -turn : one[field] > other[field] ? turn : one.name < other.name ? -1 : 1);
+}
+
+const OF = { program: (row) => row.program || "(no program)", host: (row) => row.host || "(this host)", day: (row) => day(row.first) };
+
+function grouped(found, group, folded) {
+  const keyed = found.map((row) => ({ ...row, key: `${row.kind} ${row.name} ${row.program} ${row.container} ${row.host || ""}`, level: group ? 1 : 0 }));
+  if (!OF[group]) return keyed;
+  const rows = [];
+  for (const [label, some] of Map.groupBy(keyed, OF[group])) {
+    const open = !folded.has(label);
+    rows.push({ key: label, label, level: 0, expandable: true, open, size: some.length, first: some[0].first });
+    if (open) rows.push(...some);
+  }
+  return rows;
+}
+
+function name(row) {
+  if (row.label !== undefined) return html`${visible(row.label)} <span class="quiet">${count(row.size)}</span>`;
+  const text = visible(row.name);
+  return row.kind === "program" ? html`<span class="mono">${text}</span>` : html`<a class="mono" tabindex="-1" href=${href("trail", { key: row.name })}>${text}</a>`;
+}
+
+function columns(session) {
+  return [
+    { id: "name", title: "Name", width: "minmax(220px, 2fr)", show: name, sorts: "up" },
+    { id: "kind", title: "Kind", width: "80px", show: (row) => row.kind || "", sorts: "up" },
+    { id: "first", title: "First seen", width: "150px", show: (row) => (row.label === undefined ? html`<span title=${utc(row.first)}>${clock(row.first)}</span>` : ""), sorts: "down" },
+    { id: "program", title: "By program", width: "minmax(160px, 2fr)", mono: true, rest: true, show: (row) => visible(row.program || ""), sorts: "up" },
+    { id: "container", title: "Container", width: "minmax(80px, 1fr)", show: (row) => visible(row.container || ""), sorts: "up" },
+    { id: "host", title: "Host", width: "minmax(60px, 0.6fr)", show: (row) => (row.label === undefined ? visible(row.host ?? session?.host ?? "") : ""), spare: true },
+  ];
+}

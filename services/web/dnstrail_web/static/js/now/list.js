@@ -1,0 +1,32 @@
+// Facts one by one, the newest first: as `dnstrail log` prints them.
+
+export class List {
+  constructor() {
+    this._facts = []; // the oldest first
+    this._head = 0; // the places before it are empty
+  }
+
+  get size() {
+    return this._facts.length - this._head;
+  }
+
+  add(fact) {
+    this._facts.push(fact);
+  }
+
+  remove(fact) {
+    if (this._facts[this._head] !== fact) {
+      this._facts.splice(this._facts.indexOf(fact, this._head), 1);
+      return;
+    }
+    this._head += 1;
+    if (this._head > 10_000) {
+      this._facts = this._facts.slice(this._head);
+      this._head = 0;
+    }
+  }
+
+  rows() {
+    return this._facts.slice(this._head).reverse();
+  }
+}

@@ -1,0 +1,33 @@
+// The facts of a past time, from the history.
+
+import { lines } from "../api.js";
+import { useEffect, useMemo } from "../html.js";
+import { moment } from "../times.js";
+import { Facts, MOST_PAST } from "./facts.js";
+import { asParameters } from "./filter.js";
+
+/** Return the facts of a time that fit the filter; they come in little by little. */
+export function usePast(since, until, options) {
+  const facts = useMemo(() => new Facts(2 * MOST_PAST), [since, until, options]);
+  useEffect(() => {
+    if (!since) return undefined;
+    const abort = new AbortController();
+    read(facts, since, until, options, abort.signal);
+    return () => abort.abort();
+  }, [facts]);
+  return facts;
+}
+
+async function read(facts, since, until, options, signal) {
+  const time = { since: moment(since), until: moment(until), last: MOST_PAST, domain: true };
+  const { outcome, slower, ...both } = asParameters(options);
+  facts.loading = true;
+  try {
+    await lines("log", { ...time, ...both, outcome, slower }, (some) => facts.addQuestions(some), signal);
+    if (!outcome && !slower) await lines("log", { ...time, ...both, connections: true }, (some) => facts.addConnections(some), signal);
+  } catch (error) {
+    if (error.name !== "AbortError") facts.failure = error;
+  }
+  facts.loading = false;
+  facts.dispatchEvent(new Event("change"));
+}

@@ -1,0 +1,134 @@
+"""The view Now: what it shows live and of the past, and what it exports."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from live.processes import wait_until
+
+HOLD = "import socket, sys; one = socket.create_connection(('edge.cdn.example', 53)); sys.stdin.read()"
+NOTE_TIME = """name => new Promise(found => {
+    const look = () => document.body.innerText.includes(name) && (observer.disconnect(), found(Date.now()));
+    const observer = new MutationObserver(look);
+    observer.observe(document.body, {subtree: true, childList: true, characterData: true});
+})"""
+
+
+def rows(page):
+    """Return the texts of the rows that exist."""
+    return [row.replace("\n", " ") for row in page.locator(".body [role=row]").all_inner_texts()]
+
+
+def saved(page, button):
+    """Press a button that saves a file; return its text."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button, exact=True).click()
+    return Path(download.value.path()).read_text()
+
+
+def test_a_resolved_name_appears_with_its_process(seen, watched):
+    """A name that a process resolves stands in Now, live, below the process and its registered domain."""
+    page = seen.open("/now?group=none")
+    page.get_by_text("facts/s").wait_for()
+    page.evaluate(f"() => {{ window.appeared = ({NOTE_TIME})('fresh.any.example'); }}")
+    watched.resolve("fresh.any.example")
+    at = page.evaluate("window.appeared") / 1000
+    wait_until(lambda: watched.log("--name", "fresh.any.example"), "the log")
+    ended = watched.log("--name", "fresh.any.example")[0]["timestamp"] / 1e9
+    sys.stdout.write(f"a name appears {at - ended:.2f} s after its answer\n")
+    page.get_by_label("Group by").select_option("Process")
+    page.get_by_label("Filter").fill("name:fresh.any.example")
+    wait_until(lambda: len(rows(page)) == 2, "the filter", 60)
+    process, domain = rows(page)
+    assert "getent /usr/bin/getent" in process
+    assert "any.example" in domain
+    assert page.url == f"{watched.address}/now?filter=name%3Afresh.any.example"
+
+
+def test_a_connection_shows_its_binding_and_its_rivals(seen, watched):
+    """An open connection states how it was bound, and the other names of its address."""
+    watched.resolve("www.shop.example")
+    watched.resolve("news.example")
+    client = watched.hosts.start_on_client(sys.executable, "-c", HOLD)
+    try:
+        page = seen.open("/now?group=address&filter=address:10.99.0.1")
+        page.get_by_role("treegrid").focus()
+        row = page.locator("[role=row]", has_text="python")
+        for key in ("ArrowDown", "ArrowRight", "ArrowDown", "ArrowRight"):
+            page.keyboard.press(key)
+        page.get_by_label("Filter").fill(f"process:{Path(sys.executable).name[:7]}* address:10.99.0.1")
+        page.locator(".body [role=row]").first.wait_for()
+        page.get_by_role("treegrid").focus()
+        wait_until(lambda: unfolded(page) and row.filter(has_text="rival").count(), "the rivals", 60)
+        text = row.filter(has_text="rival").first.inner_text()
+        assert "own thread" in text
+        assert "news.example" in text or "www.shop.example" in text
+        row.filter(has_text="rival").first.click()
+        page.get_by_text("Why this name: paths and rivals").wait_for()
+        page.locator(".paths li", has_text="likeliest").first.wait_for()
+        assert page.locator(".side .paths .tag", has_text="rival").count() >= 1
+    finally:
+        client.communicate(timeout=60)
+
+
+def unfolded(page):
+    """Unfold one more row; return true if all are."""
+    closed = page.locator('.body [role=row][aria-expanded="false"] .fold')
+    if closed.count():
+        closed.first.click()
+    return not closed.count()
+
+
+def test_filter_and_export_equal_the_log(seen, watched):
+    """The facts of a past time and a filter are those of `dnstrail log` with the same options, in an exported file, too."""
+    for number in range(3):
+        watched.resolve(f"no{number}.gone.example")
+        watched.resolve(f"yes{number}.any.example")
+    wait_until(lambda: len(watched.log("--name", "no?.gone.example", "--outcome", "nxdomain")) >= 3, "the log")
+    until = time.time() + 1
+    wait_until(lambda: time.time() > until + 1, "the end of the time")
+    since, end = f"{watched.began - 5:.3f}", f"{until:.3f}"
+    page = seen.open(f"/now?since={since}&until={end}&group=none&filter=process:getent+outcome:nxdomain+name:*.gone.example")
+    expected = watched.log("--since", since, "--until", end, "--process", "getent", "--outcome", "nxdomain", "--name", "*.gone.example")
+    page.get_by_text(f"{len(expected)} facts").wait_for()
+    assert len(expected) >= 3
+    assert [json.loads(line) for line in saved(page, "JSON").splitlines()] == expected
+    assert "--process getent" in page.locator(".command").inner_text()
+    assert len(list(csv.DictReader(io.StringIO(saved(page, "CSV"))))) == len(expected)
+
+
+def test_groups_count_what_the_log_contains(seen, watched):
+    """The figures of the groups, as exported, are the counts over `dnstrail log` of the same time."""
+    until = time.time()
+    wait_until(lambda: time.time() > until + 2, "the end of the time")
+    since, end = f"{watched.began - 5:.3f}", f"{until:.3f}"
+    page = seen.open(f"/now?since={since}&until={end}&group=domain")
+    questions, connections = watched.log("--since", since, "--until", end), watched.log("--since", since, "--until", end, "--connections")
+    page.get_by_text(f"{len(questions) + len(connections)} facts").wait_for()
+    groups = [json.loads(line) for line in saved(page, "JSON").splitlines()]
+    found = Counter()
+    for group in groups:
+        found[group["name"], group["process"]] += group["lookups"]
+    assert +found == Counter((one["name"], one["process_name"]) for one in questions)
+    assert sum(group["connections"] for group in groups) == len(connections)
+    assert sum(group["failed"] for group in groups) == sum(one["outcome"] not in {"answered", "no_data"} for one in questions)
+
+
+def test_a_list_of_more_than_a_thousand_rows_holds_few_elements(seen, watched):
+    """Of 1,000 and more rows only those in view exist, and the last one is reached by its key."""
+    watched.python("import socket, sys\nfor n in range(1100):\n    try: socket.getaddrinfo(f'n{n}.any.example', 1)\n    except OSError: pass")
+    page = seen.open("/now?group=none&filter=name:n*.any.example")
+    grid = page.get_by_role("grid")
+    wait_until(lambda: int(grid.get_attribute("aria-rowcount")) > 1000, "the rows", 60)
+    assert page.locator(".body [role=row]").count() < 80
+    grid.focus()
+    page.keyboard.press("End")
+    last = int(grid.get_attribute("aria-rowcount"))
+    page.locator(f'[role=row][aria-rowindex="{last}"].active').wait_for()
+    assert page.locator(".body [role=row]").count() < 80
