@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail.mutes import MOST, MOST_BYTES, Mute, Mutes, read_mutes, write_mutes
+from dnstrail.mutes import MOST, MOST_BYTES, FindingMute, Mutes, read_mutes, write_mutes
 
 FINDING = {"eventName": "E", "processName": "curl", "args": [{"name": "name", "value": "a.example"}, {"name": "n"}]}
 
@@ -29,12 +29,12 @@ FINDING = {"eventName": "E", "processName": "curl", "args": [{"name": "name", "v
 )
 def test_a_mute_fits_what_it_names(mute, fits):
     """A mute fits findings of its event, of its process and with its value, until it expires."""
-    assert Mute(**{"id": "1", "event": "E", "until": 11.0, **mute}).fits(FINDING, 10.0) is fits
+    assert FindingMute(**{"id": "1", "event": "E", "until": 11.0, **mute}).fits(FINDING, 10.0) is fits
 
 
 def test_a_finding_without_arguments_fits_no_value():
     """A finding of another shape is muted by its event alone."""
-    assert not Mute(id="1", event="E", until=11.0, value="x").fits({"eventName": "E"}, 10.0)
+    assert not FindingMute(id="1", event="E", until=11.0, value="x").fits({"eventName": "E"}, 10.0)
 
 
 def test_a_file_is_read_again_once_it_changes(tmp_path):
@@ -42,7 +42,7 @@ def test_a_file_is_read_again_once_it_changes(tmp_path):
     path = tmp_path / "mutes"
     mutes = Mutes(path)
     assert not mutes.fit(FINDING, 10.0)
-    write_mutes(path, [Mute(id="1", event="E", until=11.0)])
+    write_mutes(path, [FindingMute(id="1", event="E", until=11.0)])
     assert (mutes.reload(), mutes.reload(), mutes.fit(FINDING, 10.0)) == (True, False, True)
     for bad in ("{", '[{"id":"1","event":"E","until":1,"run":"rm"}]', "[" * 100_000, '[{"id":"1"}]', "[1]", "null"):
         path.write_text(bad)
@@ -58,7 +58,7 @@ def test_a_file_is_read_again_once_it_changes(tmp_path):
 def test_the_bounds_of_a_file(tmp_path):
     """A file with too many mutes, or of too many bytes, is refused; one within the bounds is read."""
     path = tmp_path / "mutes"
-    most = [Mute(id=str(number), event="E", until=1.0) for number in range(MOST)]
+    most = [FindingMute(id=str(number), event="E", until=1.0) for number in range(MOST)]
     write_mutes(path, most)
     assert read_mutes(path) == most
     path.write_bytes(msgspec.json.encode([*most, most[0]]))

@@ -19,7 +19,7 @@ from dnstrail_web.app import Application
 from dnstrail_web.feed import Feed
 from dnstrail_web.health import Health
 from dnstrail_web.muting import Muting
-from dnstrail_web.past import MOST_READERS, Past
+from dnstrail_web.past import MOST_READERS, PastRecords
 from dnstrail_web.server import STATIC, WebServer, bind
 from live.web_page import WebPage, received
 from live.workers import FakeClock, wait_until
@@ -35,7 +35,7 @@ def server(tmp_path, monkeypatch):
             assert store.add(fact_of(number))
             if number % 1000 == 999:
                 assert store.commit(progress_of(number))
-    history = Past(tmp_path / "history")
+    history = PastRecords(tmp_path / "history")
     listener, clock, feed = bind("127.0.0.1", 0), SystemClock(), Feed()
     port = listener.getsockname()[1]
     access = Access(tmp_path, f"http://127.0.0.1:{port}", port, clock.monotonic, secure=False)

@@ -1,6 +1,6 @@
 """The page over TLS, and behind a proxy: other addresses than loopback, with names of their own.
 
-Tests of dnstrail_web.openapi, dnstrail_web.__main__.
+Tests of dnstrail_web.server.
 """
 
 from __future__ import annotations
