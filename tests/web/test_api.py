@@ -72,7 +72,7 @@ def test_an_unknown_key_is_the_error_of_the_wire(service):
     status, _, body = service.page.request("GET", "/api/get?key=n4.example")
     error = json.loads(body)
     assert (status, error["ok"], error["error"]) == (404, False, "data_not_found")
-    assert error["asked"]["outcome"] == "nxdomain"
+    assert error["asked"]["outcome"] == "NXDOMAIN"
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ class _Assembly:
         from dnstrail_web.feed import Feed
         from dnstrail_web.health import Health
         from dnstrail_web.muting import Muting
-        from dnstrail_web.past import Past
+        from dnstrail_web.past import PastRecords
         from dnstrail_web.server import STATIC, WebServer
 
         port = listener.getsockname()[1]
@@ -194,7 +194,7 @@ class _Assembly:
         feed = Feed()
         kept = self._kept if findings is not None else None
         muting = Muting(mutes, self._clock.wall)
-        past = Past(None if folder == Path(NONE) else folder.absolute())
+        past = PastRecords(None if folder == Path(NONE) else folder.absolute())
         state = State(client, past, feed, self._health, muting, kept, self._clock, socket.gethostname())
         application = Application(Api(state), self.access, own_hosts(names, port), scheme, STATIC)
         self.server = WebServer(application, self.access, feed, listener, tls)

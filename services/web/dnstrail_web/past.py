@@ -39,7 +39,7 @@ _A = TypeVar("_A")
 _T = TypeVar("_T")
 
 
-class Past:
+class PastRecords:
     """The history in a folder; None: there is none. `reading` counts the requests that read it."""
 
     def __init__(self, folder: Path | None) -> None:
