@@ -49,6 +49,7 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as root
 	@deploy/setup-live.sh --tests
 	@deploy/setup-tshark.sh
+	@deploy/setup-zat.sh $(VENV)
 	$(BIN)/python -m pytest tests/long $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
@@ -120,7 +121,7 @@ packages: $(VENV)/.dev ## build the distribution and the Debian package (in dist
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) $(DOCS) .encrypted .tunnels .tshark .clients .prometheus .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) $(DOCS) .encrypted .tunnels .tshark .zat .clients .prometheus .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh

@@ -368,8 +368,8 @@ A request is one MessagePack map, and so is its reply. Fields that an operation 
 ```
 
 `complete` is false if a turn of `after` was not received in time. `source` is in a reply, and `history`, if the
-[history](../use/history.md#ask-for-last-tuesday) answered in place of the cache. `history` is in a reply, and false, if
-the cache no longer knows everything about the time of the request.
+[history](../use/history.md#who-was-it-last-tuesday) answered in place of the cache. `history` is in a reply, and false,
+if the cache no longer knows everything about the time of the request.
 
 ## Common fields
 """

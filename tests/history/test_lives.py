@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -121,6 +122,35 @@ def test_a_segment_with_too_many_lives_is_finished(tmp_path, monkeypatch):
     assert (len(found), sum(one.answers for one in found)) == (6, 5 + 1 + 5)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_user_who_fills_a_segment_or_a_day_leaves_room_for_others(tmp_path, monkeypatch, first):
+    """Who makes many relations, by many programs, first or last, has half of the lives at most, beside others."""
+    for one in (segments, module):
+        monkeypatch.setattr(one, "MOST_TRANSACTIONS", 50)
+    for bound in ("MOST_SPANS", "MOST_OF_DAY"):
+        monkeypatch.setattr(lives_of_segments, bound, 20)
+    folder = tmp_path / "history"
+    floods = [Process(7, f"p{one}", container_name="evil", container_id="e", user_id=0) for one in range(40)]
+    others = [Process(8, "curl", user_id=one) for one in range(1, 11)]
+    with closing(FactStore(folder, FakeClock())) as store:
+        number = 0
+        for run in range(3):
+            for process in (floods + others, others + floods)[first]:
+                name = f"{process.name}.{run}.example" if process.name != "curl" else "shop.example"
+                number += 1
+                relations = ((name, 1, "192.0.2.1", 60),)
+                assert store.add(fact_of(number, ended=BEGIN + number, process=process, relations=relations))
+            assert store.commit(progress_of(number))
+        store.add(fact_of(number + 1))
+        assert store.commit(progress_of(number + 1))
+        wait_until(lambda: store.step() or store.counters["finished"] == 3, "the segments")
+        found = lives(folder)
+        assert store.counters["lives_left_out"] == 150 - sum(one.answers for one in found) > 0
+    by_user = Counter((one.asker.container, one.asker.user_id) for one in found)
+    assert by_user == {("evil", 0): 10} | {("", user): 1 for user in range(1, 11)}
+    assert {one.answers for one in found if one.asker.container != "evil"} == {3}
+
+
 def test_the_lives_of_a_segment_are_merged_once(tmp_path):
     """A segment that is finished again, after an interruption, adds nothing."""
     life = RelationLife(20_000, ("a.example", 1, "192.0.2.1"), AskingProgram("curl", ""), 5, 6, 70, 2, 0)
@@ -131,7 +161,7 @@ def test_the_lives_of_a_segment_are_merged_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("bound", "value", "expected"),
-    [("MOST_OF_DAY", 2, [(20_000, 1), (20_000, 2), (20_001, 3)]), ("MOST_BYTES", 1, [(20_000, 1)])],
+    [("MOST_OF_DAY", 4, [(20_000, 1), (20_000, 2), (20_001, 3)]), ("MOST_BYTES", 1, [(20_000, 1)])],
 )
 def test_a_day_and_a_year_have_a_bound(tmp_path, monkeypatch, bound, value, expected):
     """Beyond it lives that the file has go on, and others are left out with all their texts, and counted."""

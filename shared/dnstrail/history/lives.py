@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -32,11 +33,11 @@ LIVES: Final = Schema(
     CREATE INDEX lives_by_target ON lives (day, target)
     """,
 )
-#: lives of a segment, each of one relation, asker and day -> further ones are left out:
-#: `dnstrail_history_lives_left_out_total`
+#: lives of a segment, each of one relation, asker and day -> further ones, or those of a user with over half, are
+#: left out: `dnstrail_history_lives_left_out_total`
 MOST_SPANS: Final = 262_144
-#: lives of a day in the file of its year -> those of further relations and askers are left out:
-#: `dnstrail_history_lives_left_out_total`
+#: lives of a day in the file of its year, and half as many of one user -> those of further relations and askers are
+#: left out: `dnstrail_history_lives_left_out_total`
 MOST_OF_DAY: Final = 1_048_576
 #: bytes of the lives of a year -> those of further relations, askers and days are left out:
 #: `dnstrail_history_lives_left_out_total`
@@ -51,6 +52,9 @@ _KNOWN: Final = """
     SELECT 1 FROM lives WHERE day = ? AND owner = (SELECT id FROM texts WHERE text = ?) AND type = ?
         AND target = (SELECT id FROM texts WHERE text = ?)
         AND asker = (SELECT id FROM askers WHERE program = ? AND container = ? AND user_id = ?)"""
+_OF_USERS: Final = """
+    SELECT container, user_id, count(*) FROM lives JOIN askers ON askers.id = asker WHERE day = ?
+    GROUP BY container, user_id"""
 _SIGHTINGS: Final = """
     SELECT ended, coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
         coalesce(user_id, 0), answer, ttls, flags
@@ -68,6 +72,11 @@ class AskingProgram(NamedTuple):
     program: str
     container: str
     user_id: int = 0
+
+    @property
+    def asking_user(self) -> tuple[str, int]:
+        """The user, and the container in which the user runs the program."""
+        return self.container, self.user_id
 
 
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_TIME // _SECOND)]  # since the epoch
@@ -93,6 +102,9 @@ class RelationLife(NamedTuple):
     gaps: _Natural
 
 
+_SpanKey = tuple[int, int, AskingProgram]  # a day, the number of a relation, and the asker
+
+
 class _Span:
     """The answers with one relation for one asker, in the order of their times (ns)."""
 
@@ -108,6 +120,35 @@ class _Span:
         self.count += 1
         self.gaps += ended > self.end
         self.end = max(self.end, end)
+
+
+class _Spans:
+    """The spans of a segment, at most MOST_SPANS. `beyond` counts the answers of those that are left out.
+
+    A user of a container, or of the host, who has more than half of them gives up the last ones for those of others.
+    """
+
+    def __init__(self) -> None:
+        self.spans: dict[_SpanKey, _Span] = {}
+        self.beyond = 0
+        self._of_user: defaultdict[tuple[str, int], list[_SpanKey]] = defaultdict(list)
+        self._largest: list[_SpanKey] = []  # the spans of the user who has more than half, if there is one
+
+    def add(self, key: _SpanKey, ended: int, end: int) -> None:
+        """Add an answer."""
+        span = self.spans.get(key)
+        if span is None:
+            own = self._of_user[key[2].asking_user]
+            if len(self.spans) >= MOST_SPANS:
+                if own is self._largest or len(self._largest) <= MOST_SPANS // 2:
+                    self.beyond += 1
+                    return
+                self.beyond += self.spans.pop(self._largest.pop()).count
+            own.append(key)
+            if len(own) > MOST_SPANS // 2:
+                self._largest = own
+            span = self.spans[key] = _Span(ended)
+        span.add(ended, end)
 
 
 def lives_of(
@@ -132,8 +173,7 @@ def lives_of(
         if relations is None or any(one in wanted for one in _IDS(packed))
     }
     sightings = (_ALL,) if relations is None else (_OF_ANSWERS, (json.dumps([*answers]),))
-    spans: dict[tuple[int, int, AskingProgram], _Span] = {}
-    beyond = 0
+    spans = _Spans()
     for ended, program, container, user_id, answer, packed, flags in segment.execute(*sightings):
         if not flag_of(flags, ADMITTED):
             continue
@@ -141,17 +181,10 @@ def lives_of(
         for place, relation in enumerate(_IDS(answers[answer]) if answer in answers else ()):
             if relation not in wanted:
                 continue
-            key = day, relation, asker
-            span = spans.get(key)
-            if span is None:
-                if len(spans) >= MOST_SPANS:
-                    beyond += 1
-                    continue
-                span = spans[key] = _Span(ended)
-            span.add(ended, ended + ttls[place] * _SECOND)
-    if beyond:
-        left_out(beyond)
-    for (day, relation, asker), span in spans.items():
+            spans.add((day, relation, asker), ended, ended + ttls[place] * _SECOND)
+    if spans.beyond:
+        left_out(spans.beyond)
+    for (day, relation, asker), span in spans.spans.items():
         first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
         life = day, wanted[relation], asker, first, last, end, span.count, span.gaps
         yield msgspec.convert(life, RelationLife)
@@ -210,21 +243,27 @@ def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[Rela
 
 
 def _with_room(database: sqlite3.Connection, lives: list[RelationLife]) -> list[RelationLife]:
-    """Return the lives that the file has already, and further ones while their day and the file have room."""
+    """Return the lives that the file has already, and further ones while their day and the file have room.
+
+    A user of a container, or of the host, has half of the room of a day at most.
+    """
     pages, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     kept: list[RelationLife] = []
+    half = MOST_OF_DAY // 2
     for day, of_day in groupby(sorted(lives, key=attrgetter("day")), attrgetter("day")):
         found = [*of_day]
         [count] = database.execute("SELECT count(*) FROM lives WHERE day = ?", (day,)).fetchone()
         room = 0 if pages * size >= MOST_BYTES else MOST_OF_DAY - count
-        if len(found) <= room:
+        if room and count + len(found) <= half:
             kept += found
             continue
+        of_user = Counter({(container, user): lives for container, user, lives in database.execute(_OF_USERS, (day,))})
         for life in found:
             if database.execute(_KNOWN, (day, *life.relation, *life.asker)).fetchone() is not None:
                 kept.append(life)
-            elif room > 0:
+            elif room > 0 and of_user[life.asker.asking_user] < half:
                 room -= 1
+                of_user[life.asker.asking_user] += 1
                 kept.append(life)
     return kept
 

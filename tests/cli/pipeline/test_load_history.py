@@ -59,7 +59,7 @@ def test_an_interrupted_load_is_completed(tmp_path, monkeypatch):
         store.note_ids_of(start)
         chosen = load_history.HistoryFolder(history, Subjects())
         progress = load_history.ReadProgress(str(DEMO), FakeClock(), lambda: None)
-        assert load_history._load(source, start, store, chosen, progress) == (len(whole), 4)
+        assert load_history._load(load_history._facts(source, start, progress), store, chosen) == (len(whole), 4)
     assert sorted(stored(history), key=lambda fact: fact.id) == sorted(whole, key=lambda fact: fact.id)
 
 
@@ -71,7 +71,7 @@ def test_more_relations_than_may_wait_are_written_in_parts(tmp_path, monkeypatch
     with closing(source), closing(FactStore(history, FakeClock())) as store:
         chosen = load_history.HistoryFolder(history, Subjects())
         progress = load_history.ReadProgress(str(DEMO), FakeClock(), lambda: None)
-        count, _ = load_history._load(source, "s", store, chosen, progress)
+        count, _ = load_history._load(load_history._facts(source, "s", progress), store, chosen)
     assert len(stored(history)) == count == 9
 
 

@@ -24,14 +24,16 @@ from builders.log_entries import fill, live, live_stage
 from dnstrail.captured import Process
 from dnstrail.events import NET_CONNECTION, OUTCOMES
 from dnstrail.history import segment as segments
-from dnstrail.history.database import LOCKED, open_reader
+from dnstrail.history.database import LOCKED, DamagedFileError, open_reader
 from dnstrail.history.fact import Fact
 from dnstrail.history.log import candidates as narrowing
 from dnstrail.history.log import segment_entries
 from dnstrail.history.log.history_log import HistoryLog
 from dnstrail.history.log.selection import LogSelection
 from dnstrail_history.store import store as module
+from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
+from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 40
@@ -248,3 +250,33 @@ def test_a_segment_with_foreign_values_is_named(tmp_path, statement):
     assert [*HistoryLog(folder, warnings.append).read(LogSelection())] == []
     assert len(warnings) == 1
     assert path.name in warnings[0]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("read", ["read", "newest"])
+def test_a_segment_from_which_something_is_forgotten_shows_no_wrong_names(tmp_path, read):
+    """A slow reader of the open segment leaves out the rest of it, with a warning, once it was written anew."""
+    folder, warnings = tmp_path / "history", []
+    kept = {number: f"n{number}.example" for number in range(SMALL - 1)}
+    stored = [fact_of(number, name=name, relations=((name, 1, "192.0.2.1", 60),)) for number, name in kept.items()]
+    fill(folder, stored)
+    log = HistoryLog(folder, warnings.append)
+    if read == "read":
+        entries = log.read(LogSelection())
+        found = [next(entries)]
+    else:
+        [path] = folder.glob("*.open")
+        segment = segment_entries.SegmentEntries(path)
+        entries = (entry for part in segment.newest(LogSelection()) for _, entry in part)
+        found = [next(entries)]
+    request = ask_to_forget(folder, subject_of("n3.example"))
+    with closing(FactStore(folder, FakeClock(), days=1 << 40)) as store:
+        wait_until(lambda: store.step() or not request.exists(), "the request")
+    if read == "newest":
+        with pytest.raises(DamagedFileError, match="forgotten"):
+            found.extend(entries)
+    else:
+        found += entries
+        assert [segment_entries.REWRITTEN in warning for warning in warnings] == [True]
+    assert 1 < len(found) < len(stored)
+    assert all(entry.name == kept[int(entry.id.split("/")[-2])] for entry in found)

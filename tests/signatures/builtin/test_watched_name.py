@@ -266,6 +266,26 @@ def test_what_first_seen_remembers_is_bounded(monkeypatch):
     assert rules_of(run, *later) == [[], ["a", "b"]]
 
 
+def test_a_changed_rule_begins_anew_alone():
+    """After a reload of changed rules those that stay remember what they have seen, and what was reported."""
+    stays, learns = (WatchRule(name=name, first_seen="host", learn=learn) for name, learn in (("a", 0), ("b", 60)))
+    changes, changed = (WatchRule(name="c", first_seen="host", programs=one) for one in (("curl",), ("curl", "wget")))
+    always = WatchRule(name="d", suffixes=("d.com",))
+    running, found = engine(WatchedNameSettings(watch=(stays, learns, changes, always)))
+    cls = type(running.signatures[0])
+
+    def reported(name, at):
+        found.clear()
+        running.on_event(dns_transaction(name, at=at, process=IN_WEB))
+        return [finding.data["rule"] for finding in found]
+
+    assert [reported("x.a.com", 1.0), reported("x.d.com", 1.0)] == [["a", "c"], ["a", "c", "d"]]
+    new = WatchedNameSettings(watch=(changed, always, stays, learns))
+    running.adopt(running.prepare([cls], {cls.metadata.id: SignatureSettings(own=new)}))
+    assert [reported("x.d.com", 3.0), reported("x.a.com", 9.0)] == [[], ["c"]]
+    assert [reported("x.b.com", 62.0), reported("x.a.com", 62.0)] == [["c", "a", "b"], []]
+
+
 def test_a_new_container_of_an_old_name_is_new():
     """A container is known by its id: one that a stranger gives the name of another does not count as seen."""
     run = ruled(WatchRule(name="r", first_seen="container"))
@@ -438,7 +458,7 @@ def test_a_list_is_read_again(watch_list, tmp_path):
     events = [dns_transaction(f"{name}.com") for name in ("evil", "worse", "rule")]
 
     def reported():
-        run.signature._reported = watched_name.BoundedTable(9)
+        run.signature.reported = watched_name.BoundedTable(9)
         return [bool(found) for found in rules_of(run, *events)]
 
     watch_list("worse.com")

@@ -62,7 +62,7 @@ def load(state: Path, file: BinaryIO) -> None:
     from dnstrail_cache.state.snapshots import save
     from dnstrail_cache.state.state_file import StateHeader, blocks_of
 
-    records = [*_lines(file)]
+    records = [*read_dump(file)]
     fault = save(state, blocks_of(StateHeader(), records))
     if fault:
         raise SettingsError(f"--state {state}: {fault}")
@@ -95,7 +95,7 @@ def _cof_lines(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     count = len(answers) + (total["count"] if total else 0)
     for owner, kind, target in record["edges"]:
         yield {
-            "rrname": _rrname(owner),
+            "rrname": rrname(owner),
             "rrtype": Kind(kind).name,
             "rdata": target,
             "time_first": first // _SECOND,
@@ -104,7 +104,7 @@ def _cof_lines(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _rrname(owner: str) -> str:
+def rrname(owner: str) -> str:
     """Return an owner; an address is the owner of a reverse record under its reverse name."""
     import dns.reversename
 
@@ -115,7 +115,12 @@ def _rrname(owner: str) -> str:
     return dns.reversename.from_address(owner).to_text(omit_final_dot=True)
 
 
-def _lines(file: BinaryIO) -> Iterator[SavedRecord]:
+def read_dump(file: BinaryIO) -> Iterator[SavedRecord]:
+    """Yield the records of a dump.
+
+    Raises:
+        SettingsError: A line is no record.
+    """
     import msgspec
 
     from dnstrail.image.saved import SavedRecord

@@ -1,11 +1,12 @@
-"""`dnstrail history load`: the DNS transactions of capture files, into the history."""
+"""`dnstrail history load`: the DNS transactions of captures and dumps, into the history."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ from dnstrail.process.log import configure
 from dnstrail.process.private_folder import hand_over_private
 from dnstrail.protocol.facts import TransactionValues
 from dnstrail_cache.facts import captured_of
+from dnstrail_cli.pipeline.load_dump import facts_of_dump, is_dump
 from dnstrail_cli.progress import ReadProgress, load_bar, position_in
 from dnstrail_history.__main__ import command as history
 from dnstrail_history.forget import HistoryFolder
@@ -33,7 +35,7 @@ from dnstrail_history.store.store import FactStore
 from dnstrail_probe.registry import complete_capture, open_source
 from dnstrail_probe.source import Source
 
-_EXAMPLES = examples("dnstrail history load monday.pcap tuesday.pcapng", "dnstrail history --folder ./kept load x.pcap")
+_EXAMPLES = examples("dnstrail history load monday.pcap image.ndjson", "dnstrail history --folder ./kept load x.pcap")
 _ROOTS = 100_000  # of the image, which only admits the answers
 _DIGEST = 16  # characters of the digest of a file in the start of its facts
 _AT_ONCE = 1024  # events between two looks for transactions that have ended
@@ -46,12 +48,12 @@ _FOR_GOOD = float(1 << 40)  # days: a load removes nothing
 )
 @click.pass_obj
 def load(chosen: HistoryFolder, files: tuple[str, ...]) -> None:
-    """Load the DNS transactions of capture files into the history; the worker must not run.
+    """Load the DNS transactions of captures and dumps into the history; the worker must not run.
 
-    A file that was loaded before adds nothing. FILES are pcap, pcapng or dnstap files.
+    A file that was loaded before adds nothing. FILES are pcap, pcapng or dnstap files, or of `dnstrail dump`.
     """
     configure("history", "warning")
-    opened = [(file, _start_of(file), open_source(file)) for file in files]
+    opened = [(file, _start_of(file), _opened(file)) for file in files]
     load_bar()
     if not chosen.path.exists():
         hand_over_private(chosen.path, None, "--folder")
@@ -60,12 +62,12 @@ def load(chosen: HistoryFolder, files: tuple[str, ...]) -> None:
     with reading_history():
         store = FactStore(chosen.path.absolute(), clock, days=_FOR_GOOD, most_bytes=1 << 62)
     with closing(store):
-        for file, start, source in opened:
+        for file, start, content in opened:
             with reading_history():
                 store.note_ids_of(start)
             progress = ReadProgress(file, clock, partial(position_in, file))
-            with closing(source), closing(progress):
-                stored, repeated = _load(source, start, store, chosen, progress)
+            with closing(content), closing(progress):
+                stored, repeated = _load(_facts(content, start, progress), store, chosen)
             click.echo(f"{file}: {stored} transactions, {repeated} of them loaded before", err=True)
 
 
@@ -75,13 +77,24 @@ def _start_of(file: str) -> str:
         return LOADED + hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
 
 
-def _load(
-    source: Source, start: str, store: FactStore, chosen: HistoryFolder, progress: ReadProgress
-) -> tuple[int, int]:
-    """Store the transactions of a file, and return their number, and that of those that were stored before."""
+def _opened(file: str) -> Source | BufferedReader:
+    return Path(file).open("rb") if is_dump(file) else open_source(file)
+
+
+def _facts(content: Source | BufferedReader, start: str, progress: ReadProgress) -> Iterator[list[Fact]]:
+    """Yield the transactions of a capture or of a dump in parts."""
+    if isinstance(content, BufferedReader):
+        yield from facts_of_dump(content, start, progress)
+    else:
+        for transactions in _transactions(content, start, progress):
+            yield [*map(_fact_of, transactions)]
+
+
+def _load(parts: Iterable[list[Fact]], store: FactStore, chosen: HistoryFolder) -> tuple[int, int]:
+    """Store transactions, and return their number, and that of those that were stored before."""
     stored, repeated = store.counters["stored"], store.counters["repeated"]
-    for transactions in _transactions(source, start, progress):
-        for fact in map(_fact_of, transactions):
+    for facts in parts:
+        for fact in facts:
             lost = store.counters["unwritten"]
             if not chosen.excluded.excludes(fact) and not store.add(fact) and store.counters["unwritten"] > lost:
                 _commit(store, chosen)  # now there is room

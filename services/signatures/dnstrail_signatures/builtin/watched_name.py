@@ -5,7 +5,7 @@ if the first question had no whole answer, and another type or the question over
 `dns_transaction`: a name without an answer is reported after 30 seconds, unless a question of this asker and name was
 reported in the last 35 seconds. A finding of a rule states its `rule`.
 Cannot see: names that are asked through encrypted DNS, and aliases of them that are not answered. `first_seen` of a
-rule knows only what this worker saw since its start.
+rule knows only what this worker saw since its start, or since a change of this rule.
 False positives: those of the list, and of the rules.
 MITRE: T1071.004.
 Settings: `file` holds one name on each line, and `#` starts a comment; "" selects the file in DNSTRAIL_WATCH_LIST, else
@@ -25,7 +25,7 @@ from dnstrail.dns.names import address_text
 from dnstrail.errors import DataSourceMissing, SettingsError
 from dnstrail.events import ANSWERED, DNS_TRANSACTION, SOURCE, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import EventSelector, Finding, Signal, SignatureContext, SignatureMetadata
+from dnstrail.signature import EventSelector, Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen, StatefulSignature
 from dnstrail_signatures.detection.known_file import KnownFile
 from dnstrail_signatures.detection.subjects import party_of
@@ -58,6 +58,7 @@ class WatchedName(StatefulSignature):
     """Reports the transactions that match the list, or a rule.
 
     Each rule has a bit: the list has the first one, and rules follow in the order of the settings.
+    `reported` holds the lookups that were reported, and `seen` what each rule with `first_seen` has seen.
     """
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -89,12 +90,12 @@ class WatchedName(StatefulSignature):
         super().init(ctx)
         if not ctx.facts:
             raise DataSourceMissing(SOURCE, "facts")
-        self._reported: BoundedTable[Hashable, tuple[int, bool]] = BoundedTable(MOST_LOOKUPS)
+        self.reported: BoundedTable[Hashable, tuple[int, bool]] = BoundedTable(MOST_LOOKUPS)
         self._rules = {_THE_LIST << place: rule for place, rule in enumerate((_LIST, *self.settings.watch))}
         # The rules that any name matches.
         self._any = sum(bit for bit, rule in self._rules.items() if not rule.has_suffixes)
         first = [rule for rule in self.settings.watch if rule.first_seen]
-        self._seen = {rule.name: FirstSeen(MOST_SEEN // len(first), rule.learn) for rule in first}
+        self.seen = {rule.name: FirstSeen(MOST_SEEN // len(first), rule.learn) for rule in first}
         kept = str(ctx.state / _KEPT) if ctx.state is not None and self._own_list else ""
         self._kept = KnownFile(kept, "kept watch list")
         try:
@@ -114,9 +115,17 @@ class WatchedName(StatefulSignature):
         """
         self._table = self._table_of(self._read_list())
 
+    def take_over(self, former: Signature) -> None:
+        """Take over what was reported, and what the rules that did not change have seen."""
+        if isinstance(former, WatchedName):
+            self.reported = former.reported
+            for rule in self.settings.watch:
+                if rule.first_seen and rule in former.settings.watch:
+                    self.seen[rule.name].take_over(former.seen[rule.name])
+
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the lookups that were reported, and what the rules have seen."""
-        return (self._reported, *(seen.table for seen in self._seen.values()))
+        return (self.reported, *(seen.table for seen in self.seen.values()))
 
     def on_event(self, event: Event) -> None:
         """Check a transaction against all rules: its name and, if the image holds them, its aliases."""
@@ -156,7 +165,7 @@ class WatchedName(StatefulSignature):
             place = event.host_name if rule.first_seen == "host" else event.container_id
         if rule.first_seen == "container" and not place:
             return False
-        return self._seen[rule.name].is_new((place, registered_domain(name) or name), event.timestamp)
+        return self.seen[rule.name].is_new((place, registered_domain(name) or name), event.timestamp)
 
     def _is_due(self, event: Event, rule: WatchRule, args: Mapping[str, Any]) -> bool:
         """Return whether a lookup was not reported lately, or not as answered, and is answered now; and note it."""
@@ -164,10 +173,10 @@ class WatchedName(StatefulSignature):
         answered, once = outcome == ANSWERED, _LATE if outcome == _UNANSWERED else _ONCE
         asker: Hashable = (process.pid, process.start_time) if process.pid else flow and flow.source
         key = rule.name, event.host_name, asker, args["name"]
-        last = self._reported.get(key)
+        last = self.reported.get(key)
         if last is not None and abs(event.timestamp - last[0]) < once and (last[1] or not answered):
             return False
-        self._reported.put(key, (event.timestamp, answered))
+        self.reported.put(key, (event.timestamp, answered))
         return True
 
     def _report_rules(self, event: Event, args: Mapping[str, Any], due: Mapping[int, WatchRule]) -> None:

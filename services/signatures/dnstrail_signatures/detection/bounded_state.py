@@ -70,6 +70,9 @@ class StatefulSignature(Signature):
         """Return all tables of the signature."""
         raise NotImplementedError
 
+    def take_over(self, former: Signature) -> None:
+        """Take over what still applies of the state of an instance that a reload replaces: nothing, by default."""
+
     @property
     def evicted(self) -> int:
         """The number of entries that gave way at the bounds of the tables."""
@@ -124,6 +127,12 @@ class FirstSeen:
             return False
         self.table.put(subject, True)
         return at - self._begun >= self._learn
+
+    def take_over(self, former: FirstSeen) -> None:
+        """Go on with what another one has seen, as far as it has room, and with its time to learn."""
+        self._begun = former._begun
+        for subject in former.table:
+            self.table.put(subject, True)
 
 
 _Values = tuple[deque[int], BoundedTable[Hashable, int]]  # the times, and the last time of each distinct value (ns)

@@ -179,10 +179,18 @@ class Engine:
         return Prepared(tuple(prepared), settings, left_out)
 
     def adopt(self, prepared: Prepared) -> None:
-        """Go on with other signatures, and signal the reload to those that stay."""
+        """Go on with other signatures, and signal the reload to those that stay.
+
+        One that replaces an instance with other settings takes over what still applies of its state.
+        """
         before, self.signatures = self.signatures, [*prepared.signatures]
         self._settings, self._left_out = prepared.settings, prepared.left_out
         self._selecting.clear()
+        former = {type(signature): signature for signature in before}
+        for signature in self.signatures:
+            replaced = former.get(type(signature), signature)
+            if replaced is not signature and isinstance(signature, StatefulSignature):
+                self._guard(signature, signature.take_over, replaced)
         for signature in before:
             if signature in self.signatures:
                 self._reload(signature)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -21,6 +22,7 @@ from dnstrail.history.rows import Row, unpack_flags
 from dnstrail.history.segment import SCHEMA
 from dnstrail.protocol.facts import HOPS, type_text
 
+REWRITTEN: Final = "something of it was forgotten meanwhile, and the rest is left out: try again"  # a warning
 LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
 _AT_ONCE, _FIRST = 4096, 256  # transactions that are read at once, and of the newest ones
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
@@ -66,6 +68,7 @@ class SegmentEntries:
         self.path = path
         self._of_connections = topic == NET_CONNECTION
         self._database: sqlite3.Connection | None = None
+        self._inode = 0  # of the file, once it was read
         self._candidates: Candidates | None = None
         self._texts: _Contents[str] = _Contents(self, "texts", "text FROM texts", str)
         start = str if self._of_connections else _packets_of
@@ -152,13 +155,19 @@ class SegmentEntries:
     def _connect(self) -> sqlite3.Connection:
         if self.path.exists() and not self.path.is_file():
             raise DamagedFileError(self.path, "it is no file")  # a pipe would wait for a writer
+        if not self._is_final and not self.path.exists():
+            self.path = self.path.with_suffix(FINAL)  # it was finished in the meantime
+        with suppress(FileNotFoundError):
+            inode, before = self.path.stat().st_ino, self._inode
+            if before not in (0, inode):  # its ids are those of other contents
+                raise DamagedFileError(self.path, REWRITTEN)
+            self._inode = inode
         try:
             return open_reader(self.path, SCHEMA, final=self._is_final)
         except sqlite3.OperationalError:
             if self._is_final or self.path.exists():
                 raise
-            self.path = self.path.with_suffix(FINAL)  # it was finished in the meantime
-            return open_reader(self.path, SCHEMA, final=True)
+            return self._connect()
 
     def _rows(self, found: Candidates, place: int, count: int, beyond: str, order: str) -> list[Row]:
         """Return the rows of the next transactions."""
