@@ -26,6 +26,7 @@ from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.rows import insert, read_facts, read_stages, rows
 from dnstrail_history.store.segment import SCHEMA, OpenSegment, read_progress
 from dnstrail_history.store.segment_files import segment_files
+from dnstrail_history.store.segment_keys import remove_keys, write_keys
 from dnstrail_history.subjects import Subjects
 
 REQUEST: Final = ".forget"  # the ending of the name of a request
@@ -125,6 +126,7 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
         if removed and kept:
             _replace(path, database, kept)
     if removed and not kept:
+        remove_keys(path)
         path.unlink()
     return removed
 
@@ -138,8 +140,10 @@ def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFa
         written.execute("PRAGMA journal_mode=DELETE")
         insert(written, "coverage", [*rows(database, "coverage")])
         add_indexes(written)
-    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
-    _put(new, path)
+        os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
+        remove_keys(path)
+        _put(new, path)
+        write_keys(path, written)
 
 
 def _without_lives(path: Path, subjects: Subjects) -> None:

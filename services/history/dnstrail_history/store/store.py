@@ -28,6 +28,7 @@ from dnstrail_history.store.known_ids import KnownIds, ids_of
 from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
 from dnstrail_history.store.segment_files import SegmentFile, segment_files
+from dnstrail_history.store.segment_keys import remove_keys
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
@@ -380,6 +381,7 @@ class FactStore:
             is_used = file.path == self._path or (file.ending == OPEN and not self._has_begun)
             if is_used or not (is_old or total > self._most_bytes):
                 continue
+            remove_keys(file.path)
             file.path.unlink()
             remove_logs(file.path)
             total -= status.st_size
