@@ -124,6 +124,28 @@ def test_the_hosts_of_a_cache_of_several(history):
     assert path["asked"][0]["host"] == "web1"
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_an_address_of_many_names(history, monkeypatch, full):
+    """A lookup of one of many names of an address does not read the answers of the others; one of the address does."""
+    monkeypatch.setattr(reading, "MOST_RELATIONS", 20)
+    names = [f"n{number}.example" for number in range(60)]
+    history.keep(*(fact_of(n, relations=((name, 1, "192.0.2.1", 60),)) for n, name in enumerate(names)), full=full)
+    found = history.ask(key="n7.example", at_ns=LATER)["data"]
+    assert (found["ip_addresses"], found["dns_queries"], found["history"]) == (["192.0.2.1"], ["n7.example"], True)
+    assert history.ask(key="192.0.2.1", at_ns=LATER)["data"]["history"] is False
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_name_below_an_address(history, full):
+    """A reverse name leads from its address to names, and on to what these lead to."""
+    chain = (("192.0.2.1", 12, "a.example", 60), ("a.example", 1, "192.0.2.9", 60))
+    facts = [fact_of(n, name=one[0], relations=(one,)) for n, one in enumerate(chain)]
+    history.keep(fact_of(7, relations=(("b.example", 1, "192.0.2.1", 60),)), *facts, full=full)
+    found = history.ask("trail", key="b.example", process=7, at_ns=LATER)["data"]
+    assert [one["dns_root"] for one in found["trails"]] == ["b.example"]
+    assert "a.example" in history.ask(key="192.0.2.1", at_ns=LATER)["data"]["dns_queries"]
+
+
 @pytest.mark.parametrize(("after", "state"), [(0, "live"), (59, "live"), (60, "grace"), (119, "grace"), (120, None)])
 def test_the_grace_of_the_image_counts(history, after, state):
     """A name is found for its TTL and the grace of the present image."""
@@ -403,10 +425,10 @@ def test_the_times_of_segments_are_learned_before_a_lookup(three, monkeypatch):
     paths[2].write_bytes(b"x" * 8192)
     times = itertools.count()
     history.segments.learn(lambda: next(times) > 0)
-    assert {*history.segments._full} == {paths[0]}
+    assert {*history.segments._full} == {paths[0].name}
     for _ in range(3):
         history.segments.learn(lambda: False)
-    assert ({*history.segments._full}, history.segments.unreadable) == ({*paths[:2]}, 1)
+    assert ({*history.segments._full}, history.segments.unreadable) == ({path.name for path in paths[:2]}, 1)
     assert not any(one.is_open for one in history.segments._full.values())
     assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["data"]["history"] is True
 

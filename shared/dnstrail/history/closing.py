@@ -1,4 +1,4 @@
-"""What happens to a full segment: it gets its indexes, its lives are kept, and nobody writes to it again."""
+"""What happens to a full segment: it gets its indexes and keys, its lives are kept, and nobody writes to it again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dnstrail.history.database import naming_damage, open_existing, remove_logs
 from dnstrail.history.lives import lives_of, merge_lives
 from dnstrail.history.rows import insert, rows
 from dnstrail.history.segment import SCHEMA
+from dnstrail.history.segment_keys import remove_keys, write_keys
 from dnstrail.history.sums import store_sums
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
@@ -25,6 +26,7 @@ _INDEXES: Final = """
         FROM (SELECT ended AS time FROM transactions UNION ALL SELECT time FROM connections);
     CREATE TABLE names (reversed TEXT PRIMARY KEY, text INTEGER) WITHOUT ROWID;
     CREATE TABLE related (text INTEGER, answer INTEGER, PRIMARY KEY (text, answer)) WITHOUT ROWID;
+    CREATE INDEX relations_by_owner ON relations (owner);
     CREATE INDEX transactions_by_name ON transactions (name);
     CREATE INDEX transactions_by_answer ON transactions (answer) WHERE answer IS NOT NULL;
     CREATE INDEX transactions_by_process ON transactions (process) WHERE process IS NOT NULL;
@@ -57,6 +59,7 @@ def finish(path: Path) -> int:
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
             add_indexes(database)
             lives = [*lives_of(database, left_out=beyond.append)]
+            write_keys(path, database)
         beyond.append(merge_lives(path.parent, path.stem, lives))
     path.rename(path.with_suffix(FINAL))
     return sum(beyond)
@@ -82,6 +85,7 @@ def set_aside(path: Path) -> Path:
     """
     aside = path.with_name(path.name + ASIDE)
     remove_logs(path)
+    remove_keys(path)
     path.rename(aside)
     return aside
 

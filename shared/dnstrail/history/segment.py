@@ -22,7 +22,6 @@ from dnstrail.history.rows import (
     rows,
     unpack_flags,
 )
-from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.facts import TransactionValues
 from dnstrail.protocol.turn_follower import Position
 

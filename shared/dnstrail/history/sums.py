@@ -19,7 +19,7 @@ _GROUPS: Final = """
     SELECT answer, name, flags, ttls, count(*), min(ended), max(ended)
     FROM transactions JOIN endings ON endings.id = ending WHERE {} GROUP BY answer, name, flags, ttls ORDER BY answer"""
 _OF_ALL: Final = _GROUPS.format("answer IS NOT NULL")
-_OF_ONE: Final = _GROUPS.format("answer = ? AND ended <= ? AND ended > ?")
+_OF_ONE: Final = _GROUPS.format("answer = ? AND ended <= ?")
 _SUMS: Final = """
     CREATE TABLE sums (answer INTEGER, name INTEGER, doubted INTEGER, times INTEGER, first INTEGER, ends BLOB,
         PRIMARY KEY (answer, name, doubted)) WITHOUT ROWID"""
@@ -44,9 +44,9 @@ class AnswerSum(NamedTuple):
     ends: Sequence[int]
 
 
-def sums_of(database: sqlite3.Connection, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
-    """Yield the sums of one answer within a time."""
-    return (found for found, _ in _summed(database.execute(_OF_ONE, (answer, until, since))))
+def sums_of(database: sqlite3.Connection, answer: int, until: int) -> Iterator[AnswerSum]:
+    """Yield the sums of one answer until a time."""
+    return (found for found, _ in _summed(database.execute(_OF_ONE, (answer, until))))
 
 
 def sums_stored(database: sqlite3.Connection, answer: int) -> Iterator[AnswerSum]:

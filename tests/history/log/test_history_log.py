@@ -81,7 +81,7 @@ def varied(tmp_path_factory) -> Path:
         patched.setattr(segments, "MOST_TRANSACTIONS", SMALL)
         patched.setattr(module, "MOST_TRANSACTIONS", SMALL)
         fill(folder, STORED, 3)
-    assert sorted(path.suffix for path in folder.glob("0*")) == [".open", *[".segment"] * 3]
+    assert sorted(path.suffix for path in folder.glob("0*")) == [*[".keys"] * 3, ".open", *[".segment"] * 3]
     return folder
 
 

@@ -10,7 +10,15 @@ from axe_playwright_python.sync_playwright import Axe
 
 from live.processes import wait_until
 
-VIEWS = ["/now", "/now?group=none", "/trail?key=www.shop.example", "/new", "/findings", "/health", "/health?by=processes"]
+VIEWS = [
+    "/now",
+    "/now?group=none",
+    "/trail?key=www.shop.example",
+    "/new",
+    "/findings",
+    "/health",
+    "/health?by=processes",
+]
 SCHEMES = ["light", "dark"]
 HOSTILE = """
 import ctypes, socket, struct, sys
@@ -50,7 +58,9 @@ def test_axe_finds_no_violation(seen, watched, path, scheme):
         page.locator("[role=row], .drawing .node").first.wait_for()
         found = Axe().run(page)
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found.response["violations"]] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than {width} pixels"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            f"{path} is wider than {width} pixels"
+        )
 
 
 def test_the_keyboard_reaches_everything(seen, watched):
@@ -104,9 +114,18 @@ def test_no_text_of_a_stranger_becomes_markup(seen, watched):
     since = time.time() - 1
     watched.python(HOSTILE, "1000")
     wait_until(lambda: len(watched.log("--since", f"{since:.3f}", "--name", "*.hostile.example")) >= 1000, "the log")
-    asked = next(one for one in watched.log("--since", f"{since:.3f}") if "img" in one["name"] and one["outcome"] == "answered")
+    asked = next(
+        one for one in watched.log("--since", f"{since:.3f}") if "img" in one["name"] and one["outcome"] == "answered"
+    )
     quoted = json.dumps(asked["name"])
-    for path in (f"/now?since={since:.3f}&group=none", f"/now?since={since:.3f}", "/now?group=address", "/new", "/findings", "/health?by=processes"):
+    for path in (
+        f"/now?since={since:.3f}&group=none",
+        f"/now?since={since:.3f}",
+        "/now?group=address",
+        "/new",
+        "/findings",
+        "/health?by=processes",
+    ):
         page = seen.open(path)
         page.locator(".body [role=row]").nth(1).wait_for()
         read = page.evaluate(SCROLL_THROUGH)

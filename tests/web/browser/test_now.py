@@ -94,8 +94,12 @@ def test_filter_and_export_equal_the_log(seen, watched):
     until = time.time() + 1
     wait_until(lambda: time.time() > until + 1, "the end of the time")
     since, end = f"{watched.began - 5:.3f}", f"{until:.3f}"
-    page = seen.open(f"/now?since={since}&until={end}&group=none&filter=process:getent+outcome:nxdomain+name:*.gone.example")
-    expected = watched.log("--since", since, "--until", end, "--process", "getent", "--outcome", "nxdomain", "--name", "*.gone.example")
+    page = seen.open(
+        f"/now?since={since}&until={end}&group=none&filter=process:getent+outcome:nxdomain+name:*.gone.example"
+    )
+    expected = watched.log(
+        "--since", since, "--until", end, "--process", "getent", "--outcome", "nxdomain", "--name", "*.gone.example"
+    )
     page.get_by_text(f"{len(expected)} facts").wait_for()
     assert len(expected) >= 3
     assert [json.loads(line) for line in saved(page, "JSON").splitlines()] == expected
@@ -109,7 +113,10 @@ def test_groups_count_what_the_log_contains(seen, watched):
     wait_until(lambda: time.time() > until + 2, "the end of the time")
     since, end = f"{watched.began - 5:.3f}", f"{until:.3f}"
     page = seen.open(f"/now?since={since}&until={end}&group=domain")
-    questions, connections = watched.log("--since", since, "--until", end), watched.log("--since", since, "--until", end, "--connections")
+    questions, connections = (
+        watched.log("--since", since, "--until", end),
+        watched.log("--since", since, "--until", end, "--connections"),
+    )
     page.get_by_text(f"{len(questions) + len(connections)} facts").wait_for()
     groups = [json.loads(line) for line in saved(page, "JSON").splitlines()]
     found = Counter()
@@ -117,12 +124,16 @@ def test_groups_count_what_the_log_contains(seen, watched):
         found[group["name"], group["process"]] += group["lookups"]
     assert +found == Counter((one["name"], one["process_name"]) for one in questions)
     assert sum(group["connections"] for group in groups) == len(connections)
-    assert sum(group["failed"] for group in groups) == sum(one["outcome"] not in {"answered", "no_data"} for one in questions)
+    assert sum(group["failed"] for group in groups) == sum(
+        one["outcome"] not in {"answered", "no_data"} for one in questions
+    )
 
 
 def test_a_list_of_more_than_a_thousand_rows_holds_few_elements(seen, watched):
     """Of 1,000 and more rows only those in view exist, and the last one is reached by its key."""
-    watched.python("import socket, sys\nfor n in range(1100):\n    try: socket.getaddrinfo(f'n{n}.any.example', 1)\n    except OSError: pass")
+    watched.python(
+        "import socket, sys\nfor n in range(1100):\n    try: socket.getaddrinfo(f'n{n}.any.example', 1)\n    except OSError: pass"
+    )
     page = seen.open("/now?group=none&filter=name:n*.any.example")
     grid = page.get_by_role("grid")
     wait_until(lambda: int(grid.get_attribute("aria-rowcount")) > 1000, "the rows", 60)

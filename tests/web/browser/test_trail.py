@@ -39,7 +39,9 @@ def test_an_answer_appears_in_the_graph_at_once(seen, watched):
     assert "news.example" not in nodes(page) or watched.log("--name", "news.example")
     watched.resolve("news.example")
     page.locator(".drawing .node", has_text="news.example").wait_for()
-    page.locator(".paths li", has_text="news.example").filter(has_text="rival").or_(page.locator(".paths li", has_text="news.example")).first.wait_for()
+    page.locator(".paths li", has_text="news.example").filter(has_text="rival").or_(
+        page.locator(".paths li", has_text="news.example")
+    ).first.wait_for()
 
 
 def test_a_past_time_comes_from_the_image(seen, watched):
@@ -96,7 +98,9 @@ def test_the_slider_moves_by_keys(seen, watched):
 @pytest.mark.parametrize("names", [200, 1500])
 def test_a_hub_is_folded(seen, watched, names):
     """An address of many names is drawn by 200 nodes at most; the others are counted in a node, and can be found."""
-    watched.python(f"import socket\nfor n in range({names}): socket.getaddrinfo(f'hub{{n}}.any.example', 1, socket.AF_INET)")
+    watched.python(
+        f"import socket\nfor n in range({names}): socket.getaddrinfo(f'hub{{n}}.any.example', 1, socket.AF_INET)"
+    )
     page = seen.open("/trail?key=10.99.0.1")
     page.locator(".drawing .node.fold", has_text="more names").wait_for()
     assert page.locator(".drawing .node").count() <= 200

@@ -134,13 +134,13 @@ class _Content:
 
 
 def _read(place: _Place, since: int, until: int, most: int) -> Iterator[_Read]:
-    """Yield the answers of a place within a time: the last ones one by one, and the sums of the others."""
+    """Yield the answers of a place within a time: the last ones one by one, and the sums of these and all before."""
     segment, (answer, _, _), edges = place
     given = [one for one in segment.last(answer, until, most) if one.ended > since] if most else []
     yield from (_Read(segment.number, one, edges) for one in given if len(one.lives) == len(edges))
     if len(given) < most:
         return
-    for question, total in segment.sums(answer, since, until):
+    for question, total in segment.sums(answer, until):
         known = sum(one.question == question and one.doubted == total.doubted for one in given)
         if total.times > known and len(total.ends) == len(edges):
             lives = tuple(end - total.first for end in total.ends)
@@ -172,7 +172,7 @@ class _Reading:
         self._time_is_over = is_over
         self._unlisted = self._unread = MOST_RELATIONS
         self._contents: dict[frozenset[Edge], _Content] = {}
-        self._touched: dict[str, list[tuple[frozenset[Edge], _Content]]] = {}
+        self._touched: dict[tuple[str, bool], list[tuple[frozenset[Edge], _Content]]] = {}
 
     def related(self, keys: set[str]) -> list[_Content]:
         """Return what the answers state by which names lead to the keys, and the keys to others; up first."""
@@ -181,26 +181,26 @@ class _Reading:
             seen, pending = {*keys}, [*keys]
             while pending and not self.cut:
                 text = pending.pop()
-                for edges, content in self._touching(text):
-                    if not self._is_held(content):
-                        continue
+                for edges, content in self._touching(text, upwards=upwards):
                     touching = [edge for edge in edges if (edge[2] if upwards else edge[0]) == text]
-                    if touching or upwards:
-                        found[content] = None
+                    if not (touching or upwards) or not self._is_held(content):
+                        continue
+                    found[content] = None
                     new = {edge[0] if upwards else edge[2] for edge in touching if edge[1] != PTR} - seen
                     seen |= new
                     pending += new
                 self.cut = self.cut or len(seen) > MOST_NODES
         return [*found]
 
-    def _touching(self, text: str) -> list[tuple[frozenset[Edge], _Content]]:
-        """Return what the answers state that touch a name or an address."""
-        known = self._touched.get(text)
+    def _touching(self, text: str, *, upwards: bool) -> list[tuple[frozenset[Edge], _Content]]:
+        """Return what the answers state that touch a name or an address; unless `upwards`, those that it leads from."""
+        known = self._touched.get((text, True), self._touched.get((text, upwards)))
         if known is not None:
             return known
         found: dict[frozenset[Edge], _Content] = {}
         most = max(self._unlisted, 0)
-        touching = [(segment, segment.touching(text, most)) for segment in self._segments if not self._is_over()]
+        segments = (segment for segment in self._segments if not self._is_over())
+        touching = [(segment, segment.touching(text, most, upwards=upwards)) for segment in segments]
         self.cut = self.cut or any(len(stated) >= most for _, stated in touching)
         held = [any(one.ends * SECOND + self._lag > self._at for one in stated) for _, stated in touching]
         if not self._whole_records:  # what ended before the oldest answer that was live is of no use
@@ -218,8 +218,8 @@ class _Reading:
                 content = found[edges] = self._contents.setdefault(edges, _Content())
                 if content.read is None and place not in content.places.setdefault(segment, []):
                     content.places[segment].append(place)
-        self._touched[text] = [*found.items()]
-        return self._touched[text]
+        known = self._touched[text, upwards] = [*found.items()]
+        return known
 
     def _is_held(self, content: _Content) -> bool:
         if content.read is None:

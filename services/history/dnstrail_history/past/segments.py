@@ -45,7 +45,8 @@ LOCK_PATIENCE: Final = 0.1
 _FRUGAL: Final = "PRAGMA cache_size=-128"  # KiB of each segment
 _TOUCHING: Final = """
     SELECT spans.answer, ends, longest FROM names JOIN related ON related.text = names.text
-    JOIN spans ON spans.answer = related.answer WHERE reversed = ? LIMIT ?"""
+    JOIN spans ON spans.answer = related.answer
+    WHERE reversed = ? AND (? OR EXISTS (SELECT 1 FROM relations WHERE owner = names.text)) LIMIT ?"""
 _RELATIONS: Final = "SELECT relations FROM answers WHERE id = ?"
 _RELATION: Final = """
     SELECT owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
@@ -112,9 +113,12 @@ class SegmentReader(ABC):
         """Whether the file is open."""
         return self._opened is not None
 
-    def touching(self, text: str, most: int) -> list[StatedAnswer]:
-        """Return the answers that state relations of a name or an address, but no more than `most`."""
-        return self._read(self._touching(text, most))
+    def touching(self, text: str, most: int, *, upwards: bool = True) -> list[StatedAnswer]:
+        """Return the answers that state relations of a name or an address, but no more than `most`.
+
+        Unless `upwards`, return none if all relations only lead to it.
+        """
+        return self._read(self._touching(text, most, upwards=upwards))
 
     def edges(self, answer: int) -> tuple[Edge, ...]:
         """Return the relations of an answer in their order."""
@@ -124,15 +128,15 @@ class SegmentReader(ABC):
         """Return the last transactions with an answer until a time (ns), the last one first."""
         return self._read(self._last(answer, until, most))
 
-    def sums(self, answer: int, since: int, until: int) -> list[tuple[str, AnswerSum]]:
-        """Return the sums of an answer within a time, each with its question."""
-        return self._read((question_of(self._text(found.name)), found) for found in self._sums(answer, since, until))
+    def sums(self, answer: int, until: int) -> list[tuple[str, AnswerSum]]:
+        """Return the sums of an answer until a time (ns), each with its question."""
+        return self._read((question_of(self._text(found.name)), found) for found in self._sums(answer, until))
 
     @abstractmethod
     def _begin(self) -> None: ...
 
     @abstractmethod
-    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]: ...
+    def _touching(self, text: str, most: int, *, upwards: bool) -> Iterator[StatedAnswer]: ...
 
     @abstractmethod
     def _edges(self, answer: int) -> Iterator[Edge]: ...
@@ -140,8 +144,8 @@ class SegmentReader(ABC):
     @abstractmethod
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]: ...
 
-    def _sums(self, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
-        yield from sums_of(self._database, answer, since, until)
+    def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
+        yield from sums_of(self._database, answer, until)
 
     def _text(self, number: int) -> str:
         return str(self._database.execute("SELECT text FROM texts WHERE id = ?", (number,)).fetchone()[0])
@@ -176,8 +180,8 @@ class FullSegment(SegmentReader):
         self.first, self.last_ended, ends = msgspec.convert(times, tuple[int, int, int | None])
         self.ends = SECOND * (ends or 0)
 
-    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]:
-        for row in self._database.execute(_TOUCHING, (text[::-1], most)):
+    def _touching(self, text: str, most: int, *, upwards: bool) -> Iterator[StatedAnswer]:
+        for row in self._database.execute(_TOUCHING, (text[::-1], upwards, most)):
             yield msgspec.convert(row, StatedAnswer)
 
     def _edges(self, answer: int) -> Iterator[Edge]:
@@ -188,10 +192,9 @@ class FullSegment(SegmentReader):
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
         yield from read_answers(self._database.execute(LAST_ANSWERS, (answer, until, most)))
 
-    def _sums(self, answer: int, since: int, until: int) -> Iterator[AnswerSum]:
-        is_whole = since <= self.first and self.last_ended <= until
-        stored = [*sums_stored(self._database, answer)] if is_whole else []
-        yield from stored or super()._sums(answer, since, until)
+    def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
+        stored = [*sums_stored(self._database, answer)] if self.last_ended <= until else []
+        yield from stored or super()._sums(answer, until)
 
 
 class OpenIndex:
@@ -200,6 +203,7 @@ class OpenIndex:
     def __init__(self) -> None:
         self.answers: dict[int, tuple[Edge, ...]] = {}
         self.by_text: defaultdict[str, list[int]] = defaultdict(list)
+        self.owners: set[str] = set()
         self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
         self.spans: dict[int, StatedAnswer] = {}
         self.first = 0  # ns
@@ -221,6 +225,7 @@ class OpenIndex:
                 self.spans[answer] = StatedAnswer(answer, max(known[1], ends), max(known[2], longest))
         for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
             self._relations[number] = _edge(edge)
+            self.owners.add(self._relations[number][0])
         for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
             edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
             for text in {text for owner, _, target in edges for text in (owner, target)}:
@@ -239,9 +244,9 @@ class OpenSegmentReader(SegmentReader):
         self._index.update(self._database)
         self.first = self._index.first
 
-    def _touching(self, text: str, most: int) -> Iterator[StatedAnswer]:
+    def _touching(self, text: str, most: int, *, upwards: bool) -> Iterator[StatedAnswer]:
         spans = self._index.spans
-        answers = self._index.by_text.get(text, ())
+        answers = self._index.by_text.get(text, ()) if upwards or text in self._index.owners else ()
         yield from islice((spans[answer] for answer in answers if answer in spans), most)
 
     def _edges(self, answer: int) -> Iterator[Edge]:
@@ -259,10 +264,11 @@ class Segments:
     def __init__(self, folder: Path) -> None:
         self.unreadable = 0
         self._folder = folder
-        self._full: dict[Path, FullSegment] = {}
-        self._found: set[Path] = set()  # the files at the last look
-        self._tried: set[Path] = set()  # full segments whose times were to be learned
-        self._indexes: dict[Path, OpenIndex] = {}
+        # By the names of their files.
+        self._full: dict[str, FullSegment] = {}
+        self._found: set[str] = set()  # at the last look
+        self._tried: set[str] = set()  # full segments whose times were to be learned
+        self._indexes: dict[str, OpenIndex] = {}
         self._pause = LogPause()
 
     @contextmanager
@@ -272,20 +278,20 @@ class Segments:
         Once `is_over` returns true the others are left out. The times of those before are remembered.
         """
         self.close_replaced()
-        readers: dict[Path, SegmentReader] = {}
-        for path in sorted(self._found):
+        readers: dict[str, SegmentReader] = {}
+        for name in sorted(self._found):
             if is_over():
                 break
-            if (reader := self._open(path)) is not None:
-                readers[path] = reader
+            if (reader := self._open(name)) is not None:
+                readers[name] = reader
         try:
             yield [*readers.values()]
         finally:
-            for path, reader in readers.items():
+            for name, reader in readers.items():
                 if reader.fault:
-                    self._note_fault(path, reader.fault)
-                    self._full.pop(path, None)
-                if path not in self._full:
+                    self._note_fault(name, reader.fault)
+                    self._full.pop(name, None)
+                if name not in self._full:
                     reader.close()
             open_ones = [reader for reader in self._full.values() if reader.is_open]
             for reader in open_ones[MOST_OPEN:]:
@@ -293,24 +299,24 @@ class Segments:
 
     def close_replaced(self) -> None:
         """Close the files that were removed, or replaced by others without what is forgotten."""
-        found: dict[Path, int] = {}
+        found: dict[str, int] = {}
         with suppress(OSError), os.scandir(self._folder) as entries:  # there is no folder: nothing is known
-            found.update((Path(entry), entry.inode()) for entry in entries if entry.name.endswith((OPEN, FINAL)))
-        for path in [path for path, reader in self._full.items() if found.get(path) != reader.inode]:
-            self._full.pop(path).close()
-        for path in self._indexes.keys() - found.keys():
-            del self._indexes[path]
+            found.update((entry.name, entry.inode()) for entry in entries if entry.name.endswith((OPEN, FINAL)))
+        for name in [name for name, reader in self._full.items() if found.get(name) != reader.inode]:
+            self._full.pop(name).close()
+        for name in self._indexes.keys() - found.keys():
+            del self._indexes[name]
         self._found = {*found}
 
     def learn(self, is_over: Callable[[], bool]) -> None:
         """Read the times of full segments before a lookup needs them, each once, until `is_over` returns true."""
         self.close_replaced()
         self._tried &= self._found
-        for path in sorted(path for path in self._found - self._full.keys() - self._tried if path.suffix == FINAL):
+        for name in sorted(name for name in self._found - self._full.keys() - self._tried if name.endswith(FINAL)):
             if is_over():
                 return
-            self._tried.add(path)
-            if (reader := self._open(path)) is not None:
+            self._tried.add(name)
+            if (reader := self._open(name)) is not None:
                 reader.close()
 
     def close(self) -> None:
@@ -319,35 +325,35 @@ class Segments:
             reader.close()
         self._full.clear()
 
-    def _open(self, path: Path) -> SegmentReader | None:
+    def _open(self, name: str) -> SegmentReader | None:
+        if name in self._full:
+            return self._full[name]
         try:
-            if path in self._full:
-                return self._full[path]
-            if path.suffix == OPEN:
-                return self._open_unfinished(path)
-            reader = FullSegment(path)
+            if name.endswith(OPEN):
+                return self._open_unfinished(self._folder / name)
+            reader = FullSegment(self._folder / name)
         except _FAULTS as error:
-            self._note_fault(path, str(error))
+            self._note_fault(name, str(error))
             return None
         if len(self._full) >= MOST_OPEN:
             reader.close()
-        self._full[path] = reader
+        self._full[name] = reader
         return reader
 
-    def _note_fault(self, path: Path, error: str) -> None:
+    def _note_fault(self, name: str, error: str) -> None:
         self.unreadable += 1
         if self._pause.note(time.monotonic()):
-            structlog.get_logger().warning("history_not_read", segment=path.name, error=error)
+            structlog.get_logger().warning("history_not_read", segment=name, error=error)
 
     def _open_unfinished(self, path: Path) -> SegmentReader:
-        index = self._indexes.pop(path, None) or OpenIndex()
+        index = self._indexes.pop(path.name, None) or OpenIndex()
         try:
             reader = OpenSegmentReader(path, index)
         except sqlite3.OperationalError:
             if path.exists():
                 raise
             return FullSegment(path.with_suffix(FINAL))  # it was finished meanwhile
-        self._indexes[path] = index
+        self._indexes[path.name] = index
         return reader
 
 

@@ -27,6 +27,7 @@ from dnstrail.history.lives import LIVES
 from dnstrail.history.rows import insert, read_facts, read_stages, rows
 from dnstrail.history.segment import FORGOTTEN, SCHEMA, OpenSegment, Stretch, read_forgotten, read_progress
 from dnstrail.history.segment_files import segment_files
+from dnstrail.history.segment_keys import remove_keys, write_keys
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.private_folder import SAFELY
 from dnstrail_history.subjects import Subjects
@@ -130,6 +131,7 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
             gone = [fact for fact in facts if fact.id in removed]
             _replace(path, database, kept, _times_of(gone, read_forgotten(database)))
     if removed and not kept:
+        remove_keys(path)
         path.unlink()
     return removed
 
@@ -161,8 +163,10 @@ def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFa
         insert(written, "coverage", [*rows(database, "coverage")])
         insert(written, "forgotten", forgotten)
         add_indexes(written)
-    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
-    _put(new, path)
+        os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
+        remove_keys(path)
+        _put(new, path)
+        write_keys(path, written)
 
 
 def _without_lives(path: Path, subjects: Subjects) -> None:

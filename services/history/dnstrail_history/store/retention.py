@@ -16,6 +16,7 @@ from dnstrail.history.database import DamagedFileError, naming_damage, open_read
 from dnstrail.history.fact import LOADED
 from dnstrail.history.segment import MOST_SPAN, SCHEMA
 from dnstrail.history.segment_files import SegmentFile, lives_files, segment_files
+from dnstrail.history.segment_keys import remove_keys
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import Clock
 
@@ -70,6 +71,7 @@ class Retention:
             is_old = is_steady and self._time_of(file, last, status, wall) < wall - self._days * _DAY
             if file.path in kept or not (is_old or total > self.most_bytes):
                 continue
+            remove_keys(file.path)
             file.path.unlink()
             remove_logs(file.path)
             total -= status.st_size

@@ -13,6 +13,7 @@ import msgspec
 
 from dnstrail.events import OUTCOMES
 from dnstrail.history.log.selection import LogSelection, Network
+from dnstrail.history.segment_keys import key_of_end
 
 _MOST_IDS: Final = 1000  # of contents that fit: with more of them, each transaction is read
 _FEW: Final = 5000  # transactions that are found by an index and sorted; more are read in their order
@@ -68,6 +69,19 @@ def last_stages(database: sqlite3.Connection, selection: LogSelection, *, is_fin
         "stage IN (SELECT id FROM stages WHERE stage = 'end' OR (stage = 'result' AND ifnull(connected, 0) = 0))"
     )
     return Candidates(" AND ".join(conditions), tuple(bound for _, bound in bounds if bound is not None))
+
+
+def keys_of(selection: LogSelection) -> list[str]:
+    """Return the keys that each segment has in which something fits."""
+    keys = []
+    if selection.name is not None:
+        end = _SPECIAL.split(selection.pattern)[-1]
+        keys.append(end if end == selection.pattern else key_of_end(end))
+    if selection.network is not None and selection.network.num_addresses == 1:
+        keys.append(str(selection.network.network_address))
+    if selection.process is not None and not _SPECIAL.search(selection.process):
+        keys.append(selection.process)
+    return [key for key in keys if key]
 
 
 class _Segment(NamedTuple):

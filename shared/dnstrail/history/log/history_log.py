@@ -9,11 +9,14 @@ from itertools import chain, islice
 from pathlib import Path
 
 from dnstrail.events import DNS_TRANSACTION
+from dnstrail.history.closing import FINAL
 from dnstrail.history.database import LOCKED, DamagedFileError, is_locked
+from dnstrail.history.log.candidates import keys_of
 from dnstrail.history.log.entries import LogEntry
 from dnstrail.history.log.segment_entries import SegmentEntries
 from dnstrail.history.log.selection import LogSelection
 from dnstrail.history.segment_files import SegmentFile, segment_files
+from dnstrail.history.segment_keys import lacks_key
 
 
 class HistoryLog:
@@ -42,12 +45,13 @@ class HistoryLog:
         number, last = self._read
         files = [(file, _size(file.path)) for file in self._files() if file.number >= number]
         self.size, self.position = sum(size for _, size in files), 0
+        keys = keys_of(selection)
         for file, size in files:
             after = last if file.number == number else 0
             self._read = (file.number, after)
             segment = SegmentEntries(file.path, self._topic)
             with self._naming(segment):
-                for part in segment.read(selection, after):
+                for part in () if _lacks(file, keys) else segment.read(selection, after):
                     for _, entry in part:
                         yield entry
                     if part:
@@ -64,7 +68,10 @@ class HistoryLog:
         files = self._files()
         if files:
             self._read = (files[-1].number, 0)  # of this segment everything is read again, if nothing of it fits
+        keys = keys_of(selection)
         for file in reversed(files):
+            if _lacks(file, keys):
+                continue
             segment = SegmentEntries(file.path, self._topic)
             with self._naming(segment), closing(segment.newest(selection)) as parts:
                 for place, entry in islice(chain.from_iterable(parts), count - len(found)):
@@ -105,6 +112,11 @@ class HistoryLog:
         if path not in self._warned:
             self._warned.add(path)
             self._warn(f"{path}: {reason}")
+
+
+def _lacks(file: SegmentFile, keys: list[str]) -> bool:
+    """Return whether a segment certainly lacks one of the keys that a selection needs."""
+    return bool(keys) and file.ending == FINAL and lacks_key(file.path, keys)
 
 
 def _size(path: Path) -> int:
