@@ -44,6 +44,7 @@ from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.metrics import findings_metrics
 from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
+from dnstrail_fleet.metrics import sender_metrics, store_metrics
 from dnstrail_history.metrics import history_metrics
 from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.findings import Delivery
@@ -64,6 +65,7 @@ _TOPICS = {  # the headings of the bounds, and the modules below each; the first
     "Signatures": r"dnstrail_(signatures|cache\.groups)|dnstrail\.(tracee|events|dns\.)|.*(members|regular_file)",
     "Outputs of findings": r"dnstrail_findings",
     "The history": r"dnstrail_history",
+    "The fleet": r"dnstrail_fleet",
     "Metrics": r"dnstrail\.metrics|dnstrail_cache\.metrics",
     "The probe": r"dnstrail_probe",
     "The all-in-one run": r"dnstrail_cli|dnstrail\.pipeline",
@@ -279,6 +281,8 @@ def _families() -> Iterator[tuple[str, Metric]]:
         "cache": cache_metrics(state, Resolvers()),
         "signatures": signature_metrics(SignatureWorker(MagicMock(), Chosen.of(), Delivery(print))),
         "findings": findings_metrics(FindingsWorker(outputs, Explainer(None), LossReporter())),
+        "fleet sender": sender_metrics(MagicMock(counters=Counter(), waiting=0, behind=0)),
+        "fleet store": store_metrics(MagicMock(counters=Counter(), store=MagicMock(counters=Counter()), lag={})),
         "history": history_metrics(MagicMock(losses={}, counters=Counter(), store=MagicMock(counters=Counter()))),
     }
     for worker, families in workers.items():
