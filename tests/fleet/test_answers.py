@@ -20,7 +20,7 @@ from builders.fleet import NOON, entry, received, row
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.log.contract import StreamLag
-from dnstrail_fleet.lookups.answers import SILENT, answer_lookup
+from dnstrail_fleet.lookups.answers import GONE, SILENT, answer_lookup
 from dnstrail_fleet.lookups.reading import DAYS_BACK, MOST_STEPS, StoreReader
 from dnstrail_fleet.lookups.requests import MOST_FOUND
 from dnstrail_fleet.private_address import is_private
@@ -211,6 +211,8 @@ def test_a_host_that_is_behind_is_named(asking: Asking) -> None:
     }
     asking.now += SILENT + 1
     assert asking.data("hosts")["behind"] == ["idle", "web1", "web2", "web3"]
+    asking.now += GONE
+    assert asking.data("hosts")["behind"] == []
 
 
 def test_new_names_are_those_that_no_host_asked_for_before(asking: Asking) -> None:
@@ -279,6 +281,6 @@ class _NoRows(StoreReader):
     def __init__(self) -> None:
         """Open nothing."""
 
-    def hosts(self) -> list[tuple[Any, ...]]:
+    def behind(self, waiting: int, heard: float, gone: float) -> list[str]:
         """Return none."""
         return []

@@ -6,91 +6,22 @@ Tests of dnstrail_cli.fleet.command, dnstrail_cli.fleet.send, dnstrail_cli.fleet
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import valkey
 
-from builders.facts import SECOND, fact_of, progress_of
-from dnstrail.bus.ipc import fleet_address
-from dnstrail.captured import Process
-from dnstrail.client import LookupClient
-from dnstrail.errors import DataSourceError
-from dnstrail.process.clock import SystemClock
 from dnstrail_fleet.log.valkey_log import PREFIX
-from dnstrail_history.store.store import FactStore
 from live.certificate import make_certificate
-from live.processes import dnstrail, run_dir, started, wait_until
-from live.valkey_server import Engine, engine
+from live.fleet_processes import CURL, WGET, Fleet, fleet
+from live.processes import dnstrail, wait_until
+from live.valkey_server import Engine
 
 HOSTS = ("web1", "web2", "lab")
-ROOT = ("--user", f"{os.geteuid()}:{os.getegid()}")
-CURL = Process(7, "curl", "/usr/bin/curl", container_name="shop", container_image="shop:1", start_time=5)
-WGET = Process(8, "wget", "/usr/bin/wget", user_id=1000, start_time=6)
-
-
-class Fleet:
-    """The processes of a fleet, and the histories of its hosts."""
-
-    def __init__(self, folder: Path, running: Engine, run: Path, stack: ExitStack) -> None:
-        self.folder = folder
-        self.engine = running
-        self.run = run
-        self.senders: dict[str, subprocess.Popen[str]] = {}
-        self.client = LookupClient(fleet_address(run))
-        self._stack = stack
-        self._numbers = 0
-        stack.callback(self.client.close)
-
-    def history(self, host: str) -> FactStore:
-        """Return the history of a host, which stays open."""
-        found = FactStore(self.folder / host, SystemClock())
-        self._stack.callback(found.close)
-        return found
-
-    def keep(self, history: FactStore, name: str, address: str, process: Process = CURL) -> None:
-        """Store an answer in a history."""
-        self._numbers += 1
-        ended = int(time.time() * SECOND)
-        history.add(fact_of(self._numbers, ended=ended, process=process, relations=((name, 1, address, 300),)))
-        assert history.commit(progress_of(self._numbers))
-
-    def send(self, host: str, *options: str | Path) -> subprocess.Popen[str]:
-        """Start the sender of a host."""
-        given = ("fleet", "send", "--engine", self.engine.option(host), "--history", self.folder / host, *ROOT)
-        state = self.folder / f"{host}-state"
-        sender = self._stack.enter_context(started(*given, "--folder", state, "--run-dir", self.run, *options))
-        self.senders[host] = sender
-        return sender
-
-    def store(self) -> subprocess.Popen[str]:
-        """Start the store."""
-        given = ("fleet", "store", "--engine", self.engine.option("store"), "--folder", self.folder / "store")
-        return self._stack.enter_context(started(*given, "--run-dir", self.run, *ROOT))
-
-    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a lookup."""
-        return dnstrail("fleet", *words, "--run-dir", self.run)
-
-    def data(self, op: str, **fields: object) -> dict[str, Any]:
-        """Return the data of a lookup, {} if nothing is known or no store answers yet."""
-        try:
-            return self.client.request(op, **fields)["data"]
-        except DataSourceError:
-            return {}
-
-
-@contextmanager
-def fleet(folder: Path, *users: str) -> Iterator[Fleet]:
-    """Make a fleet without processes but the engine."""
-    with engine(folder / "engine", *users) as running, run_dir() as run, ExitStack() as stack:
-        yield Fleet(folder, running, run, stack)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +92,7 @@ def test_a_host_cannot_read_and_cannot_speak_for_another(known: Fleet) -> None:
 
 def test_tcp_without_tls_is_refused_with_the_remedy(known: Fleet) -> None:
     """An address without TLS is refused before anything is sent, and the text names what to write."""
-    done = dnstrail("fleet", "send", "--engine", "valkey://web1@127.0.0.1:6379", "--run-dir", known.run)
+    done = dnstrail("fleet", "send", "--engine", "valkey://web1@127.0.0.1:6379")
     assert done.returncode == 2
     assert "tls-port" in done.stderr
     assert "valkeys://USER@HOST" in done.stderr

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from builders.fleet import NOON, SECOND, FakeLog, FakeSpool, answer
 from dnstrail.errors import SettingsError
+from dnstrail_fleet.metrics import sender_metrics
 from dnstrail_fleet.row import FleetEntry, read_entry
 from dnstrail_fleet.sender import worker as module
 from dnstrail_fleet.sender.state import SenderState
@@ -137,6 +138,19 @@ def test_an_idle_host_states_that_it_is_alive(sending: Sending) -> None:
     """Without rows, an entry comes every 30 seconds."""
     sending.steps(61)
     assert (len(sending.log.entries), sending.sent) == (3, [])
+
+
+def test_metrics_state_what_was_sent(sending: Sending) -> None:
+    """The metrics hold the counters, and the rows that wait."""
+    sending.spool.answers += [answer(SHOP), answer(MAIL)]
+    sending.steps()
+    sending.spool.answers.append(answer(SHOP))
+    sending.steps()
+    samples = [sample for one in sender_metrics(sending.sender) for sample in one.samples]
+    values = {(one.name, one.labels.get("outcome")): one.value for one in samples}
+    assert values["dnstrail_fleet_sender_total", "read"] == 3
+    assert values["dnstrail_fleet_sender_total", "rows"] == 2
+    assert values["dnstrail_fleet_waiting", None] == 1
 
 
 def test_rows_that_wait_are_bounded(sending: Sending, monkeypatch: pytest.MonkeyPatch) -> None:

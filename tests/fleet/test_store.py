@@ -129,6 +129,22 @@ def test_old_days_are_removed_with_their_texts(tmp_path: Path) -> None:
     assert names == (2,)
 
 
+def test_texts_that_another_process_removed_are_added_again(tmp_path: Path) -> None:
+    """A process does not use the id of a text, an asker or a host that another one has removed."""
+    old, new = entry("gone", row(at=NOON - 9 * DAY), sent=NOON - 9 * DAY), entry("web1", row("a.example", "192.0.2.1"))
+    with closing(FleetStore(tmp_path, days=1)) as one, closing(FleetStore(tmp_path, days=1)) as other:
+        one.write([received(old)], {})
+        assert other.remove_old(NOON) == 1
+        with closing(sqlite3.connect(tmp_path / NAME)) as database:
+            assert database.execute(HOSTS).fetchall() == []
+        other.write([received(new)], {})
+        one.write([received(entry("gone", row()))], {})
+    assert [(each[5], each[1], each[4]) for each in stored_rows(tmp_path)] == [
+        ("web1", "a.example", "192.0.2.1"),
+        ("gone", "shop.example", "203.0.113.7"),
+    ]
+
+
 def test_losses_of_the_engine_are_added_up(tmp_path: Path) -> None:
     """What the engine trimmed is added, also over a restart of the store, and each entry states its host's losses."""
     with closing(FleetStore(tmp_path)) as store:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.fleet import NOON, SECOND, TODAY, answer
-from dnstrail_fleet.row import DAY, MOST_ROWS
+from dnstrail_fleet.row import DAY, MOST_BYTES, MOST_ROWS, FleetEntry, encode_entry
 from dnstrail_fleet.sender import totals as module
 from dnstrail_fleet.sender.totals import AGAIN, RelationTotals, RowKey, RowTotals, by_asker
 
@@ -89,6 +89,24 @@ def test_an_entry_is_bounded_and_a_text_too() -> None:
     for number in range(600):
         add(totals, (f"{number}." + "x" * 1000, 1, "203.0.113.7"))
     assert len(totals.due(NOON)) < 600
+
+
+def test_a_row_ahead_of_the_clock_waits() -> None:
+    """After the clock was set back, a row of the time before waits, and the others are due."""
+    totals = RelationTotals()
+    add(totals, SHOP, at=NOON + 3600)
+    add(totals, *CHAIN)
+    assert {one.key.question for one in totals.due(NOON)} == {"www.example"}
+    assert [one.key.question for one in totals.due(NOON + 3600 + AGAIN)] == ["shop.example"]
+
+
+def test_an_entry_is_bounded_in_bytes_whatever_its_letters() -> None:
+    """Texts with long letters count by their bytes."""
+    totals = RelationTotals()
+    for number in range(600):
+        add(totals, (f"{number}." + "\U0001f600" * 1000, 1, "203.0.113.7"))
+    entry = FleetEntry(1, "web1", NOON * 1000, askers=by_asker(totals.due(NOON)))
+    assert MOST_BYTES // 4 < len(encode_entry(entry)) < MOST_BYTES
 
 
 def test_rows_that_were_sent_earliest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import valkey
+from structlog.testing import capture_logs
 
 from dnstrail_fleet.log import valkey_log as module
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry
@@ -196,6 +197,8 @@ def test_streams_are_bounded_and_read_in_turn(opened: Opened, monkeypatch: pytes
                 admin.xadd(f"{PREFIX}host{number:02d}", {"e": b"x"})
     store = opened("store")
     found: list[StreamEntry] = []
-    while part := store.read(64):
-        found += part
+    with capture_logs() as logs:
+        while part := store.read(64):
+            found += part
+    assert [(line["event"], line["count"]) for line in logs] == [("hosts_left_out", 1)]
     assert (len({one.host for one in found}), len(found), store.left_out) == (20, 120, 1)

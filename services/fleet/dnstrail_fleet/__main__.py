@@ -11,6 +11,7 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import fleet_address
+from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.pipeline import FLEET
 from dnstrail.process.clock import SystemClock
@@ -100,7 +101,8 @@ def store(
 
     configure("fleet-store", log_level)
     observer = observer_of(metrics, "dnstrail_fleet")
-    log = ValkeyLog(engine, time.monotonic)
+    log, address = ValkeyLog(engine, time.monotonic), bind or fleet_address(run_dir)
+    keys = keys_for(default_keys(), [address])
     user = user_of_worker(user, run_dir)
     hand_over_private(folder, user, "--folder")
     drop_privileges(user, run_dir)
@@ -108,7 +110,7 @@ def store(
     with closing(log), serving_metrics(metrics, Heartbeat().beat) as watched:
         kept = FleetStore(folder.absolute(), days=days)
         with closing(kept):
-            server = FleetServer(ZmqBus, bind or fleet_address(run_dir), kept.path, clock)
+            server = FleetServer(partial(ZmqBus, keys), address, kept.path, clock)
             observe = partial(observer, watched.observe)
             run(log, kept, clock, stop, server=server, beat=watched.beat, observe=observe)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -19,6 +20,7 @@ _NETWORKS: Final = tuple(
 )
 
 
+@lru_cache(1 << 16)
 def is_private(text: str) -> bool:
     """Return whether a text is an address that means another machine in each network."""
     if address_text(text) is None:

@@ -11,8 +11,7 @@ import click
 
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.pipeline import HISTORY, SENDER
-from dnstrail.process.command import check_file_path, examples, log_level_option, run_dir_option, user_option
-from dnstrail.users import User
+from dnstrail.process.command import check_file_path, examples, log_level_option
 from dnstrail_fleet.__main__ import engine_option
 from dnstrail_fleet.log.engine_address import EngineAddress
 from dnstrail_history.subjects import Subjects, subjects_of
@@ -54,8 +53,6 @@ def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple
     help="Never send answers about name=SUFFIX, or to user=NAME|UID or container=NAME|ID (repeatable).",
 )
 @metrics_option
-@user_option
-@run_dir_option
 @log_level_option
 def send(
     engine: EngineAddress,
@@ -63,35 +60,31 @@ def send(
     folder: Path,
     exclude: Subjects,
     metrics: tuple[str, int] | None,
-    user: User | None,
-    run_dir: Path,
     log_level: str,
 ) -> None:
     """Send what the history of this host holds to the engine, as rows.
 
     A row is one relation, with the question, the program and the container that asked, on one day. Packets, client
-    addresses and connections stay on the host. USER of the engine is the name of this host in the fleet.
+    addresses and connections stay on the host. USER of the engine is the name of this host in the fleet. As root the
+    sender becomes the owner of the history.
     """
     from dnstrail.process.clock import SystemClock
     from dnstrail.process.heartbeat import Heartbeat
     from dnstrail.process.log import configure
     from dnstrail.process.private_folder import hand_over_private
-    from dnstrail.process.privileges import drop_privileges
-    from dnstrail.process.run_dir import user_of_worker
     from dnstrail.process.signals import stop_on_signals
     from dnstrail_fleet.log.valkey_log import ValkeyLog
     from dnstrail_fleet.sender.state import SenderState
     from dnstrail_fleet.sender.worker import run
-    from dnstrail_history.folder import check_folder
+    from dnstrail_history.folder import become_owner, check_folder, owner_of
     from dnstrail_history.store.following import SegmentSpool
 
     configure("fleet-send", log_level)
     observer = observer_of(metrics, "dnstrail_fleet")
     log = ValkeyLog(engine, time.monotonic)
-    user = user_of_worker(user, run_dir)
-    hand_over_private(folder, user, "--folder")
-    drop_privileges(user, run_dir)
     check_folder(history)
+    hand_over_private(folder, owner_of(history), "--folder")
+    become_owner(history)
     stop = stop_on_signals()
     with closing(log), serving_metrics(metrics, Heartbeat().beat) as watched, closing(SenderState(folder)) as state:
         observe = partial(observer, watched.observe)

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
+import structlog
+
 from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_trusted
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry, StreamLag
@@ -133,7 +135,9 @@ class ValkeyLog:
     def _find_streams(self) -> None:
         """Look for streams, and make the group in new ones, from their begin on."""
         found = sorted(key.decode("utf-8", "replace") for key in self._client.scan_iter(f"{PREFIX}*", count=1000))
-        self.left_out = max(0, len(found) - MOST_HOSTS)
+        if (left_out := max(0, len(found) - MOST_HOSTS)) > self.left_out:
+            structlog.get_logger().warning("hosts_left_out", count=left_out)
+        self.left_out = left_out
         for stream in {*found[:MOST_HOSTS]}.difference(self._streams):
             try:
                 self._client.xgroup_create(stream, GROUP, id="0", entries_read=0)

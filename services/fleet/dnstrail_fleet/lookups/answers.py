@@ -31,6 +31,7 @@ from dnstrail_fleet.private_address import is_private
 from dnstrail_fleet.row import DAY
 
 SILENT: Final = 120.0  #: seconds after which a host that sends nothing is behind: a sender sends every 30 s
+GONE: Final = 604_800.0  #: seconds after which a silent host counts as removed: no reply names it as behind
 _LATE: Final = 2  # entries that may wait in the log
 _SKEW: Final = 1_000  # ms: a smaller one may be the way to the engine
 
@@ -62,11 +63,7 @@ def answer_lookup(body: bytes, reader: StoreReader, now: float, is_over: Callabl
 
 def _behind(lookup: _Lookup) -> list[str]:
     """Return the hosts of which something may be missing that they know already."""
-    return [
-        name
-        for name, heard, _, behind, _, waiting, *_ in lookup.reader.hosts()
-        if behind or waiting > _LATE or heard / 1000 < lookup.now - SILENT
-    ]
+    return lookup.reader.behind(_LATE, lookup.now - SILENT, lookup.now - GONE)
 
 
 def _history(request: FleetRequest, lookup: _Lookup) -> bool:
@@ -74,8 +71,7 @@ def _history(request: FleetRequest, lookup: _Lookup) -> bool:
     at = request.at if isinstance(request, FleetGetRequest | FleetTrailRequest) else None
     if at is None:
         return True
-    lost = any(sum(one[index] for index in (4, 6, 7)) for one in lookup.reader.hosts())
-    return not lost and int(at) // DAY > lookup.reader.first_day()
+    return not lookup.reader.has_losses() and int(at) // DAY > lookup.reader.first_day()
 
 
 @singledispatch

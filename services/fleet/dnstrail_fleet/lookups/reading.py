@@ -36,6 +36,9 @@ _OF_QUESTION: Final = _ROW.format("""
 _HOSTS: Final = """
     SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out,
         (SELECT json_group_object(reason, count) FROM refused WHERE host = hosts.id) FROM hosts ORDER BY name"""
+_BEHIND: Final = """
+    SELECT name FROM hosts WHERE heard > ? AND (behind > 0 OR waiting > ? OR heard < ?) ORDER BY name"""
+_LOSSES: Final = "SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + left_out > 0)"
 _NEW: Final = """
     SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
     WHERE first >= ? ORDER BY first DESC LIMIT ?"""
@@ -135,6 +138,18 @@ class StoreReader:
     def hosts(self) -> list[tuple[Any, ...]]:
         """Return the columns of all hosts; the last one is a JSON map of refused entries by reason."""
         return self._database.execute(_HOSTS).fetchall()
+
+    def behind(self, waiting: int, heard: float, gone: float) -> list[str]:
+        """Return the hosts with more entries that wait, or unheard since `heard` (seconds since the epoch), or behind.
+
+        Those that were not heard since `gone` are left out.
+        """
+        found = self._database.execute(_BEHIND, (int(gone * 1000), waiting, int(heard * 1000)))
+        return [name for (name,) in found]
+
+    def has_losses(self) -> bool:
+        """Return whether rows of any host were lost."""
+        return bool(self._database.execute(_LOSSES).fetchone()[0])
 
     def new(self, since: float, limit: int) -> list[tuple[Any, ...]]:
         """Return (name, first, host) of the names that no host asked for before a time, the newest first."""

@@ -19,6 +19,7 @@ _LONGEST_TEXT: Final = 1024  # characters of a text in a row
 _MOST_CONTENTS: Final = 65_536  # whose rows are found without a look at their texts
 _SECOND: Final = 1_000_000_000  # ns
 _OVERHEAD: Final = 48  # bytes of the numbers of a row, at most; those of its texts are counted
+_AHEAD: Final = 30  # seconds: the store accepts a minute
 _NEVER: Final = float("-inf")
 
 
@@ -47,15 +48,20 @@ class RowTotals:
         self.sent = sent  # when a row of this key was sent last
         self.waits = False
 
-    def add(self, at: int, end: int, *, doubted: bool) -> None:
-        """Add an answer."""
-        if self.count:
+    def add(self, at: int, end: int, doubted: bool) -> None:
+        """Add an answer. It is called for each relation of each answer."""
+        if not self.count:
+            self.first = self.last = at
+        elif at > self.last:
             self.gaps += at > self.end
-            self.first, self.last, self.end = min(self.first, at), max(self.last, at), max(self.end, end)
-        else:
-            self.first, self.last, self.end = at, at, end
+            self.last = at
+        elif at < self.first:
+            self.first = at
+        if end > self.end:
+            self.end = end
         self.count += 1
-        self.doubted += doubted
+        if doubted:
+            self.doubted += 1
 
     @property
     def row(self) -> FleetRow:
@@ -66,8 +72,9 @@ class RowTotals:
 
     @property
     def size(self) -> int:
-        """The bytes of the row in an entry, at most, unless its texts have other letters than ASCII."""
-        return _OVERHEAD + sum(len(text) for text in (*self.key[:5], self.key[6]))
+        """The bytes of the row in an entry, at most."""
+        *texts, owner, _, target = self.key
+        return _OVERHEAD + sum(len(text.encode()) for text in {*texts, owner, target})
 
 
 class RelationTotals:
@@ -103,21 +110,27 @@ class RelationTotals:
         found = self._of_content.get(content)
         if found is None or found[0] != day:
             found = self._of_content[content] = day, [*self._rows_of(content, day)]
-        changed = self.changed
+        changed, after = self.changed, at + 1  # the end of an answer within a second is that of the next one
         for row, ttl in zip(found[1], ttls, strict=True):
             if row is not None:
-                row.add(at, at + ttl + 1, doubted=doubted)
-                changed[row] = None
+                row.add(at, after + ttl, doubted)
                 if not row.waits:
                     row.waits = True
                     heappush(self._queue, (row.sent + AGAIN, next(self._number), row))
+                changed[row] = None
 
     def due(self, now: float) -> list[RowTotals]:
-        """Take the rows that are due at a time (seconds since the epoch), within the bounds of an entry."""
+        """Take the rows that are due at a time (seconds since the epoch), within the bounds of an entry.
+
+        A row whose last answer is ahead of that time, since the clock was set back, waits for another turn.
+        """
         found: list[RowTotals] = []
         size = 0
         while self._queue and self._queue[0][0] <= now and len(found) < MOST_ROWS and size < MOST_BYTES // 2:
             row = heappop(self._queue)[2]
+            if row.last > now + _AHEAD:
+                heappush(self._queue, (now + AGAIN, next(self._number), row))
+                continue
             size += row.size
             found.append(row)
         return found

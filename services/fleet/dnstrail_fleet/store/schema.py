@@ -7,7 +7,8 @@ from typing import Final
 KIND: Final = 0x444E5346 + 0x100
 NAME: Final = "fleet.db"
 # A row is found by its target, by its question, and by its owner where that is another name. All times but `day` are
-# seconds since the begin of the day, which take fewer bytes.
+# seconds since the begin of the day, which take fewer bytes. `removals` counts how often texts were removed, whose ids
+# another process may remember.
 VERSIONS: Final = (
     """
     CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, heard INTEGER, skew INTEGER, behind INTEGER,
@@ -22,6 +23,8 @@ VERSIONS: Final = (
     CREATE INDEX rows_by_question ON rows (day, question);
     CREATE INDEX rows_by_owner ON rows (day, owner) WHERE owner <> question;
     CREATE TABLE shares (day INTEGER, host INTEGER, rows INTEGER, PRIMARY KEY (day, host)) WITHOUT ROWID;
+    CREATE TABLE removals (id INTEGER PRIMARY KEY, count INTEGER);
+    INSERT INTO removals VALUES (1, 0);
     CREATE TABLE names (text INTEGER PRIMARY KEY, first INTEGER, host INTEGER);
     CREATE INDEX names_by_first ON names (first)
     """,

@@ -36,6 +36,8 @@ _UNUSED: Final = """
     DELETE FROM texts WHERE id NOT IN (SELECT target FROM rows UNION SELECT owner FROM rows
         UNION SELECT question FROM rows UNION SELECT text FROM names)"""
 
+_GONE: Final = "DELETE FROM hosts WHERE heard < ? AND id NOT IN (SELECT host FROM rows)"
+
 
 class ReceivedEntry(NamedTuple):
     """An entry with its host, and the time of the engine, in ms."""
@@ -64,6 +66,7 @@ class FleetStore:
         self._most = most_of_host
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database = open_file(self.path, KIND, VERSIONS)
+        self._removals = -1
         self._text = lru_cache(_KNOWN)(self._read_text)
         self._asker = lru_cache(_KNOWN)(self._read_asker)
         self._host = lru_cache(_KNOWN)(self._read_host)
@@ -78,6 +81,7 @@ class FleetStore:
         counted: Counter[str] = Counter()
         try:
             with naming_file(self.path), transaction(self._database):
+                self._note_removals()
                 for entry in entries:
                     self._write(entry, counted)
                 for (host, reason), count in refused.items():
@@ -104,6 +108,7 @@ class FleetStore:
         ]
         if changed:
             with naming_file(self.path), transaction(self._database):
+                self._note_removals()
                 for waiting, trimmed, host in changed:
                     values = waiting, trimmed, self._host(host)
                     self._database.execute("UPDATE hosts SET waiting = ?, trimmed = trimmed + ? WHERE id = ?", values)
@@ -125,7 +130,9 @@ class FleetStore:
             self._database.execute("DELETE FROM names WHERE text NOT IN (SELECT question FROM rows)")
             self._database.execute(_UNUSED)
             self._database.execute("DELETE FROM askers WHERE id NOT IN (SELECT asker FROM rows)")
-        self._forget_ids()
+            self._database.execute(_GONE, (int(now - self._days * DAY) * 1000,))
+            self._database.execute("DELETE FROM refused WHERE host NOT IN (SELECT id FROM hosts)")
+            self._database.execute("UPDATE removals SET count = count + 1")
         return count
 
     def close(self) -> None:
@@ -193,6 +200,13 @@ class FleetStore:
             add = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) RETURNING id"  # noqa: S608 - as above
             found = self._database.execute(add, values).fetchone()
         return int(found[0])
+
+    def _note_removals(self) -> None:
+        """Forget the ids of texts if some were removed, also by another process."""
+        [removals] = self._database.execute("SELECT count FROM removals").fetchone()
+        if removals != self._removals:
+            self._forget_ids()
+            self._removals = removals
 
     def _forget_ids(self) -> None:
         for known in (self._text, self._asker, self._host):

@@ -14,7 +14,7 @@ from dnstrail.protocol.facts import HOPS
 from dnstrail.spool import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
 from dnstrail_history.store.closing import FINAL
 from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
-from dnstrail_history.store.rows import ADMITTED, DOUBTED, Relation, flag_of
+from dnstrail_history.store.rows import ADMITTED, DOUBTED, Relation, pack_flags
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.segment_files import SegmentFile, segment_files
 from dnstrail_history.subjects import Subjects
@@ -23,10 +23,13 @@ _FORWARDER: Final = HOPS.index("forwarder")
 #: bytes of the packed relations of an answer -> the fleet does not receive it: `excluded`
 MOST_PACKED: Final = 1 << 16
 _PATIENCE: Final = 0.5  # seconds for a segment that the worker finishes
-_NEXT: Final = """
-    SELECT ended, name, process, path, answer, ttls, flags FROM transactions JOIN endings ON endings.id = ending
+_TRUE: Final = pack_flags(True, None, None, None)
+_NEXT: Final = f"""
+    SELECT ended, name, process, path, answer, ttls, flags >> {DOUBTED} & {_TRUE} <> 0
+    FROM transactions CROSS JOIN endings ON endings.id = ending
     WHERE transactions.id > ? AND transactions.id <= ? AND for_start = 0 AND answer IS NOT NULL
-    ORDER BY transactions.id"""
+        AND flags >> {ADMITTED} & {_TRUE} <> 0
+    ORDER BY transactions.id"""  # noqa: S608 - numbers of this package
 _LAST: Final = "SELECT max(id), count(*) FROM (SELECT id FROM transactions WHERE id > ? ORDER BY id LIMIT ?)"
 _ID: Final = """
     SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
@@ -125,11 +128,9 @@ class SegmentSpool:
 
     def _answers(self, database: sqlite3.Connection, begin: int, last: int) -> list[SpooledAnswer]:
         found: list[SpooledAnswer] = []
-        contents, askers = self._contents, self._askers
-        for ended, name, process, path, answer, ttls, flags in database.execute(_NEXT, (begin, last)):
-            if not flag_of(flags, ADMITTED):
-                continue
-            by = process, path if self._of_users else 0
+        contents, askers, of_users = self._contents, self._askers, self._of_users
+        for ended, name, process, path, answer, ttls, doubted in database.execute(_NEXT, (begin, last)):
+            by = process, path if of_users else 0
             if by not in askers:
                 askers[by] = self._asker(database, process, path)
             content, asker = None, askers[by]
@@ -141,7 +142,7 @@ class SegmentSpool:
             if content is None:
                 self.counters["excluded"] += 1
             else:
-                found.append(SpooledAnswer(ended, content, _IDS(ttls), flag_of(flags, DOUBTED) is True))
+                found.append(SpooledAnswer(ended, content, _IDS(ttls), bool(doubted)))
         return found
 
     @property
@@ -174,9 +175,10 @@ class SegmentSpool:
             if number not in self._relations:
                 self._relations[number] = database.execute(_RELATION, (number,)).fetchone()
             relations.append(self._relations[number])
-        texts = {question, *(text for owner, _, target in relations for text in (owner, target))}
-        if any(map(self._excluded.has_text, texts)):
-            return None
+        if self._excluded.names:
+            texts = {question, *(text for owner, _, target in relations for text in (owner, target))}
+            if any(map(self._excluded.has_text, texts)):
+                return None
         return AnswerContent(question, *asker, tuple(relations))
 
 
