@@ -44,6 +44,7 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 	@deploy/setup-tunnels.sh
 	@deploy/setup-accuracy.sh $(VENV)
 	@deploy/setup-prometheus.sh
+	@deploy/setup-fleet.sh
 	@tests/run.sh $(BIN)/python $(ARGS)
 
 test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as root
@@ -121,7 +122,7 @@ packages: $(VENV)/.dev ## build the distribution and the Debian package (in dist
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) $(DOCS) .encrypted .tunnels .tshark .zat .clients .prometheus .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) $(DOCS) .encrypted .tunnels .tshark .zat .clients .prometheus .valkey .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh

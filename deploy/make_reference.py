@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import MagicMock
 
 import click
@@ -44,6 +44,9 @@ from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.metrics import findings_metrics
 from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
+from dnstrail_fleet.lookups.requests import Asked, FleetRequest
+from dnstrail_fleet.metrics import sender_metrics, store_metrics
+from dnstrail_fleet.row import AskerRows, FleetEntry, FleetRow
 from dnstrail_history.metrics import history_metrics
 from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.findings import Delivery
@@ -65,6 +68,7 @@ _TOPICS = {  # the headings of the bounds, and the modules below each; the first
     "Outputs of findings": r"dnstrail_findings",
     "The history": r"dnstrail_history|dnstrail\.history",
     "The page": r"dnstrail_web|dnstrail\.mutes",
+    "The fleet": r"dnstrail_fleet",
     "Metrics": r"dnstrail\.metrics|dnstrail_cache\.metrics",
     "The probe": r"dnstrail_probe",
     "The all-in-one run": r"dnstrail_cli|dnstrail\.pipeline",
@@ -280,6 +284,8 @@ def _families() -> Iterator[tuple[str, Metric]]:
         "cache": cache_metrics(state, Resolvers()),
         "signatures": signature_metrics(SignatureWorker(MagicMock(), Chosen.of(), Delivery(print))),
         "findings": findings_metrics(FindingsWorker(outputs, Explainer(None), LossReporter())),
+        "fleet sender": sender_metrics(MagicMock(counters=Counter(), waiting=0, behind=0)),
+        "fleet store": store_metrics(MagicMock(counters=Counter(), store=MagicMock(counters=Counter()), lag={})),
         "history": history_metrics(MagicMock(losses={}, counters=Counter(), store=MagicMock(counters=Counter()))),
     }
     for worker, families in workers.items():
@@ -408,6 +414,30 @@ _TYPES = {"BoolType": "true, false", "DateTimeType": "time", "DictType": "map", 
 _TYPES |= {"IntType": "integer", "StructType": "map", "TupleType": "list"}
 
 
+def fleet() -> Iterator[str]:
+    """Yield the page of the fleet: what is sent, and the operations of the store."""
+    yield _FLEET
+    for struct in (FleetEntry, AskerRows, FleetRow):
+        yield f"\n### {struct.__name__}\n\n{inspect.getdoc(struct)}\n\n"
+        yield table(("field", "type", "meaning"), *((name, kind, text) for name, kind, _, text in _fields(struct)))
+    yield "\n## Operations\n\nA request is one MessagePack map with `v` 1 and `op`, as at the [cache](lookups.md).\n"
+    for operation in get_args(Asked):
+        yield f"\n### {operation.__struct_config__.tag}\n\n{inspect.getdoc(operation)}\n\n"
+        rows = (
+            row for owner in reversed(operation.__mro__) if issubclass(owner, FleetRequest) for row in _fields(owner)
+        )
+        yield table(("field", "type", "default", "meaning"), *rows)
+
+
+_FLEET = """# The fleet on the wire
+
+The sender of a host appends entries to a stream of the engine, in its field `e`. An entry is a MessagePack map. Rows
+merge by minimum (`first`) and maximum (all other numbers): they may arrive twice, and in any order.
+
+## Entries
+"""
+
+
 def failures() -> Iterator[str]:
     """Yield the page of the exit codes and the exceptions."""
     yield "# Exit codes and exceptions\n\n`dnstrail run` exits with the code of its command otherwise.\n\n"
@@ -426,7 +456,7 @@ def _constants(kind: str) -> Iterator[tuple[str, str]]:
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {"lookups": operations, "errors": failures}
-PAGES |= {page.__name__: page for page in (commands, settings, bounds, counters, metrics, events)}
+PAGES |= {page.__name__: page for page in (commands, settings, bounds, counters, metrics, events, fleet)}
 
 
 def write(folder: Path) -> None:

@@ -37,9 +37,10 @@ SECTIONS = {  # by the name of the module: the title
 LONG = {
     "growth": "growth from a thousand roots to a million",
     "memory_million": "memory of a million roots",
+    "fleet": "the fleet: sender, store and lookups",
     "run_cost": "a build under dnstrail run",
 }  # run on demand alone
-SAME = ("kernel_packet", "getaddrinfo_call", "run_cost")  # both forms run the same code there
+SAME = ("kernel_packet", "getaddrinfo_call", "run_cost", "fleet")  # both forms run the same code there
 
 
 def main() -> None:

@@ -71,6 +71,11 @@ def history_address(lookups: str) -> str:
     return f"{_SCHEME}{socket_path(lookups).parent}/history.sock"
 
 
+def fleet_address(run_dir: Path) -> str:
+    """Return the address at which the store of the fleet of a run-dir answers lookups."""
+    return f"{_SCHEME}{run_dir}/fleet.sock"
+
+
 def findings_address(run_dir: Path) -> str:
     """Return the address that receives the findings of a run-dir."""
     return f"{_SCHEME}{run_dir}/findings.sock"

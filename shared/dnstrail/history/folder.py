@@ -48,12 +48,23 @@ def become_owner(folder: Path) -> None:
     Raises:
         SettingsError: There is no such folder.
     """
+    if (owner := owner_of(folder)) is not None:
+        drop_privileges(owner)
+
+
+def owner_of(folder: Path) -> User | None:
+    """Return the user and the group of a folder; None if it is root, or root does not ask.
+
+    Raises:
+        SettingsError: There is no such folder.
+    """
     try:
         status = folder.stat()
     except OSError as error:
         raise SettingsError(f"--folder {folder}: {error.strerror}") from error
-    if os.geteuid() == 0 and status.st_uid:
-        drop_privileges(User(status.st_uid, status.st_gid or user_of(status.st_uid).gid))
+    if os.geteuid() != 0 or not status.st_uid:
+        return None
+    return User(status.st_uid, status.st_gid or user_of(status.st_uid).gid)
 
 
 @contextmanager

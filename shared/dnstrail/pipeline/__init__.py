@@ -7,6 +7,9 @@ from pathlib import Path
 MEMORY = 1024
 HISTORY = Path("/var/lib/dnstrail-history")  # the folder of the history, unless an option names another one
 
+FLEET = Path("/var/lib/dnstrail-fleet")  # likewise, of the store of the fleet
+SENDER = Path("/var/lib/dnstrail-sender")  # likewise, of the state of a sender
+
 
 def is_empty(folder: Path) -> bool:
     """Return whether a folder holds no history yet."""

@@ -328,7 +328,7 @@ def decode_request(body: bytes) -> Request:
     Raises:
         RefusedError: it is no valid request; the text names the fault.
     """
-    fields = _decode_map(body)
+    fields = decode_map(body)
     operation = OPERATIONS.get(op) if isinstance(op := fields.get("op"), str) else None
     if operation is None:
         raise RefusedRequestError(BAD_REQUEST, f"unknown op {op!r:.40}; known: {', '.join(OPERATIONS)}")
@@ -338,8 +338,12 @@ def decode_request(body: bytes) -> Request:
         raise RefusedRequestError(BAD_REQUEST, str(error)) from error
 
 
-def _decode_map(body: bytes) -> dict[str, Any]:
-    """Return the fields of a request of this version, within the limits on size and nesting."""
+def decode_map(body: bytes) -> dict[str, Any]:
+    """Return the fields of a request of this version, within the limits on size and nesting.
+
+    Raises:
+        RefusedRequestError: It has other ones.
+    """
     if len(body) > MAX_MESSAGE:
         raise RefusedRequestError(BAD_REQUEST, f"a message of {len(body)} bytes; {MAX_MESSAGE} at most")
     try:

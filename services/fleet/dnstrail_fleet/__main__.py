@@ -1,0 +1,119 @@
+"""The process of the store of the fleet: `dnstrail fleet store`, or `python -m dnstrail_fleet store`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import click
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import fleet_address
+from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
+from dnstrail.pipeline import FLEET
+from dnstrail.process.clock import SystemClock
+from dnstrail.process.command import (
+    HELP,
+    check_address,
+    check_file_path,
+    examples,
+    log_level_option,
+    run_command,
+    run_dir_option,
+    user_option,
+)
+from dnstrail.process.heartbeat import Heartbeat
+from dnstrail.process.log import configure
+from dnstrail.process.private_folder import hand_over_private
+from dnstrail.process.privileges import drop_privileges
+from dnstrail.process.run_dir import user_of_worker
+from dnstrail.process.signals import stop_on_signals
+from dnstrail.users import User
+from dnstrail_fleet.log.engine_address import FORM, EngineAddress, parse_engine
+from dnstrail_fleet.lookups.server import FleetServer
+from dnstrail_fleet.store.store import DAYS, FleetStore
+from dnstrail_fleet.store.worker import run
+
+_STORE_EXAMPLES = examples(
+    "dnstrail fleet store --engine valkeys://store@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/pass",
+)
+
+
+def _convert_engine(_ctx: click.Context, _param: click.Parameter, value: str) -> EngineAddress:
+    return parse_engine(value)
+
+
+engine_option = click.option(
+    "--engine",
+    metavar=FORM,
+    required=True,
+    callback=_convert_engine,
+    help="The Valkey server with the log, its CA, and the file with the password of USER.",
+)
+
+
+@click.group(context_settings=HELP)
+def command() -> None:
+    """Know what many hosts were answered.
+
+    Each host sends what its history holds to an engine. A store keeps the rows of all hosts, and answers lookups.
+    """
+
+
+@command.command(epilog=_STORE_EXAMPLES)
+@engine_option
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
+    default=FLEET,
+    show_default=True,
+    callback=check_file_path,
+    help="Folder of the store.",
+)
+@click.option(
+    "--days", type=click.IntRange(1), default=DAYS, show_default=True, help="Days for which each row is kept."
+)
+@click.option(
+    "--bind",
+    metavar="ADDRESS",
+    callback=check_address,
+    help="Address to bind for lookups (default: fleet.sock in the run-dir).",
+)
+@metrics_option
+@user_option
+@run_dir_option
+@log_level_option
+def store(
+    engine: EngineAddress,
+    folder: Path,
+    days: int,
+    bind: str | None,
+    metrics: tuple[str, int] | None,
+    user: User | None,
+    run_dir: Path,
+    log_level: str,
+) -> None:
+    """Store the rows of all hosts, and answer lookups."""
+    from dnstrail_fleet.log.valkey_log import ValkeyLog
+
+    configure("fleet-store", log_level)
+    observer = observer_of(metrics, "dnstrail_fleet")
+    log, address = ValkeyLog(engine, time.monotonic), bind or fleet_address(run_dir)
+    keys = keys_for(default_keys(), [address])
+    user = user_of_worker(user, run_dir)
+    hand_over_private(folder, user, "--folder")
+    drop_privileges(user, run_dir)
+    stop, clock = stop_on_signals(), SystemClock()
+    with closing(log), serving_metrics(metrics, Heartbeat().beat) as watched:
+        kept = FleetStore(folder.absolute(), days=days)
+        with closing(kept):
+            server = FleetServer(partial(ZmqBus, keys), address, kept.path, clock)
+            observe = partial(observer, watched.observe)
+            run(log, kept, clock, stop, server=server, beat=watched.beat, observe=observe)
+
+
+if __name__ == "__main__":
+    run_command(command, "dnstrail fleet")

@@ -1,0 +1,1 @@
+"""The log of the fleet: a contract of four calls, and its engines."""

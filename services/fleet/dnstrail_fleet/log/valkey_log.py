@@ -1,0 +1,219 @@
+"""A log on Valkey streams, over TLS: the stream `dnstrail:rows:HOST` of each host, and one group of readers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from dnstrail.errors import SettingsError
+from dnstrail.regular_file import read_trusted
+from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry, StreamLag
+from dnstrail_fleet.log.engine_address import EngineAddress
+
+PREFIX: Final = "dnstrail:rows:"
+GROUP: Final = "dnstrail"
+#: entries of the stream of a host, about -> the engine trims the oldest: `trimmed` in `dnstrail fleet hosts`
+MOST_ENTRIES: Final = 16_384
+#: hosts whose streams a store reads -> those of further hosts wait: `hosts_left_out` in the log
+MOST_HOSTS: Final = 1_024
+_TIMEOUT: Final = 2.0  # seconds to connect, and for a reply
+_DEAD: Final = 10_000  # ms without an acknowledgement after which another reader gets an entry
+_LOOK: Final = 1.0  # seconds between two looks for new streams
+_CLAIM: Final = 5.0  # seconds between two looks for the entries of dead readers
+_STREAMS: Final = 16  # that are read together
+_AT_ONCE: Final = 4  # entries of a stream that are read together: strangers may write large ones
+_T = TypeVar("_T")
+
+
+class ValkeyLog:
+    """The log of one process. It connects at the first call, and anew after an error."""
+
+    def __init__(
+        self, address: EngineAddress, monotonic: Callable[[], float], *, dead: int = _DEAD, most: int = MOST_ENTRIES
+    ) -> None:
+        """Read the password and the certificate.
+
+        Raises:
+            SettingsError: One of them cannot be used, or the client is not installed.
+        """
+        try:
+            import valkey  # noqa: PLC0415 - an extra, which only the fleet needs
+        except ImportError as error:
+            raise SettingsError("the client of Valkey is missing: pip install 'dnstrail[fleet]'") from error
+        authority = read_trusted(address.ca, "certificate").decode("ascii", "replace")
+        self.left_out = 0  # streams beyond MOST_HOSTS
+        self._address = address
+        self._errors = valkey.exceptions
+        self._monotonic = monotonic
+        self._dead = dead
+        self._most = most
+        self._consumer = f"{socket.gethostname()}-{os.getpid()}"
+        self._streams: list[str] = []
+        self._trimmed: dict[str, tuple[int, int]] = {}  # how many a stream lost in all, and up to which entry
+        self._claimed: dict[str, bytes] = {}  # up to where each stream was searched for entries of dead readers
+        self._turn = 0
+        self._look = self._next_claim = float("-inf")
+        self._client: Any = valkey.Valkey(
+            host=address.host,
+            port=address.port,
+            username=address.user,
+            password=address.read_password(),
+            ssl=True,
+            ssl_ca_data=authority,
+            ssl_check_hostname=True,
+            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT,
+            retry=None,
+        )
+
+    def append(self, body: bytes) -> None:
+        """Append an entry to the stream of this host.
+
+        Raises:
+            LogUnavailableError: The engine did not take it, as far as is known.
+        """
+        stream = PREFIX + self._address.user
+        self._call(lambda: self._client.xadd(stream, {"e": body}, maxlen=self._most, approximate=True))
+
+    def read(self, most: int) -> list[StreamEntry]:
+        """Return entries that no other reader of the group has, and those of a reader that died; [] if there is none.
+
+        Raises:
+            LogUnavailableError: The engine cannot be read.
+        """
+        return self._call(lambda: self._read(most))
+
+    def acknowledge(self, entries: Iterable[StreamEntry]) -> None:
+        """State that entries are stored: nobody receives them again.
+
+        Raises:
+            LogUnavailableError: The engine did not take it: the entries may come again.
+        """
+        ids: dict[str, list[str]] = {}
+        for entry in entries:
+            ids.setdefault(entry.host, []).append(entry.id)
+        pipeline = self._client.pipeline(transaction=False)
+        for host, of_host in ids.items():
+            pipeline.xack(PREFIX + host, GROUP, *of_host)
+        self._call(pipeline.execute)
+
+    def lag(self) -> dict[str, StreamLag]:
+        """Return the state of each stream.
+
+        Raises:
+            LogUnavailableError: The engine cannot be read.
+        """
+        return self._call(self._lag)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _read(self, most: int) -> list[StreamEntry]:
+        now = self._monotonic()
+        if now >= self._look:
+            self._find_streams()
+            self._look = now + _LOOK
+        if now >= self._next_claim:
+            if claimed := self._claim(most):
+                return claimed  # there may be more
+            self._next_claim = now + min(_CLAIM, self._dead / 1000)
+        found: list[StreamEntry] = []
+        for _ in range(0, len(self._streams), _STREAMS):
+            part = [self._streams[(self._turn + at) % len(self._streams)] for at in range(_STREAMS)]
+            self._turn += _STREAMS
+            read = self._client.xreadgroup(GROUP, self._consumer, dict.fromkeys(part, ">"), count=_AT_ONCE)
+            found += [entry for stream, entries in read for entry in _entries_of(stream.decode(), entries)]
+            if len(found) >= most:
+                break
+        return found
+
+    def _find_streams(self) -> None:
+        """Look for streams, and make the group in new ones, from their begin on."""
+        found = sorted(key.decode("utf-8", "replace") for key in self._client.scan_iter(f"{PREFIX}*", count=1000))
+        if (left_out := max(0, len(found) - MOST_HOSTS)) > self.left_out:
+            structlog.get_logger().warning("hosts_left_out", count=left_out)
+        self.left_out = left_out
+        for stream in {*found[:MOST_HOSTS]}.difference(self._streams):
+            try:
+                self._client.xgroup_create(stream, GROUP, id="0", entries_read=0)
+            except self._errors.ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+        self._streams = found[:MOST_HOSTS]
+
+    def _claim(self, most: int) -> list[StreamEntry]:
+        """Return entries of readers that died, this one before its last start among them."""
+        claimed: list[StreamEntry] = []
+        for stream in self._streams:
+            begin = self._claimed.get(stream, b"0-0")
+            self._claimed[stream], entries, gone = self._client.xautoclaim(
+                stream, GROUP, self._consumer, self._dead, start_id=begin, count=_AT_ONCE
+            )
+            claimed += _entries_of(stream, entries)
+            total, until = self._trimmed.get(stream, (0, 0))
+            self._trimmed[stream] = total + len(gone), until  # they were trimmed before anybody acknowledged them
+            if len(claimed) >= most:
+                break
+        return claimed
+
+    def _lag(self) -> dict[str, StreamLag]:
+        pipeline = self._client.pipeline(transaction=True)
+        for stream in self._streams:
+            pipeline.xlen(stream)
+            pipeline.xinfo_groups(stream)
+        replies = pipeline.execute()
+        found: dict[str, StreamLag] = {}
+        for stream, length, groups in zip(self._streams, replies[::2], replies[1::2], strict=True):
+            waiting = trimmed = 0
+            total, until = self._trimmed.get(stream, (0, 0))
+            for group in groups:
+                if group["name"] == GROUP.encode() and group["lag"] is not None and group["entries-read"] is not None:
+                    removed = group["entries-read"] + group["lag"] - length
+                    trimmed = max(0, removed - max(group["entries-read"], until))
+                    waiting, until = min(group["lag"], length), max(until, removed)
+            self._trimmed[stream] = total + trimmed, until
+            found[stream.removeprefix(PREFIX)] = StreamLag(waiting, total + trimmed)
+        return found
+
+    def _call(self, call: Callable[[], _T]) -> _T:
+        """Return the result of a call.
+
+        Raises:
+            LogUnavailableError: The engine does not answer, or refuses.
+        """
+        try:
+            return call()
+        except (self._errors.ValkeyError, OSError) as error:
+            self._look = self._next_claim = float("-inf")
+            self._streams = []
+            kind, text = type(error).__name__, str(error)
+            reason, remedy = next((found for mark, *found in _REASONS if mark in (kind, text) or mark in text), _AWAY)
+            raise LogUnavailableError(str(self._address), reason, f"{text}: {remedy}") from error
+
+
+_AWAY: Final = ("away", "is it running?")
+_REASONS: Final = (  # the class of an error, or a part of its text
+    ("CERTIFICATE_VERIFY_FAILED", "certificate", "name the CA that signed its certificate: ca=FILE"),
+    ("WRONG_VERSION_NUMBER", "certificate", "this port has no TLS: name its tls-port"),
+    ("AuthenticationError", "password", "the engine does not know this user with this password"),
+    ("NoPermissionError", "permission", "the user may not do this: compare its rules with docs/use/fleet.md"),
+    ("OutOfMemoryError", "full", "raise its maxmemory, or start the store"),
+    ("ReadOnlyError", "read-only", "it is a replica: name the primary"),
+    ("MISCONF", "read-only", "it cannot write to its disk"),
+    ("NOREPLICAS", "read-only", "it has too few replicas"),
+    ("NOGROUP", "reset", "it was emptied, and is read from the begin"),
+)
+
+
+def _entries_of(stream: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[StreamEntry]:
+    """Return entries with their times: the first part of an id is the time of the engine, in ms."""
+    host = stream.removeprefix(PREFIX)
+    return [
+        StreamEntry(host, number.decode(), int(number.partition(b"-")[0]), (fields or {}).get(b"e", b""))
+        for number, fields in entries
+    ]

@@ -1,0 +1,1 @@
+"""Lookups of the fleet on the wire."""

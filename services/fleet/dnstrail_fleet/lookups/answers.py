@@ -1,0 +1,208 @@
+"""The answers to lookups of the fleet. Addresses that are private are those of one host, and never merged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any, Final, NamedTuple
+
+from dnstrail.dns.names import address_text
+from dnstrail.dns.rdata import ADDRESSES
+from dnstrail.protocol.facts import type_text
+from dnstrail.protocol.lookups import (
+    BAD_REQUEST,
+    DATA_NOT_FOUND,
+    RefusedRequestError,
+    encode_data,
+    encode_error,
+)
+from dnstrail_fleet.lookups.reading import FoundRow, StoreReader
+from dnstrail_fleet.lookups.requests import (
+    FleetGetRequest,
+    FleetHostsRequest,
+    FleetNewRequest,
+    FleetRequest,
+    FleetTopRequest,
+    FleetTrailRequest,
+    read_request,
+)
+from dnstrail_fleet.private_address import is_private
+from dnstrail_fleet.row import DAY
+
+SILENT: Final = 120.0  #: seconds after which a host that sends nothing is behind: a sender sends every 30 s
+GONE: Final = 604_800.0  #: seconds after which a silent host counts as removed: no reply names it as behind
+_LATE: Final = 2  # entries that may wait in the log
+_SKEW: Final = 1_000  # ms: a smaller one may be the way to the engine
+
+
+class _Lookup(NamedTuple):
+    """What a lookup needs: the store, the present time (epoch seconds), and whether it took too long."""
+
+    reader: StoreReader
+    now: float
+    is_over: Callable[[], bool]
+
+
+def answer_lookup(body: bytes, reader: StoreReader, now: float, is_over: Callable[[], bool]) -> bytes:
+    """Return the reply to a request, which may be anything.
+
+    Raises:
+        sqlite3.Error: The store cannot be read.
+    """
+    lookup = _Lookup(reader, now, is_over)
+    behind = _behind(lookup)
+    try:
+        request = read_request(body)
+        data = _answer(request, lookup)
+    except RefusedRequestError as refused:
+        return encode_error(refused, complete=not behind)
+    history = _history(request, lookup)
+    return encode_data({**data, "behind": behind}, complete=not behind, history=history)
+
+
+def _behind(lookup: _Lookup) -> list[str]:
+    """Return the hosts of which something may be missing that they know already."""
+    return lookup.reader.behind(_LATE, lookup.now - SILENT, lookup.now - GONE)
+
+
+def _history(request: FleetRequest, lookup: _Lookup) -> bool:
+    """Return whether the store knows everything about the time of a request."""
+    at = request.at if isinstance(request, FleetGetRequest | FleetTrailRequest) else None
+    if at is None:
+        return True
+    return not lookup.reader.has_losses() and int(at) // DAY > lookup.reader.first_day()
+
+
+@singledispatch
+def _answer(request: FleetRequest, _lookup: _Lookup) -> dict[str, Any]:
+    raise RefusedRequestError(BAD_REQUEST, f"no answer to {type(request).__name__}")
+
+
+@_answer.register
+def _get(request: FleetGetRequest, lookup: _Lookup) -> dict[str, Any]:
+    rows, is_whole = _rows(request, lookup)
+    by_host: dict[str, list[FoundRow]] = {}
+    for row in rows:
+        by_host.setdefault(row.host, []).append(row)
+    hosts = [{"host": host, **_known(some, request.text)} for host, some in by_host.items()]
+    is_one = len(hosts) == 1
+    shared = {text for host in hosts for text in host["ip_addresses"] if is_one or not is_private(text)}
+    names = {name for host in hosts for name in host["dns_queries"]}
+    return {
+        "key": request.text,
+        "ip_addresses": sorted(shared),
+        "dns_queries": sorted(names) if is_one or not is_private(request.text) else [],
+        "split_horizon": _differs(hosts),
+        "hosts": hosts,
+        "truncated": not is_whole,
+    }
+
+
+def _known(rows: list[FoundRow], key: str) -> dict[str, Any]:
+    """Return what one host knows of a key."""
+    addresses = {row.target for row in rows if row.type in ADDRESSES and row.target != key}
+    if address_text(key) is not None:
+        addresses.add(key)
+    askers = {row.asker: None for row in rows}
+    return {
+        "ip_addresses": sorted(addresses),
+        "dns_queries": sorted({row.question for row in rows}),
+        "askers": [_asker(*asker) for asker in askers],
+        "first": min(row.first for row in rows),
+        "last": max(row.last for row in rows),
+        "end": max(row.end for row in rows),
+        "answers": sum(row.answers for row in rows),
+        "gaps": sum(row.gaps for row in rows),
+        "doubted": sum(row.doubted for row in rows),
+    }
+
+
+def _differs(hosts: list[dict[str, Any]]) -> bool:
+    """Return whether a host has private addresses for a name for which another host has others."""
+    sets = [{*host["ip_addresses"]} for host in hosts if host["ip_addresses"]]
+    return any(one != other and any(map(is_private, one)) for one in sets for other in sets)
+
+
+@_answer.register
+def _trail(request: FleetTrailRequest, lookup: _Lookup) -> dict[str, Any]:
+    rows, is_whole = _rows(request, lookup)
+    known: dict[tuple[Any, ...], FoundRow] = {}
+    for row in rows:
+        known.setdefault((row.host, row.asker, row.question, row.day), row)
+    trails = []
+    for row in known.values():
+        steps, all_steps = lookup.reader.of_question(row)
+        trails.append(_path(row, steps, request.text))
+        is_whole = is_whole and all_steps
+        if lookup.is_over():
+            is_whole = False
+            break
+    return {"key": request.text, "trails": trails, "truncated": not is_whole}
+
+
+def _path(row: FoundRow, steps: list[FoundRow], key: str) -> dict[str, Any]:
+    """Return the trail of one host and asker: the steps from the question to the key, or all if the key was asked."""
+    wanted, kept = {key}, list[FoundRow]()
+    if key == row.question:
+        kept = steps
+    else:
+        left = steps
+        while found := [step for step in left if step.target in wanted]:
+            kept += found
+            wanted |= {step.owner for step in found}
+            left = [step for step in left if step not in found]
+    kept = kept or [row]
+    return {
+        "host": row.host,
+        "asker": _asker(*row.asker),
+        "question": row.question,
+        "steps": [[step.owner, type_text(step.type), step.target] for step in reversed(kept)],
+        "first": min(step.first for step in kept),
+        "last": max(step.last for step in kept),
+        "end": max(step.end for step in kept),
+        "answers": max(step.answers for step in kept),
+        "doubted": max(step.doubted for step in kept),
+    }
+
+
+@_answer.register
+def _hosts(_request: FleetHostsRequest, lookup: _Lookup) -> dict[str, Any]:
+    found = []
+    for name, heard, skew, behind, dropped, waiting, trimmed, left_out, refused in lookup.reader.hosts():
+        state = {"host": name, "heard": heard / 1000, "waiting": waiting, "behind": behind, "dropped": dropped}
+        losses = {"trimmed": trimmed, "left_out": left_out, "refused": json.loads(refused)}
+        found.append({**state, **losses, "skew": skew / 1000 if abs(skew) > _SKEW else 0.0})
+    return {"hosts": found}
+
+
+@_answer.register
+def _new(request: FleetNewRequest, lookup: _Lookup) -> dict[str, Any]:
+    found = lookup.reader.new(request.since, request.limit)
+    return {"names": [{"name": name, "first": first, "host": host} for name, first, host in found]}
+
+
+@_answer.register
+def _top(request: FleetTopRequest, lookup: _Lookup) -> dict[str, Any]:
+    found = lookup.reader.top(request.what, request.limit)
+    fields = "name", "answers", "relations", "hosts", "host"
+    rows = [dict(zip(fields, one, strict=True)) for one in found]
+    return {"what": request.what, "top": [{key: value for key, value in row.items() if value} for row in rows]}
+
+
+def _rows(request: FleetGetRequest | FleetTrailRequest, lookup: _Lookup) -> tuple[list[FoundRow], bool]:
+    """Return the rows of a key.
+
+    Raises:
+        RefusedRequestError: There are none.
+    """
+    rows, is_whole = lookup.reader.touching(
+        request.text, request.limit, host=request.host, at=request.at, before=request.before, is_over=lookup.is_over
+    )
+    if not rows:
+        raise RefusedRequestError(DATA_NOT_FOUND, "requested data was not found", history=_history(request, lookup))
+    return rows, is_whole
+
+
+def _asker(program: str, container: str, image: str) -> dict[str, str]:
+    return {"program": program, "container": container, "image": image}

@@ -1,0 +1,180 @@
+"""Rows of the store that touch a key, the newest first, and the state of the hosts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from dnstrail_fleet.private_address import is_private
+from dnstrail_fleet.row import DAY
+
+#: days before a past time whose rows a lookup reads -> a relation with a longer life is not found
+DAYS_BACK: Final = 8
+#: steps of one trail -> further ones are left out: `truncated`
+MOST_STEPS: Final = 256
+_NEXT_DAY: Final = "SELECT max(day) FROM rows WHERE day < ?"
+_ROW: Final = """
+    SELECT day, questions.text, owners.text, type, targets.text, hosts.name, program, container, image,
+        day * 86400 + first, day * 86400 + last, day * 86400 + "end", count, gaps, doubted
+    FROM ({}) found
+    JOIN texts questions ON questions.id = question JOIN texts owners ON owners.id = owner
+    JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host JOIN askers ON askers.id = asker"""
+_WHERE: Final = """(?3 IS NULL OR host = ?3) AND last < ?4 - ?1 * 86400
+    AND (?5 IS NULL OR (first <= ?5 - ?1 * 86400 AND "end" >= ?5 - ?1 * 86400))"""
+_FOUND: Final = """
+    SELECT * FROM rows WHERE day = ?1 AND target = ?2 AND {0} UNION ALL
+    SELECT * FROM rows INDEXED BY rows_by_question WHERE day = ?1 AND question = ?2 AND target <> ?2 AND {0}
+    UNION ALL SELECT * FROM rows INDEXED BY rows_by_owner
+        WHERE day = ?1 AND owner = ?2 AND owner <> question AND target <> ?2 AND {0}
+    ORDER BY last DESC LIMIT ?6"""
+_TOUCHING: Final = _ROW.format(_FOUND.format(_WHERE)) + " ORDER BY last DESC"
+_OF_QUESTION: Final = _ROW.format("""
+    SELECT rows.* FROM rows INDEXED BY rows_by_question JOIN askers ON askers.id = asker
+    WHERE day = ? AND question = (SELECT id FROM texts WHERE text = ?)
+        AND host = (SELECT id FROM hosts WHERE name = ?) AND program = ? AND container = ? AND image = ? LIMIT ?""")
+_HOSTS: Final = """
+    SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out,
+        (SELECT json_group_object(reason, count) FROM refused WHERE host = hosts.id) FROM hosts ORDER BY name"""
+_BEHIND: Final = """
+    SELECT name FROM hosts WHERE heard > ? AND (behind > 0 OR waiting > ? OR heard < ?) ORDER BY name"""
+_LOSSES: Final = "SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + left_out > 0)"
+_NEW: Final = """
+    SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
+    WHERE first >= ? ORDER BY first DESC LIMIT ?"""
+_TOP: Final = {
+    "hosts": """
+        SELECT hosts.name, answers, relations, 0, NULL FROM
+            (SELECT host, sum(count) AS answers, count(*) AS relations FROM rows WHERE day = ? GROUP BY host)
+        JOIN hosts ON hosts.id = host ORDER BY answers DESC LIMIT ?""",
+    "names": """
+        SELECT text, answers, relations, hosts, NULL FROM
+            (SELECT question, sum(count) AS answers, count(*) AS relations, count(DISTINCT host) AS hosts
+            FROM rows WHERE day = ? GROUP BY question ORDER BY answers DESC LIMIT ?)
+        JOIN texts ON texts.id = question ORDER BY answers DESC""",
+    "addresses": """
+        SELECT text, sum(answers), sum(relations), count(*), iif(is_private(text), name, NULL) FROM
+            (SELECT target, host, sum(count) AS answers, count(*) AS relations
+            FROM rows WHERE day = ? AND type IN (1, 28) GROUP BY target, host)
+        JOIN texts ON texts.id = target JOIN hosts ON hosts.id = host
+        GROUP BY target, iif(is_private(text), host, 0) ORDER BY 2 DESC LIMIT ?""",
+}
+_NO_DAY: Final = 1 << 24  # after all days
+_NO_TIME: Final = 1 << 41  # after all times
+
+
+class FoundRow(NamedTuple):
+    """A row of the store. Times are seconds since the epoch, by the clock of the engine."""
+
+    day: int
+    question: str
+    owner: str
+    type: int
+    target: str
+    host: str
+    program: str
+    container: str
+    image: str
+    first: int
+    last: int
+    end: int
+    answers: int
+    gaps: int
+    doubted: int
+
+    @property
+    def asker(self) -> tuple[str, str, str]:
+        """Program, container and image."""
+        return self.program, self.container, self.image
+
+
+class FoundRows(NamedTuple):
+    """Rows, the newest first. `is_whole` states that no bound left any out."""
+
+    rows: list[FoundRow]
+    is_whole: bool
+
+
+class StoreReader:
+    """The lookups of one connection to the store. Each may raise sqlite3.Error."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        database.create_function("is_private", 1, is_private, deterministic=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def touching(
+        self,
+        key: str,
+        limit: int,
+        *,
+        host: str | None = None,
+        at: float | None = None,
+        before: float | None = None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> FoundRows:
+        """Return the newest rows whose target, question or owner is a key; `is_over` ends the search."""
+        number, by = self._id("texts", "text", key), None if host is None else self._id("hosts", "name", host)
+        found: list[FoundRow] = []
+        if number is None or (host is not None and by is None):
+            return FoundRows(found, is_whole=True)
+        moment = None if at is None else int(at)
+        for day in self._days(at, before):
+            values = day, number, by, _NO_TIME if before is None else int(before), moment, limit + 1 - len(found)
+            found += [FoundRow(*row) for row in self._database.execute(_TOUCHING, values)]
+            if len(found) > limit or is_over():
+                return FoundRows(found[:limit], is_whole=False)
+        return FoundRows(found, is_whole=True)
+
+    def of_question(self, row: FoundRow) -> FoundRows:
+        """Return all rows of the day, the question, the host and the asker of a row."""
+        values = row.day, row.question, row.host, *row.asker, MOST_STEPS + 1
+        found = [FoundRow(*one) for one in self._database.execute(_OF_QUESTION, values)]
+        return FoundRows(found[:MOST_STEPS], len(found) <= MOST_STEPS)
+
+    def hosts(self) -> list[tuple[Any, ...]]:
+        """Return the columns of all hosts; the last one is a JSON map of refused entries by reason."""
+        return self._database.execute(_HOSTS).fetchall()
+
+    def behind(self, waiting: int, heard: float, gone: float) -> list[str]:
+        """Return the hosts with more entries that wait, or unheard since `heard` (seconds since the epoch), or behind.
+
+        Those that were not heard since `gone` are left out.
+        """
+        found = self._database.execute(_BEHIND, (int(gone * 1000), waiting, int(heard * 1000)))
+        return [name for (name,) in found]
+
+    def has_losses(self) -> bool:
+        """Return whether rows of any host were lost."""
+        return bool(self._database.execute(_LOSSES).fetchone()[0])
+
+    def new(self, since: float, limit: int) -> list[tuple[Any, ...]]:
+        """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
+        return self._database.execute(_NEW, (int(since), limit)).fetchall()
+
+    def top(self, what: str, limit: int) -> list[tuple[Any, ...]]:
+        """Return (name, answers, relations, hosts, host) of the newest day, the most answers first.
+
+        The last one is the host of a private address, which is another machine on each of them; None else.
+        """
+        day = next(self._days(None, None), 0)
+        return self._database.execute(_TOP[what], (day, limit)).fetchall()
+
+    def first_day(self) -> int:
+        """Return the first day with rows, 0 if there is none."""
+        return int(self._database.execute("SELECT ifnull(min(day), 0) FROM rows").fetchone()[0])
+
+    def _id(self, table: str, column: str, text: str) -> int | None:
+        find = f"SELECT id FROM {table} WHERE {column} = ?"  # noqa: S608 - names of this file
+        found = self._database.execute(find, (text,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def _days(self, at: float | None, before: float | None) -> Iterator[int]:
+        """Yield the days that have rows, the newest first."""
+        latest = [int(one) // DAY + 2 for one in (at, before) if one is not None]
+        day, last = min([*latest, _NO_DAY]), 0 if at is None else int(at) // DAY - DAYS_BACK
+        while (found := self._database.execute(_NEXT_DAY, (day,)).fetchone()[0]) is not None and found >= last:
+            yield (day := int(found))

@@ -1,0 +1,1 @@
+"""The sender of a host: from its history to the log."""

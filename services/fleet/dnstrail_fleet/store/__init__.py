@@ -1,0 +1,1 @@
+"""The store of the fleet: the rows of all hosts in SQLite."""

@@ -1,0 +1,213 @@
+"""The store: rows of all hosts, merged by minimum and maximum, so that an entry may come twice and in any order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dnstrail_fleet.files import naming_file, open_file, transaction
+from dnstrail_fleet.log.contract import StreamLag
+from dnstrail_fleet.row import DAY, CheckedEntry, FleetRow
+from dnstrail_fleet.store.schema import KIND, NAME, VERSIONS
+
+DAYS: Final = 90  #: days after its day -> a row is removed
+#: rows of a host on one day -> further ones are left out: `left_out` in `dnstrail fleet hosts`
+MOST_OF_HOST: Final = 262_144
+_KNOWN: Final = 65_536  # texts and askers whose ids are remembered
+_SHOWN_SKEW: Final = 1_000  # ms: a smaller difference may be the way to the engine
+_MERGE: Final = """
+    UPDATE rows SET first = min(first, ?), last = max(last, ?), "end" = max("end", ?), count = max(count, ?),
+        gaps = max(gaps, ?), doubted = max(doubted, ?)
+    WHERE day = ? AND target = ? AND owner = ? AND type = ? AND question = ? AND host = ? AND asker = ?"""
+_ADD: Final = """
+    INSERT INTO rows (first, last, "end", count, gaps, doubted, day, target, owner, type, question, host, asker)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_NAME: Final = """
+    INSERT INTO names VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET
+        host = iif(excluded.first < first, excluded.host, host), first = min(first, excluded.first)"""
+_HEARD: Final = """
+    UPDATE hosts SET skew = iif(?1 >= heard, ?2, skew), behind = iif(?1 >= heard, ?3, behind),
+        dropped = max(dropped, ?4), heard = max(heard, ?1), left_out = left_out + ?5 WHERE id = ?6"""
+_SHARE: Final = "INSERT INTO shares VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"
+_UNUSED: Final = """
+    DELETE FROM texts WHERE id NOT IN (SELECT target FROM rows UNION SELECT owner FROM rows
+        UNION SELECT question FROM rows UNION SELECT text FROM names)"""
+
+_GONE: Final = "DELETE FROM hosts WHERE heard < ? AND id NOT IN (SELECT host FROM rows)"
+
+
+class ReceivedEntry(NamedTuple):
+    """An entry with its host, and the time of the engine, in ms."""
+
+    host: str
+    at: int
+    checked: CheckedEntry
+
+
+class FleetStore:
+    """The rows of all hosts in one file. Several processes may write to it.
+
+    `counters` counts entries and rows that were `written`, and rows that were `left_out` since a host has too many.
+    """
+
+    def __init__(self, folder: Path, *, days: int = DAYS, most_of_host: int = MOST_OF_HOST) -> None:
+        """Open it, or make it.
+
+        Raises:
+            SettingsError: It is damaged, or a later version of dnstrail made it.
+            OSError, sqlite3.Error: It cannot be made or opened now.
+        """
+        self.path = folder / NAME
+        self.counters: Counter[str] = Counter(entries=0, rows=0, left_out=0)
+        self._days = days
+        self._most = most_of_host
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._database = open_file(self.path, KIND, VERSIONS)
+        self._removals = -1
+        self._text = lru_cache(_KNOWN)(self._read_text)
+        self._asker = lru_cache(_KNOWN)(self._read_asker)
+        self._host = lru_cache(_KNOWN)(self._read_host)
+
+    def write(self, entries: Iterable[ReceivedEntry], refused: Mapping[tuple[str, str], int]) -> None:
+        """Write entries, and how many were refused by host and reason: all of it, or nothing.
+
+        Raises:
+            SettingsError: The file is damaged.
+            sqlite3.Error: It cannot be written now.
+        """
+        counted: Counter[str] = Counter()
+        try:
+            with naming_file(self.path), transaction(self._database):
+                self._note_removals()
+                for entry in entries:
+                    self._write(entry, counted)
+                for (host, reason), count in refused.items():
+                    self._database.execute(
+                        "INSERT INTO refused VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                        (self._host(host), reason, count),
+                    )
+        except BaseException:
+            self._forget_ids()  # some of them were taken back
+            raise
+        self.counters.update(counted)
+
+    def note_lag(self, lag: Mapping[str, StreamLag], before: Mapping[str, StreamLag]) -> None:
+        """Store the state of each stream; what was trimmed since `before` is added.
+
+        Raises:
+            SettingsError: The file is damaged.
+            sqlite3.Error: It cannot be written now.
+        """
+        changed = [
+            (one.waiting, one.trimmed - (before[host].trimmed if host in before else 0), host)
+            for host, one in lag.items()
+            if before.get(host) != one
+        ]
+        if changed:
+            with naming_file(self.path), transaction(self._database):
+                self._note_removals()
+                for waiting, trimmed, host in changed:
+                    values = waiting, trimmed, self._host(host)
+                    self._database.execute("UPDATE hosts SET waiting = ?, trimmed = trimmed + ? WHERE id = ?", values)
+
+    def remove_old(self, now: float) -> int:
+        """Remove the rows that are too old at a time (seconds since the epoch), one day at a call; return their number.
+
+        Raises:
+            SettingsError: The file is damaged.
+            sqlite3.Error: It cannot be written now.
+        """
+        first = int(now) // DAY - self._days
+        [day] = self._database.execute("SELECT min(day) FROM rows").fetchone()
+        if day is None or day >= first:
+            return 0
+        with naming_file(self.path), transaction(self._database):
+            count = self._database.execute("DELETE FROM rows WHERE day = ?", (day,)).rowcount
+            self._database.execute("DELETE FROM shares WHERE day <= ?", (day,))
+            self._database.execute("DELETE FROM names WHERE text NOT IN (SELECT question FROM rows)")
+            self._database.execute(_UNUSED)
+            self._database.execute("DELETE FROM askers WHERE id NOT IN (SELECT asker FROM rows)")
+            self._database.execute(_GONE, (int(now - self._days * DAY) * 1000,))
+            self._database.execute("DELETE FROM refused WHERE host NOT IN (SELECT id FROM hosts)")
+            self._database.execute("UPDATE removals SET count = count + 1")
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _write(self, entry: ReceivedEntry, counted: Counter[str]) -> None:
+        sent, skew = entry.checked
+        host = self._host(entry.host)
+        shift = round(skew / 1000) if abs(skew) > _SHOWN_SKEW else 0
+        rooms: dict[int, int] = {}
+        added: Counter[int] = Counter()
+        left_out = 0
+        for asker in sent.askers:
+            asked = self._asker(asker.program, asker.container, asker.image)
+            for row in asker.rows:
+                if row.day not in rooms:
+                    rooms[row.day] = self._room(row.day, host)
+                if self._merge(row, host, asked, shift, has_room=added[row.day] < rooms[row.day], added=added):
+                    counted["rows"] += 1
+                else:
+                    left_out += 1
+        self._database.executemany(_SHARE, [(day, host, count) for day, count in added.items()])
+        self._database.execute(_HEARD, (entry.at, skew, sent.behind, sent.dropped, left_out, host))
+        counted["entries"] += 1
+        counted["left_out"] += left_out
+
+    def _merge(self, row: FleetRow, host: int, asker: int, shift: int, *, has_room: bool, added: Counter[int]) -> bool:
+        """Merge a row into the stored one, or add it; return False if there is no room for it."""
+        begin = row.day * DAY - shift
+        question = self._text(row.question)
+        owner = self._text(row.owner) if row.owner else question
+        key = row.day, self._text(row.target), owner, row.type, question, host, asker
+        times = row.first - begin, row.last - begin, row.end - begin
+        values = *times, row.count, row.gaps, row.doubted, *key
+        if not self._database.execute(_MERGE, values).rowcount:
+            if not has_room:
+                return False
+            self._database.execute(_ADD, values)
+            added[row.day] += 1
+            self._database.execute(_NAME, (question, row.first + shift, host))
+        return True
+
+    def _room(self, day: int, host: int) -> int:
+        found = self._database.execute("SELECT rows FROM shares WHERE day = ? AND host = ?", (day, host)).fetchone()
+        return self._most - (found[0] if found else 0)
+
+    def _read_text(self, text: str) -> int:
+        return self._id("texts", ("text",), (text,))
+
+    def _read_asker(self, program: str, container: str, image: str) -> int:
+        return self._id("askers", ("program", "container", "image"), (program, container, image))
+
+    def _read_host(self, name: str) -> int:
+        columns = "name", "heard", "skew", "behind", "dropped", "waiting", "trimmed", "left_out"
+        return self._id("hosts", columns, (name, 0, 0, 0, 0, 0, 0, 0), unique=1)
+
+    def _id(self, table: str, columns: tuple[str, ...], values: tuple[str | int, ...], unique: int = 0) -> int:
+        """Return the id of a content, which is added if it is new. The first `unique` columns identify it, else all."""
+        named = columns[: unique or len(columns)]
+        wanted = " AND ".join(f"{one} = ?" for one in named)
+        find = f"SELECT id FROM {table} WHERE {wanted}"  # noqa: S608 - names of this file
+        if (found := self._database.execute(find, values[: len(named)]).fetchone()) is None:
+            places = ", ".join("?" * len(columns))
+            add = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) RETURNING id"  # noqa: S608 - as above
+            found = self._database.execute(add, values).fetchone()
+        return int(found[0])
+
+    def _note_removals(self) -> None:
+        """Forget the ids of texts if some were removed, also by another process."""
+        [removals] = self._database.execute("SELECT count FROM removals").fetchone()
+        if removals != self._removals:
+            self._forget_ids()
+            self._removals = removals
+
+    def _forget_ids(self) -> None:
+        for known in (self._text, self._asker, self._host):
+            known.cache_clear()

@@ -1,0 +1,188 @@
+"""The reader that follows the segments of a folder from a position on, also the open one, for the fleet."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
+from dnstrail.history.rows import ADMITTED, DOUBTED, Relation, pack_flags
+from dnstrail.history.segment import SCHEMA
+from dnstrail.history.segment_files import SegmentFile, segment_files
+from dnstrail.protocol.facts import HOPS
+from dnstrail.spool import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
+from dnstrail_history.subjects import Subjects
+
+_FORWARDER: Final = HOPS.index("forwarder")
+#: bytes of the packed relations of an answer -> the fleet does not receive it: `excluded`
+MOST_PACKED: Final = 1 << 16
+_PATIENCE: Final = 0.5  # seconds for a segment that the worker finishes
+_TRUE: Final = pack_flags(True, None, None, None)
+_NEXT: Final = f"""
+    SELECT ended, name, process, path, answer, ttls, flags >> {DOUBTED} & {_TRUE} <> 0
+    FROM transactions CROSS JOIN endings ON endings.id = ending
+    WHERE transactions.id > ? AND transactions.id <= ? AND for_start = 0 AND answer IS NOT NULL
+        AND flags >> {ADMITTED} & {_TRUE} <> 0
+    ORDER BY transactions.id"""  # noqa: S608 - numbers of this package
+_LAST: Final = "SELECT max(id), count(*) FROM (SELECT id FROM transactions WHERE id > ? ORDER BY id LIMIT ?)"
+_ID: Final = """
+    SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
+    WHERE transactions.id = ?"""
+_NUMBER: Final = """
+    SELECT transactions.id FROM transactions JOIN starts ON starts.id = transactions.start
+    WHERE starts.start = ? AND batch = ? AND place = ?"""
+_TEXT: Final = "SELECT text FROM texts WHERE id = ?"
+_HOP: Final = "SELECT hop FROM paths WHERE id = ?"
+_ANSWER: Final = "SELECT relations FROM answers WHERE id = ? AND length(relations) <= ?"
+_RELATION: Final = """
+    SELECT owner.text, type, target.text FROM relations
+    JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target WHERE relations.id = ?"""
+_ASKER: Final = """
+    SELECT coalesce(nullif(path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
+        coalesce(container_image, ''), user_id, container_id, container_name
+    FROM processes JOIN programs ON programs.id = program WHERE processes.id = ?"""
+_IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+_NOBODY: Final = ("", "", "", -1, "", "")
+_Asker = tuple[str, str, str]  # program, container, image
+
+
+class SegmentSpool:
+    """The transactions of a folder with an answer that the cache applied; those of excluded subjects are left out.
+
+    No file stays open: the worker could not finish it. `counters` counts answers that were `excluded`, and segments
+    that were `reread` since they were written anew.
+    """
+
+    def __init__(self, folder: Path, excluded: Subjects | None = None) -> None:
+        self.counters = {"excluded": 0, "reread": 0}
+        self._folder = folder
+        self._excluded = excluded or Subjects()
+        self._of: tuple[int, int] = 0, 0  # the segment and the file of what follows
+        self._contents: dict[tuple[int, _Asker, int], AnswerContent | None] = {}
+        self._askers: dict[tuple[int | None, int], _Asker | None] = {}
+        self._relations: dict[int, Relation] = {}
+
+    def read(self, position: SpoolPosition, most: int) -> SpoolPart:
+        """Return what follows a position: `most` transactions at most, of one segment.
+
+        Raises:
+            SettingsError: A later version of dnstrail wrote the history.
+            OSError, sqlite3.Error: It cannot be read now.
+        """
+        files = [file for file in segment_files(self._folder) if file.number >= position.segment]
+        begin, dropped = position, 0
+        is_gone = bool(position.segment and files and files[0].number != position.segment)
+        for behind, file in zip(reversed(range(len(files))), files, strict=True):
+            if file.number > begin.segment:
+                dropped += file.number - begin.segment - 1 + is_gone if begin.segment else 0
+                begin, is_gone = SpoolPosition(file.number), False
+            try:
+                answers, after, read = self._read(file, begin, most)
+            except DamagedFileError:
+                dropped += behind > 0  # the worker may set the last one aside, and goes on in another one
+                continue
+            if read or not behind:
+                return SpoolPart(answers, after, read, behind, dropped, is_end=not behind and read < most)
+        return SpoolPart([], position, 0, 0, 0, is_end=True)
+
+    def _read(
+        self, file: SegmentFile, begin: SpoolPosition, most: int
+    ) -> tuple[list[SpooledAnswer], SpoolPosition, int]:
+        """Return the answers of a segment after a position, the position behind them, and how much was read.
+
+        Raises:
+            DamagedFileError: The segment is damaged.
+            SettingsError: A later version of dnstrail made it.
+            OSError, sqlite3.Error: It cannot be read.
+        """
+        path = file.path if file.path.exists() else file.path.with_suffix(FINAL)
+        if file.is_aside:
+            raise DamagedFileError(path, "it is damaged")
+        final = path.suffix == FINAL
+        with closing(open_reader(path, SCHEMA, final=final, patience=_PATIENCE)) as database, naming_damage(path):
+            if (found := (file.number, path.stat().st_ino)) != self._of:
+                for known in (self._contents, self._askers, self._relations):
+                    known.clear()
+                self._of = found
+            number = self._number(database, begin, path)
+            last, read = database.execute(_LAST, (number, most)).fetchone()
+            if not read:
+                return [], begin, 0
+            return self._answers(database, number, last), SpoolPosition(file.number, last, *_id(database, last)), read
+
+    def _number(self, database: sqlite3.Connection, begin: SpoolPosition, path: Path) -> int:
+        """Return the number of the last transaction that was read, 0 if the segment does not have it any more."""
+        if not begin.number or _id(database, begin.number) == begin[2:]:
+            return begin.number
+        found = database.execute(_NUMBER, begin[2:]).fetchone()
+        if found is None:
+            self.counters["reread"] += 1
+            structlog.get_logger().warning("segment_read_again", segment=path.name)
+        return int(found[0]) if found else 0
+
+    def _answers(self, database: sqlite3.Connection, begin: int, last: int) -> list[SpooledAnswer]:
+        found: list[SpooledAnswer] = []
+        contents, askers, of_users = self._contents, self._askers, self._of_users
+        for ended, name, process, path, answer, ttls, doubted in database.execute(_NEXT, (begin, last)):
+            by = process, path if of_users else 0
+            if by not in askers:
+                askers[by] = self._asker(database, process, path)
+            content, asker = None, askers[by]
+            if asker is not None:
+                key = name, asker, answer
+                if key not in contents:
+                    contents[key] = self._content(database, name, asker, answer)
+                content = contents[key]
+            if content is None:
+                self.counters["excluded"] += 1
+            else:
+                found.append(SpooledAnswer(ended, content, _IDS(ttls), bool(doubted)))
+        return found
+
+    @property
+    def _of_users(self) -> bool:
+        """Whether users or containers are excluded: a forwarder's question may be one of any of them."""
+        return bool(self._excluded.users or self._excluded.containers)
+
+    def _asker(self, database: sqlite3.Connection, process: int | None, path: int) -> _Asker | None:
+        """Return an asker, None if it is excluded."""
+        excluded = self._excluded
+        found = database.execute(_ASKER, (process,)).fetchone()
+        program, container, image, user, container_id, container_name = found or _NOBODY
+        if self._of_users:
+            [hop] = database.execute(_HOP, (path,)).fetchone()
+            is_named = container_name in excluded.containers or (
+                container_id and any(map(container_id.startswith, excluded.containers))
+            )
+            if hop == _FORWARDER or user in excluded.users or is_named:
+                return None
+        return program, container, image
+
+    def _content(self, database: sqlite3.Connection, name: int, asker: _Asker, answer: int) -> AnswerContent | None:
+        """Return the content of an answer, None if it is excluded or too long."""
+        [question] = database.execute(_TEXT, (name,)).fetchone()
+        packed = database.execute(_ANSWER, (answer, MOST_PACKED)).fetchone()
+        if packed is None:
+            return None
+        relations = []
+        for number in _IDS(packed[0]):
+            if number not in self._relations:
+                self._relations[number] = database.execute(_RELATION, (number,)).fetchone()
+            relations.append(self._relations[number])
+        if self._excluded.names:
+            texts = {question, *(text for owner, _, target in relations for text in (owner, target))}
+            if any(map(self._excluded.has_text, texts)):
+                return None
+        return AnswerContent(question, *asker, tuple(relations))
+
+
+def _id(database: sqlite3.Connection, number: int) -> tuple[str, int, int]:
+    """Return the id of a transaction by its number."""
+    found: tuple[str, int, int] = database.execute(_ID, (number,)).fetchone() or ("", 0, 0)
+    return found

@@ -1,0 +1,211 @@
+"""The fleet: a sender over a history, its rows on the wire and in the engine, a store of a million rows, and lookups.
+
+The store has ten days of a hundred hosts with ten programs each, which ask for 50,000 names: a few of them most, with
+one to three addresses behind an alias for every second name.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from figures import Figure
+
+from builders.facts import fact_of, progress_of
+from builders.fleet import DAY, NOON, FakeLog, received, row
+from dnstrail.captured import Process
+from dnstrail.protocol.lookups import encode_request
+from dnstrail_fleet.files import open_to_read
+from dnstrail_fleet.log.valkey_log import PREFIX, ValkeyLog
+from dnstrail_fleet.lookups.answers import answer_lookup
+from dnstrail_fleet.lookups.reading import StoreReader
+from dnstrail_fleet.row import AskerRows, FleetEntry, FleetRow, encode_entry
+from dnstrail_fleet.sender.state import SenderState
+from dnstrail_fleet.sender.worker import FleetSender
+from dnstrail_fleet.store.store import FleetStore
+from dnstrail_history.store.following import SegmentSpool
+from dnstrail_history.store.store import FactStore
+from live.fleet_processes import fleet
+from live.valkey_server import engine
+from live.workers import FakeClock, wait_until
+
+TRANSACTIONS = 200_000
+ROWS = 1_000_000
+SAMPLES = 50
+_HOSTS, _PROGRAMS, _NAMES, _DAYS = 100, 10, 50_000, 10
+_LOOKUPS = 1_000
+_ROWS_OF_ENTRY = 50
+_SECOND = 1_000_000_000
+
+
+class _Paced(FakeClock):
+    """A clock whose monotonic time passes, and which a test advances besides."""
+
+    def monotonic(self) -> float:
+        """Return the monotonic time."""
+        return time.monotonic() + self.monotonic_time
+
+    def advance(self, seconds: float) -> None:
+        """Let wall time and monotonic time pass."""
+        super().advance(seconds)
+
+
+def measure(_capture: str) -> Iterator[Figure]:
+    """Measure the sender, the engine, the store and its lookups."""
+    with TemporaryDirectory(dir=Path.cwd()) as name:
+        log = FakeLog()
+        yield from _sender(Path(name), log)
+        yield from _engine(Path(name, "engine"))
+        yield from _store(Path(name, "store"))
+        yield from _known(Path(name, "known"))
+
+
+def _sender(folder: Path, log: FakeLog) -> Iterator[Figure]:
+    clock = FakeClock(NOON)
+    with closing(FactStore(folder / "history", clock)) as history:
+        chosen = random.Random(29)
+        for number in range(TRANSACTIONS):
+            question, relations = _name(_popular(chosen, 3_000))
+            process = Process(1000 + number % 40, f"p{number % 40}", f"/usr/bin/worker{number % 40}")
+            stated = tuple((*one, 60) for one in relations)
+            ended = NOON * _SECOND + number * 1_000_000
+            history.add(fact_of(number, ended=ended, process=process, relations=stated, name=question))
+            if number % 10_000 == 9_999:
+                assert history.commit(progress_of(number))
+    clock = _Paced(NOON + 600)
+    log.at += 600_000
+    with closing(SenderState(folder / "state")) as state:
+        sender = FleetSender(SegmentSpool(folder / "history"), log, state, clock, "web1")
+        steps, used = [], 0
+        while sender.counters["read"] < TRANSACTIONS or sender.waiting:
+            began, cpu = time.perf_counter_ns(), time.process_time_ns()
+            sender.step()
+            used += time.process_time_ns() - cpu
+            steps.append((time.perf_counter_ns() - began) / 10**6)
+            clock.advance(1)
+        steps.sort()
+    yield Figure("sender, a transaction read and its rows", used / TRANSACTIONS / 1000, "us")
+    yield Figure("sender, a step, p99", steps[len(steps) * 99 // 100], "ms")
+    yield Figure("sender, the longest step", steps[-1], "ms")
+    yield Figure("a row in an entry", sum(len(one.body) for one in log.entries) / sender.counters["rows"], "bytes")
+
+
+def _engine(folder: Path) -> Iterator[Figure]:
+    """Measure small entries, as a host with 20 answers a second sends them."""
+    chosen = random.Random(30)
+    sent = [encode_entry(_entry(chosen, 0, 5)) for _ in range(2_000)]
+    with engine(folder, "web1") as running, closing(running.client()) as admin:
+        log = ValkeyLog(running.address("web1"), time.monotonic)
+        cpu = time.process_time_ns()
+        for body in sent:
+            log.append(body)
+        yield Figure("append, an entry", (time.process_time_ns() - cpu) / len(sent) / 1000, "us")
+        stored = admin.memory_usage(f"{PREFIX}web1", samples=0)
+        yield Figure("a row in an entry of 5", sum(map(len, sent)) / len(sent) / 5, "bytes")
+        yield Figure("a row of such an entry in the stream", stored / len(sent) / 5, "bytes")
+
+
+def _store(folder: Path) -> Iterator[Figure]:
+    chosen, used, steps, written = random.Random(31), 0, [], 0
+    with closing(FleetStore(folder)) as store:
+        for day in range(_DAYS):
+            for _ in range(ROWS // _DAYS // _ROWS_OF_ENTRY // 20):
+                part = [received(_entry(chosen, day - _DAYS, _ROWS_OF_ENTRY)) for _ in range(20)]
+                began, cpu = time.perf_counter_ns(), time.process_time_ns()
+                store.write(part, {})
+                used += time.process_time_ns() - cpu
+                steps.append((time.perf_counter_ns() - began) / 10**6)
+                written += 20 * _ROWS_OF_ENTRY
+        [rows] = store._database.execute("SELECT count(*) FROM rows").fetchone()
+        store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        yield Figure(f"store, a row of {written:,}", used / written / 1000, "us")
+        yield Figure("store, the longest write of 1,000 rows", max(steps), "ms")
+        yield Figure(f"store, a row of {rows:,}", store.path.stat().st_size / rows, "bytes")
+        with closing(StoreReader(open_to_read(store.path))) as reader:
+            yield from _lookups(reader)
+        cpu = time.process_time_ns()
+        removed = store.remove_old(NOON + (store._days - 5) * DAY)
+        yield Figure(f"removing a day of {removed:,} rows", (time.process_time_ns() - cpu) / 10**6, "ms")
+
+
+def _known(folder: Path) -> Iterator[Figure]:
+    """Measure from the time when the history holds an answer until the fleet knows it, with real processes."""
+    folder.mkdir(mode=0o700)
+    times = []
+    with fleet(folder, "web1") as found:
+        history = found.history("web1")
+        found.keep(history, "begin.example", "203.0.113.7")
+        found.send("web1")
+        found.store()
+        wait_until(lambda: found.data("get", key="begin.example"), "the first answer")
+        for number in range(SAMPLES):
+            name = f"n{number}.example"
+            time.sleep(0.137 * (number % 8))
+            found.keep(history, name, "203.0.113.8")
+            began = time.monotonic()
+            wait_until(lambda name=name: found.data("get", key=name), name)
+            times.append(time.monotonic() - began)
+    times.sort()
+    yield Figure(f"answer until the fleet knows it, median of {SAMPLES}", statistics.median(times), "s")
+    yield Figure(f"answer until the fleet knows it, p99 of {SAMPLES}", times[len(times) * 99 // 100], "s")
+
+
+def _lookups(reader: StoreReader) -> Iterator[Figure]:
+    chosen = random.Random(32)
+    addresses = [_name(_popular(chosen, _NAMES))[1][-1][2] for _ in range(_LOOKUPS)]
+    names = [_name(_popular(chosen, _NAMES))[0] for _ in range(_LOOKUPS)]
+    for what, keys in (("an address", addresses), ("a name", names)):
+        times = sorted(_milliseconds(reader, "get", key=key) for key in keys)
+        yield Figure(f"get, newest 100 of {what}, median", statistics.median(times), "ms")
+        yield Figure(f"get, newest 100 of {what}, p99", times[len(times) * 99 // 100], "ms")
+    yield Figure("new", _milliseconds(reader, "new", since=NOON - 2 * DAY), "ms")
+    for what in ("hosts", "names", "addresses"):
+        yield Figure(f"top {what}", _milliseconds(reader, "top", what=what), "ms")
+
+
+def _milliseconds(reader: StoreReader, op: str, **fields: object) -> float:
+    body, began = encode_request(op, **fields), time.process_time_ns()
+    answer_lookup(body, reader, NOON, _never)
+    return (time.process_time_ns() - began) / 10**6
+
+
+def _never() -> bool:
+    return False
+
+
+def _popular(chosen: random.Random, count: int) -> int:
+    return min(int(chosen.paretovariate(0.6)) - 1, chosen.randrange(count))
+
+
+def _name(number: int) -> tuple[str, list[tuple[str, int, str]]]:
+    """Return a name, and its relations."""
+    name = f"host{number}.service{number % 97}.example"
+    owner, relations = name, []
+    if number % 2:
+        owner = f"edge{number % 3000}.cdn.example"
+        relations.append((name, 5, owner))
+    relations += [(owner, 1, f"203.{number % 250}.{number // 250 % 250}.{part + 1}") for part in range(1 + number % 3)]
+    return name, relations
+
+
+def _rows(chosen: random.Random, day: int) -> Iterator[FleetRow]:
+    while True:
+        number = _popular(chosen, _NAMES) if chosen.random() < 0.5 else chosen.randrange(_NAMES)
+        question, relations = _name(number)
+        at = NOON + day * DAY + chosen.randrange(-40_000, 40_000)
+        for owner, rdtype, target in relations:
+            yield row(question, target, owner="" if owner == question else owner, type=rdtype, at=at)
+
+
+def _entry(chosen: random.Random, day: int, count: int) -> FleetEntry:
+    """Return an entry of any host with rows of any program."""
+    host, program = f"web{chosen.randrange(_HOSTS)}", f"/usr/bin/worker{chosen.randrange(_PROGRAMS)}"
+    rows = tuple(islice(_rows(chosen, day), count))
+    sent = (NOON + day * DAY + DAY // 2) * 1000
+    return FleetEntry(1, host, sent, askers=(AskerRows(program, "", "", rows),))

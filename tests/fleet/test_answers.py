@@ -1,0 +1,286 @@
+"""Lookups of the fleet: hosts, names, askers and times; private addresses stay those of their hosts.
+
+Tests of dnstrail_fleet.lookups.answers, dnstrail_fleet.lookups.requests, dnstrail_fleet.lookups.reading,
+dnstrail_fleet.private_address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.fleet import NOON, entry, received, row
+from dnstrail.protocol.lookups import encode_request
+from dnstrail_fleet.files import open_to_read
+from dnstrail_fleet.log.contract import StreamLag
+from dnstrail_fleet.lookups.answers import GONE, SILENT, answer_lookup
+from dnstrail_fleet.lookups.reading import DAYS_BACK, MOST_STEPS, StoreReader
+from dnstrail_fleet.lookups.requests import MOST_FOUND
+from dnstrail_fleet.private_address import is_private
+from dnstrail_fleet.row import DAY, FleetEntry, FleetRow
+from dnstrail_fleet.store.store import FleetStore
+
+CURL = {"program": "/usr/bin/curl", "container": "web", "image": "shop:1"}
+
+
+class Asking:
+    """A store of a test, and its lookups."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = FleetStore(folder)
+        self.reader = StoreReader(open_to_read(self.store.path))
+        self.now = float(NOON)
+
+    def write(self, *sent: FleetEntry) -> None:
+        """Write entries."""
+        self.store.write(map(received, sent), {})
+
+    def reply(self, op: str, **fields: object) -> dict[str, Any]:
+        """Return the whole reply to a request."""
+        return self.raw(encode_request(op, **fields))
+
+    def raw(self, body: bytes, *, is_over: bool = False) -> dict[str, Any]:
+        """Return the whole reply to any bytes."""
+        return msgpack.unpackb(answer_lookup(body, self.reader, self.now, lambda: is_over))
+
+    def data(self, op: str, **fields: object) -> dict[str, Any]:
+        """Return the data of a reply."""
+        reply = self.reply(op, **fields)
+        assert reply["ok"], reply
+        return reply["data"]
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Iterator[Asking]:
+    """Return a store without rows."""
+    found = Asking(tmp_path)
+    with closing(found.store), closing(found.reader):
+        yield found
+
+
+def chain(at: int = NOON) -> tuple[FleetRow, FleetRow]:
+    """Return the rows of an alias and its address."""
+    return (
+        row("www.example", "cdn.example", type=5, at=at),
+        row("www.example", "203.0.113.8", owner="cdn.example", at=at),
+    )
+
+
+def test_an_address_is_found_with_hosts_askers_and_times(asking: Asking) -> None:
+    """Two hosts that know an address are both named, with the names, the askers, and since when, the newest first."""
+    asking.write(entry("web1", row(at=NOON - 90)), entry("web2", *chain(NOON - 9), row("b.example", at=NOON - 60)))
+    asking.write(entry("web2", row(at=NOON - 30, last=NOON - 20, count=2)))
+    data = asking.data("get", key="203.0.113.7")
+    assert data["dns_queries"] == ["b.example", "shop.example"]
+    assert [one["host"] for one in data["hosts"]] == ["web2", "web1"]
+    assert data["hosts"][0] == {
+        "host": "web2",
+        "ip_addresses": ["203.0.113.7"],
+        "dns_queries": ["b.example", "shop.example"],
+        "askers": [CURL],
+        "first": NOON - 60,
+        "last": NOON - 20,
+        "end": NOON + 270,
+        "answers": 3,
+        "gaps": 0,
+        "doubted": 0,
+    }
+    assert asking.data("get", key="203.0.113.7", host="web1")["hosts"][0]["first"] == NOON - 90
+
+
+@pytest.mark.parametrize("key", ["www.example", "WWW.example.", "cdn.example", "203.0.113.8"])
+def test_a_chain_is_found_from_each_of_its_keys(asking: Asking, key: str) -> None:
+    """Question, alias and address lead to the same question and address, in any spelling."""
+    asking.write(entry("web1", *chain(), row()))
+    data = asking.data("get", key=key)
+    assert (data["dns_queries"], data["ip_addresses"]) == (["www.example"], ["203.0.113.8"])
+
+
+def test_private_addresses_are_never_merged(asking: Asking) -> None:
+    """A private address of two hosts has no common names; a name with other private ones is a split horizon."""
+    asking.write(
+        entry("web1", row("db.example", "10.0.0.5"), row("api.example", "203.0.113.1")),
+        entry("web2", row("printer.example", "10.0.0.5"), row("db.example", "203.0.113.2")),
+    )
+    data = asking.data("get", key="10.0.0.5")
+    assert (data["ip_addresses"], data["dns_queries"]) == ([], [])
+    assert {one["host"]: one["dns_queries"] for one in data["hosts"]} == {
+        "web1": ["db.example"],
+        "web2": ["printer.example"],
+    }
+    assert asking.data("get", key="10.0.0.5", host="web1")["dns_queries"] == ["db.example"]
+    data = asking.data("get", key="db.example")
+    assert (data["split_horizon"], data["ip_addresses"]) == (True, ["203.0.113.2"])
+    assert not asking.data("get", key="api.example")["split_horizon"]
+    top = asking.data("top", what="addresses")["top"]
+    assert sorted((one["name"], one.get("host")) for one in top if one["name"] == "10.0.0.5") == [
+        ("10.0.0.5", "web1"),
+        ("10.0.0.5", "web2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.1.2.3", True),
+        ("172.31.0.1", True),
+        ("172.32.0.1", False),
+        ("169.254.169.254", True),
+        ("fd00::1", True),
+        ("::1", True),
+        ("2001:db8::1", False),
+        ("a.example", False),
+    ],
+)
+def test_private_addresses(text: str, *, expected: bool) -> None:
+    """Addresses of RFC 1918, 6598, 3927, 1122 and 4193 are private."""
+    assert is_private(text) is expected
+
+
+def test_a_trail_has_the_steps_to_its_key(asking: Asking) -> None:
+    """A trail leads from the question to the key; a key that is the question has all its steps."""
+    asking.write(entry("web1", *chain(), row("www.example", "203.0.113.9", owner="cdn.example")))
+    [one] = asking.data("trail", key="203.0.113.8")["trails"]
+    assert one["steps"] == [["www.example", "CNAME", "cdn.example"], ["cdn.example", "A", "203.0.113.8"]]
+    assert (one["host"], one["asker"], one["question"]) == ("web1", CURL, "www.example")
+    [one] = asking.data("trail", key="www.example")["trails"]
+    assert len(one["steps"]) == 3
+
+
+def test_a_trail_is_bounded(asking: Asking) -> None:
+    """A question with too many relations has a part of them, and the reply states it."""
+    asking.write(entry("web1", *(row("big.example", f"203.0.{n // 256}.{n % 256}") for n in range(MOST_STEPS + 1))))
+    reply = asking.data("trail", key="203.0.0.0")
+    assert reply["truncated"]
+
+
+def test_as_of_a_time_only_what_may_have_lived_counts(asking: Asking) -> None:
+    """A past lookup finds rows with answers before and an end after the time, and states what the store cannot know."""
+    asking.write(entry("web1", row(at=NOON - DAY), row("old.example", at=NOON - 3 * DAY)))
+    asking.write(entry("web1", row("b.example", last=NOON + 50, end=NOON + 60)))
+    assert asking.data("get", key="203.0.113.7", at=NOON - DAY + 100)["dns_queries"] == ["shop.example"]
+    assert asking.reply("get", key="203.0.113.7", at=NOON - DAY + 400)["error"] == "data_not_found"
+    assert asking.data("get", key="203.0.113.7", at=NOON + 55)["dns_queries"] == ["b.example"]
+    early = asking.reply("get", key="203.0.113.7", at=NOON - 3 * DAY + 1)
+    assert early["history"] is False
+    assert "history" not in asking.reply("get", key="203.0.113.7", at=NOON + 55)
+    asking.store.note_lag({"web1": StreamLag(0, 1)}, {})
+    assert asking.reply("get", key="203.0.113.7", at=NOON + 55)["history"] is False
+
+
+def test_a_past_lookup_looks_back_for_some_days(asking: Asking) -> None:
+    """A relation whose life is longer than the days that are read is not found after them."""
+    long = row(at=NOON - DAYS_BACK * DAY, end=NOON + 9 * DAY)
+    asking.write(entry("web1", long))
+    assert asking.reply("get", key="shop.example", at=NOON)["ok"]
+    assert not asking.reply("get", key="shop.example", at=NOON + DAY)["ok"]
+
+
+def test_pages_lead_to_older_rows(asking: Asking) -> None:
+    """A page has the newest rows, states that there are more, and `before` leads to the next one."""
+    asking.write(entry("web1", *(row(f"n{number}.example", at=NOON - number * DAY // 2) for number in range(5))))
+    data: dict[str, Any] = {"truncated": True}
+    seen, before = [], float(NOON + 1)
+    while data["truncated"]:
+        data = asking.data("get", key="203.0.113.7", limit=2, before=before)
+        seen += data["dns_queries"]
+        before = data["hosts"][0]["first"]
+    assert seen == [f"n{number}.example" for number in range(5)]
+    assert asking.raw(encode_request("get", key="203.0.113.7"), is_over=True)["data"]["truncated"]
+
+
+def test_a_host_that_is_behind_is_named(asking: Asking) -> None:
+    """A host is behind while entries wait, while its sender is, and while it is silent; no reply is complete then."""
+    asking.write(entry("idle"), entry("web1", row()), entry("web2", behind=1), entry("web3"))
+    asking.store.note_lag({"web3": StreamLag(3, 0)}, {})
+    reply = asking.reply("get", key="shop.example")
+    assert (reply["complete"], reply["data"]["behind"]) == (False, ["web2", "web3"])
+    assert asking.reply("get", key="other.example") == {
+        "v": 1,
+        "ok": False,
+        "error": "data_not_found",
+        "message": "requested data was not found",
+        "complete": False,
+    }
+    asking.now += SILENT + 1
+    assert asking.data("hosts")["behind"] == ["idle", "web1", "web2", "web3"]
+    asking.now += GONE
+    assert asking.data("hosts")["behind"] == []
+
+
+def test_new_names_are_those_that_no_host_asked_for_before(asking: Asking) -> None:
+    """A name is new once for the fleet, with the host that asked first, whatever the order of the entries."""
+    asking.write(entry("web1", row(at=NOON - 50)), entry("web2", row(at=NOON - 100), row("b.example", at=NOON - 10)))
+    assert asking.data("new", since=NOON - 200)["names"] == [
+        {"name": "b.example", "first": NOON - 10, "host": "web2"},
+        {"name": "shop.example", "first": NOON - 100, "host": "web2"},
+    ]
+    assert [one["name"] for one in asking.data("new", since=NOON - 60)["names"]] == ["b.example"]
+
+
+def test_top_counts_answers_of_the_newest_day(asking: Asking) -> None:
+    """The most answers come first, with the number of hosts."""
+    asking.write(entry("web1", row(count=3), row("b.example"), row("old.example", at=NOON - DAY, count=99)))
+    asking.write(entry("web2", row(count=2)))
+    assert asking.data("top", what="names")["top"] == [
+        {"name": "shop.example", "answers": 5, "relations": 2, "hosts": 2},
+        {"name": "b.example", "answers": 1, "relations": 1, "hosts": 1},
+    ]
+    assert [one["name"] for one in asking.data("top", what="hosts")["top"]] == ["web1", "web2"]
+    assert asking.data("top", what="addresses")["top"][0]["answers"] == 6
+
+
+def test_hosts_state_losses_and_skew(asking: Asking) -> None:
+    """Each host has its losses by reason, and its skew above a second."""
+    asking.store.write([received(entry("web1"), late=-5_000)], {("web1", "form"): 2})
+    [one] = asking.data("hosts")["hosts"]
+    assert (one["host"], one["skew"], one["refused"]) == ("web1", -5.0, {"form": 2})
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"", "bad_request"),
+        (msgpack.packb({"v": 2, "op": "get", "key": "a.example"}), "unsupported_version"),
+        (encode_request("drop"), "bad_request"),
+        (encode_request("get"), "bad_request"),
+        (encode_request("get", key=5), "key_not_supported"),
+        (encode_request("get", key="x" * 2000), "bad_request"),
+        (encode_request("get", key="a.example", limit=MOST_FOUND + 1), "bad_request"),
+        (encode_request("get", key="a.example", at=float("nan")), "bad_request"),
+        (encode_request("get", key="a.example", before=1e300), "bad_request"),
+        (encode_request("top", what="passwords"), "bad_request"),
+        (encode_request("new", since=-1), "bad_request"),
+        (encode_request("get", key="'; DROP TABLE rows; --"), "data_not_found"),
+        (encode_request("get", key="a.example", host="web9"), "data_not_found"),
+    ],
+)
+def test_a_bad_request_is_refused_with_its_code(asking: Asking, body: bytes, error: str) -> None:
+    """What is no request of ours has the error codes of the cache."""
+    asking.write(entry("web1", row("a.example")))
+    assert asking.raw(body)["error"] == error
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_get_a_reply(body: bytes) -> None:
+    """No bytes raise an error before the store is read."""
+    reply = msgpack.unpackb(answer_lookup(body, _NoRows(), 0.0, lambda: False))
+    assert reply["ok"] is False
+
+
+class _NoRows(StoreReader):
+    """A store without hosts, which no request reaches."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def behind(self, waiting: int, heard: float, gone: float) -> list[str]:
+        """Return none."""
+        return []

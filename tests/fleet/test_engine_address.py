@@ -1,0 +1,55 @@
+"""The address of an engine names TLS, a user, a CA and a password file; each other one names its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dnstrail.errors import SettingsError
+from dnstrail_fleet.log.engine_address import PORT, EngineAddress, parse_engine
+
+FILES = ",ca=/a/ca.pem,password=/a/pass"
+
+
+def test_an_address_is_read() -> None:
+    """User, host, port and files are read; the port has a default."""
+    expected = EngineAddress("engine.example", PORT, "web1", Path("/a/ca.pem"), Path("/a/pass"))
+    assert parse_engine(f"valkeys://web1@engine.example{FILES}") == expected
+    assert parse_engine(f"rediss://web1@[2001:db8::1]:7000{FILES}")[:2] == ("2001:db8::1", 7000)
+    assert str(expected) == "valkeys://web1@engine.example:6380"
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (f"valkey://web1@engine.example{FILES}", "tls-port"),
+        (f"tcp://engine.example:6379{FILES}", "tls-port"),
+        (f"redis://engine.example{FILES}", "tls-port"),
+        (f"kafka://engine.example{FILES}", "valkeys://USER@HOST"),
+        (f"valkeys://web1:secret@engine.example{FILES}", "password=FILE"),
+        (f"valkeys://engine.example{FILES}", "user"),
+        (f"valkeys://a%20b@engine.example{FILES}", "user"),
+        (f"valkeys://web1@engine.example:99999{FILES}", "valkeys://USER@HOST"),
+        (f"valkeys://web1@{FILES}", "valkeys://USER@HOST"),
+        ("valkeys://web1@engine.example", "ca and password"),
+        ("valkeys://web1@engine.example,ca=,password=x", "ca and password"),
+        (f"valkeys://web1@engine.example{FILES},db=3", "ca and password"),
+    ],
+)
+def test_a_wrong_address_names_its_remedy(text: str, remedy: str) -> None:
+    """Without TLS, with a password, without a user or a file, an address is refused."""
+    with pytest.raises(SettingsError, match=remedy):
+        parse_engine(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "fault"), [("", 0o600, "one line"), ("a\nb", 0o600, "one line"), ("a", 0o666, "others may")]
+)
+def test_a_password_file_is_checked(tmp_path: Path, content: str, mode: int, fault: str) -> None:
+    """A password is one line of a file to which others may not write."""
+    path = tmp_path / "pass"
+    path.write_text(content)
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match=fault):
+        EngineAddress("h", 1, "u", path, path).read_password()

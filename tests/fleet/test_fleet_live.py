@@ -1,0 +1,160 @@
+"""Three hosts, an engine with TLS and users, and a store: all as processes of their own, over the command line.
+
+Tests of dnstrail_cli.fleet.command, dnstrail_cli.fleet.send, dnstrail_cli.fleet.lookups, dnstrail_fleet.lookups.server.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import valkey
+
+from dnstrail_fleet.log.valkey_log import PREFIX
+from live.certificate import make_certificate
+from live.fleet_processes import CURL, WGET, Fleet, fleet
+from live.processes import dnstrail, wait_until
+from live.valkey_server import Engine
+
+HOSTS = ("web1", "web2", "lab")
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Return a fleet of three hosts, two of which know a name, and one of which has a private answer for it."""
+    with fleet(tmp_path_factory.mktemp("fleet"), *HOSTS) as found:
+        for host, address, process in zip(
+            HOSTS, ("203.0.113.7", "203.0.113.7", "10.0.0.7"), (CURL, WGET, CURL), strict=True
+        ):
+            history = found.history(host)
+            found.keep(history, "shop.example", address, process)
+            found.keep(history, f"{host}.example", "203.0.113.9", WGET)
+        found.send("web1")
+        found.send("web2", "--exclude", "name=web2.example")
+        found.send("lab", "--exclude", "user=1000")
+        found.store()
+        wait_until(lambda: len(found.data("get", key="shop.example").get("hosts", ())) == 3, "all three hosts")
+        yield found
+
+
+def test_a_name_is_found_with_its_hosts_askers_and_times(known: Fleet) -> None:
+    """The address has the two hosts that know it, with who asked, and since when; the third one's answer is its own."""
+    data = known.data("get", key="203.0.113.7")
+    assert sorted((one["host"], one["askers"][0]["program"]) for one in data["hosts"]) == [
+        ("web1", "/usr/bin/curl"),
+        ("web2", "/usr/bin/wget"),
+    ]
+    assert data["dns_queries"] == ["shop.example"]
+    assert all(abs(one["first"] - time.time()) < 600 for one in data["hosts"])
+    name = known.data("get", key="shop.example")
+    assert (name["split_horizon"], name["ip_addresses"]) == (True, ["203.0.113.7"])
+    assert [one["host"] for one in known.data("get", key="10.0.0.7")["hosts"]] == ["lab"]
+    of_lab = json.loads(known.ask("get", "shop.example", "--host", "lab", "--at", str(time.time()), "--json").stdout)
+    assert (of_lab["ip_addresses"], of_lab["complete"]) == (["10.0.0.7"], True)
+
+
+def test_what_is_excluded_never_leaves_its_host(known: Fleet) -> None:
+    """Neither the store nor the engine has the name and the user that two hosts exclude."""
+    assert [one["host"] for one in known.data("get", key="203.0.113.9")["hosts"]] == ["web1"]
+    with closing(known.engine.client()) as admin:
+        for host in ("web2", "lab"):
+            stream = repr(admin.xrange(f"{PREFIX}{host}"))
+            assert "shop.example" in stream
+            assert f"{host}.example" not in stream
+
+
+def test_people_see_each_host(known: Fleet) -> None:
+    """Each command prints text for people, and exits with 1 if nothing is known."""
+    assert "split horizon" in known.ask("get", "shop.example").stdout
+    assert "shop.example A 203.0.113.7" in known.ask("trail", "203.0.113.7", "--host", "web1").stdout
+    assert [line.split()[0] for line in known.ask("hosts").stdout.splitlines()] == sorted(HOSTS)
+    assert "web1.example  on web1" in known.ask("new").stdout
+    assert "203.0.113.7  2 hosts" in known.ask("top", "addresses").stdout
+    assert "shop.example" in known.ask("top", "names").stdout
+    assert "web1" in known.ask("top", "hosts").stdout
+    done = known.ask("get", "other.example")
+    assert (done.returncode, done.stderr) == (1, "not found\n")
+    assert dnstrail("fleet", "get", "a.example", "--run-dir", known.run.parent / "none").returncode == 3
+
+
+def test_a_host_cannot_read_and_cannot_speak_for_another(known: Fleet) -> None:
+    """The user of a host is refused XRANGE, also on its own stream, and an append to another one."""
+    with closing(known.engine.client("web1")) as client:
+        for command in (("XRANGE", f"{PREFIX}web1", "-", "+"), ("XADD", f"{PREFIX}web2", "*", "e", "x")):
+            with pytest.raises(valkey.exceptions.NoPermissionError):
+                client.execute_command(*command)
+
+
+def test_tcp_without_tls_is_refused_with_the_remedy(known: Fleet) -> None:
+    """An address without TLS is refused before anything is sent, and the text names what to write."""
+    done = dnstrail("fleet", "send", "--engine", "valkey://web1@127.0.0.1:6379")
+    assert done.returncode == 2
+    assert "tls-port" in done.stderr
+    assert "valkeys://USER@HOST" in done.stderr
+
+
+@pytest.mark.parametrize("fault", ["away", "certificate", "password"])
+def test_a_fault_has_one_line_and_ends_by_itself(tmp_path: Path, fault: str) -> None:
+    """Engine away, wrong certificate, wrong password: one line each, and all is sent once the fault is gone."""
+    with fleet(tmp_path, "web1") as found:
+        history = found.history("web1")
+        found.keep(history, "shop.example", "203.0.113.7")
+        mend = break_engine(found, fault)
+        sender = found.send("web1")
+        lines = events_of(sender, 2)
+        found.store()
+        wait_until(lambda: not mend() and bool(found.data("get", key="shop.example")), "the answer")
+        assert lines == ["ready", "engine_unavailable"]
+        assert events_of(sender, 1) == ["fleet_recovered"]
+
+
+def break_engine(found: Fleet, fault: str) -> Callable[[], object]:
+    """Break the engine for the user web1, and return what mends it."""
+    folder = found.folder / "engine"
+    acl, right = folder / "users.acl", (folder / "certificate.pem").read_bytes()
+    if fault == "password":
+        rules = acl.read_text()
+        acl.write_text(rules.replace("secret-web1", "other"))
+        return restarted(found.engine, lambda: acl.write_text(rules))
+    if fault == "certificate":
+        key = (folder / "key.pem").read_bytes()
+        other = folder / "other"
+        other.mkdir()
+        make_certificate(other, "engine.test", "127.0.0.1")
+        pairs = (("certificate.pem", right), ("key.pem", key))
+        for name, _ in pairs:
+            (folder / name).rename(folder / f"{name}.kept")
+            (other / name).rename(folder / name)
+        ca = folder / "ca.pem"
+        ca.write_bytes(right)
+        found.engine.ca = ca
+        return restarted(found.engine, lambda: [(folder / name).write_bytes(content) for name, content in pairs])
+    found.engine.stop()
+    return restarted(found.engine, lambda: None, start=False)
+
+
+def restarted(running: Engine, mend: Callable[[], object], *, start: bool = True) -> Callable[[], None]:
+    """Restart an engine with what is broken, and return what mends it once."""
+    if start:
+        running.stop()
+        running.start()
+    done: list[object] = []
+
+    def once() -> None:
+        if not done:
+            done.append(mend())
+            running.stop()
+            running.start()
+
+    return once
+
+
+def events_of(process: subprocess.Popen[str], count: int) -> list[str]:
+    """Return the events of the next lines of a log."""
+    assert process.stderr is not None
+    return [json.loads(process.stderr.readline())["event"] for _ in range(count)]

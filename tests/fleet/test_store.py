@@ -1,0 +1,188 @@
+"""The store merges rows: entries may come twice and in any order, and no host takes the room of others.
+
+Tests of dnstrail_fleet.store.store, dnstrail_fleet.store.schema, dnstrail_fleet.files.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.fleet import NOON, TODAY, entries, entry, received, row, stored_rows
+from dnstrail.errors import SettingsError
+from dnstrail_fleet.files import open_file
+from dnstrail_fleet.log.contract import StreamLag
+from dnstrail_fleet.row import DAY, FleetEntry
+from dnstrail_fleet.store.schema import KIND, NAME, VERSIONS
+from dnstrail_fleet.store.store import FleetStore, ReceivedEntry
+
+HOSTS = "SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out FROM hosts ORDER BY name"
+
+
+def write(folder: Path, *parts: Iterable[ReceivedEntry], **settings: int) -> FleetStore:
+    """Write parts of entries, each in one transaction, and return the closed store."""
+    with closing(FleetStore(folder, **settings)) as store:
+        for part in parts:
+            store.write(part, {})
+    return store
+
+
+def merged(sent: list[FleetEntry]) -> list[tuple[object, ...]]:
+    """Return the rows that a reader of the design expects: minimum and maximum by key."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for one in sent:
+        for asker in one.askers:
+            for each in asker.rows:
+                relation = each.question, each.owner or each.question, each.type, each.target
+                key = each.day, *relation, one.host, asker.program, asker.container, asker.image
+                begin = each.day * DAY
+                values = [each.first - begin, each.last - begin, each.end - begin, each.count, each.gaps, each.doubted]
+                before = found.setdefault(key, values)
+                found[key] = [min(before[0], values[0]), *map(max, before[1:], values[1:])]
+    return sorted((*key, *values) for key, values in found.items())
+
+
+@given(st.lists(entries, max_size=6), st.data())
+def test_entries_twice_and_in_any_order_give_the_same_rows(sent: list[FleetEntry], data: st.DataObject) -> None:
+    """Whatever the order, the parts and the repetitions, the rows are the minimum and maximum of all."""
+    again = data.draw(st.permutations([*sent, *data.draw(st.lists(st.sampled_from(sent)))] if sent else sent))
+    cut = data.draw(st.integers(0, len(again)))
+    with TemporaryDirectory() as folder:
+        write(Path(folder), map(received, again[:cut]), map(received, again[cut:]))
+        assert stored_rows(Path(folder)) == merged(sent)
+
+
+def test_two_stores_of_one_folder_write_all_rows(tmp_path: Path) -> None:
+    """Two processes that write to one file take turns; each finds what the other added."""
+    sent = [entry(f"web{number % 2}", row(f"n{number}.example")) for number in range(8)]
+    with closing(FleetStore(tmp_path)) as one, closing(FleetStore(tmp_path)) as other:
+        for number, each in enumerate(sent):
+            (one, other)[number % 2].write([received(each)], {})
+            (other, one)[number % 2].write([received(each)], {})
+    assert stored_rows(tmp_path) == merged(sent)
+
+
+def test_a_failed_write_stores_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+    """Ids of texts that were taken back are not used after a failure."""
+    with closing(FleetStore(tmp_path)) as store:
+        with pytest.raises(RuntimeError):
+            store.write((received(entry("web1", row())) if one else fail() for one in (True, False)), {})
+        assert stored_rows(tmp_path) == []
+        store.write([received(entry("web1", row("other.example"), row()))], {})
+    assert [one[1] for one in stored_rows(tmp_path)] == ["other.example", "shop.example"]
+    assert store.counters == {"entries": 1, "rows": 2, "left_out": 0}
+
+
+def fail() -> ReceivedEntry:
+    """Raise an error while entries are written."""
+    raise RuntimeError
+
+
+def test_a_clock_that_is_off_is_corrected(tmp_path: Path) -> None:
+    """The times of a host whose clock is an hour behind are those of the engine; a second of delay is no skew."""
+    behind, late = entry("web1", row()), entry("web2", row())
+    write(tmp_path, [received(behind, late=3_600_000), received(late, late=900)])
+    firsts = {one[5]: one[9] for one in stored_rows(tmp_path)}
+    assert firsts == {"web1": NOON % DAY + 3600, "web2": NOON % DAY}
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        assert [one[:3] for one in database.execute(HOSTS)] == [
+            ("web1", NOON * 1000 + 3_600_000, 3_600_000),
+            ("web2", NOON * 1000 + 900, 900),
+        ]
+
+
+def test_a_host_has_its_share_of_a_day(tmp_path: Path) -> None:
+    """Beyond its share a host's further rows are left out and counted; known rows and other hosts are unaffected."""
+    many = entry("loud", *(row(f"n{number}.example") for number in range(5)))
+    more = entry("loud", row("n0.example", count=2), row("n9.example"))
+    write(tmp_path, [received(many)], [received(more), received(entry("web1", row()))], most_of_host=3)
+    assert [(one[5], one[1], one[12]) for one in stored_rows(tmp_path)] == [
+        ("loud", "n0.example", 2),
+        ("loud", "n1.example", 1),
+        ("loud", "n2.example", 1),
+        ("web1", "shop.example", 1),
+    ]
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        assert [(one[0], one[7]) for one in database.execute(HOSTS)] == [("loud", 3), ("web1", 0)]
+
+
+def test_old_days_are_removed_with_their_texts(tmp_path: Path) -> None:
+    """Days beyond the retention go, a day at each call, with texts and names that no other row has."""
+    old = NOON - 3 * DAY
+    with closing(FleetStore(tmp_path, days=1)) as store:
+        for at in (old, old + DAY, NOON):
+            store.write([received(entry("web1", row(f"day{at}.example", at=at), sent=at))], {})
+        counts = [store.remove_old(NOON) for _ in range(3)]
+        store.write([received(entry("web1", row("new.example")))], {})
+    assert counts == [1, 1, 0]
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        texts = {text for (text,) in database.execute("SELECT text FROM texts")}
+        names = database.execute("SELECT count(*) FROM names").fetchone()
+    assert texts == {f"day{NOON}.example", "new.example", "203.0.113.7"}
+    assert names == (2,)
+
+
+def test_texts_that_another_process_removed_are_added_again(tmp_path: Path) -> None:
+    """A process does not use the id of a text, an asker or a host that another one has removed."""
+    old, new = entry("gone", row(at=NOON - 9 * DAY), sent=NOON - 9 * DAY), entry("web1", row("a.example", "192.0.2.1"))
+    with closing(FleetStore(tmp_path, days=1)) as one, closing(FleetStore(tmp_path, days=1)) as other:
+        one.write([received(old)], {})
+        assert other.remove_old(NOON) == 1
+        with closing(sqlite3.connect(tmp_path / NAME)) as database:
+            assert database.execute(HOSTS).fetchall() == []
+        other.write([received(new)], {})
+        one.write([received(entry("gone", row()))], {})
+    assert [(each[5], each[1], each[4]) for each in stored_rows(tmp_path)] == [
+        ("web1", "a.example", "192.0.2.1"),
+        ("gone", "shop.example", "203.0.113.7"),
+    ]
+
+
+def test_losses_of_the_engine_are_added_up(tmp_path: Path) -> None:
+    """What the engine trimmed is added, also over a restart of the store, and each entry states its host's losses."""
+    with closing(FleetStore(tmp_path)) as store:
+        store.write([received(entry("web1", behind=2, dropped=3))], {("web1", "form"): 1, ("web9", "form"): 2})
+        store.note_lag({"web1": StreamLag(5, 7)}, {})
+        store.note_lag({"web1": StreamLag(0, 9)}, {"web1": StreamLag(5, 7)})
+    with closing(FleetStore(tmp_path)) as store:
+        store.write([], {("web1", "form"): 1})
+        store.note_lag({"web1": StreamLag(0, 1)}, {})
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        hosts = database.execute(HOSTS).fetchall()
+        refused = database.execute("SELECT name, reason, count FROM refused JOIN hosts ON id = host").fetchall()
+    assert hosts[0] == ("web1", NOON * 1000, 0, 2, 3, 0, 10, 0)
+    assert refused == [("web1", "form", 2), ("web9", "form", 2)]
+
+
+def test_versions_lead_from_one_to_the_next(tmp_path: Path) -> None:
+    """A file of an earlier version gets the steps that it lacks, and keeps its rows; a later version is refused."""
+    path = tmp_path / NAME
+    write(tmp_path, [received(entry("web1", row()))])
+    further = (*VERSIONS, "CREATE TABLE more (id INTEGER)")
+    open_file(path, KIND, further).close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM rows").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM more").fetchone() == (0,)
+    with pytest.raises(SettingsError, match="later version"):
+        FleetStore(tmp_path)
+    with pytest.raises(SettingsError, match="another file"):
+        open_file(path, KIND + 1, further)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    """A file that is no database is refused with its name."""
+    (tmp_path / NAME).write_bytes(b"no database" * 1000)
+    with pytest.raises(SettingsError, match=NAME):
+        FleetStore(tmp_path)
+
+
+def test_days_are_those_of_the_host() -> None:
+    """The day of a row is that of its first answer."""
+    assert row().day == TODAY

@@ -1,0 +1,96 @@
+"""The store acknowledges what is written or refused, goes on after each fault, and states it once.
+
+Tests of dnstrail_fleet.store.worker, dnstrail_fleet.log.contract.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from builders.fleet import NOON, FakeLog, entry, row, stored_rows
+from dnstrail_fleet.metrics import store_metrics
+from dnstrail_fleet.row import encode_entry
+from dnstrail_fleet.store.store import FleetStore
+from dnstrail_fleet.store.worker import StoreWorker
+from live.workers import FakeClock
+
+
+@pytest.fixture
+def storing(tmp_path: Path) -> Iterator[tuple[StoreWorker, FakeLog]]:
+    """Return a store over a log in memory."""
+    log = FakeLog()
+    with closing(FleetStore(tmp_path)) as store:
+        yield StoreWorker(log, store, FakeClock(NOON)), log
+
+
+def test_hostile_entries_are_counted_and_acknowledged(storing: tuple[StoreWorker, FakeLog], tmp_path: Path) -> None:
+    """What is refused is counted by user and reason, acknowledged, and stops nobody."""
+    worker, log = storing
+    for host, body in [
+        ("evil", b"\xc1"),
+        ("evil", encode_entry(entry("web1", row()))),
+        ("evil", encode_entry(entry("evil", row(), sent=16_725_225_600))),
+        ("web1", encode_entry(entry("web1", row()))),
+    ]:
+        log.put(host, body)
+    with capture_logs() as logs:
+        worker.step()
+    assert len(log.done) == 4
+    assert [one[5] for one in stored_rows(tmp_path)] == ["web1"]
+    with closing(sqlite3.connect(worker.store.path)) as database:
+        found = database.execute("SELECT name, reason, count FROM refused JOIN hosts ON id = host").fetchall()
+    assert found == [("evil", "clock", 1), ("evil", "form", 1), ("evil", "host", 1)]
+    assert [line["event"] for line in logs] == ["entry_refused"]
+    assert worker.counters["refused"] == 3
+
+
+def test_an_entry_of_a_later_version_waits(storing: tuple[StoreWorker, FakeLog]) -> None:
+    """An entry of a later version is named, and not acknowledged."""
+    worker, log = storing
+    log.put("web1", msgspec.msgpack.encode({"v": 2}))
+    log.put("web1", encode_entry(entry("web1", row())))
+    with capture_logs() as logs:
+        worker.step()
+    assert log.done == {log.entries[1].id}
+    assert [(line["event"], line["host"]) for line in logs] == [("entry_of_later_version", "web1")]
+
+
+def test_each_fault_has_one_line(storing: tuple[StoreWorker, FakeLog], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is away and a disk that is full are stated once each; nothing is acknowledged meanwhile."""
+    worker, log = storing
+    with capture_logs() as logs:
+        log.fault = "away"
+        worker.step()
+        worker.step()
+        log.fault = ""
+        log.put("web1", encode_entry(entry("web1", row())))
+        with monkeypatch.context() as patch:
+            patch.setattr(worker.store, "write", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("full")))
+            worker.step()
+        assert (worker.fault, log.done, worker.pause) == ("disk", set(), 1.0)
+        worker.step()
+    assert [(line["event"], line.get("reason")) for line in logs] == [
+        ("fleet_not_stored", "away"),
+        ("fleet_not_stored", "disk"),
+        ("fleet_recovered", None),
+    ]
+    assert worker.fault == ""
+
+
+def test_metrics_state_what_waits(storing: tuple[StoreWorker, FakeLog]) -> None:
+    """The metrics hold the counters and the lag of the engine."""
+    worker, log = storing
+    for _ in range(3):
+        log.put("web1", b"")
+    worker.step()
+    samples = [sample for one in store_metrics(worker) for sample in one.samples]
+    values = {(one.name, one.labels.get("outcome")): one.value for one in samples}
+    assert values["dnstrail_fleet_lag", None] == 0
+    assert values["dnstrail_fleet_store_total", "refused"] == 3

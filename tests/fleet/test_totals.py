@@ -1,0 +1,121 @@
+"""A new relation is due at once, and a known one after 15 minutes; totals are those of the day."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.fleet import NOON, SECOND, TODAY, answer
+from dnstrail_fleet.row import DAY, MOST_BYTES, MOST_ROWS, FleetEntry, encode_entry
+from dnstrail_fleet.sender import totals as module
+from dnstrail_fleet.sender.totals import AGAIN, RelationTotals, RowKey, RowTotals, by_asker
+
+SHOP = ("shop.example", 1, "203.0.113.7")
+CHAIN = (("www.example", 5, "cdn.example"), ("cdn.example", 1, "203.0.113.8"))
+
+
+def add(totals: RelationTotals, *relations: tuple[str, int, str], at: int = NOON, doubted: bool = False) -> None:
+    """Add an answer at a time in seconds."""
+    one = answer(*relations, ended=at * SECOND, doubted=doubted)
+    totals.add(one.content, one.ended, one.ttls, doubted=doubted)
+
+
+def test_a_new_relation_is_due_at_once_and_again_after_a_quarter_of_an_hour() -> None:
+    """A relation that was sent waits for 15 minutes, however often it is answered meanwhile."""
+    totals = RelationTotals()
+    add(totals, SHOP)
+    [row] = totals.due(NOON)
+    totals.note_sent([row], NOON)
+    for second in range(1, 10):
+        add(totals, SHOP, at=NOON + second)
+    assert totals.due(NOON + AGAIN - 1) == []
+    assert [one.count for one in totals.due(NOON + AGAIN)] == [10]
+
+
+def test_a_new_day_of_a_known_relation_waits_too() -> None:
+    """The next day of a known relation has totals of its own, and is due 15 minutes after the relation was sent."""
+    totals = RelationTotals()
+    midnight = (TODAY + 1) * DAY
+    add(totals, SHOP, at=midnight - 10)
+    totals.note_sent(totals.due(midnight - 10), midnight - 10)
+    add(totals, SHOP, at=midnight + 10)
+    assert totals.due(midnight + 10) == []
+    assert [(one.day, one.count) for one in totals.due(midnight + AGAIN)] == [(TODAY + 1, 1)]
+
+
+def test_a_row_that_was_not_sent_stays_due() -> None:
+    """Rows that are put back are due again, once each."""
+    totals = RelationTotals()
+    add(totals, *CHAIN)
+    rows = totals.due(NOON)
+    totals.put_back(rows)
+    assert {*totals.due(NOON)} == {*rows}
+    assert totals.due(NOON) == []
+
+
+def test_rows_state_their_question_and_asker() -> None:
+    """Rows are grouped by asker; an owner that is the question is not repeated."""
+    totals = RelationTotals()
+    add(totals, *CHAIN, doubted=True)
+    [asker] = by_asker(totals.due(NOON))
+    assert asker.program == "/usr/bin/curl"
+    assert sorted((row.question, row.owner, row.target, row.doubted) for row in asker.rows) == [
+        ("www.example", "", "cdn.example", 1),
+        ("www.example", "cdn.example", "203.0.113.8", 1),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)), min_size=1, max_size=20))
+def test_totals_are_those_of_all_answers(answers: list[tuple[int, int]]) -> None:
+    """First, last, end, count and gaps are those that all answers of a day have, in the order of their arrival."""
+    row = RowTotals(RowKey("", "", "", "a", "a", 1, "b"), TODAY)
+    gaps, end = 0, None
+    for at, life in answers:
+        gaps += end is not None and at > end
+        end = at + life if end is None else max(end, at + life)
+        row.add(at, at + life, doubted=False)
+    times = [at for at, _ in answers]
+    assert (row.first, row.last, row.end, row.count, row.gaps) == (min(times), max(times), end, len(answers), gaps)
+
+
+def test_an_entry_is_bounded_and_a_text_too() -> None:
+    """The rows beyond the bound of an entry are left to the next one; a relation with a longer text is left out."""
+    totals = RelationTotals()
+    for number in range(MOST_ROWS + 1):
+        add(totals, (f"n{number}.example", 1, "203.0.113.7"))
+    add(totals, ("x" * 1025, 1, "203.0.113.7"))
+    assert (len(totals.due(NOON)), len(totals.due(NOON)), totals.left_out) == (MOST_ROWS, 1, 1)
+    for number in range(600):
+        add(totals, (f"{number}." + "x" * 1000, 1, "203.0.113.7"))
+    assert len(totals.due(NOON)) < 600
+
+
+def test_a_row_ahead_of_the_clock_waits() -> None:
+    """After the clock was set back, a row of the time before waits, and the others are due."""
+    totals = RelationTotals()
+    add(totals, SHOP, at=NOON + 3600)
+    add(totals, *CHAIN)
+    assert {one.key.question for one in totals.due(NOON)} == {"www.example"}
+    assert [one.key.question for one in totals.due(NOON + 3600 + AGAIN)] == ["shop.example"]
+
+
+def test_an_entry_is_bounded_in_bytes_whatever_its_letters() -> None:
+    """Texts with long letters count by their bytes."""
+    totals = RelationTotals()
+    for number in range(600):
+        add(totals, (f"{number}." + "\U0001f600" * 1000, 1, "203.0.113.7"))
+    entry = FleetEntry(1, "web1", NOON * 1000, askers=by_asker(totals.due(NOON)))
+    assert MOST_BYTES // 4 < len(encode_entry(entry)) < MOST_BYTES
+
+
+def test_rows_that_were_sent_earliest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound, the rows that were sent earliest are forgotten; they count as new if they come again."""
+    monkeypatch.setattr(module, "MOST_KNOWN", 8)
+    totals = RelationTotals()
+    for number in range(9):
+        add(totals, (f"n{number}.example", 1, "203.0.113.7"), at=NOON + number)
+        totals.note_sent(totals.due(NOON + number), NOON + number)
+    assert [one.key.question for one in totals.gone] == ["n0.example"]
+    add(totals, ("n0.example", 1, "203.0.113.7"), at=NOON + 10)
+    assert [one.count for one in totals.due(NOON + 10)] == [1]

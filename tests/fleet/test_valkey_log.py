@@ -1,0 +1,204 @@
+"""The contract of the log on a real Valkey with TLS and users.
+
+Tests of dnstrail_fleet.log.valkey_log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+import valkey
+from structlog.testing import capture_logs
+
+from dnstrail_fleet.log import valkey_log as module
+from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry
+from dnstrail_fleet.log.valkey_log import PREFIX, ValkeyLog
+from live.certificate import make_certificate
+from live.processes import wait_until
+from live.valkey_server import Engine, engine
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Return an engine with two hosts."""
+    with engine(tmp_path_factory.mktemp("engine"), "web1", "web2") as found:
+        yield found
+
+
+@pytest.fixture
+def opened(running: Engine) -> Iterator[Opened]:
+    """Return what opens logs on an empty engine."""
+    with ExitStack() as stack:
+        with closing(running.client()) as admin:
+            for key in admin.scan_iter("*"):
+                admin.delete(key)
+        yield Opened(running, stack)
+
+
+class Opened:
+    """Logs that are closed after a test."""
+
+    def __init__(self, running: Engine, stack: ExitStack) -> None:
+        self.engine = running
+        self._stack = stack
+
+    def __call__(self, user: str, *, dead: int = 60_000, most: int = 100, **files: Path) -> ValkeyLog:
+        """Open a log of a user."""
+        log = ValkeyLog(self.engine.address(user, **files), time.monotonic, dead=dead, most=most)
+        return self._stack.enter_context(closing(log))
+
+
+def bodies(entries: list[StreamEntry]) -> list[tuple[str, bytes]]:
+    """Return what hosts wrote."""
+    return sorted((one.host, one.body) for one in entries)
+
+
+def test_entries_of_all_hosts_are_read_once_in_a_group(opened: Opened) -> None:
+    """Readers of a group share the entries, each with its host and the engine's time; an acknowledged one is gone."""
+    before = time.time() * 1000
+    opened("web1").append(b"a")
+    opened("web2").append(b"b")
+    store = opened("store")
+    entries = store.read(100)
+    assert bodies(entries) == [("web1", b"a"), ("web2", b"b")]
+    assert all(before - 1 <= one.at <= time.time() * 1000 + 1 for one in entries)
+    opened("web1").append(b"c")
+    assert bodies(opened("store").read(100)) == [("web1", b"c")]
+    assert store.read(100) == []
+    store.acknowledge(entries)
+    with closing(opened.engine.client()) as admin:
+        assert admin.xpending(f"{PREFIX}web1", module.GROUP)["pending"] == 1
+
+
+def test_a_dead_reader_s_entries_come_again(opened: Opened) -> None:
+    """What a reader did not acknowledge in time goes to another one, and counts as trimmed if it is gone."""
+    sender = opened("web1", most=2)
+    for body in (b"a", b"b"):
+        sender.append(body)
+    assert len(opened("store").read(100)) == 2
+    heir = opened("store", dead=50)
+    found: list[StreamEntry] = []
+    wait_until(lambda: found.extend(heir.read(100)) or len(found) == 2, "the entries")
+    assert bodies(found) == [("web1", b"a"), ("web1", b"b")]
+    with closing(opened.engine.client()) as admin:
+        admin.xtrim(f"{PREFIX}web1", maxlen=0)
+    wait_until(lambda: heir.read(100) or heir.lag()["web1"].trimmed == 2, "the loss")
+
+
+def test_entries_that_are_trimmed_unread_are_counted(opened: Opened) -> None:
+    """The stream of a host is bounded; each entry that nobody read before is counted once."""
+    sender, store = opened("web1"), opened("store")
+    sender.append(b"a")
+    store.acknowledge(store.read(100))
+    with closing(opened.engine.client()) as admin:
+        for _ in range(3):
+            for _ in range(10):
+                sender.append(b"b")
+            admin.xtrim(f"{PREFIX}web1", maxlen=4, approximate=False)
+            store.lag()
+    lag = store.lag()["web1"]
+    assert (lag.waiting, lag.trimmed) == (4, 26)
+    assert len(store.read(100)) == 4
+    lag = store.lag()["web1"]
+    assert (lag.waiting, lag.trimmed) == (0, 26)
+
+
+def test_a_stream_is_bounded_by_its_sender(opened: Opened) -> None:
+    """A stream keeps about as many entries as its bound."""
+    sender = opened("web1", most=10)
+    for _ in range(500):
+        sender.append(b"a")
+    with closing(opened.engine.client()) as admin:
+        assert 10 <= admin.xlen(f"{PREFIX}web1") < 200  # trimmed by whole nodes of 100 entries
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("XRANGE", f"{PREFIX}web1", "-", "+"),
+        ("XREAD", "STREAMS", f"{PREFIX}web1", "0"),
+        ("XADD", f"{PREFIX}web2", "*", "e", "forged"),
+        ("XTRIM", f"{PREFIX}web1", "MAXLEN", "0"),
+        ("XDEL", f"{PREFIX}web1", "0-1"),
+        ("DEL", f"{PREFIX}web1"),
+        ("SCAN", "0"),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+    ],
+)
+def test_a_host_may_only_append_to_its_own_stream(opened: Opened, command: tuple[str, ...]) -> None:
+    """The user of a host is refused all that reads, and all that writes elsewhere."""
+    opened("web1").append(b"a")
+    with closing(opened.engine.client("web1")) as client, pytest.raises(valkey.exceptions.NoPermissionError):
+        client.execute_command(*command)
+
+
+def test_faults_have_their_reasons(opened: Opened, tmp_path: Path) -> None:
+    """A wrong password, a wrong certificate, a refused call, a full and a read-only engine have each a reason."""
+    make_certificate(tmp_path, "other.test", "127.0.0.1")
+    wrong = opened.engine.password_file("wrong", "guess")
+    log = opened("web1")
+    assert reason(opened("web1", password=wrong)) == "password"
+    assert reason(opened("web1", ca=tmp_path / "certificate.pem")) == "certificate"
+    assert reason(opened("store")) == "permission"
+    with closing(opened.engine.client()) as admin:
+        for key, value, expected in (("maxmemory", "1mb", "full"), ("min-replicas-to-write", "1", "read-only")):
+            before = admin.config_get(key)[key]
+            admin.config_set(key, value)
+            assert reason(log) == expected
+            admin.config_set(key, before)
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        assert reason(log) == "read-only"
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+    log.append(b"again")
+
+
+def reason(log: ValkeyLog) -> str:
+    """Return why an entry cannot be appended."""
+    with pytest.raises(LogUnavailableError) as error:
+        log.append(b"x")
+    return error.value.reason
+
+
+def test_an_engine_that_was_emptied_or_restarted_is_read_on(opened: Opened) -> None:
+    """After an empty start the group is made anew; after a restart nothing comes twice."""
+    sender, store = opened("web1"), opened("store")
+    sender.append(b"a")
+    assert len(store.read(100)) == 1
+    with closing(opened.engine.client()) as admin:
+        admin.delete(f"{PREFIX}web1")
+    sender.append(b"b")
+    wait_until(lambda: bodies(attempt(store)) == [("web1", b"b")], "the entry after the loss")
+    opened.engine.stop()
+    assert reason(sender) == "away"
+    opened.engine.start()
+    sender.append(b"c")
+    wait_until(lambda: bodies(attempt(store)) == [("web1", b"c")], "the entry after the restart")
+
+
+def attempt(store: ValkeyLog) -> list[StreamEntry]:
+    """Read, if the engine can be read."""
+    try:
+        return store.read(100)
+    except LogUnavailableError:
+        return []
+
+
+def test_streams_are_bounded_and_read_in_turn(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams beyond the bound are left out and counted; the entries of many streams are all read."""
+    monkeypatch.setattr(module, "MOST_HOSTS", 20)
+    with closing(opened.engine.client()) as admin:
+        for number in range(21):
+            for _ in range(6):
+                admin.xadd(f"{PREFIX}host{number:02d}", {"e": b"x"})
+    store = opened("store")
+    found: list[StreamEntry] = []
+    with capture_logs() as logs:
+        while part := store.read(64):
+            found += part
+    assert [(line["event"], line["count"]) for line in logs] == [("hosts_left_out", 1)]
+    assert (len({one.host for one in found}), len(found), store.left_out) == (20, 120, 1)

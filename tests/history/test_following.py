@@ -1,0 +1,232 @@
+"""A reader follows the segments, also the open one, without a gap, and leaves out what is excluded.
+
+Tests of dnstrail_history.store.following.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from builders.facts import BEGIN, CURL, RELATIONS, SECOND, fact_of, progress_of
+from dnstrail.captured import Process
+from dnstrail.history import segment as segments
+from dnstrail.spool import SpooledAnswer, SpoolPosition
+from dnstrail_history.store import following as module
+from dnstrail_history.store import store as stores
+from dnstrail_history.store.following import SegmentSpool
+from dnstrail_history.store.forgetting import ask_to_forget
+from dnstrail_history.store.store import FactStore
+from dnstrail_history.subjects import Subjects, subjects_of
+from live.workers import FakeClock, wait_until
+
+SMALL = 4  # transactions of a segment
+
+
+class Following:
+    """A store, and a reader behind it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(segments, "MOST_TRANSACTIONS", SMALL)
+        monkeypatch.setattr(stores, "MOST_TRANSACTIONS", SMALL)
+        self.folder = folder
+        self.clock = FakeClock(BEGIN / SECOND)
+        self.store = FactStore(folder, self.clock)
+        self.number = 0
+        self.dropped = 0
+        self.follow()
+
+    def follow(self, *excluded: str, position: SpoolPosition | None = None) -> None:
+        """Begin to read."""
+        self.spool = SegmentSpool(self.folder, subjects_of(excluded) if excluded else None)
+        self.position = position or SpoolPosition()
+
+    def keep(self, count: int, **values: object) -> None:
+        """Store transactions with names of their own."""
+        for _ in range(count):
+            self.number += 1
+            name = f"n{self.number}.example"
+            stated = {"relations": ((name, 1, "192.0.2.1", 30),), "ended": BEGIN + self.number * SECOND} | values
+            assert self.store.add(fact_of(self.number, **stated))
+        assert self.store.commit(progress_of(self.number))
+
+    def finish(self) -> None:
+        """Let the store finish all full segments."""
+        full = (self.number - 1) // SMALL
+        wait_until(lambda: self.store.step() or len([*self.folder.glob("*.segment")]) >= full, "the full segments")
+
+    def answers(self, most: int = 100) -> list[SpooledAnswer]:
+        """Read to the end."""
+        found: list[SpooledAnswer] = []
+        while True:
+            part = self.spool.read(self.position, most)
+            self.position = part.position
+            self.dropped += part.dropped
+            found += part.answers
+            if part.is_end:
+                return found
+
+    def names(self, most: int = 100) -> list[str]:
+        """Read to the end, and return the names that were asked."""
+        return [one.content.question for one in self.answers(most)]
+
+
+@pytest.fixture
+def following(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Following]:
+    """Return a store with small segments, and a reader."""
+    found = Following(tmp_path / "history", monkeypatch)
+    with closing(found.store):
+        yield found
+
+
+def names(*numbers: int) -> list[str]:
+    """Return names by their numbers."""
+    return [f"n{number}.example" for number in numbers]
+
+
+@pytest.mark.parametrize("most", [1, 3, 4, 100])
+def test_each_answer_is_read_once_while_segments_are_written(following: Following, most: int) -> None:
+    """Open and full segments are read once, in their order, whatever is read at once."""
+    following.keep(3)
+    assert following.names(most) == names(1, 2, 3)
+    following.keep(7)
+    assert following.names(most) == names(*range(4, 11))
+    following.finish()
+    following.keep(2)
+    assert following.names(most) == names(11, 12)
+    assert following.names(most) == []
+    assert following.dropped == 0
+    following.follow()
+    assert following.names(most) == names(*range(1, 13))
+
+
+def test_an_answer_has_its_asker_and_its_chain(following: Following) -> None:
+    """The content has question, program, container, image and relations; TTLs and doubt are those of the answer."""
+    process = Process(9, "curl", "/usr/bin/curl", container_id="c0ffee", container_image="shop:1")
+    following.keep(1, process=process, relations=RELATIONS, doubted=True)
+    following.keep(1, process=None)
+    following.keep(1, process=Process(8, "ping"), relations=())
+    one, other = following.answers()
+    assert (one.ended, one.ttls, one.doubted) == (BEGIN + SECOND, (60, 30), True)
+    content = one.content
+    assert (content.question, content.program, content.container, content.image) == (
+        "a.example",
+        "/usr/bin/curl",
+        "c0ffee",
+        "shop:1",
+    )
+    assert content.relations == (("a.example", 5, "b.example"), ("b.example", 1, "192.0.2.1"))
+    assert (other.content.program, other.doubted) == ("", False)
+
+
+def test_answers_with_one_content_share_it(following: Following) -> None:
+    """The same question, asker and answer are one object, also over several reads, but for another segment."""
+    following.keep(3, relations=RELATIONS)
+    first = following.answers(most=1)
+    following.keep(3, relations=RELATIONS)
+    contents = [one.content for one in (*first, *following.answers())]
+    assert [contents[0] is one for one in contents] == [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("excluded", "left"),
+    [
+        (("name=n2.example",), (1, 3, 4, 5)),
+        (("name=example",), ()),
+        (("user=1000",), (1, 2, 4)),
+        (("container=web",), (3,)),
+        (("container=c0ff",), (3,)),
+    ],
+)
+def test_what_is_excluded_never_leaves(following: Following, excluded: tuple[str, ...], left: tuple[int, ...]) -> None:
+    """Names, users and containers are left out, and so are questions that a forwarder may ask for any of them."""
+    following.follow(*excluded)
+    following.keep(2)
+    following.keep(1, process=Process(9, "curl", user_id=1000))
+    following.keep(1)
+    following.keep(1, hop=1, relations=(("n5.example", 1, "192.0.2.9", 5),))
+    assert following.names() == names(*left)
+    assert following.spool.counters["excluded"] == 5 - len(left)
+
+
+def test_a_question_for_a_client_counts_once(following: Following) -> None:
+    """What a forwarder asked for a client is the answer of the client."""
+    following.keep(1)
+    following.keep(1, hop=1, asked_for="s/0/1")
+    assert following.names() == names(1)
+
+
+def test_segments_that_are_gone_unread_are_counted(following: Following) -> None:
+    """Segments that retention removed before they were read are counted; the next one is read from its begin."""
+    following.keep(2)
+    assert following.names() == names(1, 2)
+    following.keep(13)
+    following.finish()
+    for number in (1, 2):
+        (following.folder / f"{number:010d}.segment").unlink()
+    assert following.names() == names(*range(9, 16))
+    assert following.dropped == 2
+    following.follow()
+    assert following.names() == names(*range(9, 16))
+    assert following.dropped == 2
+
+
+def test_a_damaged_segment_is_counted_and_passed(following: Following) -> None:
+    """A segment that is damaged, or was moved aside, counts as unread, and the next ones are read."""
+    following.keep(13)
+    following.finish()
+    (following.folder / "0000000001.segment").write_bytes(b"damaged" * 1000)
+    second = following.folder / "0000000002.segment"
+    second.rename(second.with_name(second.name + ".damaged"))
+    assert following.names() == names(*range(9, 14))
+    assert following.dropped == 2
+    assert following.names() == []
+    assert following.dropped == 2
+
+
+def test_after_something_was_forgotten_the_reader_goes_on(following: Following) -> None:
+    """A segment that is written anew has other numbers: the reader finds its place, or reads it again and states it."""
+    following.keep(2)
+    assert following.names() == names(1, 2)
+    following.keep(1)
+    forget(following, "n1.example")
+    assert following.names() == names(3)
+    forget(following, "n3.example")
+    following.keep(1)
+    with capture_logs() as logs:
+        assert following.names() == names(4)
+    assert logs == []
+    following.follow(position=SpoolPosition(1, 3, "s", 0, 3))
+    with capture_logs() as logs:
+        assert following.names() == names(2, 4)
+    assert [line["event"] for line in logs] == ["segment_read_again"]
+
+
+def forget(following: Following, name: str) -> None:
+    """Let the store forget a name."""
+    request = ask_to_forget(following.folder, Subjects(names=frozenset({name})))
+    following.clock.advance(2)
+    wait_until(lambda: following.store.step() or not request.exists(), "the request")
+
+
+def test_an_answer_with_too_many_relations_is_left_out(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer beyond the bound is not read, and counts as excluded."""
+    monkeypatch.setattr(module, "MOST_PACKED", 2)
+    following.keep(1, relations=RELATIONS, process=CURL)
+    following.keep(1)
+    assert following.names() == names(2)
+    assert following.spool.counters["excluded"] == 1
+
+
+def test_the_worker_can_finish_a_segment_that_was_read(following: Following) -> None:
+    """The reader keeps no file open: a segment is finished at the first attempt."""
+    following.keep(SMALL)
+    following.names()
+    following.keep(1)
+    following.finish()
+    assert following.store.counters["finished"] == 1
+    assert following.names() == names(5)

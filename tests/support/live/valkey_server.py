@@ -1,0 +1,102 @@
+"""A real Valkey with TLS and users, as deploy/setup-fleet.sh unpacks it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import valkey
+
+from dnstrail_fleet.log.engine_address import EngineAddress, parse_engine
+from dnstrail_fleet.log.valkey_log import PREFIX
+from live.certificate import make_certificate
+from live.namespaces import skip
+from live.ports import free_port
+from live.processes import PATIENCE, wait_until
+
+_ROOT = Path(__file__).parents[3] / ".valkey/root"
+_STORE = "+xreadgroup +xack +xautoclaim +xgroup +xinfo +xlen +scan +multi +exec +ping"
+
+
+class Engine:
+    """A Valkey server of a test in a folder. It keeps its streams over a restart."""
+
+    def __init__(self, folder: Path, users: Sequence[str], address: str = "127.0.0.1") -> None:
+        self._folder = folder
+        self._address = address
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port(address)
+        self.ca = folder / "certificate.pem"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        make_certificate(folder, "engine.test", address)
+        rules = [f"user {one} on >secret-{one} %W~{PREFIX}{one} +xadd +ping" for one in users]
+        rules += [f"user store on >secret-store %RW~{PREFIX}* {_STORE}", "user admin on >secret-admin ~* +@all"]
+        (folder / "users.acl").write_text("\n".join(["user default off ~* &* +@all", *rules, ""]))
+        for name in (*users, "store", "admin"):
+            self.password_file(name, f"secret-{name}")
+
+    def password_file(self, name: str, password: str) -> Path:
+        """Write a file with a password."""
+        path = self._folder / f"{name}.password"
+        path.write_text(f"{password}\n")
+        path.chmod(0o600)
+        return path
+
+    def option(self, user: str, *, ca: Path | None = None, password: Path | None = None) -> str:
+        """Return the value of `--engine` of a user."""
+        ca, password = ca or self.ca, password or self._folder / f"{user}.password"
+        return f"valkeys://{user}@{self._address}:{self.port},ca={ca},password={password}"
+
+    def address(self, user: str, **files: Path) -> EngineAddress:
+        """Return the address of a user."""
+        return parse_engine(self.option(user, **files))
+
+    def client(self, user: str = "admin") -> Any:
+        """Return a client of the engine."""
+        ca = str(self._folder / "certificate.pem")
+        return valkey.Valkey(
+            self._address, self.port, username=user, password=f"secret-{user}", ssl=True, ssl_ca_certs=ca
+        )
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        library = next(_ROOT.glob("usr/lib/*-linux-gnu"), _ROOT)
+        words = {"port": 0, "tls-port": self.port, "bind": self._address, "dir": self._folder, "appendonly": "yes"}
+        words |= {"tls-cert-file": self._folder / "certificate.pem", "tls-key-file": self._folder / "key.pem"}
+        words |= {"tls-auth-clients": "no", "aclfile": self._folder / "users.acl", "save": ""}
+        options = [word for name, value in words.items() for word in (f"--{name}", str(value))]
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [_ROOT / "usr/bin/valkey-server", *options], env=environment, stdout=log, stderr=log
+            )
+        wait_until(self._answers, "the engine")
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def _answers(self) -> bool:
+        with suppress(valkey.exceptions.ValkeyError, OSError):
+            return bool(self.client().ping())
+        return False
+
+
+@contextmanager
+def engine(folder: Path, *users: str, address: str = "127.0.0.1") -> Iterator[Engine]:
+    """Start an engine whose users may each append to a stream of its own."""
+    if not (_ROOT / "usr/bin/valkey-server").exists():
+        skip("no valkey-server here: deploy/setup-fleet.sh unpacks it")
+    found = Engine(folder, users, address)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
