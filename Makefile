@@ -53,11 +53,12 @@ test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as r
 	@deploy/setup-zat.sh $(VENV)
 	$(BIN)/python -m pytest tests/long $(ARGS)
 
-test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
+test-compiled: $(VENV)/.run ## run the tests of decoder, image, cache and engine, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)
 	@$(MAKE) --no-print-directory $(COMPILED)/.dev
 	$(COMPILED)/bin/dnstrail --version | grep compiled
-	$(COMPILED)/bin/python -m pytest tests/shared/dns tests/shared/image tests/cache $(ARGS)
+	$(COMPILED)/bin/python -m pytest tests/shared/dns tests/shared/image tests/cache \
+		tests/signatures/engine tests/signatures/builtin tests/signatures/detection $(ARGS)
 	$(COMPILED)/bin/python tests/soak/against_model.py --messages 20000
 
 test-corpus: $(VENV)/.dev ## replay every capture of the corpus, and compare the answers of the largest with the model

@@ -1,4 +1,4 @@
-"""The build hook that compiles the image by mypyc if DNSTRAIL_MYPYC is 1 (docs/start/install.md)."""
+"""The build hook that compiles decoder, image and engine by mypyc if DNSTRAIL_MYPYC is 1 (docs/start/install.md)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class CompileHook(BuildHookInterface):
             return
         self._built = TemporaryDirectory()
         folder = Path(self._built.name) / "source"
-        shutil.copytree(Path(self.root) / self.config["folder"], folder, ignore=shutil.ignore_patterns("*.so"))
+        for packages in self.config["folders"]:
+            shutil.copytree(
+                Path(self.root) / packages, folder, ignore=shutil.ignore_patterns("*.so"), dirs_exist_ok=True
+            )
         compile_modules(folder, self.config["modules"])
         build_data["pure_python"], build_data["infer_tag"] = False, True
         for module in folder.rglob("*.so"):

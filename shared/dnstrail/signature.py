@@ -11,10 +11,15 @@ import msgspec
 import structlog
 
 from dnstrail.datasource import DataSource, DataSources
-from dnstrail.events import SOURCE, Event
+from dnstrail.dns.header import QR, Header
+from dnstrail.events import ANSWERED, SOURCE, Event
 from dnstrail.protocol import PROBES
 
 ANY = ("*", "")
+MESSAGES = QUERY, RESPONSE = ("query", "response")  # the DNS message of an event, as event selectors name it
+NO_DATA, NXDOMAIN, FAILED, REFUSED = "no_data", "nxdomain", "failed", "refused"
+_OF_RCODE = {0: NO_DATA, 3: NXDOMAIN, 5: REFUSED}
+RCODE = 0x000F
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +43,64 @@ class SignatureMetadata:
 
 @dataclass(frozen=True, slots=True)
 class EventSelector:
-    """The events that a signature receives: those that match all three fields. "*" and "" match anything.
+    """The events that a signature receives: those that match all fields. "*" and "" match anything.
 
     The source of all events of dnstrail is "tracee"; their origin is "container" or "host". The events that are derived
     from DNS packets (net_packet_dns_request, net_packet_dns_response), and facts (dns_transaction, net_connection),
     arise only where a selector names them.
+
+    The other fields select by the DNS message of an event; without a message they match nothing. `message` is "query"
+    or "response". `types` are numbers of types: the only question of the message has one of them. `outcomes` are those
+    of a response, by its header: "answered" if it contains answers, whatever its code; else "no_data"; and "nxdomain",
+    "refused" or "failed" by its code.
+
+    Raises:
+        ValueError: a message or an outcome that does not exist.
     """
 
     source: str = SOURCE
     name: str = "*"
     origin: str = "*"
+    message: str = "*"
+    types: tuple[int, ...] = ()
+    outcomes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would match nothing."""
+        if self.message not in (*ANY, *MESSAGES):
+            raise ValueError(f"message={self.message!r} is neither {QUERY!r} nor {RESPONSE!r}")
+        if unknown := {*self.outcomes}.difference((ANSWERED, FAILED, *_OF_RCODE.values())):
+            raise ValueError(f"{min(unknown)!r} is no outcome of a response")
+
+    @property
+    def by_message(self) -> bool:
+        """Whether the DNS message of an event matters."""
+        return self.message not in ANY or bool(self.types or self.outcomes)
 
     def selects(self, event: Event) -> bool:
         """Return True if the event matches."""
+        if not self.selects_kind(event.event_name, event.origin):
+            return False
+        return not self.by_message or (event.header is not None and self._selects_message(event.header))
+
+    def selects_kind(self, name: str, origin: str) -> bool:
+        """Return True if an event of this name and origin matches, whatever its DNS message."""
+        return self.source in (*ANY, SOURCE) and self.name in (*ANY, name) and self.origin in (*ANY, origin)
+
+    def _selects_message(self, header: Header) -> bool:
+        response = header.flags & QR != 0
         return (
-            self.source in (*ANY, event.source)
-            and self.name in (*ANY, event.event_name)
-            and self.origin in (*ANY, event.origin)
+            self.message in (*ANY, RESPONSE if response else QUERY)
+            and (not self.types or (header.question != b"" and header.asked.type in self.types))
+            and (not self.outcomes or (response and not _outcomes(header).isdisjoint(self.outcomes)))
         )
+
+
+def _outcomes(header: Header) -> set[str]:
+    of_code = _OF_RCODE.get(header.flags & RCODE, FAILED)
+    if not header.answer_count:
+        return {of_code}
+    return {ANSWERED} if of_code == NO_DATA else {ANSWERED, of_code}
 
 
 @dataclass(frozen=True, slots=True)

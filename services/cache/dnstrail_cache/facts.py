@@ -231,7 +231,9 @@ def captured_stage(fact: ConnectionFact) -> Captured:
 def _where(flow: Flow) -> tuple[int | None, bytes | None, int | None]:
     """Return the socket, and address and port of the server that the asker meant, if NAT led to another one."""
     meant, port = flow.meant, flow.destination_port
-    if meant and (flow.egress or not flow.socket):  # a server's socket does not show what the asker meant
+    if not meant or (meant == flow.destination and flow.meant_port in (0, port)):
+        return flow.socket or None, None, None
+    if flow.egress or not flow.socket:  # a server's socket does not show what the asker meant
         resolver = address_of(meant, flow.meant_port or port)
         if len(resolver[0]) in _ADDRESS and resolver != address_of(flow.destination, port):
             return flow.socket or None, *resolver

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import unpack
+from dnstrail.protocol.event_table import refuse_extension
 from dnstrail_findings.cause import Cause, values_of
 
 #: bytes of a finding with all records of its DNS message -> the records are left out
@@ -18,6 +18,7 @@ LONG = 256 << 10
 _TRIGGER = "triggeredBy"
 _NO_RECORDS: dict[str, list[Any]] = {"answers": [], "authorities": [], "additionals": []}
 _MOST = (1 << 63) - 1  # ns since the epoch: the year 2262
+_unpack = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=refuse_extension).decode
 _Time = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
 
@@ -133,7 +134,7 @@ def read_finding(body: bytes) -> ReceivedFinding | None:
         BadMessage: The bytes are no finding.
     """
     try:
-        found = msgspec.convert(_as_json(unpack(body)), dict[str, Any])
+        found = _as_json(_unpack(body))
         if "signal" in found:
             return None
         if len(body) > LONG:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
-import msgpack
+import msgspec
 import structlog
 
 from dnstrail.bus import Pusher
@@ -45,6 +45,7 @@ class FindingIds:
 
 
 _POLL = 0.1  # seconds between two checks of the stop signal
+_pack = msgspec.msgpack.Encoder().encode
 Deliver = Callable[[dict[str, Any]], None]
 Offer = Callable[[dict[str, Any]], bool]
 
@@ -92,7 +93,7 @@ def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = la
     """Return a function that delivers over the bus. It waits for a slow receiver, and gives up once `stop` is set."""
 
     def deliver(message: dict[str, Any]) -> None:
-        body = msgpack.packb(message)
+        body = _pack(message)
         while not pusher.push(body, wait=_POLL):
             if stop.is_set():
                 structlog.get_logger().warning("finding_lost", finding=message.get("eventName"))
@@ -104,4 +105,4 @@ def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = la
 
 def offer_to(pusher: Pusher) -> Offer:
     """Return a function that delivers over the bus without waiting; it returns False if the receiver has no room."""
-    return lambda message: pusher.push(msgpack.packb(message))
+    return lambda message: pusher.push(_pack(message))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, overload
 
 import msgspec
 from dns.message import Message as WholeMessage
 
 from dnstrail.captured import ASKER_SEEN, Captured, Process
-from dnstrail.dns import Message, ResourceRecord, decode, is_response
+from dnstrail.dns import ResourceRecord, decode
+from dnstrail.dns.header import QR, Header, read_header, read_usual_answer
 from dnstrail.dns.message import read_question
-from dnstrail.dns.rdata import AAAA, A
+from dnstrail.dns.rdata import ADDRESSES
 from dnstrail.dns.whole_message import read_whole_message
 from dnstrail.errors import BadMessage
 from dnstrail.events import FACT_ID, FACT_NAMES
@@ -23,6 +23,33 @@ SOURCE = "tracee"  # of every event and finding, as event selectors name it
 ORIGINS = HOST, CONTAINER = ("host", "container")  # of an event, as event selectors name them
 #: addresses of one answer in `event.addresses` -> further ones do not count
 MOST_ADDRESSES = 128  # so that one answer costs a signature little time, and evicts little
+
+
+_Value = TypeVar("_Value")
+
+
+class _OnDemand(Generic[_Value]):
+    """A property of an event that is computed once, by one thread.
+
+    `cached_property` takes a lock before Python 3.12, which costs more than most of these values.
+    """
+
+    def __init__(self, compute: Callable[[Event], _Value]) -> None:
+        self.__doc__ = compute.__doc__
+        self._compute = compute
+
+    def __set_name__(self, _owner: type[Event], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, event: None, _owner: type[Event]) -> Self: ...
+    @overload
+    def __get__(self, event: Event, _owner: type[Event]) -> _Value: ...
+    def __get__(self, event: Event | None, _owner: type[Event]) -> Self | _Value:
+        if event is None:  # a property is read of the class, as by tools for documentation
+            return self
+        value = event.__dict__[self._name] = self._compute(event)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +148,8 @@ class Event:
     @property
     def origin(self) -> str:
         """The origin in the sense of an event selector: "container" or "host"."""
-        return CONTAINER if self.container_id else HOST
+        process = self.captured.process
+        return CONTAINER if process is not None and process.container_id else HOST
 
     @property
     def role(self) -> str:
@@ -146,44 +174,59 @@ class Event:
             return getattr(flow, _FLOW_ARGS[name])
         return self.captured.args.get(name)
 
-    @cached_property
-    def question(self) -> Question | None:
-        """The question of the DNS message, or None unless it has exactly one."""
-        payload = self.captured.payload
-        if payload[4:6] != b"\0\1":
-            return None
-        if is_response(payload):  # whoever reads the question of a response reads its answers, too
-            message = self._decoded
-            return None if message is None else Question(message.name, message.type, message.cls)
+    @_OnDemand
+    def header(self) -> Header | None:
+        """The header of the DNS message, and its question if it has exactly one; None if they are cut short."""
         try:
-            name, kind, cls, _ = read_question(payload, {})
+            return read_header(self.captured.payload)
         except BadMessage:
             return None
-        return Question(name, kind, cls)
 
-    @cached_property
+    @_OnDemand
+    def question(self) -> Question | None:
+        """The question of the DNS message, or None unless it has exactly one."""
+        header = self.header
+        if header is None or not header.question:
+            return None
+        asked = header.asked
+        name = asked.name or read_question(self.captured.payload, {})[0]  # the name is not an ordinary one
+        return Question(name, asked.type, asked.cls)
+
+    @_OnDemand
     def answers(self) -> tuple[ResourceRecord, ...]:
         """The answers of a DNS response with one question: those of class IN and of a type that makes relations.
 
         The work is linear in the size of the message. A damaged message has the answers before the damage.
         """
-        return tuple(self._decoded.answers) if self._decoded else ()
+        try:
+            return tuple(decode(self.captured.payload).answers)
+        except BadMessage:
+            return ()
 
-    @cached_property
+    @_OnDemand
     def asked(self) -> Question | None:
         """The question of a query at its asker; None for every other event."""
-        return self.question if self.at_asker and not is_response(self.captured.payload) else None
+        header = self.header
+        return self.question if header is not None and not header.flags & QR and self.at_asker else None
 
-    @cached_property
+    @_OnDemand
     def answered(self) -> Question | None:
         """The question of a response at its asker; None for every other event."""
-        return self.question if self.at_asker and is_response(self.captured.payload) else None
+        header = self.header
+        return self.question if header is not None and header.flags & QR and self.at_asker else None
 
-    @cached_property
+    @_OnDemand
     def addresses(self) -> Mapping[str, int]:
         """The first MOST_ADDRESSES addresses among the answers, each with its TTL."""
-        records = (record for record in self.answers if record.type in (A, AAAA))
-        return {str(record.target): record.ttl for record in islice(records, MOST_ADDRESSES)}
+        header = self.header
+        if header is None or not header.question or not header.flags & QR:
+            return {}
+        usual = read_usual_answer(self.captured.payload, header.asked, header.answer_count)
+        if usual is None:
+            records = ((str(one.target), one.ttl) for one in self.answers if one.type in ADDRESSES)
+        else:
+            records = ((target, ttl) for (_, kind, target), ttl in zip(*usual, strict=True) if kind in ADDRESSES)
+        return dict(islice(records, MOST_ADDRESSES))
 
     @property
     def dns(self) -> WholeMessage | None:
@@ -198,14 +241,7 @@ class Event:
         """The reason why `dns` is None although the event carries a payload, else ""."""
         return self._whole[1]
 
-    @cached_property
-    def _decoded(self) -> Message | None:
-        try:
-            return decode(self.captured.payload)
-        except BadMessage:
-            return None
-
-    @cached_property
+    @_OnDemand
     def _whole(self) -> tuple[WholeMessage | None, str]:
         return read_whole_message(self.captured.payload) if self.captured.payload else (None, "")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing, suppress
-from random import Random
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +13,7 @@ from builders.corpus import CAPTURES, CORPUS
 from builders.costly import COSTLY, calls_in
 from builders.dns_builders import AAAA, CNAME, TXT, A, asked, by_hand, record, response_to, wire
 from builders.hostile import BOMBS, HEAD, ONE, QUESTION, P, pointer
-from builders.traffic import message
+from builders.traffic import mutants
 from dnstrail.dns import decode
 from dnstrail.dns.header import IN, QR, read_header
 from dnstrail.errors import BadMessage, CaptureError
@@ -42,16 +41,6 @@ def stated(payload: bytes) -> Answer | None:
             assert getattr(usual, field) == getattr(answer, field)
         assert (decoded.skipped, decoded.damaged, counters) == (0, False, Counter())
     return usual
-
-
-@st.composite
-def mutants(draw) -> bytes:
-    """Return a message about a few names with some wrong bytes, sometimes cut short."""
-    payload = bytearray(message(Random(draw(st.integers(0, 10**6)))))
-    telling = st.sampled_from([0, 1, 5, 12, 15, 28, 0x40, 0x80, 0xC0, 0xFF])
-    for place, byte in draw(st.lists(st.tuples(st.floats(0, 0.999), telling), max_size=4)):
-        payload[int(place * len(payload))] = byte
-    return bytes(payload[: len(payload) - draw(st.sampled_from([0, 0, 0, 1, 5]))])
 
 
 ADDRESS, ALIAS = record(P, A, ONE), record(P, CNAME, wire("t.example"))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dns.rdata
 import pytest
+from hypothesis import example, given
 
 from builders.costly import COSTLY, calls_in
 from builders.dns_builders import A, asked, by_hand, record, response_to, wire
 from builders.hostile import ONE, QUESTION, P
+from builders.traffic import mutants
 from dnstrail.captured import ASKER_SEEN, Captured, Flow
-from dnstrail.dns import ResourceRecord
+from dnstrail.dns import ResourceRecord, decode
+from dnstrail.dns.header import QR
+from dnstrail.dns.rdata import ADDRESSES
 from dnstrail.dns.whole_message import MAX_READS, MAX_RECORDS
+from dnstrail.errors import BadMessage
 from dnstrail.events import NET_PACKET_DNS, Event, Question
 
 QUERY = by_hand(asked(wire("Q.example")), flags=0x0100)
@@ -52,6 +57,23 @@ def test_a_damaged_response_has_the_answers_before_the_damage() -> None:
     """The answers before a damage are read."""
     whole = by_hand(QUESTION, record(P, A, ONE), record(P, A, ONE))
     assert event(whole[:-1]).answers == (ResourceRecord("q.example", 1, 300, "1.1.1.1"),)
+
+
+@given(mutants())
+@example(by_hand(QUESTION, record(P, A, ONE), record(P, A, ONE, ttl=7)))
+@example(by_hand(asked(b"\1\0\0"), record(P, A, ONE)))
+def test_question_and_addresses_are_those_of_the_whole_message(payload: bytes) -> None:
+    """The fast passes state what the decoder states, of odd and damaged messages, too."""
+    made = event(payload)
+    try:
+        message = decode(payload)
+    except BadMessage:
+        message = None
+    if message is None or not message.flags & QR or payload[4:6] != b"\0\1":
+        assert (made.answered, made.addresses) == (None, {})
+    else:
+        assert made.answered == Question(message.name, message.type, message.cls)
+        assert made.addresses == {one.target: one.ttl for one in message.answers if one.type in ADDRESSES}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
-"""The state of detections: bounded tables, gates over time, repeats and novelty."""
+"""The state of detections: bounded tables, gates over time, repeats and novelty.
+
+Tests of dnstrail_signatures.detection.stateful_signature.
+"""
 
 from __future__ import annotations
 
+from dnstrail.testing import SignatureRun, dns_query
+from dnstrail_signatures.builtin.dns_rare_type import DnsRareType, DnsRareTypeSettings
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, FirstSeen, Once
 
 SECOND = 10**9
@@ -97,3 +102,11 @@ def test_nothing_is_new_while_it_learns():
     ]
     assert seen.is_new("c", 12 * SECOND)
     assert seen.table.evicted == 1
+
+
+def test_a_signature_counts_what_its_tables_evict():
+    """A signature that reports once has room for `subjects`; each further one evicts the oldest, and counts."""
+    run = SignatureRun(DnsRareType, settings=DnsRareTypeSettings(subjects=2))
+    for number in range(5):
+        run.event(dns_query(f"a.d{number}.example TYPE65399", at=number))
+    assert (len(run.findings), run.signature.evicted) == (5, 3)

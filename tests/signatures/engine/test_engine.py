@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 
+from builders.interpreted import INTERPRETED
 from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataSourceMissing, SettingsError
@@ -318,6 +319,7 @@ def test_a_finding_on_a_finding_has_the_time_of_the_event(engine):
     assert [event.timestamp for event in second.noted] == [12]
 
 
+@INTERPRETED
 def test_every_loss_of_a_worker_is_known_to_the_cache():
     """Each reason that a worker reports is one that the cache accepts."""
     engine = SimpleNamespace(

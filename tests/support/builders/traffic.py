@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from itertools import pairwise
 from random import Random
 
+from hypothesis import strategies as st
+
 from builders.dns_builders import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, record, wire
 
 MX, SRV, SVCB, PTR = 15, 33, 64, 12
@@ -137,3 +139,13 @@ def looped(random: Random) -> bytes:
 
 BUILDERS: tuple[Callable[[Random], bytes], ...] = (chain, answer, many, pointer, query, damaged, looped)
 WEIGHTS = (10, 5, 2, 3, 1, 2, 1)
+
+
+@st.composite
+def mutants(draw) -> bytes:
+    """Return a message about a few names with some wrong bytes, sometimes cut short."""
+    payload = bytearray(message(Random(draw(st.integers(0, 10**6)))))
+    telling = st.sampled_from([0, 1, 5, 12, 15, 28, 0x40, 0x80, 0xC0, 0xFF])
+    for place, byte in draw(st.lists(st.tuples(st.floats(0, 0.999), telling), max_size=4)):
+        payload[int(place * len(payload))] = byte
+    return bytes(payload[: len(payload) - draw(st.sampled_from([0, 0, 0, 1, 5]))])

@@ -18,7 +18,8 @@ from dnstrail.datasource import DataSource
 from dnstrail.errors import DataNotFound, DataSourceMissing
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, ReportsOnce
+from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import is_public, party_of
 
 _SECOND = 1_000_000_000

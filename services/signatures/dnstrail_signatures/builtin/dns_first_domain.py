@@ -16,8 +16,9 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen, StatefulSignature
+from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 
 
 class DnsFirstDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +61,7 @@ class DnsFirstDomain(StatefulSignature):
             "external_id": "T1195.002",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS, message=QUERY),)
     settings: ClassVar[DnsFirstDomainSettings] = DnsFirstDomainSettings()
 
     def init(self, ctx: SignatureContext) -> None:

@@ -15,8 +15,8 @@ from typing import ClassVar
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail.signature import RESPONSE, EventSelector, SignatureMetadata
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 
@@ -48,7 +48,7 @@ class DnsForeignResolver(ReportsOnce):
             "external_id": "T1071.004",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS, message=RESPONSE),)
     settings: ClassVar[DnsForeignResolverSettings] = DnsForeignResolverSettings()
 
     def on_event(self, event: Event) -> None:

@@ -16,15 +16,15 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.dns.rdata import AAAA, A
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, Once, StatefulSignature
+from dnstrail.signature import NXDOMAIN, EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_state import BoundedTable, Once
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import party_of
 
 _SECOND = 1_000_000_000
-NXDOMAIN = 3
-_RCODE = 0x0F
+_NXDOMAIN, _RCODE = 3, 0x0F
 _SHORTEST = 6  # characters of a label that can be a generated one
 
 
@@ -65,7 +65,7 @@ class DnsGeneratedName(StatefulSignature):
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (
-        EventSelector(name=NET_PACKET_DNS),
+        EventSelector(name=NET_PACKET_DNS, types=(A, AAAA), outcomes=(ANSWERED, NXDOMAIN)),
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
@@ -88,15 +88,15 @@ class DnsGeneratedName(StatefulSignature):
         """Note the outcome of a question, or check a connection."""
         if event.event_name != NET_PACKET_DNS:
             self._on_connect(event)
-        elif (question := event.answered) is not None and question.type in (A, AAAA):
+        elif (question := event.answered) is not None:
             self._on_answer(event, registered_domain(question.name))
 
     def _on_answer(self, event: Event, domain: str) -> None:
         party = party_of(event)
-        if event.captured.payload[3] & _RCODE == NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
+        if event.captured.payload[3] & _RCODE == _NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
             missing = self._missing.of(party, lambda: BoundedTable(self.settings.names))
             missing.put(domain, event.timestamp)
-        elif event.answers and domain:
+        elif domain:
             self._on_found(event, party, domain)
 
     def _on_found(self, event: Event, party: str, domain: str) -> None:

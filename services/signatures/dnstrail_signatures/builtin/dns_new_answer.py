@@ -20,11 +20,12 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from dnstrail.dns.rdata import AAAA, CNAME, A
-from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, StatefulSignature
+from dnstrail_signatures.detection.bounded_state import BoundedTable
 from dnstrail_signatures.detection.known_file import KnownFile
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import is_public
 
 _SECOND: Final = 1_000_000_000
@@ -69,7 +70,9 @@ class DnsNewAnswer(StatefulSignature):
             "external_id": "T1584.001",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(name=NET_PACKET_DNS, types=(A, AAAA), outcomes=(ANSWERED,)),
+    )
     settings: ClassVar[DnsNewAnswerSettings] = DnsNewAnswerSettings()
 
     def init(self, ctx: SignatureContext) -> None:
@@ -92,7 +95,7 @@ class DnsNewAnswer(StatefulSignature):
     def on_event(self, event: Event) -> None:
         """Compare the places of an answer with those of earlier answers."""
         question = event.answered
-        if question is None or question.type not in (A, AAAA) or not event.answers:
+        if question is None or not event.answers:
             return
         places = _places(event, question.name)
         if not places:

@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen, StatefulSignature
+from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen
 from dnstrail_signatures.detection.known_file import KnownFile
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 
 
 class DnsNewDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +51,7 @@ class DnsNewDomain(StatefulSignature):
             "external_id": "T1583.001",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS, outcomes=(ANSWERED,)),)
     settings: ClassVar[DnsNewDomainSettings] = DnsNewDomainSettings()
 
     def init(self, ctx: SignatureContext) -> None:

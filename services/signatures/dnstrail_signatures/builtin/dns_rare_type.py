@@ -16,8 +16,8 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail.signature import QUERY, EventSelector, SignatureMetadata
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 _TRUST_ANCHOR = "_ta-"  # RFC 8145
@@ -50,7 +50,7 @@ class DnsRareType(ReportsOnce):
             "external_id": "T1071.004",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS, message=QUERY),)
     settings: ClassVar[DnsRareTypeSettings] = DnsRareTypeSettings()
 
     def on_event(self, event: Event) -> None:

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.dns.rdata import AAAA, A
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, StatefulSignature
+from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import is_inner, party_of
 
 _SECOND = 1_000_000_000
@@ -67,7 +68,7 @@ class DnsRebinding(StatefulSignature):
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (
-        EventSelector(name=NET_PACKET_DNS),
+        EventSelector(name=NET_PACKET_DNS, types=(A, AAAA), outcomes=(ANSWERED,)),
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
@@ -93,7 +94,7 @@ class DnsRebinding(StatefulSignature):
 
     def _on_answer(self, event: Event) -> None:
         question = event.answered
-        if question is None or question.type not in (A, AAAA):
+        if question is None:
             return
         addresses = event.addresses
         if not addresses:

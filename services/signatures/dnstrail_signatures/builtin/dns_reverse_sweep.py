@@ -17,8 +17,9 @@ import msgspec
 from dnstrail.dns.names import is_reverse
 from dnstrail.dns.rdata import PTR
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, ReportsOnce
+from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 
@@ -50,7 +51,9 @@ class DnsReverseSweep(ReportsOnce):
             "external_id": "T1018",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(name=NET_PACKET_DNS, message=QUERY, types=(PTR,)),
+    )
     settings: ClassVar[DnsReverseSweepSettings] = DnsReverseSweepSettings()
 
     def init(self, ctx: SignatureContext) -> None:
@@ -66,7 +69,7 @@ class DnsReverseSweep(ReportsOnce):
     def on_event(self, event: Event) -> None:
         """Add a reverse name to those of its program."""
         question = event.asked
-        if question is None or question.type != PTR or not is_reverse(question.name):
+        if question is None or not is_reverse(question.name):
             return
         party, at = party_of(event), event.timestamp
         if self._bursts.reached(party, question.name, at) and self._once.first(party, at):

@@ -18,8 +18,9 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import octets_below, registered_domain
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, ReportsOnce
+from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 
@@ -62,7 +63,7 @@ class DnsTunnel(ReportsOnce):
             "external_id": "T1071.004",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS, message=QUERY),)
     settings: ClassVar[DnsTunnelSettings] = DnsTunnelSettings()
 
     def init(self, ctx: SignatureContext) -> None:

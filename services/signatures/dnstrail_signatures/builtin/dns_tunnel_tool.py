@@ -17,8 +17,8 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail.signature import QUERY, EventSelector, SignatureMetadata
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 _MARKS: Final = re.compile(
@@ -55,7 +55,7 @@ class DnsTunnelTool(ReportsOnce):
             "external_id": "T1572",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS, message=QUERY),)
     settings: ClassVar[DnsTunnelToolSettings] = DnsTunnelToolSettings()
 
     def on_event(self, event: Event) -> None:

@@ -20,10 +20,11 @@ from typing import Any, ClassVar
 import msgspec
 from dns.rdatatype import TXT
 
-from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, ReportsOnce
+from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 #: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
@@ -73,7 +74,9 @@ class DnsTxtCode(ReportsOnce):
             "external_id": "T1059",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(name=NET_PACKET_DNS, types=(TXT,), outcomes=(ANSWERED,)),
+    )
     settings: ClassVar[DnsTxtCodeSettings] = DnsTxtCodeSettings()
 
     def init(self, ctx: SignatureContext) -> None:
@@ -89,7 +92,7 @@ class DnsTxtCode(ReportsOnce):
     def on_event(self, event: Event) -> None:
         """Read the texts of an answer to a TXT question."""
         question = event.answered
-        if question is None or question.type != TXT:
+        if question is None:
             return
         domain = registered_domain(question.name) or question.name
         subject, at = (party_of(event), domain), event.timestamp

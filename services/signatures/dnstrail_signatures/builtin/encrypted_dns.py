@@ -17,7 +17,7 @@ import msgspec
 
 from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import covered_by, party_of
 
 _HTTPS = 443

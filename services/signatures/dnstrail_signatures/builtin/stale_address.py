@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.dns.rdata import AAAA, A
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, ReportsOnce
+from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 _SECOND = 1_000_000_000
@@ -59,7 +60,7 @@ class StaleAddress(ReportsOnce):
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (
-        EventSelector(name=NET_PACKET_DNS),
+        EventSelector(name=NET_PACKET_DNS, types=(A, AAAA), outcomes=(ANSWERED,)),
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
@@ -81,7 +82,7 @@ class StaleAddress(ReportsOnce):
         """Note the addresses of an answer, or check a connection."""
         if event.event_name != NET_PACKET_DNS:
             self._on_connect(event)
-        elif (question := event.answered) is not None and question.type in (A, AAAA):
+        elif (question := event.answered) is not None:
             self._on_answer(event, question.name, question.type)
 
     def _on_answer(self, event: Event, name: str, kind: int) -> None:

@@ -26,8 +26,9 @@ from dnstrail.errors import DataSourceMissing, SettingsError
 from dnstrail.events import ANSWERED, DNS_TRANSACTION, SOURCE, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, Finding, Signal, Signature, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen, StatefulSignature
+from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen
 from dnstrail_signatures.detection.known_file import KnownFile
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import party_of
 from dnstrail_signatures.detection.watch_table import WatchTable, read_watch_list
 from dnstrail_signatures.loading.watch_rule import TakesRules, WatchRule

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
-
-from dnstrail.signature import Signature, SignatureContext
 
 _SECOND = 1_000_000_000
 Key = TypeVar("Key", bound=Hashable)
@@ -63,22 +61,6 @@ class BoundedTable(Generic[Key, Value]):
         return self._values.pop(key, None)
 
 
-class StatefulSignature(Signature):
-    """A signature whose state lies in bounded tables. `evicted` counts the entries that they gave up."""
-
-    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return all tables of the signature."""
-        raise NotImplementedError
-
-    def take_over(self, former: Signature) -> None:
-        """Take over what still applies of the state of an instance that a reload replaces: nothing, by default."""
-
-    @property
-    def evicted(self) -> int:
-        """The number of entries that gave way at the bounds of the tables."""
-        return sum(table.evicted for table in self.tables())
-
-
 class Once:
     """The subjects that were reported within the last `seconds`, at most `most` of them."""
 
@@ -93,20 +75,6 @@ class Once:
             return False
         self.table.put(subject, at)
         return True
-
-
-class ReportsOnce(StatefulSignature):
-    """A signature that reports a subject once in `quiet` seconds, of at most `subjects`: both are in its settings."""
-
-    def init(self, ctx: SignatureContext) -> None:
-        """Begin without state."""
-        super().init(ctx)
-        own: Any = self.settings
-        self._once = Once(own.subjects, own.quiet)
-
-    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return what was reported."""
-        return (self._once.table,)
 
 
 class FirstSeen:

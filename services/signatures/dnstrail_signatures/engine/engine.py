@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from traceback import walk_tb
@@ -27,7 +27,8 @@ from dnstrail.events import (
 )
 from dnstrail.protocol import PROBES
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import StatefulSignature
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
+from dnstrail_signatures.engine.selection import Selecting, SelectingByMessage
 from dnstrail_signatures.engine.time_budget import TimeBudget
 from dnstrail_signatures.findings import FindingIds
 from dnstrail_signatures.loading.scope import CommonSettings
@@ -84,7 +85,8 @@ class Engine:
         self.unavailable: Counter[str] = Counter()
         self._settings = settings or {}
         self.signatures: list[Signature] = []
-        self._selecting: dict[tuple[str, str], tuple[Signature, ...]] = {}  # by name and origin of an event
+        self._selecting: dict[tuple[str, str], Selecting] = {}  # by name and origin of an event
+        self._by_message: dict[tuple[str, str], SelectingByMessage] = {}
         self._sink = sink
         self._depth = 0
         self._ids = FindingIds()
@@ -116,7 +118,7 @@ class Engine:
         kind = event.event_name, event.origin
         selecting = self._selecting.get(kind)
         if selecting is None:
-            selecting = self._selecting[kind] = tuple(self._selecting_now(event))
+            selecting = self._selecting_now(kind, event)
         if selecting:
             self._pass(selecting, event)
 
@@ -191,6 +193,7 @@ class Engine:
             replaced = former.get(type(signature), signature)
             if replaced is not signature and isinstance(signature, StatefulSignature):
                 self._guard(signature, signature.take_over, replaced)
+        self._by_message.clear()
         for signature in before:
             if signature in self.signatures:
                 self._reload(signature)
@@ -228,26 +231,30 @@ class Engine:
         signature.init(one)
         return signature
 
-    def _selecting_now(self, event: Event) -> Iterator[Signature]:
-        """Yield the signatures that select an event, in the order in which they started."""
-        for signature in self.signatures:
-            if any(selector.selects(event) for selector in signature.selected_events):
-                yield signature
+    def _selecting_now(self, kind: tuple[str, str], event: Event) -> Selecting:
+        """Return the signatures that select an event, and remember them by its name, its origin, and its message."""
+        known = self._by_message.get(kind)
+        if known is None:
+            known = SelectingByMessage(self.signatures, event)
+            if not known.by_message:
+                selecting = self._selecting[kind] = known.of(event)
+                return selecting
+            self._by_message[kind] = known
+        return known.of(event)
 
-    def _pass(self, signatures: Iterable[Signature], event: Event) -> None:
+    def _pass(self, selecting: Selecting, event: Event) -> None:
         """Pass an event to signatures, each within its time budget."""
         budget = self.budget
-        passed = budget.begin()
-        for signature in signatures:
-            name = signature.metadata.event_name
-            if name in budget.muted and budget.mutes(name):
+        muted, charge = budget.muted, budget.charge
+        budget.begin()
+        for name, signature in selecting:
+            if name in muted and budget.mutes(name):
                 continue
             try:
                 signature.on_event(event)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - as in `_guard`, without its call for each event
                 self._note_error(signature, error)
-            budget.charge(name)
-        budget.resume(passed)
+            charge(name)
 
     def _guard(
         self, signature: Signature, call: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs

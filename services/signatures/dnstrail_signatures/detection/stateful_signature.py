@@ -1,0 +1,38 @@
+"""The classes of signatures with bounded state. They are not compiled: signatures are ordinary classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dnstrail.signature import Signature, SignatureContext
+from dnstrail_signatures.detection.bounded_state import BoundedTable, Once
+
+
+class StatefulSignature(Signature):
+    """A signature whose state lies in bounded tables. `evicted` counts the entries that they gave up."""
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return all tables of the signature."""
+        raise NotImplementedError
+
+    def take_over(self, former: Signature) -> None:
+        """Take over what still applies of the state of an instance that a reload replaces: nothing, by default."""
+
+    @property
+    def evicted(self) -> int:
+        """The number of entries that gave way at the bounds of the tables."""
+        return sum(table.evicted for table in self.tables())
+
+
+class ReportsOnce(StatefulSignature):
+    """A signature that reports a subject once in `quiet` seconds, of at most `subjects`: both are in its settings."""
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        own: Any = self.settings
+        self._once = Once(own.subjects, own.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return what was reported."""
+        return (self._once.table,)
