@@ -145,7 +145,7 @@ def test_an_allowed_service_is_found(network, folder, watched):
     """A socket in the list stays: the command leaves by it."""
     with (folder / "allowed").open("a") as file:
         file.write(f"{BUS}\n{SERVICES[0]}\n")
-    found, report, _ = asked(network, folder, watched, "--enforce")
+    found, report, _ = asked(network, folder, watched, "--enforce", "--any-question")
     assert report["hidden"] == [SERVICES[1]]
     assert (found[SERVICES[0]], found[SERVICES[1]]) == ("ok", "ECONNREFUSED")
     wait_until(lambda: re.search("^.* bus$", (folder / "seen").read_text(), re.MULTILINE), "the program of the bus")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail_run.allow_list import parse_allow_list
+from dnstrail_run.allow_list import ListedName, parse_allow_list
 
 LIST = parse_allow_list(
     """# what this job may reach
@@ -75,7 +75,8 @@ def test_a_name_may_be_asked_whatever_its_ports(name, allowed):
         "*", "*.", "a.*.example", "*x.example", "two words", "host:", "host:0", "host:70000", "host:x", "192.0.2.1/24",
         "192.0.2.300", "http://github.com/", "[2001:db8::1", "2001:db8::zz", "a" * 64 + ".example",
         "host:" + "9" * 5000, "a..example", "a\\032b.example", "resolver a.example", "resolver 192.0.2.0/24",
-        "resolver 192.0.2.1:53", "resolver 192.0.2.1 192.0.2.2",
+        "resolver 192.0.2.1:53", "resolver 192.0.2.1 192.0.2.2", "a.example TYPO", "a.example OPT TXT,MX",
+        "a.example resolver", "a.example HTTPS8", "192.0.2.1 TXT", "[2001:db8::1] TXT", "a.example resolver b.example",
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_entry_is_refused(line):
@@ -131,3 +132,16 @@ def test_a_resolver_is_a_server_to_ask():
     assert [*found.resolvers.values()] == ["192.0.2.53", "2001:db8::53", "192.0.2.54"]
     assert [found.allows("", "192.0.2.53", port) for port in (53, 80)] == [True, False]
     assert (found.allows("", "192.0.2.55", 53), found.allows_name("resolver")) == (False, True)
+
+
+def test_a_name_has_types_and_resolvers():
+    """Words behind a name add types, and restrict it to resolvers; those of one entry are asked for nothing else."""
+    found = parse_allow_list("_http._tcp.a.example SRV\nb.example:443 txt MX resolver 192.0.2.53 resolver [::1] # x\n")
+    assert found.names == {
+        "_http._tcp.a.example": [ListedName(types=frozenset({33}))],
+        "b.example": [
+            ListedName(frozenset({443}), frozenset({16, 15}), frozenset({b"\xc0\0\2\x35", bytes(15) + b"\1"}))
+        ],
+    }
+    assert (found.resolvers, [*found.narrow.values()]) == ({}, ["192.0.2.53", "::1"])
+    assert found.allows("", "192.0.2.53", 53)

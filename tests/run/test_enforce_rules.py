@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from dnstrail.errors import SettingsError
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.enforce.rules import MOST_SETS, Rules, address_key, rules_of
+from dnstrail_run.enforce.rules import MOST_NARROW, MOST_SETS, Rules, address_key, rules_of
 
 LABELS = st.lists(st.sampled_from(["a", "b", "ab", "test"]), min_size=1, max_size=4).map(".".join)
 ADDRESSES = st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.1.1", "11.0.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"])
@@ -19,7 +20,7 @@ PORTS = st.sets(st.integers(1, 4)).map(lambda ports: f":{','.join(map(str, ports
 ENTRIES = st.tuples(st.one_of(LABELS, LABELS.map("*.{}".format), NETWORKS), PORTS).map("".join)
 
 
-def longest_prefix(table: dict[bytes, int], key: bytes) -> int:
+def longest_prefix(table: dict[bytes, Any], key: bytes) -> Any:
     """Return the value of the longest prefix of a key, as a map of the type LPM_TRIE does; 0 if there is none."""
     found = {}
     for entry, value in table.items():
@@ -43,8 +44,10 @@ def test_names_are_allowed_as_the_list_states(entries, name, port):
     """A name leads to the ports of all entries that contain it."""
     allowed = parse_allow_list("\n".join(entries))
     rules = rules_of(allowed)
-    sets = longest_prefix(rules.names, (name[::-1].encode()).ljust(256, b"\0"))
-    assert allows(rules, sets, port) == any(not ports or port in ports for ports in allowed.ports_of(name))
+    rule = longest_prefix(rules.names, (name[::-1].encode()).ljust(256, b"\0"))
+    assert allows(rules, rule and rule.sets, port) == any(
+        not ports or port in ports for ports in allowed.ports_of(name)
+    )
 
 
 @given(st.lists(ENTRIES, max_size=8), ADDRESSES, st.integers(1, 5))
@@ -54,6 +57,31 @@ def test_addresses_are_allowed_as_the_list_states(entries, address, port):
     rules = rules_of(allowed)
     sets = longest_prefix(rules.networks, address_key(ip_address(address)))
     assert allows(rules, sets, port) == allowed.allows("", address, port)
+
+
+def test_types_and_resolvers_of_a_name():
+    """A name has the types and resolvers of all its entries; one without a resolver has the configured ones."""
+    text = "a.test:80 TXT\n*.test resolver 192.0.2.1\nb.test srv MX resolver 192.0.2.2 resolver ::1\nc.test\n"
+    rules = rules_of(parse_allow_list(text))
+    found = {
+        name: longest_prefix(rules.names, name[::-1].encode().ljust(256, b"\0"))
+        for name in ("a.test", "x.test", "b.test", "c.test")
+    }
+    assert {name: (rule.types, rule.servers) for name, rule in found.items()} == {
+        "a.test": (1 << 16, 0b11),
+        "x.test": (0, 0b10),
+        "b.test": (1 << 33 | 1 << 15, 0b1110),
+        "c.test": (0, 0b11),
+    }
+    assert [*rules.servers.values()] == [0b10, 0b100, 0b1000]
+
+
+def test_too_many_resolvers_of_names():
+    """A list with more resolvers of single names than a mask has bits is refused."""
+    lines = [f"n{number}.test resolver 192.0.2.{number}" for number in range(MOST_NARROW + 1)]
+    assert len(rules_of(parse_allow_list("\n".join(lines[1:]))).servers) == MOST_NARROW
+    with pytest.raises(SettingsError, match="63 resolvers of single names"):
+        rules_of(parse_allow_list("\n".join(lines)))
 
 
 def test_too_many_sets_of_ports():

@@ -24,9 +24,10 @@ HIDES = """
 import json, sys
 from pathlib import Path
 from dnstrail_run.enforce import services
-folder, user, *allowed = sys.argv[1:]
+folder, user, any_question, *allowed = sys.argv[1:]
 services._OF_ROOT, services._OF_USER = (f"{folder}/root.sock", ), (f"{folder}/{{}}/*",)
-hidden = services.hide_services(int(user), allowed)
+services._ASKING = (f"{folder}/nscd", )
+hidden = services.hide_services(int(user), allowed, any_question=any_question == "any")
 left = [str(path) for path in Path(folder).rglob("*") if path.is_socket()]
 print(json.dumps([sorted(hidden), sorted(left)]))
 """
@@ -37,7 +38,7 @@ def folder() -> Iterator[Path]:
     """Yield a folder with sockets of root and of a user."""
     with run_dir() as made:
         (made / str(OTHER)).mkdir()
-        for name in ("root.sock", f"{OTHER}/own", f"{OTHER}/foreign", "other.sock"):
+        for name in ("root.sock", "nscd", f"{OTHER}/own", f"{OTHER}/foreign", "other.sock"):
             with socket.socket(socket.AF_UNIX) as server:
                 server.bind(str(made / name))
         (made / str(OTHER) / "file").touch()
@@ -47,10 +48,11 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-def hidden_in(folder: Path, *allowed: str) -> tuple[list[str], list[str]]:
+def hidden_in(folder: Path, *allowed: str, any_question: str = "any") -> tuple[list[str], list[str]]:
     """Hide the sockets of a folder; return the names of those hidden, and of those left."""
-    command = [sys.executable, "-c", HIDES, str(folder), str(OTHER), *allowed]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", HIDES, str(folder), str(OTHER), any_question, *allowed]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     hidden, left = ([path.removeprefix(f"{folder}/") for path in paths] for paths in json.loads(done.stdout))
     return hidden, left
 
@@ -59,7 +61,7 @@ def test_sockets_of_services_and_of_the_user_are_hidden(folder):
     """The sockets of root's services and the user's own are hidden: no file, and no socket of another by a link."""
     hidden, left = hidden_in(folder)
     assert hidden == [f"{OTHER}/own", "root.sock"]
-    assert {"other.sock", f"{OTHER}/foreign"} <= set(left)
+    assert {"other.sock", "nscd", f"{OTHER}/foreign"} <= set(left)
     assert not {*hidden} & {*left}
     assert (folder / "root.sock").is_socket(), "the rest of the host finds it"
 
@@ -79,6 +81,13 @@ def test_the_environment_names_sockets(folder, monkeypatch):
     assert hidden_in(folder)[0] == [f"{OTHER}/foreign", f"{OTHER}/own", "other.sock", "root.sock"]
 
 
+def test_services_that_ask_for_others_are_hidden(folder):
+    """Where questions are listed, no service asks for the command: a list that has its socket starts nothing."""
+    assert hidden_in(folder, any_question="")[0] == [f"{OTHER}/own", "nscd", "root.sock"]
+    with pytest.raises(AssertionError, match=r"nscd, and the service behind it asks any name .* --any-question"):
+        hidden_in(folder, str(folder / "nscd"), any_question="")
+
+
 def test_endless_sockets_are_refused(folder, monkeypatch):
     """A user with more sockets than the bound starts no command."""
     monkeypatch.setattr(services, "_OF_ROOT", ())
@@ -87,4 +96,4 @@ def test_endless_sockets_are_refused(folder, monkeypatch):
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(f"{folder}/{OTHER}/{number}")
     with pytest.raises(SourceUnavailable, match=f"more than {MOST_HIDDEN}"):
-        hide_services(OTHER, ())
+        hide_services(OTHER, (), any_question=True)

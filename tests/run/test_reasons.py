@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.enforce.refusals import BIND, REACH, SOCKET
+from dnstrail_run.enforce.refusals import ASK, BIND, REACH, SOCKET
 from dnstrail_run.report import Conflict, Coverage, DnsServer, Program, Refusal, RunReport
 from dnstrail_run.verdict import reason_of
 
@@ -31,6 +31,19 @@ NO_ANSWER = f"{NAME} is in the list, but no answer of a resolver led to this add
             f"{SERVER} is no configured resolver, and the list has no entry `resolver {SERVER}`",
         ),
         ({"action": BIND, "port": 53}, "port 53 is refused as the own one, since the command could answer itself"),
+        (
+            {"action": ASK, "name": "b.example", "reason": "name", "type": "A"},
+            "the list has no b.example",
+        ),
+        (
+            {"action": ASK, "name": NAME, "reason": "type", "type": "TXT"},
+            f"the entry of {NAME} does not have the type TXT",
+        ),
+        ({"action": ASK, "name": NAME, "reason": "resolver"}, f"the entry of {NAME} has other resolvers"),
+        (
+            {"action": ASK, "reason": "unreadable"},
+            "it is not exactly one plain question, which carries nothing else",
+        ),
         ({"action": SOCKET, "address": "", "port": 0}, "only sockets of TCP and UDP are allowed"),
     ],
 )

@@ -20,7 +20,7 @@ from dnstrail_run.session import Settings
 def settings_of(*command: str) -> Settings:
     """Return the settings of a command without any option."""
     nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "run_dir"])
-    flags = ["allow_new_privileges", "learn_domains", "follow_containers", "wait_for_all"]
+    flags = ["allow_new_privileges", "any_question", "learn_domains", "follow_containers", "wait_for_all"]
     flags += ["enforce", "getaddrinfo", "quiet"]
     return Settings(
         command=command, options=CaptureOptions(), on_crash="refuse", **nothing, **dict.fromkeys(flags, False)

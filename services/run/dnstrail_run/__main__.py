@@ -28,6 +28,9 @@ _EXAMPLES = examples(
 @click.option("--allow", type=click.Path(path_type=Path), help="List of what may be reached; else the exit code is 10.")
 @click.option("--enforce", is_flag=True, help="Refuse connections to what --allow does not contain.")
 @click.option(
+    "--any-question", is_flag=True, help="With --enforce: let questions pass whose names --allow does not contain."
+)
+@click.option(
     "--on-crash",
     type=click.Choice(_AFTERWARDS),
     default="refuse",

@@ -4,6 +4,9 @@ One entry on each line; `#` begins a comment. An entry is a name (`github.com`),
 or an address or network (`192.0.2.0/24`), and may end with ports (`github.com:22,443`, `[2001:db8::1]:443`). An entry
 that begins with a slash is the Unix socket of a service, which `--enforce` would hide. `resolver 192.0.2.53` is a DNS
 server that may be asked like the configured resolvers.
+
+Behind a name, words add types of questions to the usual ones (`_http._tcp.deb.debian.org SRV`), and
+`resolver 192.0.2.53` restricts the entry to the answers of this server, which is asked for nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import msgspec
 
 from dnstrail.dns.names import name_text
 from dnstrail.errors import SettingsError
+from dnstrail.tracee.codes import TYPES
 
 MOST_ENTRIES = 10_000  #: entries of an allow list -> exit code 2
 _PORTED = re.compile(r"(?P<subject>\[[^\]]*\](?:/\d+)?|[^:\[\]]*):(?P<ports>[\d,]+)")
@@ -24,37 +28,54 @@ NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # in the form of lookups; a
 _LARGEST_PORT = 65535
 DNS = 53  # the port
 RESOLVER = "resolver"  # begins an entry
+#: types of questions that each name of an allow list may be asked for
+USUAL_TYPES = frozenset({1, 5, 28, 64, 65})  # A, CNAME, AAAA, SVCB, HTTPS
+_TYPES = {text: number for number, text in TYPES.items() if number < 64}  # noqa: PLR2004 - bits of a mask
 Network = IPv4Network | IPv6Network
 Ports = frozenset[int]  # empty: all ports
 
 
-class AllowList(msgspec.Struct, frozen=True):
-    """The entries of a list: names, suffixes (without `*.`), and networks, each with the ports that it allows.
+class ListedName(msgspec.Struct, frozen=True):
+    """What one line allows a name: ports, types beside USUAL_TYPES, and resolvers (packed; none: all configured)."""
 
-    `sockets` are paths of Unix sockets. `resolvers` are packed addresses with their text, as in `servers_in`.
+    ports: Ports = frozenset()
+    types: frozenset[int] = frozenset()
+    resolvers: frozenset[bytes] = frozenset()
+
+
+class AllowList(msgspec.Struct, frozen=True):
+    """The entries of a list: names, suffixes (without `*.`), and networks, each with what it allows.
+
+    `sockets` are paths of Unix sockets. `resolvers` are packed addresses with their text, as in `servers_in`;
+    `narrow` are those that entries of names have for themselves.
     """
 
-    names: dict[str, list[Ports]]
-    suffixes: dict[str, list[Ports]]
+    names: dict[str, list[ListedName]]
+    suffixes: dict[str, list[ListedName]]
     networks: list[tuple[Network, Ports]]
     sockets: list[str] = []
     resolvers: dict[bytes, str] = {}
+    narrow: dict[bytes, str] = {}
 
     def allows_name(self, name: str) -> bool:
         """Return whether a name may be asked: the ports do not matter."""
-        return any(True for _ in self.ports_of(name))
+        return any(True for _ in self.entries_of(name))
 
     def allows(self, name: str, address: str, port: int) -> bool:
         """Return whether a connection to an address and port, made for a name ("": unknown), is allowed."""
         if name and any(_has(ports, port) for ports in self.ports_of(name)):
             return True
         found = ip_address(address)
-        if port == DNS and found.packed in self.resolvers:
+        if port == DNS and (found.packed in self.resolvers or found.packed in self.narrow):
             return True
         return any(found in network and _has(ports, port) for network, ports in self.networks)
 
     def ports_of(self, name: str) -> Iterable[Ports]:
         """Yield the ports of each entry that contains a name."""
+        return (entry.ports for entry in self.entries_of(name))
+
+    def entries_of(self, name: str) -> Iterable[ListedName]:
+        """Yield each entry that contains a name."""
         yield from self.names.get(name, ())
         labels = name.split(".")
         for first in range(1, len(labels)):
@@ -67,7 +88,7 @@ def parse_allow_list(text: str) -> AllowList:
     Raises:
         SettingsError: a line is no entry; the text names it.
     """
-    found = AllowList({}, {}, [], [], {})
+    found = AllowList({}, {}, [], [], {}, {})
     entries = 0
     for number, line in enumerate(text.split("\n"), 1):
         if not (entry := line.partition("#")[0].strip()):
@@ -90,17 +111,42 @@ def _add(found: AllowList, entry: str) -> None:
     if word == RESOLVER and rest:
         found.resolvers.update(_resolver(rest[0]))
         return
-    ported = _PORTED.fullmatch(entry)
-    subject, ports = (ported["subject"], _ports(ported["ports"])) if ported else (entry, frozenset[int]())
+    if rest and word.startswith("["):
+        raise ValueError("only a name has types and resolvers")
+    ported = _PORTED.fullmatch(word)
+    subject, ports = (ported["subject"], _ports(ported["ports"])) if ported else (word, frozenset[int]())
     network = _network(subject)
     if network is not None:
+        if rest:
+            raise ValueError("only a name has types and resolvers")
         found.networks.append((network, ports))
         return
     below = subject.startswith("*.")
     name = name_text(subject.removeprefix("*."))
     if not name or not NAME.fullmatch(name):
         raise ValueError("neither a name, nor *.name, nor an address or network")
-    (found.suffixes if below else found.names).setdefault(name, []).append(ports)
+    types, resolvers = _conditions(rest[0].split() if rest else [])
+    found.narrow.update(resolvers)
+    made = ListedName(ports, types, frozenset(resolvers))
+    (found.suffixes if below else found.names).setdefault(name, []).append(made)
+
+
+def _conditions(words: list[str]) -> tuple[frozenset[int], dict[bytes, str]]:
+    """Return the types and resolvers behind a name.
+
+    Raises:
+        ValueError: a word is neither.
+    """
+    types, resolvers = set(), {}
+    while words:
+        word, *words = words
+        if word == RESOLVER and words:
+            resolvers.update(_resolver(words.pop(0)))
+        elif word.upper() in _TYPES:
+            types.add(_TYPES[word.upper()])
+        else:
+            raise ValueError(f"{word!r:.20} is no type of a question, nor `{RESOLVER} ADDRESS`")
+    return frozenset(types), resolvers
 
 
 def _resolver(text: str) -> dict[bytes, str]:

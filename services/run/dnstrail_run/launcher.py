@@ -44,7 +44,7 @@ class Enforce(NamedTuple):
     """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs.
 
     `namespaces` have the resolvers, the first is that of this process. `sockets` are the paths of the Unix sockets of
-    services that it may use.
+    services that it may use. `any_question` allows questions about names that are not in the list.
     """
 
     rules: Rules
@@ -52,6 +52,7 @@ class Enforce(NamedTuple):
     allow_afterwards: bool
     allow_new_privileges: bool
     sockets: list[str]
+    any_question: bool
 
 
 class Launcher:
@@ -216,10 +217,13 @@ class _Launched:
     def _hook(self, cgroup: CommandCgroup) -> None:
         if self.enforce is not None:
             rules, afterwards = self.enforce.rules, self.enforce.allow_afterwards
-            hidden = hide_services(self.user.uid if self.user else os.geteuid(), self.enforce.sockets)
+            user, any_question = self.user.uid if self.user else os.geteuid(), self.enforce.any_question
+            hidden = hide_services(user, self.enforce.sockets, any_question=any_question)
             self._report(hidden=hidden, mounts=_MOUNTS.stat().st_ino)
             namespaces = self.enforce.namespaces
-            self.enforcement = Enforcement(cgroup.path, rules, namespaces, allow_afterwards=afterwards)
+            self.enforcement = Enforcement(
+                cgroup.path, rules, namespaces, allow_afterwards=afterwards, any_question=any_question
+            )
             guide = self.enforcement.guide
             self.routes = [Routes(cgroup, self.user, namespaces[0], guide)]
             for named in namespaces[1:]:

@@ -32,12 +32,13 @@ _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 class NetworkNamespace(msgspec.Struct, frozen=True):
     """A network namespace: the path that opens it, its cookie (0: unknown), and its resolvers.
 
-    `resolvers` has the packed address of each resolver, with its text and zone.
+    `resolvers` has the packed address of each resolver, with its text and zone. `narrow` are those of single names.
     """
 
     path: str
     cookie: int
     resolvers: dict[bytes, str]
+    narrow: frozenset[bytes] = frozenset()
 
 
 def own_namespace() -> NetworkNamespace:
@@ -59,16 +60,26 @@ def named_namespaces() -> Iterator[NetworkNamespace]:
                     yield NetworkNamespace(str(path), cookie, _resolvers_in(configured if configured.exists() else own))
 
 
-def namespaces_of(listed: Mapping[bytes, str]) -> list[NetworkNamespace]:
+def namespaces_of(listed: Mapping[bytes, str], narrow: Mapping[bytes, str] | None = None) -> list[NetworkNamespace]:
     """Return the own namespace and the first named ones, with the `listed` resolvers, which serve them all.
+
+    `narrow` resolvers serve single names.
 
     Raises:
         SettingsError: too many resolvers are listed.
     """
-    if len(listed) > MOST_RESOLVERS:
-        raise SettingsError(f"the list has {len(listed)} entries `resolver`; {MOST_RESOLVERS} at most")
+    own = {**listed, **(narrow or {})}
+    if len(own) > MOST_RESOLVERS:
+        raise SettingsError(f"the list has {len(own)} entries `resolver`; {MOST_RESOLVERS} at most")
     found = itertools.islice(itertools.chain([own_namespace()], named_namespaces()), MOST_NAMESPACES)
-    return [msgspec.structs.replace(one, resolvers=_first({**listed, **one.resolvers})) for one in found]
+    return [
+        msgspec.structs.replace(
+            one,
+            resolvers=_first({**own, **one.resolvers}),
+            narrow=frozenset(own) - listed.keys() - one.resolvers.keys(),
+        )
+        for one in found
+    ]
 
 
 def enter(path: str) -> None:

@@ -66,8 +66,10 @@ class ReachedAddress(msgspec.Struct, frozen=True):
 class Refusal(msgspec.Struct, frozen=True):
     """An attempt of one process that `--enforce` refused, and how often.
 
-    `action` is "reach", for a connection or a datagram to an address; "bind", for port 53 of this host; or "socket",
-    for a socket of another transport than TCP and UDP, which has no address. `name` is "" if none is known.
+    `action` is "reach", for a connection or a datagram to an address; "bind", for port 53 of this host; "socket", for a
+    socket of another transport than TCP and UDP, which has no address; or "ask", for a question to the resolver
+    `address`, with its `type` and the `reason`: "unreadable", or what is not in the list: "name", "type", "resolver".
+    `name` is "" if none is known.
     """
 
     action: str
@@ -77,6 +79,8 @@ class Refusal(msgspec.Struct, frozen=True):
     transport: str
     program: Program
     times: int
+    type: str = ""
+    reason: str = ""
 
 
 class Conflict(msgspec.Struct, frozen=True):

@@ -79,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     enforce: bool
     on_crash: str
     allow_new_privileges: bool
+    any_question: bool
     learn: Path | None
     learn_domains: bool
     fail_on: tuple[str, ...]
@@ -148,9 +149,13 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
     refuse_inherited_sockets()
-    namespaces = namespaces_of(allowed.resolvers)
     return Enforce(
-        rules_of(allowed), namespaces, settings.on_crash == "allow", settings.allow_new_privileges, allowed.sockets
+        rules_of(allowed),
+        namespaces_of(allowed.resolvers, allowed.narrow),
+        settings.on_crash == "allow",
+        settings.allow_new_privileges,
+        allowed.sockets,
+        settings.any_question,
     )
 
 

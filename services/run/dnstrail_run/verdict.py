@@ -9,7 +9,9 @@ import msgspec
 
 from dnstrail.registered_domain import registered_domain
 from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList, Ports
-from dnstrail_run.enforce.refusals import BIND, REACH
+from dnstrail_run.enforce.refusals import ASK, BIND, REACH, UNREADABLE
+from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
+from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
 from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, RunReport
 
 _DNS_OVER_TLS, _HTTPS = 853, 443  # RFC 7858 and RFC 9250; RFC 8484
@@ -49,7 +51,10 @@ def judged_part(report: RunReport) -> RunReport:
 
 def not_allowed(report: RunReport, allowed: AllowList) -> list[str]:
     """Return what a command asked or reached that a list does not contain, each once, in order."""
-    found = [f"asked {one.name}" for one in report.names if not allowed.allows_name(one.name)]
+    unasked = {one.name for one in report.refused if one.action == ASK}
+    found = [
+        f"asked {one.name}" for one in report.names if not allowed.allows_name(one.name) and one.name not in unasked
+    ]
     found += [
         f"reached {end_of(one)}" for one in report.connections if not allowed.allows(one.name, one.address, one.port)
     ]
@@ -125,6 +130,9 @@ def end_of(reached: ReachedAddress) -> str:
 
 def attempt_of(refused: Refusal) -> str:
     """Return a refusal as text: what was tried."""
+    if refused.action == ASK:
+        subject = " ".join(filter(None, [refused.name, refused.type])) or "something"
+        return f"ask {subject} of {_end(refused.address, refused.port)}/{refused.transport}"
     if not refused.address:
         return f"open a socket of {refused.transport}"
     end = f"{_end(refused.address, refused.port)}/{refused.transport}"
@@ -149,6 +157,12 @@ def is_encrypted_dns(reached: ReachedAddress) -> bool:
 
 def reason_of(refused: Refusal, allowed: AllowList, report: RunReport) -> str:
     """Return the rule that refused an attempt."""
+    if refused.action == ASK:
+        return _why_unasked(refused)
+    return _why_refused(refused, allowed, report)
+
+
+def _why_refused(refused: Refusal, allowed: AllowList, report: RunReport) -> str:
     if refused.action == BIND:
         return "port 53 is refused as the own one, since the command could answer itself"
     if refused.action != REACH:
@@ -166,6 +180,17 @@ def reason_of(refused: Refusal, allowed: AllowList, report: RunReport) -> str:
     return (
         f"the list has neither {refused.name} nor {refused.address}" if refused.name else f"the list has no {subject}"
     )
+
+
+def _why_unasked(refused: Refusal) -> str:
+    """Return why a question did not leave."""
+    if refused.reason == UNREADABLE:
+        return "it is not exactly one plain question, which carries nothing else"
+    if refused.reason == NAME_UNLISTED:
+        return f"the list has no {refused.name}"
+    if refused.reason == TYPE_UNLISTED:
+        return f"the entry of {refused.name} does not have the type {refused.type}"
+    return f"the entry of {refused.name} has other resolvers"
 
 
 def _without_answer(refused: Refusal, report: RunReport) -> str:

@@ -17,7 +17,8 @@ from live.pipelines import pipeline
 from live.processes import run_dir
 from live.run_commands import within
 
-RUN = (sys.executable, "-m", "dnstrail_cli", "run", "--allow", "allowed", "--enforce")
+LISTED_RUN = (sys.executable, "-m", "dnstrail_cli", "run", "--allow", "allowed", "--enforce")
+RUN = (*LISTED_RUN, "--any-question")
 
 
 @contextmanager
@@ -38,12 +39,14 @@ def client_folder() -> Iterator[Path]:
         yield made
 
 
-def enforced(network: ListedNetwork, folder: Path, *command: str) -> tuple[dict[str, Any], str]:
-    """Run a command with --enforce; return its report, and its output.
+def enforced(
+    network: ListedNetwork, folder: Path, *command: str, prefix: tuple[str, ...] = RUN
+) -> tuple[dict[str, Any], str]:
+    """Run a command with --enforce; return its report, and its output. `prefix` lets any question pass, or not.
 
     The report has the names of all refusals if its capture is complete, which it need not be on a busy host.
     """
-    run = (*RUN, "--report", "r.json", "--quiet", "--", *command)
+    run = (*prefix, "--report", "r.json", "--quiet", "--", *command)
     done = subprocess.run(
         within(network.hosts, *run), cwd=folder, capture_output=True, text=True, timeout=240, check=False
     )

@@ -24,12 +24,12 @@ struct target {
 // left of its label; whether more messages follow in the packet, and whether it is a datagram; the place of the name; the
 // place of the next byte in the packet; the records that are left of the answer; the number of addresses that answers to
 // its question had before, and have with it; the key and number of this question; the sum of the addresses of the answer,
-// in any order; one of them. They are in memory, so that the verifier does not follow their values.
+// in any order; the sets of resolvers that contain its sender; one address. They are in memory, so that the verifier does not follow their values.
 struct buffer {
     u8 bytes[FRONT + TEXT];
     u8 left, more, datagram;
     u32 name, at, records, known, addresses;
-    u64 question, number, sum;
+    u64 question, number, sum, servers;
     struct target target;
 };
 
@@ -83,10 +83,10 @@ static __always_inline u32 read_name(struct __sk_buff *skb, struct buffer *buffe
     key[0] = (TEXT * 8) & 255; // the length in bits
     key[1] = (TEXT * 8) >> 8;
     key[2] = key[3] = 0;
-    u64 *allowed = names.lookup((struct suffix *)key);
-    if (!allowed)
+    struct rule *allowed = names.lookup((struct suffix *)key);
+    if (!allowed || !(allowed->servers & buffer->servers))
         return 0;
-    *sets = *allowed;
+    *sets = allowed->sets;
     buffer->name = FRONT + 1 - length;
     return length + 1;
 }
@@ -321,10 +321,10 @@ int on_ingress(struct __sk_buff *skb)
         bpf_skb_load_bytes(skb, 12, source.address.words, 4);
     else
         bpf_skb_load_bytes(skb, 8, source.address.words, 16);
-    u64 *interface = resolvers.lookup(&source);
-    if (!interface || bpf_skb_load_bytes(skb, offset, port, 2) || port[0] || port[1] != DNS)
+    struct route *route = resolvers.lookup(&source);
+    if (!route || bpf_skb_load_bytes(skb, offset, port, 2) || port[0] || port[1] != DNS)
         return 1;
-    if (*interface != skb->ifindex) {
+    if (route->interface != skb->ifindex) {
         count(ELSEWHERE);
         return 1;
     }
@@ -333,6 +333,7 @@ int on_ingress(struct __sk_buff *skb)
     if (!buffer)
         return 1;
     buffer->at = buffer->more = 0;
+    buffer->servers = route->servers;
     buffer->datagram = protocol == UDP;
     if (protocol == UDP)
         buffer->at = offset + 8;

@@ -18,7 +18,15 @@ struct refusal {
     char comm[16];
 };
 
+// A refusal that happens for the first time: its key in `refused`, or that of a question in `unasked`. The buffer has room
+// for all that these maps can contain.
+struct first {
+    u64 question;
+    struct refusal refusal;
+};
+
 BPF_HASH(refused, struct refusal, u64, REFUSED);
+BPF_RINGBUF_OUTPUT(firsts, FIRST_PAGES);
 
 BPF_PROG_ARRAY(deciding_create, 1);
 BPF_PROG_ARRAY(deciding_connect4, 1);
@@ -38,10 +46,15 @@ int guard_bind6(struct bpf_sock_addr *ctx) { deciding_bind6.call(ctx, 0); return
 
 static __always_inline int refuse(struct refusal *refusal)
 {
-    u64 none = 0, *times;
+    u64 once = 1, *times;
     refusal->pid = bpf_get_current_pid_tgid() >> 32;
     bpf_get_current_comm(refusal->comm, sizeof(refusal->comm));
-    times = refused.lookup_or_try_init(refusal, &none);
+    if (!refused.insert(refusal, &once)) {
+        struct first first = {.refusal = *refusal};
+        firsts.ringbuf_output(&first, sizeof(first), 0);
+        return 0;
+    }
+    times = refused.lookup(refusal);
     if (times)
         __sync_fetch_and_add(times, 1);
     else
@@ -84,29 +97,37 @@ static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct addr
     return refuse(&refusal);
 }
 
-static __always_inline void note_asker(struct bpf_sock_addr *ctx, struct resolver *resolver)
+// Marks a socket as one that asks. Returns 0 if there is no memory.
+static __always_inline int note_asker(struct bpf_sock_addr *ctx, struct resolver *resolver, u64 servers)
 {
     struct asker *asker;
     if (!ctx->sk)
-        return;
+        return 0;
     asker = askers.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!asker)
-        return;
+        return 0;
     asker->resolver = *resolver;
     asker->begun = asker->next = asker->length = 0; // a socket that connects again has another stream
+    __sync_fetch_and_or(&asker->withheld, ~servers);
+    if (!asker->pid) {
+        bpf_get_current_comm(asker->comm, sizeof(asker->comm));
+        asker->pid = bpf_get_current_pid_tgid() >> 32;
+    }
+    return 1;
 }
 
-// Returns whether an address is a resolver. A process can make a network namespace of its own, with a resolver that has the
-// address of a configured one: such a resolver can be asked, and its answers do not count.
+// Returns whether an address is a resolver, whose socket is marked then. A process can make a network namespace of its own,
+// with a resolver that has the address of a configured one: such a resolver can be asked, and its answers do not count.
 static __always_inline int is_resolver(struct bpf_sock_addr *ctx, struct address *address)
 {
     struct resolver resolver = {.namespace = bpf_get_netns_cookie(ctx), .address = *address};
-    if (resolvers.lookup(&resolver)) {
-        note_asker(ctx, &resolver);
-        return 1;
+    struct route *route = resolvers.lookup(&resolver);
+    if (!route) {
+        resolver.namespace = HOME;
+        route = resolvers.lookup(&resolver);
+        resolver.namespace = 0;
     }
-    resolver.namespace = HOME;
-    return resolvers.lookup(&resolver) != 0;
+    return route && note_asker(ctx, &resolver, route->servers);
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *address)

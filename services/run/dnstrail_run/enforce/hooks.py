@@ -12,8 +12,9 @@ from typing import Any
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.kernel.bpf import compile_text, link_cgroup, load_bcc
-from dnstrail_run.allow_list import MOST_ENTRIES
-from dnstrail_run.enforce.refusals import ACTIONS, SOCKET, Attempt, Limits, transport_of
+from dnstrail.tracee.codes import TYPES
+from dnstrail_run.allow_list import DNS, MOST_ENTRIES
+from dnstrail_run.enforce.refusals import ACTIONS, ASK, REASONS, SOCKET, Attempt, Limits, transport_of
 from dnstrail_run.enforce.rules import Rules, address_key
 from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, NetworkNamespace
 from dnstrail_run.report import Conflict
@@ -38,7 +39,7 @@ MOST_TARGETS = 65_536
 #: conflicting answers in one report -> the addresses of further ones are refused, too; the report states their number
 MOST_CONFLICTS = 256
 _SHOWN = 8  # addresses of each side of a conflict
-_NAMES = ("maps", "decide", "questions", "source_routes", "answers")
+_NAMES = ("maps", "decide", "questions", "egress", "source_routes", "answers")
 _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
@@ -56,7 +57,8 @@ _HOOKS = {
 _INGRESS = ("CGROUP_SKB", "CGROUP_INET_INGRESS")
 _EGRESS = ("CGROUP_SKB", "CGROUP_INET_EGRESS")
 _NONE = b"\0" * 4  # the only key of a program array
-_GUIDES = bytes(32) + (1).to_bytes(4, "little") + bytes(12)  # `struct asker` of a socket of the launcher
+_GUIDES = bytes(32) + (1).to_bytes(4, "little") + bytes(44)  # `struct asker` of a socket of the launcher
+_FIRST_PAGES = 256  # of the buffer of first refusals, which has room for MOST_REFUSED of each kind
 
 
 class Enforcement:
@@ -69,20 +71,28 @@ class Enforcement:
     """
 
     def __init__(
-        self, cgroup: Path, rules: Rules, namespaces: Sequence[NetworkNamespace], *, allow_afterwards: bool
+        self,
+        cgroup: Path,
+        rules: Rules,
+        namespaces: Sequence[NetworkNamespace],
+        *,
+        allow_afterwards: bool,
+        any_question: bool,
     ) -> None:
         self._bcc = load_bcc()
+        text = _text(namespaces[0], allow_afterwards=allow_afterwards, any_question=any_question)
         try:
-            self._bpf = compile_text(self._bcc, _text(namespaces[0], allow_afterwards=allow_afterwards))
+            self._bpf = compile_text(self._bcc, text)
             self._fill(rules)
-            self._fill_resolvers(namespaces)
+            self._fill_resolvers(namespaces, rules)
             self._attach(cgroup)
         except Exception as error:  # bcc raises bare Exceptions
             raise SourceUnavailable("enforce", f"the kernel refused the programs: {error}", _REMEDY) from error
 
     def attempts(self) -> list[Attempt]:
         """Return what was refused."""
-        return [_attempt(key, times.value) for key, times in self._bpf["refused"].items()]
+        found = [_attempt(key, times.value) for key, times in self._bpf["refused"].items()]
+        return [*found, *map(_question, self._bpf["unasked"].values())]
 
     def conflicts(self) -> list[Conflict]:
         """Return the answers that contradict each other."""
@@ -101,23 +111,25 @@ class Enforcement:
 
     def end(self) -> None:
         """End the work of the rules, as the end of this process does."""
-        for hook in _HOOKS:
+        for hook in (*_HOOKS, "egress"):
             self._bcc.lib.bpf_delete_elem(self._map(f"deciding_{hook}"), _NONE)
 
     def _fill(self, rules: Rules) -> None:
-        for table, entries in (("names", rules.names), ("networks", rules.networks)):
-            for key, mask in entries.items():
-                self._put(table, key, mask.to_bytes(8, "little"))
+        for key, rule in rules.names.items():
+            self._put("names", key, rule.packed())
+        for key, mask in rules.networks.items():
+            self._put("networks", key, mask.to_bytes(8, "little"))
         for port, mask in rules.ports.items():
             self._put("ports", port.to_bytes(4, "little"), mask.to_bytes(8, "little"))
 
-    def _fill_resolvers(self, namespaces: Sequence[NetworkNamespace]) -> None:
+    def _fill_resolvers(self, namespaces: Sequence[NetworkNamespace], rules: Rules) -> None:
         for namespace in namespaces:
             cookie = namespace.cookie.to_bytes(8, "little")
             self._put("homes", cookie, bytes(8))
             for resolver in namespace.resolvers:
                 key = cookie + address_key(ip_address(resolver)) + bytes(4)
-                self._put("resolvers", key, bytes(8))  # no interface before `guide`
+                servers = rules.servers.get(resolver, 0) | (resolver not in namespace.narrow)
+                self._put("resolvers", key, bytes(8) + servers.to_bytes(8, "little"))  # no interface before `guide`
 
     def _attach(self, cgroup: Path) -> None:
         """Attach the programs: those on DNS by links, the others for as long as the cgroup or a socket of it exists."""
@@ -130,10 +142,10 @@ class Enforcement:
             contester, _ = self._load("on_conflict", *_INGRESS)
             self._put("contesting", _NONE, contester.to_bytes(4, "little"))
             link_cgroup(finder, folder, where)
-            asker, out = self._load("on_egress", *_EGRESS)
-            link_cgroup(asker, folder, out)
+            noter, _ = self._load("on_question", *_EGRESS)
+            self._put("noting", _NONE, noter.to_bytes(4, "little"))
             self._leave_attached("on_route", folder, *_EGRESS)
-            for hook, (kind, attach_type) in _HOOKS.items():
+            for hook, (kind, attach_type) in {"egress": _EGRESS, **_HOOKS}.items():
                 decider, _ = self._load(f"on_{hook}", kind, attach_type)
                 self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
                 self._leave_attached(f"guard_{hook}", folder, kind, attach_type)
@@ -158,11 +170,13 @@ class Enforcement:
         return int(self._bpf[table].map_fd)
 
 
-def _text(home: NetworkNamespace, *, allow_afterwards: bool) -> str:
+def _text(home: NetworkNamespace, *, allow_afterwards: bool, any_question: bool) -> str:
     """Return the text of the programs, with the bounds, and the network namespace of this process."""
     defines = {
         "HOME": f"{home.cookie}ULL",
         "AFTERWARDS": int(allow_afterwards),
+        "ANY_QUESTION": int(any_question),
+        "FIRST_PAGES": _FIRST_PAGES,
         "ENTRIES": MOST_ENTRIES,
         "RESOLVERS": MOST_NAMESPACES * MOST_RESOLVERS,
         "NAMESPACES": MOST_NAMESPACES,
@@ -193,14 +207,34 @@ def _attempt(key: Any, times: int) -> Attempt:
     )
 
 
+def _question(found: Any) -> Attempt:
+    return Attempt(
+        action=ASK,
+        address=_address(found.resolver),
+        port=DNS,
+        transport=transport_of(found.protocol, 0),
+        pid=found.pid,
+        name=found.comm.decode(errors="backslashreplace"),
+        times=found.times,
+        asked=_name(found.name),
+        type=TYPES.get(found.kind, f"TYPE{found.kind}") if found.kind else "",
+        reason=REASONS[found.reason],
+    )
+
+
+def _name(backwards: Any) -> str:
+    """Return a name of `struct suffix`, whose last byte comes first."""
+    text = bytes(backwards).partition(b"\0")[0][::-1].removeprefix(b".")
+    return text.decode("ascii", errors="backslashreplace")
+
+
 def _conflict(found: Any) -> Conflict:
-    backwards = bytes(found.name).partition(b"\0")[0]
     sides = [
         [_address(found.addresses[side * _SHOWN + place]) for place in range(min(found.counts[side], _SHOWN))]
         for side in (0, 1)
     ]
     return Conflict(
-        name=backwards[::-1].removeprefix(b".").decode(errors="backslashreplace"),
+        name=_name(found.name),
         believed=sides[0],
         surplus=sides[1],
         more=sum(found.counts) - sum(map(len, sides)),

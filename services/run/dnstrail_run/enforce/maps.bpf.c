@@ -28,13 +28,26 @@ struct resolver {
     u32 padding;
 };
 
-// A socket that asks a configured resolver, and the resolver that it asked last. Over TCP, `begun` is one of `enum stream`,
-// and `next` is the sequence number of the next message, or, if its length has been read, of its bytes. `guides` marks a
-// socket of the launcher.
+// The route to a resolver, by its interface, and the sets of resolvers that contain it.
+struct route {
+    u64 interface, servers;
+};
+
+// What an allowed name permits: sets of ports, types of questions (bit N is type N), sets of resolvers.
+struct rule {
+    u64 sets, types, servers;
+};
+
+// A socket that asks a configured resolver, the resolver that it asked last, and the process that asked first. Over TCP,
+// `begun` is one of `enum stream`, and `next` is the sequence number of the next message, or, if its length has been read,
+// of its bytes. `guides` marks a socket of the launcher. `withheld` are the sets of resolvers that lack one that it asked.
 enum stream { UNSEEN, FOLLOWED, LOST };
 struct asker {
     struct resolver resolver;
     u32 guides, begun, next, length;
+    u64 withheld;
+    u32 pid, none;
+    char comm[16];
 };
 
 // An address to which an allowed name led, on these sets of ports; the last question that led there; whether answers
@@ -47,11 +60,11 @@ struct place {
 // are forgotten; conflicts; packets with a source route.
 enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, COUNTERS };
 
-// A set of ports is a bit of the masks; bit 0 is the set of all ports.
-BPF_HASH(resolvers, struct resolver, u64, RESOLVERS); // the interface of the route to each
+// A set of ports is a bit of the masks; bit 0 is the set of all ports. The same holds for sets of resolvers.
+BPF_HASH(resolvers, struct resolver, struct route, RESOLVERS);
 BPF_HASH(homes, u64, u64, NAMESPACES); // the namespaces with resolvers
 BPF_LPM_TRIE(networks, struct network, u64, ENTRIES);
-BPF_LPM_TRIE(names, struct suffix, u64, ENTRIES);
+BPF_LPM_TRIE(names, struct suffix, struct rule, ENTRIES);
 BPF_ARRAY(ports, u64, 65536);
 BPF_HASH(given, struct address, struct place, GIVEN);
 BPF_ARRAY(counters, u64, COUNTERS);

@@ -37,11 +37,10 @@ static __always_inline u32 forget(u32 number, u64 anything)
     return mixed ^ same;
 }
 
-// Returns the key of the question in a message of a socket; 0 if it is no question.
-static __always_inline u64 question_key(struct __sk_buff *skb, u32 message, u32 id)
+// Returns the bytes of the name in a question, with those of the root; 0 if it is no name.
+static __always_inline u32 name_length(struct __sk_buff *skb, u32 name)
 {
-    u32 name = message + HEADER, length = 0, ends = 0, kind;
-    u64 key = mix(mix(SEED, bpf_get_socket_cookie(skb)), id);
+    u32 length = 0, ends = 0;
     u8 label;
 #pragma nounroll
     for (u32 i = 0; i < LABELS && !ends; i++) {
@@ -50,8 +49,16 @@ static __always_inline u64 question_key(struct __sk_buff *skb, u32 message, u32 
         length += label + 1;
         ends = !label;
     }
+    return ends && length <= NAME ? length : 0;
+}
+
+// Returns the key of the question in a message of a socket; 0 if it is no question.
+static __always_inline u64 question_key(struct __sk_buff *skb, u32 message, u32 id)
+{
+    u32 name = message + HEADER, length = name_length(skb, name), kind;
+    u64 key = mix(mix(SEED, bpf_get_socket_cookie(skb)), id);
     length = forget(length, key);
-    if (!ends || length > NAME || bpf_skb_load_bytes(skb, name + length, &kind, sizeof(kind)))
+    if (!length || length > NAME || bpf_skb_load_bytes(skb, name + length, &kind, sizeof(kind)))
         return 0;
 #pragma nounroll
     for (u32 at = 0; at < NAME + 1; at += 8) { // beyond a name is the type, so that eight bytes are there but at its end
@@ -71,38 +78,17 @@ static __always_inline u64 question_key(struct __sk_buff *skb, u32 message, u32 
     return mix(key, kind);
 }
 
-// A socket of the launcher shows the way: C could bind its own to any interface.
-static __always_inline void note_interface(struct __sk_buff *skb, struct asker *asker)
+// Remembers the question in a datagram, each time that it is sent.
+static __always_inline void note_question(struct __sk_buff *skb, u32 message)
 {
-    u64 *interface = resolvers.lookup(&asker->resolver);
-    if (interface)
-        *interface = skb->ifindex;
-}
-
-int on_egress(struct __sk_buff *skb)
-{
-    struct bpf_sock *socket = skb->sk;
-    u8 ip, header[HEADER];
-    if (socket)
-        socket = bpf_sk_fullsock(socket);
-    if (!socket || socket->protocol != UDP)
-        return 1;
-    struct asker *asker = askers.sk_storage_get(socket, 0, 0);
-    if (!asker || bpf_skb_load_bytes(skb, 0, &ip, 1))
-        return 1;
-    if (asker->guides) {
-        note_interface(skb, asker);
-        return 1;
-    }
-    u32 message = (ip >> 4 == 4 ? (ip & 15) * 4 : 40) + 8;
+    u8 header[HEADER];
     if (bpf_skb_load_bytes(skb, message, header, HEADER) || header[2] & 0xf8 || header[4] || header[5] != 1)
-        return 1; // no usual query with one question
+        return; // no usual query with one question
     u64 key = question_key(skb, message, header[0] << 8 | header[1]);
     if (!key)
-        return 1;
+        return;
     struct question new = {.number = key ^ bpf_ktime_get_ns()};
     struct question *question = questions.lookup_or_try_init(&key, &new);
     if (question)
         __sync_fetch_and_add(&question->asked, 1);
-    return 1;
 }

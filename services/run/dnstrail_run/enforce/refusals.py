@@ -12,6 +12,9 @@ from dnstrail_run.report import UNKNOWN, Conflict, Program, ReachedAddress, Refu
 _TCP = "tcp"
 _End = tuple[str, int, str, int]
 ACTIONS = REACH, BIND, SOCKET = ("reach", "bind", "socket")  # as `enum action` of the programs
+ASK = "ask"
+# Why a question is refused, as `enum reason` of the programs.
+REASONS = _, UNREADABLE, NAME, TYPE, RESOLVER = ("", "unreadable", "name", "type", "resolver")
 _TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 _RAW = 3  # SOCK_RAW
 
@@ -19,7 +22,8 @@ _RAW = 3  # SOCK_RAW
 class Attempt(msgspec.Struct, frozen=True):
     """What one process tried under one name of it, and how often.
 
-    `action` is one of ACTIONS. `address` is "" for a socket that was not made.
+    `action` is one of ACTIONS, or ASK with the name that was asked, the type and the reason (one of REASONS). `address`
+    is "" for a socket that was not made.
     """
 
     action: str
@@ -29,6 +33,9 @@ class Attempt(msgspec.Struct, frozen=True):
     pid: int
     name: str
     times: int
+    asked: str = ""
+    type: str = ""
+    reason: str = ""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -94,24 +101,33 @@ def with_names(
     found: list[Refusal], rank: Callable[[list[ConnectionTo]], list[list[str]]], asked: Iterable[str]
 ) -> list[Refusal]:
     """Return refusals with names: of an address without one, the likeliest name that the command asked."""
-    ends = [*dict.fromkeys((one.address, one.port) for one in found if one.address and not one.name)]
+    ends = [*dict.fromkeys((one.address, one.port) for one in found if _lacks_name(one))]
     known = set(asked)
     ranked = rank([ConnectionTo(address=address, port=port) for address, port in ends])
     names = {
         end: next((name for name in of_end if name in known), "") for end, of_end in zip(ends, ranked, strict=True)
     }
-    return [msgspec.structs.replace(one, name=one.name or names.get((one.address, one.port), "")) for one in found]
+    return [
+        msgspec.structs.replace(one, name=names.get((one.address, one.port), "")) if _lacks_name(one) else one
+        for one in found
+    ]
+
+
+def _lacks_name(refusal: Refusal) -> bool:
+    return bool(refusal.address) and not refusal.name and refusal.action != ASK
 
 
 def _refusal(attempt: Attempt, seen: ReachedAddress | None) -> Refusal:
     return Refusal(
         action=attempt.action,
-        name=seen.name if seen else "",
+        name=attempt.asked or (seen.name if seen else ""),
         address=attempt.address,
         port=attempt.port,
         transport=attempt.transport,
         program=seen.program if seen else Program(attempt.pid, attempt.name, ""),
         times=attempt.times,
+        type=attempt.type,
+        reason=attempt.reason,
     )
 
 

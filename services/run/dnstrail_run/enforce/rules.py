@@ -19,32 +19,70 @@ _BELOW = "*"  # a label that no entry contains
 _FAMILY_BITS = 32
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """The entries of the maps: packed keys with their masks. `ports` has the sets that contain a port."""
+#: resolvers that entries of names have for themselves -> exit code 2
+MOST_NARROW = 63
 
-    names: dict[bytes, int]
+
+class Rule(msgspec.Struct, frozen=True):
+    """`struct rule` of the programs: the masks of the ports, types and resolvers of a name."""
+
+    sets: int
+    types: int
+    servers: int
+
+    def packed(self) -> bytes:
+        """Return the bytes of the structure."""
+        return b"".join(mask.to_bytes(8, "little") for mask in (self.sets, self.types, self.servers))
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The entries of the maps: packed keys with their rules and masks. `ports` has the sets that contain a port.
+
+    `servers` has the bit of each resolver (packed) that entries of names have for themselves.
+    """
+
+    names: dict[bytes, Rule]
     networks: dict[bytes, int]
     ports: dict[int, int]
+    servers: dict[bytes, int]
 
 
 def rules_of(allowed: AllowList) -> Rules:
     """Return the rules of a list.
 
     Raises:
-        SettingsError: the list has too many sets of ports.
+        SettingsError: the list has too many sets of ports, or too many resolvers of single names.
     """
+    if len(allowed.narrow) > MOST_NARROW:
+        raise SettingsError(f"--enforce: more than {MOST_NARROW} resolvers of single names in the list of --allow")
     bits = _Bits()
+    servers = {address: 2 << number for number, address in enumerate(allowed.narrow)}
+
+    def rule(name: str) -> Rule:
+        entries = [*allowed.entries_of(name)]
+        return Rule(
+            sets=bits.mask(entry.ports for entry in entries),
+            types=_union(1 << number for entry in entries for number in entry.types),
+            servers=_union(servers[one] for entry in entries for one in entry.resolvers)
+            | any(not entry.resolvers for entry in entries),
+        )
+
     return Rules(
         names={
-            **{_name_key(name, below=False): bits.mask(allowed.ports_of(name)) for name in allowed.names},
-            **{
-                _name_key(name, below=True): bits.mask(allowed.ports_of(f"{_BELOW}.{name}"))
-                for name in allowed.suffixes
-            },
+            **{_name_key(name, below=False): rule(name) for name in allowed.names},
+            **{_name_key(name, below=True): rule(f"{_BELOW}.{name}") for name in allowed.suffixes},
         },
         networks=_networks(allowed, bits),
         ports=bits.ports,
+        servers=servers,
     )
+
+
+def _union(masks: Iterable[int]) -> int:
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
 
 
 def address_key(address: IPv4Address | IPv6Address) -> bytes:
@@ -61,10 +99,7 @@ class _Bits:
 
     def mask(self, sets: Iterable[Ports]) -> int:
         """Return the mask of some sets."""
-        found = 0
-        for ports in sets:
-            found |= self._bits.get(ports) or self._add(ports)
-        return found
+        return _union(self._bits.get(ports) or self._add(ports) for ports in sets)
 
     def _add(self, ports: Ports) -> int:
         if len(self._bits) > MOST_SETS:
@@ -90,9 +125,7 @@ def _networks(allowed: AllowList, bits: _Bits) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
     for network in own:
         around = [network.supernet(new_prefix=length) for length in lengths if length <= network.prefixlen]
-        mask = 0
-        for one in around:
-            mask |= own.get(one, 0)
+        mask = _union(own.get(one, 0) for one in around)
         length = (_FAMILY_BITS + network.prefixlen).to_bytes(4, "little")
         found[length + address_key(network.network_address)] = mask
     return found

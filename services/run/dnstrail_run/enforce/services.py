@@ -43,6 +43,16 @@ _OF_USER = (
     "/tmp/tmux-{}/*",  # noqa: S108 - where tmux has it
     "/run/screen/S-*/*",
 )
+# Services that ask DNS for the command: nscd, systemd-resolved and machined by Varlink, Avahi, sssd.
+_ASKING = (
+    "/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
+    "/run/systemd/machine/io.systemd.Machine",
+    "/run/avahi-daemon/socket",
+    "/var/lib/sss/pipes/nss",
+)
+_SYSTEM_BUS = "/run/dbus/system_bus_socket"  # where org.freedesktop.resolve1 and Avahi answer
 # Variables of the environment that name a socket in another place: `unix:///run/docker.sock`, `unix:path=/run/bus,...`.
 _VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "BUILDKIT_HOST", "DBUS_SESSION_BUS_ADDRESS")
 _NAMED = re.compile(r"unix:(?:path=|//)?(/[^,;]*)")
@@ -52,18 +62,20 @@ _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 _BIND, _ALL_BELOW, _SLAVE = 0x1000, 0x4000, 0x80000  # MS_BIND, MS_REC, MS_SLAVE
 
 
-def hide_services(user: int, allowed: Collection[str]) -> list[str]:
+def hide_services(user: int, allowed: Collection[str], *, any_question: bool) -> list[str]:
     """Hide the sockets of services from this process and all that it starts; return their paths.
 
-    The environment names some. Those in `allowed` stay. A socket in a folder of the user is hidden if it belongs to
-    this user.
+    Those that ask DNS for others are hidden unless `any_question` is allowed. The environment names some. Those in
+    `allowed` stay. A socket in a folder of the user is hidden if it belongs to this user.
 
     Raises:
-        SourceUnavailable: the kernel refused it; the error names the remedy.
+        SourceUnavailable: the kernel refused it, or the list has one that asks every name; the error names the remedy.
     """
     kept = {*map(os.path.realpath, allowed)}
+    asking = () if any_question else _ASKING
+    _refuse_askers(kept, asking and (*asking, _SYSTEM_BUS))
     named = [path for variable in _VARIABLES for path in _NAMED.findall(os.environ.get(variable, ""))]
-    everywhere = dict.fromkeys([*named, *_candidates(user)])
+    everywhere = dict.fromkeys([*named, *_candidates(user, asking)])
     found = [path for path in everywhere if Path(path).is_socket() and os.path.realpath(path) not in kept]
     if not found:
         return []
@@ -72,13 +84,21 @@ def hide_services(user: int, allowed: Collection[str]) -> list[str]:
     try:
         call("unshare", _NEW_MOUNTS)
         call("mount", None, b"/", None, _ALL_BELOW | _SLAVE, None)
-        return [path for path in found if _hide(path, None if path in (*named, *_OF_ROOT) else user)]
+        return [path for path in found if _hide(path, None if path in (*named, *_OF_ROOT, *asking) else user)]
     except OSError as error:
         raise SourceUnavailable("enforce", f"cannot hide the sockets of services: {error.strerror}", "root") from error
 
 
-def _candidates(user: int) -> Iterator[str]:
-    for pattern in (*_OF_ROOT, *(pattern.format(user) for pattern in _OF_USER)):
+def _refuse_askers(kept: Collection[str], asking: Collection[str]) -> None:
+    """Refuse a list that has a socket behind which a service asks any name for the command."""
+    for path in asking:
+        if Path(path).is_socket() and os.path.realpath(path) in kept:
+            reason = f"the list has {path}, and the service behind it asks any name for the command"
+            raise SourceUnavailable("enforce", reason, "remove the entry, or use --any-question")
+
+
+def _candidates(user: int, asking: Collection[str]) -> Iterator[str]:
+    for pattern in (*_OF_ROOT, *asking, *(pattern.format(user) for pattern in _OF_USER)):
         yield from map(str, Path("/").glob(pattern.removeprefix("/")))
 
 

@@ -1,0 +1,232 @@
+// What leaves the sockets that ask a resolver: questions that the list contains, unless every question is allowed. A packet
+// is read where no other packet can change what was read: on the stack of the program.
+
+#define URGENT 0x20 // a flag of TCP: the receiver reads the byte that it marks apart from the others
+#define OPT 41
+#define COOKIE 10 // RFC 7873
+
+// Why a question is refused.
+enum reason { LISTED, UNREADABLE, NAME_UNLISTED, TYPE_UNLISTED, OTHER_RESOLVER };
+
+// A refused question, its name as in `struct suffix`, and the process that made its socket an asker.
+struct unasked {
+    u8 name[TEXT];
+    u64 times;
+    u32 pid, reason, kind, protocol;
+    struct address resolver;
+    char comm[16];
+};
+
+BPF_HASH(unasked, u64, struct unasked, REFUSED);
+BPF_ARRAY(nothing_unasked, struct unasked, 1); // what a refused question begins with: it is too large for the stack
+BPF_PROG_ARRAY(deciding_egress, 1);
+BPF_PROG_ARRAY(noting, 1); // the stack has no room for both programs
+
+// A socket of the launcher shows the way: C could bind its own to any interface.
+static __always_inline void note_interface(struct __sk_buff *skb, struct asker *asker)
+{
+    struct route *route = resolvers.lookup(&asker->resolver);
+    if (route)
+        route->interface = skb->ifindex;
+}
+
+// Reads the name of a question, in lower case and backwards. Returns its bytes in the message; 0 if it cannot be in a list.
+static __always_inline u32 read_asked(struct __sk_buff *skb, u32 start, struct suffix *name)
+{
+    u32 whole = name_length(skb, start), left = 0;
+    u8 byte;
+    if (whole < 2 || whole > NAME)
+        return 0;
+    u32 last = forget(whole, start) - 2;
+#pragma nounroll
+    for (u32 i = 0; i < NAME - 1; i++) {
+        if (i > last)
+            break;
+        if (bpf_skb_load_bytes(skb, start + i, &byte, 1))
+            return 0;
+        if (left) {
+            left--;
+            if (byte == '.' || !byte) // would be taken for the end of a label or of the name
+                return 0;
+            if (byte >= 'A' && byte <= 'Z')
+                byte += 'a' - 'A';
+        } else {
+            left = byte;
+            byte = '.';
+        }
+        if (i)
+            name->text[(last - i) & (TEXT - 1)] = byte;
+        left = forget(left, start);
+    }
+    return whole;
+}
+
+// Returns the bytes of an OPT record with nothing but a cookie; 0 if there is more.
+static __always_inline u32 cookie_length(struct __sk_buff *skb, u32 at)
+{
+    u8 head[11], option[4];
+    if (bpf_skb_load_bytes(skb, at, head, sizeof(head)) || head[0] || head[1] || head[2] != OPT)
+        return 0;
+    if (head[5] || head[6] || head[7] & 0x7f || head[8] || head[9])
+        return 0; // an extended code, another version, flags beside DO
+    if (!head[10])
+        return sizeof(head);
+    if (bpf_skb_load_bytes(skb, at + sizeof(head), option, sizeof(option)) || option[0] || option[1] != COOKIE)
+        return 0;
+    if (option[2] || option[3] < 8 || option[3] > 40 || option[3] + 4 != head[10])
+        return 0;
+    return sizeof(head) + head[10];
+}
+
+static __always_inline int is_usual(u32 kind)
+{
+    return kind == 1 || kind == 5 || kind == 28 || kind == 64 || kind == 65; // A, CNAME, AAAA, SVCB, HTTPS
+}
+
+// Returns why a message is refused, or LISTED. A message has one question and a cookie, and nothing behind them.
+static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u32 at, u32 end, struct suffix *name, u32 *kind)
+{
+    u8 header[HEADER], fixed[4];
+    if (bpf_skb_load_bytes(skb, at, header, HEADER))
+        return UNREADABLE;
+    u32 name_bytes = read_asked(skb, at + HEADER, name);
+    if (!name_bytes || header[2] & 0xfe || header[3] & 0xcf || header[4] || header[5] != 1)
+        return UNREADABLE; // only RD, AD and CD
+    if (header[6] || header[7] || header[8] || header[9] || header[10] || header[11] > 1)
+        return UNREADABLE;
+    at += HEADER + name_bytes;
+    if (bpf_skb_load_bytes(skb, at, fixed, sizeof(fixed)) || fixed[2] || fixed[3] != 1)
+        return UNREADABLE;
+    *kind = fixed[0] << 8 | fixed[1];
+    at += sizeof(fixed);
+    u32 cookie = header[11] ? cookie_length(skb, at) : 0;
+    if (at + cookie != end || (header[11] && !cookie))
+        return UNREADABLE;
+    struct rule *rule = names.lookup(name);
+    if (!rule)
+        return NAME_UNLISTED;
+    if (!is_usual(*kind) && (*kind > 63 || !(rule->types >> *kind & 1)))
+        return TYPE_UNLISTED;
+    return rule->servers & ~asker->withheld ? LISTED : OTHER_RESOLVER;
+}
+
+static __always_inline int refuse_question(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
+{
+    u32 none = 0;
+    u64 key = mix(mix(SEED, (u64)asker->pid << 32 | reason << 16 | kind), protocol);
+#pragma nounroll
+    for (u32 i = 0; i < TEXT / 8; i++)
+        key = mix(key, ((u64 *)name->text)[i]);
+    struct unasked *empty = nothing_unasked.lookup(&none), *found;
+    if (!empty)
+        return 0;
+    if (!unasked.insert(&key, empty) && (found = unasked.lookup(&key))) {
+        __builtin_memcpy(found->name, name->text, TEXT);
+        __builtin_memcpy(found->comm, asker->comm, sizeof(found->comm));
+        found->pid = asker->pid;
+        found->reason = reason;
+        found->kind = kind;
+        found->protocol = protocol;
+        found->resolver = asker->resolver.address;
+        found->times = 1;
+        struct first *first = firsts.ringbuf_reserve(sizeof(struct first));
+        if (first) {
+            __builtin_memset(first, 0, sizeof(*first));
+            first->question = key;
+            firsts.ringbuf_submit(first, 0);
+        }
+        return 0;
+    }
+    found = unasked.lookup(&key);
+    if (found)
+        __sync_fetch_and_add(&found->times, 1);
+    else
+        count(UNLISTED);
+    return 0;
+}
+
+// Returns the place of the first byte that a packet carries; 0 if the packet cannot be read. A datagram that is sent in
+// segments, or from memory that the command can still change, is another one when it arrives.
+static __always_inline u32 payload_of(struct __sk_buff *skb, u32 offset, u32 protocol)
+{
+    u8 tcp[14];
+    if (protocol == UDP) {
+        void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+        u32 bytes = skb->len;
+        return !skb->gso_size && bytes <= 0xffff && data + (bytes & 0xffff) <= data_end ? offset + 8 : 0;
+    }
+    if (bpf_skb_load_bytes(skb, offset, tcp, sizeof(tcp)))
+        return 0;
+    u32 start = offset + (tcp[12] >> 4) * 4;
+    return tcp[13] & URGENT && start < skb->len ? 0 : start;
+}
+
+// Reads the length before a message over TCP. Returns its place, and its end.
+static __always_inline u32 next_end(struct __sk_buff *skb, u32 at, u32 *end)
+{
+    u8 prefix[2];
+    if (bpf_skb_load_bytes(skb, at, prefix, sizeof(prefix)))
+        return 0;
+    *end = at + 2 + (prefix[0] << 8 | prefix[1]);
+    return at + 2;
+}
+
+int on_egress(struct __sk_buff *skb)
+{
+    struct bpf_sock *socket = skb->sk;
+    struct suffix name = {.length = TEXT * 8};
+    u32 reason = UNREADABLE, kind = 0;
+    u8 ip;
+    if (socket)
+        socket = bpf_sk_fullsock(socket);
+    if (!socket)
+        return 1;
+    struct asker *asker = askers.sk_storage_get(socket, 0, 0);
+    if (!asker)
+        return 1;
+    u32 protocol = socket->protocol;
+    if (bpf_skb_load_bytes(skb, 0, &ip, 1))
+        return ANY_QUESTION;
+    if (asker->guides) {
+        note_interface(skb, asker);
+        return 1;
+    }
+    u32 offset = ip >> 4 == 4 ? (ip & 15) * 4 : 40;
+    if (!ANY_QUESTION) {
+        u32 at = skb->cb[0] ? skb->cb[0] : payload_of(skb, offset, protocol), end = skb->len;
+        if (protocol == TCP && at == end)
+            return 1;
+        if (at && protocol == TCP)
+            at = next_end(skb, at, &end);
+        if (at && end <= skb->len)
+            reason = examine(skb, asker, at, end, &name, &kind);
+        if (!reason && end < skb->len) { // of several messages in a segment, each call reads one
+            skb->cb[0] = end;
+            deciding_egress.call(skb, 0);
+            reason = UNREADABLE;
+        }
+        if (reason)
+            return refuse_question(asker, &name, reason, kind, protocol);
+    }
+    if (protocol == UDP)
+        noting.call(skb, 0);
+    return 1;
+}
+
+int on_question(struct __sk_buff *skb)
+{
+    u8 ip;
+    if (!bpf_skb_load_bytes(skb, 0, &ip, 1))
+        note_question(skb, (ip >> 4 == 4 ? (ip & 15) * 4 : 40) + 8);
+    return 1;
+}
+
+// Stays attached after the end of the launcher: an open socket to a resolver carries names, too.
+int guard_egress(struct __sk_buff *skb)
+{
+    deciding_egress.call(skb, 0);
+    struct bpf_sock *socket = skb->sk;
+    if (socket)
+        socket = bpf_sk_fullsock(socket);
+    return socket && askers.sk_storage_get(socket, 0, 0) ? AFTERWARDS : 1;
+}

