@@ -9,7 +9,7 @@ export DNSTRAIL_CORPUS
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run compiled demo docs reference test test-long test-web test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
+.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -48,9 +48,6 @@ test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as r
 	@deploy/setup-live.sh --tests
 	@deploy/setup-tshark.sh
 	$(BIN)/python -m pytest tests/long $(ARGS)
-
-test-web: $(VENV)/.dev ## run the tests of the page and its API, with 10,000 hostile connections
-	DNSTRAIL_SSE_CLIENTS=10000 $(BIN)/python -m pytest tests/web tests/long/test_web_document.py $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)

@@ -191,7 +191,7 @@ class _Assembly:
         self._clock = SystemClock()
         self._health = Health()
         self._findings = findings
-        self._kept: deque[dict[str, Any]] = deque(maxlen=1000)
+        self._kept: deque[dict[str, Any]] = deque()
         names = [*_names_of(address), *hosts]
         self.access = Access(
             run_dir,
