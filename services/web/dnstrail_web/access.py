@@ -101,9 +101,10 @@ class Access:
         session = None if found is None else self._sessions.get(_digest(found.value))
         return session is not None and session.user == peer.user and self._monotonic() < session.until
 
-    def knows(self, peer: Peer) -> bool:
-        """Return whether a user of this host was let in."""
-        return peer.user is not None and any(session.user == peer.user for session in self._sessions.values())
+    @property
+    def users(self) -> frozenset[int]:
+        """The users of this host that were let in."""
+        return frozenset(session.user for session in self._sessions.values() if session.user is not None)
 
 
 def own_hosts(addresses: Iterable[str], port: int) -> frozenset[str]:
