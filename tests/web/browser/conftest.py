@@ -37,7 +37,9 @@ _ANSWERS = (
     f"--cname=www.shop.example,shop.cdn.example,{LIFE}",
     f"--cname=shop.cdn.example,edge.cdn.example,{LIFE}",
     f"--cname=news.example,edge.cdn.example,{LIFE}",
-    f"--host-record=edge.cdn.example,{SERVER},{LIFE}",
+    f"--host-record=edge.cdn.example,{SENDER},{LIFE}",
+    f"--cname=www.crowd.example,edge.crowd.example,{LIFE}",
+    f"--host-record=edge.crowd.example,{SERVER},{LIFE}",
     f"--address=/hostile.example/{SERVER}",
     "--local=/gone.example/",
     "--local-ttl=1",
@@ -99,7 +101,7 @@ def watched() -> Iterator[Watched]:
         wait_until(lambda: both.on_client("getent", "hosts", "x.any.example").returncode == 0, "the second server")
         stack.enter_context(_web_server(both.server))
         watch_list = folder / "list"
-        watch_list.write_text(f"{WATCHED}\n<img.hostile.example\n")
+        watch_list.write_text(f"{WATCHED}\nhostile.example\n")
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("DNSTRAIL_WATCH_LIST", str(watch_list))
         port = free_port("127.0.0.1")
         history = folder / "history"

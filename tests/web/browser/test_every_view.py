@@ -57,7 +57,7 @@ def test_the_keyboard_reaches_everything(seen, watched):
     """By keys alone: past the navigation to a row, its details, and the trail of its name."""
     watched.resolve("www.shop.example")
     page = seen.open("/now?group=domain&filter=name:www.shop.example")
-    page.locator(".body [role=row]").first.wait_for()
+    page.locator(".body .row").first.wait_for()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
@@ -93,7 +93,7 @@ def test_a_link_shows_the_same_again(seen, watched):
     seen.open(page.url.removeprefix(watched.address))
     assert page.get_by_label("Group by").input_value() == "domain"
     assert page.get_by_label("Filter").input_value() == "www.shop"
-    wait_until(lambda: page.locator(".body [role=row]", has_text="shop.example").count(), "the row", 60)
+    wait_until(lambda: page.locator(".body .row", has_text="shop.example").count(), "the row", 60)
     page.go_back()
     page.get_by_role("link", name="Health").click()
     page.wait_for_url("**/health")
@@ -108,7 +108,7 @@ def test_no_text_of_a_stranger_becomes_markup(seen, watched):
     quoted = json.dumps(asked["name"])
     for path in (f"/now?since={since:.3f}&group=none", f"/now?since={since:.3f}", "/now?group=address", "/new", "/findings", "/health?by=processes"):
         page = seen.open(path)
-        page.locator(".body [role=row]").nth(1).wait_for()
+        page.locator(".body .row").first.wait_for()
         read = page.evaluate(SCROLL_THROUGH)
         if "group=none" in path:
             assert asked["name"] in read, quoted
