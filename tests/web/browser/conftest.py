@@ -26,16 +26,10 @@ else:
     collect_ignore_glob = ["test_*.py"]
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-] + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # Chromium asks for names of its own
+ARGUMENTS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split() + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # Chromium asks for names of its own
 LIFE = 600  # seconds: the TTL of the names that stay
 FORGETS = 15  # seconds after their end that the image remembers relations; the others last a second
 PATIENCE = 60_000  # ms for the page
@@ -43,7 +37,9 @@ _ANSWERS = (
     f"--cname=www.shop.example,shop.cdn.example,{LIFE}",
     f"--cname=shop.cdn.example,edge.cdn.example,{LIFE}",
     f"--cname=news.example,edge.cdn.example,{LIFE}",
-    f"--host-record=edge.cdn.example,{SERVER},{LIFE}",
+    f"--host-record=edge.cdn.example,{SENDER},{LIFE}",
+    f"--cname=www.crowd.example,edge.crowd.example,{LIFE}",
+    f"--host-record=edge.crowd.example,{SERVER},{LIFE}",
     f"--address=/hostile.example/{SERVER}",
     "--local=/gone.example/",
     "--local-ttl=1",
@@ -79,10 +75,7 @@ class Watched:
 
     def log(self, *arguments: str) -> list[dict[str, Any]]:
         """Return what `dnstrail log --json` prints."""
-        return [
-            json.loads(line)
-            for line in self.command("log", "--json", "--folder", str(self.history), *arguments).splitlines()
-        ]
+        return [json.loads(line) for line in self.command("log", "--json", "--folder", str(self.history), *arguments).splitlines()]
 
 
 @contextmanager
@@ -108,7 +101,7 @@ def watched() -> Iterator[Watched]:
         wait_until(lambda: both.on_client("getent", "hosts", "x.any.example").returncode == 0, "the second server")
         stack.enter_context(_web_server(both.server))
         watch_list = folder / "list"
-        watch_list.write_text(f"{WATCHED}\n<img.hostile.example\n")
+        watch_list.write_text(f"{WATCHED}\nhostile.example\n")
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("DNSTRAIL_WATCH_LIST", str(watch_list))
         port = free_port("127.0.0.1")
         history = folder / "history"

@@ -10,15 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from live.processes import wait_until
 
-VIEWS = [
-    "/now",
-    "/now?group=none",
-    "/trail?key=www.shop.example",
-    "/new",
-    "/findings",
-    "/health",
-    "/health?by=processes",
-]
+VIEWS = ["/now", "/now?group=none", "/trail?key=www.shop.example", "/new", "/findings", "/health", "/health?by=processes"]
 SCHEMES = ["light", "dark"]
 HOSTILE = """
 import ctypes, socket, struct, sys
@@ -58,16 +50,14 @@ def test_axe_finds_no_violation(seen, watched, path, scheme):
         page.locator("[role=row], .drawing .node").first.wait_for()
         found = Axe().run(page)
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found.response["violations"]] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-            f"{path} is wider than {width} pixels"
-        )
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than {width} pixels"
 
 
 def test_the_keyboard_reaches_everything(seen, watched):
     """By keys alone: past the navigation to a row, its details, and the trail of its name."""
     watched.resolve("www.shop.example")
     page = seen.open("/now?group=domain&filter=name:www.shop.example")
-    page.locator(".body [role=row]").first.wait_for()
+    page.locator(".body .row").first.wait_for()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
@@ -103,7 +93,7 @@ def test_a_link_shows_the_same_again(seen, watched):
     seen.open(page.url.removeprefix(watched.address))
     assert page.get_by_label("Group by").input_value() == "domain"
     assert page.get_by_label("Filter").input_value() == "www.shop"
-    wait_until(lambda: page.locator(".body [role=row]", has_text="shop.example").count(), "the row", 60)
+    wait_until(lambda: page.locator(".body .row", has_text="shop.example").count(), "the row", 60)
     page.go_back()
     page.get_by_role("link", name="Health").click()
     page.wait_for_url("**/health")
@@ -114,20 +104,11 @@ def test_no_text_of_a_stranger_becomes_markup(seen, watched):
     since = time.time() - 1
     watched.python(HOSTILE, "1000")
     wait_until(lambda: len(watched.log("--since", f"{since:.3f}", "--name", "*.hostile.example")) >= 1000, "the log")
-    asked = next(
-        one for one in watched.log("--since", f"{since:.3f}") if "img" in one["name"] and one["outcome"] == "answered"
-    )
+    asked = next(one for one in watched.log("--since", f"{since:.3f}") if "img" in one["name"] and one["outcome"] == "answered")
     quoted = json.dumps(asked["name"])
-    for path in (
-        f"/now?since={since:.3f}&group=none",
-        f"/now?since={since:.3f}",
-        "/now?group=address",
-        "/new",
-        "/findings",
-        "/health?by=processes",
-    ):
+    for path in (f"/now?since={since:.3f}&group=none", f"/now?since={since:.3f}", "/now?group=address", "/new", "/findings", "/health?by=processes"):
         page = seen.open(path)
-        page.locator(".body [role=row]").nth(1).wait_for()
+        page.locator(".body .row").first.wait_for()
         read = page.evaluate(SCROLL_THROUGH)
         if "group=none" in path:
             assert asked["name"] in read, quoted

@@ -11,7 +11,7 @@ def test_a_finding_is_shown_with_its_trail_and_can_be_muted(seen, watched):
     """A finding arrives live with its trail. Once it is muted, the signatures report no other one like it."""
     page = seen.open("/findings")
     watched.resolve("watched.any.example")
-    row = page.locator(".body [role=row]", has_text="WATCHED_NAME").first
+    row = page.locator(".body .row", has_text="WATCHED_NAME").first
     row.click()
     panel = page.get_by_role("complementary", name="Finding")
     panel.get_by_text("Trail of").wait_for()
@@ -22,7 +22,7 @@ def test_a_finding_is_shown_with_its_trail_and_can_be_muted(seen, watched):
     mutes = page.get_by_role("region", name="Mutes")
     mutes.get_by_text("<b>known</b>").wait_for()
     page.get_by_label(re.compile("Muted, too")).check()
-    page.locator(".body [role=row]", has_text="muted").first.wait_for()
+    page.locator(".body .row", has_text="muted").first.wait_for()
 
     before = len(watched.run.named("WATCHED_NAME"))
     for _ in range(2):  # the second one ends after the first, which a signature may hold back

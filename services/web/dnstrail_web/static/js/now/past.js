@@ -8,7 +8,7 @@ import { asParameters } from "./filter.js";
 
 /** Return the facts of a time that fit the filter; they come in little by little. */
 export function usePast(since, until, options) {
-  const facts = useMemo(() => new Facts(2 * MOST_PAST), [since, until, options]);
+  const facts = useMemo(() => Object.assign(new Facts(2 * MOST_PAST), { loading: Boolean(since) }), [since, until, options]);
   useEffect(() => {
     if (!since) return undefined;
     const abort = new AbortController();
@@ -21,7 +21,6 @@ export function usePast(since, until, options) {
 async function read(facts, since, until, options, signal) {
   const time = { since: moment(since), until: moment(until), last: MOST_PAST, domain: true };
   const { outcome, slower, ...both } = asParameters(options);
-  facts.loading = true;
   try {
     await lines("log", { ...time, ...both, outcome, slower }, (some) => facts.addQuestions(some), signal);
     if (!outcome && !slower) await lines("log", { ...time, ...both, connections: true }, (some) => facts.addConnections(some), signal);

@@ -6,6 +6,7 @@ import { useEffect, useState } from "../html.js";
 import { isAddress } from "./graph.js";
 
 const MOST = 100; // paths of a key
+const MOST_ALIASES = 8; // of a name, whose paths are read if its addresses have too many
 const MOST_ADDRESSES = 12; // of a name, whose paths are read
 const SHORTEST = 100; // ms between two readings: ten a second at most
 const SHARE = 4; // a reading takes a quarter of the time at most
@@ -67,10 +68,17 @@ async function load(key, at, connection, signal) {
     const data = reply.data;
     const trails = [...data.trails];
     const addresses = found && !isAddress(data.key) ? found.data.ip_addresses.slice(0, MOST_ADDRESSES) : [];
-    const scope = { ...scopeOf(trails[0]), ...connection };
-    const below = await Promise.all(addresses.map((one) => get("trail", { key: one, ...time, ...scope, limit: MOST }, signal).catch(ignoreMissing)));
-    below.forEach((one, place) => trails.push(...pathsThrough(data.key, addresses[place], one?.data.trails || [], trails[0])));
     const names = found ? found.data.dns_queries : [];
+    const read = (one, scope) => get("trail", { key: one, ...time, ...scope, limit: MOST }, signal).then((some) => some.data.trails, ignoreMissing);
+    const scope = { ...scopeOf(trails[0]), ...connection };
+    const below = await Promise.all(addresses.map((one) => read(one, scope)));
+    const through = below.map((some) => some.filter((trail) => passes(trail, data.key)));
+    if (trails.length && through.some((some) => !some.length)) {
+      const aliases = names.filter((name) => name !== data.key).slice(0, MOST_ALIASES);
+      const chains = (await Promise.all(aliases.map((one) => read(one, {})))).flat().filter((trail) => passes(trail, data.key));
+      through.forEach((some, place) => some.length || some.push(joined(chains, trails[0], addresses[place])));
+    }
+    trails.push(...through.flat());
     const shown = new Set(trails.flatMap((trail) => [trail.dns_root, ...trail.steps.map((step) => step.target)]));
     return {
       ...shared,
@@ -92,7 +100,7 @@ async function load(key, at, connection, signal) {
 
 function ignoreMissing(error) {
   if (error.name === "AbortError") throw error;
-  return null;
+  return [];
 }
 
 /** Return the scope that ranks the paths of whoever asked first: of an address with many names, only some are read. */
@@ -101,11 +109,16 @@ function scopeOf(trail) {
   return { process: process || "", container, client };
 }
 
-/** Return the paths through a name to one of its addresses; if none is read, that it leads there is known all the same. */
-function pathsThrough(name, address, trails, own) {
-  const found = trails.filter((trail) => trail.steps.some((step) => step.owner === name || (step.target === name && step.kind !== "PTR")));
-  if (found.length || !own) return found;
-  return [{ ...own, steps: [...own.steps, { owner: name, kind: "", target: address, state: own.state }] }];
+const passes = (trail, name) => trail.steps.some((step) => step.owner === name || (step.target === name && step.kind !== "PTR"));
+
+/**
+ * Return the longest path of a question, continued to an address. The cache ranks 512 paths to an address, the shortest
+ * first: of an address with more names, the path over aliases is known, but not the life of its last relation.
+ */
+function joined(chains, own, address) {
+  const longest = chains.filter((trail) => trail.dns_root === own.dns_root).sort((one, other) => other.steps.length - one.steps.length)[0] || own;
+  const owner = longest.steps.at(-1)?.target || longest.dns_root;
+  return { ...longest, steps: [...longest.steps, { owner, kind: "", target: address, state: own.state }] };
 }
 
 /** Leave out a path that another one contains: the way to a name, where that to its address is shown. */
