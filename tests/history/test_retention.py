@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from builders.facts import SECOND, fact_of, lives, progress_of, stage_of, stored
-from dnstrail_history.fact import LOADED, Fact
-from dnstrail_history.store import segment as segments
+from dnstrail.history import segment as segments
+from dnstrail.history.fact import LOADED, Fact
 from dnstrail_history.store import store as module
 from dnstrail_history.store.retention import DAYS, STEADY
 from dnstrail_history.store.store import FactStore

@@ -13,9 +13,9 @@ import msgspec
 
 from dnstrail.dns.names import address_text, known_address, lookup_key, reverse_address
 from dnstrail.errors import SettingsError
+from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.protocol.facts import HOPS, TransactionValues
 from dnstrail.users import parse_user
-from dnstrail_history.fact import Fact, FactId, StageFact
 
 _FORWARDER: Final = HOPS.index("forwarder")
 _ID: Final = re.compile("[0-9a-f]{12,64}")  # of a container, at least as long as `docker ps` prints it

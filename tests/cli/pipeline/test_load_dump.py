@@ -12,8 +12,8 @@ import pytest
 
 from builders.facts import stored
 from dnstrail.events import OUTCOMES
+from dnstrail.history.fact import LOADED, Fact
 from dnstrail.image.record import MAX_SIGHTINGS
-from dnstrail_history.fact import LOADED, Fact
 from live.processes import dnstrail
 from live.workers import asker, cache, probe, response, seen, short_folder, wait_until_seen
 

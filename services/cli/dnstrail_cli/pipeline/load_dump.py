@@ -9,6 +9,7 @@ import dns.rdatatype
 
 from dnstrail.captured import Flow
 from dnstrail.events import OUTCOMES
+from dnstrail.history.fact import MOST_PLACE, Fact, FactId
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.facts.transaction import ANSWERED, NO_DATA, OF_CLIENT, SERVED
@@ -16,7 +17,6 @@ from dnstrail.image.saved import SavedRecord
 from dnstrail.protocol.facts import HOPS, TransactionValues, without_owners
 from dnstrail_cli.lookups.dump import read_dump, rrname
 from dnstrail_cli.progress import ReadProgress
-from dnstrail_history.fact import MOST_PLACE, Fact, FactId
 
 _AT_ONCE: Final = 1024  # facts that are stored at once
 _ALIAS: Final = int(dns.rdatatype.CNAME)

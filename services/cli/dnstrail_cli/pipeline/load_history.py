@@ -15,6 +15,8 @@ import msgspec
 from dnstrail.captured import Captured
 from dnstrail.errors import SettingsError
 from dnstrail.events import EFFECTS
+from dnstrail.history.fact import LOADED, MOST_PLACE, Fact, read_id
+from dnstrail.history.folder import become_owner, reading_history
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.image.facts.transaction import Transaction
@@ -28,8 +30,6 @@ from dnstrail_cache.facts import captured_of
 from dnstrail_cli.pipeline.load_dump import facts_of_dump, is_dump
 from dnstrail_cli.progress import ReadProgress, load_bar, position_in
 from dnstrail_history.__main__ import command as history
-from dnstrail_history.fact import LOADED, MOST_PLACE, Fact, read_id
-from dnstrail_history.folder import become_owner, reading_history
 from dnstrail_history.forget import HistoryFolder
 from dnstrail_history.store.store import FactStore
 from dnstrail_probe.registry import complete_capture, open_source

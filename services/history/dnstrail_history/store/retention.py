@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from dnstrail.errors import SettingsError
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import DamagedFileError, naming_damage, open_reader, remove_logs
+from dnstrail.history.fact import LOADED
+from dnstrail.history.segment import MOST_SPAN, SCHEMA
+from dnstrail.history.segment_files import SegmentFile, lives_files, segment_files
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import Clock
-from dnstrail_history.fact import LOADED
-from dnstrail_history.store.closing import FINAL
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader, remove_logs
-from dnstrail_history.store.segment import MOST_SPAN, SCHEMA
-from dnstrail_history.store.segment_files import SegmentFile, lives_files, segment_files
 
 DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
 BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
