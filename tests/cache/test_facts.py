@@ -400,6 +400,22 @@ def test_a_question_without_an_answer_ends_on_an_idle_host(folder):
         assert arguments(batch, "outcome") == ["unanswered"]
 
 
+def test_a_host_whose_clock_stands_still_delays_its_own_questions_alone(folder):
+    """While the turns of a host state one time, the questions of others end as if it were not there."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        began = cache.state.stream.now()
+        for host, socket in (("web1", 77), ("frozen", 78)):
+            cache.feed(query(f"{host}.example"), there(socket=socket, namespace=3, egress=True), host)
+        for turn in range(1, 33):
+            now = cache.state.stream.now()
+            for start, host, stated in (("s", "web1", now), ("f", "frozen", began)):
+                cache.state.end_turn(Turn(start, turn, {}, True, stated, host=host), cache.clock.monotonic())
+            cache.step(1)
+        [batch], _ = received(subscriber, cache, 1)
+        assert (arguments(batch, "name"), arguments(batch, "outcome")) == (["web1.example"], ["unanswered"])
+
+
 def test_a_question_without_an_answer_ends_with_its_file(folder):
     """At the end of a file nothing can answer a question any more."""
     with publishing(folder, live=False) as cache, open_bus() as bus:

@@ -111,13 +111,14 @@ class FactsPublisher:
         is_over, now = _is_over(state), state.clock.monotonic()
         if is_over or now >= self._advanced + _ADVANCE:
             self._advanced = now
-            until = _heard_until(state) + (2 * WINDOW if is_over else 0)
+            until, behind = _heard(state)
+            until += 2 * WINDOW if is_over else 0
             if transactions is not None:
-                transactions.advance(until)
+                transactions.advance(until, behind)
             if connections is not None:
                 for start, heard in _gone(state):
                     connections.end_start(start, heard)
-                connections.advance(until)
+                connections.advance(until, behind)
         refused = self._batches.refused
         taken = self._add(DNS_TRANSACTION, transactions.take(), captured_of) if transactions is not None else 0
         taken += self._add(NET_CONNECTION, connections.take(), captured_stage) if connections is not None else 0
@@ -155,14 +156,18 @@ def _is_over(state: CacheState) -> bool:
     return not state.live and bool(state.probes) and all(probe.ended for probe in state.probes)
 
 
-def _heard_until(state: CacheState) -> int:
-    """Return the time up to which the events of all probes that are heard were applied.
+def _heard(state: CacheState) -> tuple[int, dict[str, int]]:
+    """Return the time up to which the events of the foremost host were applied, and those of the hosts behind it.
 
     A cache that is behind, or receives a replay, has not applied the answers to some questions yet.
     """
-    silent = {*state.silent_probes}
-    heard = [probe for probe in state.probes if probe.live and not probe.ended and probe.start not in silent]
-    return min((_end_of(probe, state) for probe in heard), default=state.now)
+    silent, ends = {*state.silent_probes}, dict[str, int]()
+    for probe in state.probes:
+        if probe.live and not probe.ended and probe.start not in silent:
+            end = _end_of(probe, state)
+            ends[probe.host] = min(end, ends.get(probe.host, end))
+    until = max(ends.values(), default=state.now)
+    return until, {host: end for host, end in ends.items() if end < until}
 
 
 def _gone(state: CacheState) -> Iterator[tuple[str, int]]:

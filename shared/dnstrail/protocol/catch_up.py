@@ -18,6 +18,9 @@ from dnstrail.protocol.turn_follower import Position
 #: seconds after its start for which a cache asks about the probes that it hears, and for which it waits for the replies
 #: about one start -> it goes on with the live turns
 SETTLED = 10.0
+#: seconds for which the messages of a host wait for what one of its probes replays, and is handled -> the cache goes on
+#: with the live turns
+LONGEST = 120.0  # a probe keeps 90 s
 PATIENCE = 2.0  # seconds for one reply of a probe while another one may have the turns, too
 
 _LOOK = 0.005  # seconds between two looks for replies while messages of other hosts are received
@@ -32,7 +35,8 @@ class _Gap:
     """The turns of a start that were missed: those after `after`, up to the first live turn, `until`.
 
     `sources` may have them. The other starts wait for replies until `expiry`, whatever a source replies. The time for
-    which the subscriber handles messages does not count: to handle a minute of turns takes longer than to receive them.
+    which the subscriber handles messages does not count until `last`: to handle a minute of turns takes longer than to
+    receive them.
     """
 
     start: str
@@ -40,6 +44,7 @@ class _Gap:
     until: Turn
     sources: list[Requester]
     expiry: float
+    last: float
     deadline: float = 0.0
 
 
@@ -91,7 +96,7 @@ class _Host:
     def next(self, now: float) -> Message | None:
         """Return the next message, or None if there is none, or if a gap comes before it."""
         if self._gap is not None and self.returned is not None:
-            self._gap.expiry += now - self.returned
+            self._gap.expiry = min(self._gap.expiry + now - self.returned, self._gap.last)
         self.returned = None
         while not self._replayed:
             if self._gap is not None:
@@ -130,7 +135,7 @@ class _Host:
             if position is None and not self._is_asked_for(first):
                 return True
             after = -1 if position is None else position.ended
-            self._gap = _Gap(start, after, first, self._probes.of(start), now + SETTLED)
+            self._gap = _Gap(start, after, first, self._probes.of(start), now + SETTLED, now + LONGEST)
         return start in self._caught_up and self._gap is None
 
     def _continue(self, gap: _Gap, now: float) -> bool:

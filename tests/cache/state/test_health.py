@@ -7,6 +7,7 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.catch_up import SETTLED
 from dnstrail.protocol.lookups import HealthRequest, StatsRequest
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.lookups.answers import answer
@@ -195,3 +196,13 @@ def test_a_probe_beyond_the_bound_harms_nobody(clock):
     assert (len(state.image), state.follower.lost, state.applied) == (0, {}, {})
     assert state.counters == {"probes_refused": 1, "refused_events": 1}
     assert answer(StatsRequest(), state)["lost"]["bus"] == {"refused_events": 1}
+
+
+def test_a_probe_whose_turns_wait_for_a_replay_has_not_vanished(state, clock):
+    """While a restarted cache still catches up with one probe, those of an earlier run may be heard later."""
+    state.resumed = frozenset({"later"})
+    state.follower.awaits_starts = True
+    clock.advance(SETTLED + 1)
+    assert state.vanished == set()
+    state.follower.awaits_starts = False
+    assert state.vanished == {"later"}

@@ -8,7 +8,7 @@ import pytest
 
 from dnstrail.bus import RemoteHost
 from dnstrail.protocol.batches import TURN, YOUNG, Batch, Turn, decode, encode, may_be_missed
-from dnstrail.protocol.catch_up import PATIENCE, SETTLED, CatchUp
+from dnstrail.protocol.catch_up import LONGEST, PATIENCE, SETTLED, CatchUp
 from dnstrail.protocol.replays import Replay, decode_request, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import Position, TurnFollower
 from live.workers import FakeClock, Messages
@@ -299,9 +299,21 @@ def test_a_replay_that_takes_long_to_handle_is_whole():
         topic, body = running.subscriber.receive()
         (running.follower.turn if topic == TURN else lambda _: None)(decode(body, Turn if topic == TURN else Batch))
         received.append(topic)
-        running.clock.advance(SETTLED / 10)
+        running.clock.advance(SETTLED / 50)
     assert len(received) == len(whole(range(5, 200))) + len(whole(range(5, 10)))
     assert running.counters["replays_failed"] == 0
+
+
+def test_a_replay_without_an_end_ends():
+    """However quick the replies are, the messages of other starts wait for LONGEST at most."""
+    running = Running(Window(range(10_000), at_once=1), positions={})
+    running.live.waiting += [*whole([9_999]), *whole([0], start="other")]
+    began = running.clock.monotonic()
+    while running.follower.last("other") is None:
+        topic, body = running.subscriber.receive()
+        (running.follower.turn if topic == TURN else lambda _: None)(decode(body, Turn if topic == TURN else Batch))
+        running.clock.advance(0.1)
+    assert LONGEST <= running.clock.monotonic() - began <= LONGEST + 2
 
 
 def host(name, number, **window):

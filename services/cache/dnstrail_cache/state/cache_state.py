@@ -186,7 +186,7 @@ class CacheState:
 
     @property
     def _unheard(self) -> frozenset[str]:
-        if not self.resumed or self.clock.monotonic() - self.began < SETTLED:
+        if not self.resumed or self.follower.awaits_starts or self.clock.monotonic() - self.began < SETTLED:
             return frozenset()
         return frozenset(start for start in self.resumed if self.follower.last(start) is None)
 

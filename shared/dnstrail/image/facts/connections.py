@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from dnstrail.image.binding.bindings import (
@@ -18,6 +19,7 @@ from dnstrail.image.binding.bindings import (
     Stage,
 )
 from dnstrail.image.bounds import SECOND
+from dnstrail.image.facts.heard import Heard
 
 #: connections that ended with their process less than a second ago -> their ends have no bytes
 MOST_EXITED = 4096
@@ -64,10 +66,19 @@ class ConnectionStages:
         facts.sort(key=_time_of)
         return facts
 
-    def advance(self, now: int) -> None:
-        """State that all events up to `now` have arrived: what has waited a second for its bytes has none."""
-        while self._exited and next(iter(self._exited.values())).stage.time + SECOND < now:
-            self._facts.append(self._exited.popitem(last=False)[1])
+    def advance(self, now: int, behind: Mapping[str, int] | None = None) -> None:
+        """State that all events up to `now` have arrived: what has waited a second for its bytes has none.
+
+        `behind` contains earlier times for the hosts that are behind.
+        """
+        heard = Heard(now, behind or {})
+        over: list[Binding] = []
+        for binding, fact in self._exited.items():
+            if fact.stage.time + SECOND >= now:
+                break
+            if fact.stage.time + SECOND < heard.of(fact.host):
+                over.append(binding)
+        self._facts += [self._exited.pop(binding) for binding in over]
 
     def end_start(self, start: str, stamp: int) -> None:
         """End the connections that the probe of a start reported, since it is gone and will not report their ends.

@@ -13,6 +13,7 @@ from dnstrail.dns.message import read_question
 from dnstrail.image.admission import Packet, Verdict
 from dnstrail.image.answer import Circumstances, PartyKey
 from dnstrail.image.bounds import SECOND, Counts
+from dnstrail.image.facts.heard import Heard
 from dnstrail.image.facts.outcome import RCODE
 from dnstrail.image.facts.pending import Key, hop_of
 from dnstrail.image.facts.transaction import OF_CLIENT, SERVED, UNKNOWN, Transaction
@@ -198,13 +199,22 @@ class HeldResponses:
             if abs(held.stamp - stamp) <= SECOND:
                 self.use(held)
 
-    def due(self, now: int) -> HeldResponse | None:
-        """Return the response that came first, no longer held, if it has waited for a second; else None."""
-        first = next(iter(self.held), None)
-        if first is None or first.stamp + REORDER >= now:
-            return None
-        self._remove(first)
-        return first
+    def due(self, heard: Heard) -> list[HeldResponse]:
+        """Return the responses that have waited for a second, the one that came first first."""
+        due: list[HeldResponse] = []
+        for held in self.held:
+            if held.stamp + REORDER >= heard.until:
+                break
+            if held.stamp + REORDER < heard.of(held.host):
+                due.append(held)
+        return due
+
+    def release(self, held: HeldResponse) -> bool:
+        """Hold a response no longer; return False if it was not held."""
+        if held not in self.held:
+            return False
+        self._remove(held)
+        return True
 
     def _remove(self, held: HeldResponse) -> None:
         del self.held[held]

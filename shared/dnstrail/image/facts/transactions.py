@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Final
 
@@ -15,6 +16,7 @@ from dnstrail.dns.tables import Recent
 from dnstrail.image.admission import Verdict, keys_of
 from dnstrail.image.answer import Answer, Circumstances
 from dnstrail.image.bounds import SECOND, Counts
+from dnstrail.image.facts.heard import Heard
 from dnstrail.image.facts.held_responses import HeldResponse, HeldResponses, Named
 from dnstrail.image.facts.outcome import RCODE, read_outcome
 from dnstrail.image.facts.pending import Key, Pending, Received, hop_of
@@ -37,12 +39,12 @@ class Transactions:
     A question is open as long as its query waits in `queries`: the shares of owners and the bound are those of
     `Queries`. A question that is evicted there ends as "unknown". Questions of an earlier collection are left out.
 
-    `now` is the time up to which all events have arrived, as `advance` stated it. It decides that no answer came, or
-    that no question precedes a response. The stamps of messages do not, since another host may be behind.
+    `heard` states up to which times all events have arrived, as `advance` did. It decides that no answer came, or that
+    no question precedes a response. The stamps of messages do not, since another host may be behind.
     """
 
     def __init__(self, queries: Queries, owned: int, counters: Counts) -> None:
-        self.now = _NEVER
+        self.heard = Heard(_NEVER, {})
         self._queries = queries
         self._owned = owned
         self._open: dict[Pending, None] = {}  # in the order of the last tries
@@ -61,27 +63,20 @@ class Transactions:
         ended.sort(key=attrgetter("ended"))
         return ended
 
-    def advance(self, now: int) -> None:
+    def advance(self, now: int, behind: Mapping[str, int] | None = None) -> None:
         """State that all events up to `now` have arrived, and end what has waited long enough.
 
-        One call ends _AT_ONCE unanswered questions at most.
+        `behind` contains earlier times for the hosts that are behind. One call ends _AT_ONCE unanswered questions at
+        most.
         """
-        if now > self.now:
-            self.now = now
-        unanswered: list[Pending] = []
-        for pending in self._open:
-            if pending.latest + WINDOW >= self.now or len(unanswered) == _AT_ONCE:
-                break
-            unanswered.append(pending)
-        for pending in unanswered:
+        heard = self.heard = Heard(max(now, self.heard.until), behind or {})
+        for pending in _over(self._open, WINDOW, heard, _AT_ONCE):
             self._end_unanswered(pending)
-        while self._settling:
-            pending = next(iter(self._settling))
-            if pending.latest + COPY >= self.now:
-                break
+        for pending in _over(self._settling, COPY, heard, len(self._settling)):
             self._settle(pending)
-        while (held := self._held.due(self.now)) is not None:
-            self._publish(held)
+        for held in self._held.due(heard):
+            if self._held.release(held):
+                self._publish(held)
 
     def asked(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances, query: Query) -> None:
         """Note a sighting of a query that admission has just noted."""
@@ -292,7 +287,7 @@ class Transactions:
             del waiting[pending]
             if not waiting:
                 del self._received[pending.received]
-        if pending.flow.egress or not pending.flow.socket or pending.latest + COPY < self.now:
+        if pending.flow.egress or not pending.flow.socket or pending.latest + COPY < self.heard.of(pending.host):
             self._ended.append(transaction)
         else:
             pending.ended = transaction
@@ -375,3 +370,14 @@ def _keys_of_question(header: Header, host: str, flow: Flow) -> list[Key]:
     """Return the keys of the question to a response."""
     client = address_of(flow.destination, flow.destination_port)
     return list(keys_of(host, flow, client, header.question, clients_own=not flow.egress))
+
+
+def _over(waiting: Iterable[Pending], wait: int, heard: Heard, most: int) -> list[Pending]:
+    """Return at most so many questions, in the order of their last tries, that have waited for a time (ns)."""
+    over: list[Pending] = []
+    for pending in waiting:
+        if pending.latest + wait >= heard.until or len(over) == most:
+            break
+        if pending.latest + wait < heard.of(pending.host):
+            over.append(pending)
+    return over

@@ -1,6 +1,6 @@
 """Transactions, by the messages that an image receives.
 
-Tests of dnstrail.image.facts.transaction, dnstrail.image.facts.pending.
+Tests of dnstrail.image.facts.transaction, dnstrail.image.facts.pending, dnstrail.image.facts.heard.
 """
 
 from __future__ import annotations
@@ -500,3 +500,18 @@ def test_calls_beyond_the_bound():
     for number in (0, 2 * MOST_NAMED):
         talk.hear(0.1, answer(id_=0, name=f"n{number}.example"), None, call=True, **APPLICATION)
     assert talk.only(60).name == "n0.example"
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_what_a_host_that_is_behind_reports_waits_for_its_own_time(is_early):
+    """Neither a question nor a response ends by the time of other hosts while those of its host may be on their way."""
+    talk = Asking("accept")
+    if is_early:
+        talk.hear(0, answer(), **APPLICATION)
+    else:
+        talk.ask(0, query("a.example"), replace(OWN, role=CLIENT), **APPLICATION)
+    for behind in (0, 0.5):
+        talk.transactions.advance(t(100), {"": t(behind)})
+        assert talk.ended() == []
+    talk.transactions.advance(t(100), {"other": t(0)})
+    assert talk.only().outcome == ("answered" if is_early else "unanswered")
