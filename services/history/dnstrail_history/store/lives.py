@@ -52,13 +52,12 @@ _KNOWN: Final = """
         AND target = (SELECT id FROM texts WHERE text = ?)
         AND asker = (SELECT id FROM askers WHERE program = ? AND container = ? AND user_id = ?)"""
 _SIGHTINGS: Final = """
-    SELECT ended, coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
-        coalesce(user_id, 0), answer, ttls, flags
-    FROM (SELECT ended, process, ending, answer, ttls FROM transactions WHERE for_start = 0 AND {})
-    JOIN endings ON endings.id = ending
-    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program
-    ORDER BY ended"""
+    SELECT ended, process, ending, answer, ttls FROM transactions WHERE for_start = 0 AND {} ORDER BY ended"""
 _ALL, _OF_ANSWERS = map(_SIGHTINGS.format, ("answer IS NOT NULL", "answer IN (SELECT value FROM json_each(?))"))
+_ASKER: Final = """
+    SELECT coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
+        coalesce(user_id, 0)
+    FROM processes JOIN programs ON programs.id = program WHERE processes.id = ?"""
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
@@ -106,8 +105,30 @@ class _Span:
         """Add an answer."""
         self.last = ended
         self.count += 1
-        self.gaps += ended > self.end
-        self.end = max(self.end, end)
+        if ended > self.end:
+            self.gaps += 1
+        if end > self.end:
+            self.end = end
+
+
+class _Askers(dict[int | None, int]):
+    """The numbers of the askers of a segment by process; `found` has the askers in the order of their numbers.
+
+    A process is read when it is needed first.
+    """
+
+    def __init__(self, segment: sqlite3.Connection) -> None:
+        super().__init__()
+        self.found: list[AskingProgram] = []
+        self._segment = segment
+        self._numbers: dict[AskingProgram, int] = {}
+
+    def __missing__(self, process: int | None) -> int:
+        asker = AskingProgram(*(self._segment.execute(_ASKER, (process,)).fetchone() or ("", "")))
+        number = self[process] = self._numbers.setdefault(asker, len(self.found))
+        if number == len(self.found):
+            self.found.append(asker)
+        return number
 
 
 def lives_of(
@@ -129,15 +150,17 @@ def lives_of(
     answers = {
         number: packed
         for number, packed in rows(segment, "answers")
-        if relations is None or any(one in wanted for one in _IDS(packed))
+        if relations is None or not wanted.keys().isdisjoint(_IDS(packed))
     }
     sightings = (_ALL,) if relations is None else (_OF_ANSWERS, (json.dumps([*answers]),))
-    spans: dict[tuple[int, int, AskingProgram], _Span] = {}
+    admitted = {number: flag_of(flags, ADMITTED) for number, *_, flags in rows(segment, "endings")}
+    askers = _Askers(segment)
+    spans: dict[tuple[int, int, int], _Span] = {}
     beyond = 0
-    for ended, program, container, user_id, answer, packed, flags in segment.execute(*sightings):
-        if not flag_of(flags, ADMITTED):
+    for ended, process, ending, answer, packed in segment.execute(*sightings):
+        if not admitted[ending]:
             continue
-        day, asker, ttls = ended // (_DAY * _SECOND), AskingProgram(program, container, user_id), _IDS(packed)
+        day, asker, ttls = ended // (_DAY * _SECOND), askers[process], _IDS(packed)
         for place, relation in enumerate(_IDS(answers[answer]) if answer in answers else ()):
             if relation not in wanted:
                 continue
@@ -153,7 +176,7 @@ def lives_of(
         left_out(beyond)
     for (day, relation, asker), span in spans.items():
         first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
-        life = day, wanted[relation], asker, first, last, end, span.count, span.gaps
+        life = day, wanted[relation], askers.found[asker], first, last, end, span.count, span.gaps
         yield msgspec.convert(life, RelationLife)
 
 
