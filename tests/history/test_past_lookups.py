@@ -419,6 +419,19 @@ def test_the_index_of_a_segment_is_made_in_parts(history, monkeypatch):
     assert (len(data["dns_queries"]), data["history"]) == (5, True)
 
 
+def test_an_open_segment_is_read_before_a_lookup(history):
+    """After a start the first lookup need not read what an open segment holds; it reads what was added since."""
+    history.keep(fact_of())
+    history.segments.learn(lambda: True)
+    assert not history.segments._indexes
+    history.segments.learn(lambda: False)
+    [index] = history.segments._indexes.values()
+    assert sum(map(len, index.transactions.values())) == 1
+    history.keep(fact_of(1, relations=(("c.example", 1, "192.0.2.7", 60),)))
+    for key, address in (("a.example", "192.0.2.1"), ("c.example", "192.0.2.7")):
+        assert history.ask(key=key, at_ns=LATER)["data"]["ip_addresses"] == [address]
+
+
 def test_the_times_of_segments_are_learned_before_a_lookup(three, monkeypatch):
     """The server reads them while it waits, some at once, and tries each segment once."""
     history, paths = three

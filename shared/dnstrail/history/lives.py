@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import groupby
@@ -56,13 +56,12 @@ _OF_USERS: Final = """
     SELECT container, user_id, count(*) FROM lives JOIN askers ON askers.id = asker WHERE day = ?
     GROUP BY container, user_id"""
 _SIGHTINGS: Final = """
-    SELECT ended, coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
-        coalesce(user_id, 0), answer, ttls, flags
-    FROM (SELECT ended, process, ending, answer, ttls FROM transactions WHERE for_start = 0 AND {})
-    JOIN endings ON endings.id = ending
-    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program
-    ORDER BY ended"""
+    SELECT ended, process, ending, answer, ttls FROM transactions WHERE for_start = 0 AND {} ORDER BY ended"""
 _ALL, _OF_ANSWERS = map(_SIGHTINGS.format, ("answer IS NOT NULL", "answer IN (SELECT value FROM json_each(?))"))
+_ASKER: Final = """
+    SELECT coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
+        coalesce(user_id, 0)
+    FROM processes JOIN programs ON programs.id = program WHERE processes.id = ?"""
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
@@ -102,7 +101,7 @@ class RelationLife(NamedTuple):
     gaps: _Natural
 
 
-_SpanKey = tuple[int, int, AskingProgram]  # a day, the number of a relation, and the asker
+_SpanKey = tuple[int, int, int]  # a day, and the numbers of a relation and of an asker
 
 
 class _Span:
@@ -118,8 +117,30 @@ class _Span:
         """Add an answer."""
         self.last = ended
         self.count += 1
-        self.gaps += ended > self.end
-        self.end = max(self.end, end)
+        if ended > self.end:
+            self.gaps += 1
+        if end > self.end:
+            self.end = end
+
+
+class _Askers(dict[int | None, int]):
+    """The numbers of the askers of a segment by process; `found` has the askers in the order of their numbers.
+
+    A process is read when it is needed first.
+    """
+
+    def __init__(self, segment: sqlite3.Connection) -> None:
+        super().__init__()
+        self.found: list[AskingProgram] = []
+        self._segment = segment
+        self._numbers: dict[AskingProgram, int] = {}
+
+    def __missing__(self, process: int | None) -> int:
+        asker = AskingProgram(*(self._segment.execute(_ASKER, (process,)).fetchone() or ("", "")))
+        number = self[process] = self._numbers.setdefault(asker, len(self.found))
+        if number == len(self.found):
+            self.found.append(asker)
+        return number
 
 
 class _Spans:
@@ -128,27 +149,27 @@ class _Spans:
     A user of a container, or of the host, who has more than half of them gives up the last ones for those of others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, askers: Sequence[AskingProgram]) -> None:
+        """Begin without a span; `askers` are named by their place."""
         self.spans: dict[_SpanKey, _Span] = {}
         self.beyond = 0
+        self._askers = askers
         self._of_user: defaultdict[tuple[str, int], list[_SpanKey]] = defaultdict(list)
         self._largest: list[_SpanKey] = []  # the spans of the user who has more than half, if there is one
 
-    def add(self, key: _SpanKey, ended: int, end: int) -> None:
-        """Add an answer."""
-        span = self.spans.get(key)
-        if span is None:
-            own = self._of_user[key[2].asking_user]
-            if len(self.spans) >= MOST_SPANS:
-                if own is self._largest or len(self._largest) <= MOST_SPANS // 2:
-                    self.beyond += 1
-                    return
-                self.beyond += self.spans.pop(self._largest.pop()).count
-            own.append(key)
-            if len(own) > MOST_SPANS // 2:
-                self._largest = own
-            span = self.spans[key] = _Span(ended)
-        span.add(ended, end)
+    def begin(self, key: _SpanKey, ended: int) -> _Span | None:
+        """Return a new span, None if there is no room."""
+        own = self._of_user[self._askers[key[2]].asking_user]
+        if len(self.spans) >= MOST_SPANS:
+            if own is self._largest or len(self._largest) <= MOST_SPANS // 2:
+                self.beyond += 1
+                return None
+            self.beyond += self.spans.pop(self._largest.pop()).count
+        own.append(key)
+        if len(own) > MOST_SPANS // 2:
+            self._largest = own
+        span = self.spans[key] = _Span(ended)
+        return span
 
 
 def lives_of(
@@ -170,23 +191,28 @@ def lives_of(
     answers = {
         number: packed
         for number, packed in rows(segment, "answers")
-        if relations is None or any(one in wanted for one in _IDS(packed))
+        if relations is None or not wanted.keys().isdisjoint(_IDS(packed))
     }
     sightings = (_ALL,) if relations is None else (_OF_ANSWERS, (json.dumps([*answers]),))
-    spans = _Spans()
-    for ended, program, container, user_id, answer, packed, flags in segment.execute(*sightings):
-        if not flag_of(flags, ADMITTED):
+    admitted = {number: flag_of(flags, ADMITTED) for number, *_, flags in rows(segment, "endings")}
+    askers = _Askers(segment)
+    spans = _Spans(askers.found)
+    for ended, process, ending, answer, packed in segment.execute(*sightings):
+        if not admitted[ending]:
             continue
-        day, asker, ttls = ended // (_DAY * _SECOND), AskingProgram(program, container, user_id), _IDS(packed)
+        day, asker, ttls = ended // (_DAY * _SECOND), askers[process], _IDS(packed)
         for place, relation in enumerate(_IDS(answers[answer]) if answer in answers else ()):
             if relation not in wanted:
                 continue
-            spans.add((day, relation, asker), ended, ended + ttls[place] * _SECOND)
+            key = day, relation, asker
+            span = spans.spans.get(key) or spans.begin(key, ended)
+            if span is not None:
+                span.add(ended, ended + ttls[place] * _SECOND)
     if spans.beyond:
         left_out(spans.beyond)
     for (day, relation, asker), span in spans.spans.items():
         first, last, end = span.first // _SECOND, span.last // _SECOND, -(-span.end // _SECOND)
-        life = day, wanted[relation], asker, first, last, end, span.count, span.gaps
+        life = day, wanted[relation], askers.found[asker], first, last, end, span.count, span.gaps
         yield msgspec.convert(life, RelationLife)
 
 

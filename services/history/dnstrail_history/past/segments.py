@@ -267,7 +267,7 @@ class Segments:
         # By the names of their files.
         self._full: dict[str, FullSegment] = {}
         self._found: set[str] = set()  # at the last look
-        self._tried: set[str] = set()  # full segments whose times were to be learned
+        self._tried: set[str] = set()  # segments that were to be learned
         self._indexes: dict[str, OpenIndex] = {}
         self._pause = LogPause()
 
@@ -309,10 +309,13 @@ class Segments:
         self._found = {*found}
 
     def learn(self, is_over: Callable[[], bool]) -> None:
-        """Read the times of full segments before a lookup needs them, each once, until `is_over` returns true."""
+        """Read before a lookup needs it, until `is_over` returns true: the times of full segments, and open segments.
+
+        Each is read once; a lookup reads what is added to an open one later.
+        """
         self.close_replaced()
         self._tried &= self._found
-        for name in sorted(name for name in self._found - self._full.keys() - self._tried if name.endswith(FINAL)):
+        for name in sorted(self._found - self._full.keys() - self._indexes.keys() - self._tried):
             if is_over():
                 return
             self._tried.add(name)

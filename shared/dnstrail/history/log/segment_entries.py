@@ -24,7 +24,7 @@ from dnstrail.protocol.facts import HOPS, type_text
 
 REWRITTEN: Final = "something of it was forgotten meanwhile, and the rest is left out: try again"  # a warning
 LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
-_AT_ONCE, _FIRST = 4096, 256  # transactions that are read at once, and of the newest ones
+_AT_ONCE, _FIRST = 1024, 256  # transactions that are read at once, and of the newest ones
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _SELECT: Final = """
     SELECT id, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
