@@ -30,6 +30,7 @@ SECTIONS = {  # by the name of the module: the title
     "history_store": "the store of the history",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",
+    "low_rates": "a pipeline at low rates",
     "costly_flood": "names of others while one owner floods with costly answers",
     "kernel_packet": "a packet in the kernel",
     "getaddrinfo_call": "a call of getaddrinfo",
