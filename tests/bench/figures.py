@@ -31,6 +31,19 @@ def line(title: str, figures: list[Figure | None]) -> str:
     return f"  {title:<62}{values}  {unit}".rstrip()
 
 
+def median(rounds: list[Figure]) -> Figure:
+    """Return the figure of the round in the middle; one without a value if any round has none."""
+    known = sorted((figure for figure in rounds if figure.value is not None), key=lambda figure: figure.value or 0.0)
+    return known[len(known) // 2] if len(known) == len(rounds) else rounds[0]._replace(value=None)
+
+
+def ratio(base: Figure | None, here: Figure | None) -> float | None:
+    """Return a cost in processor time, as a multiple of the base; None for other figures, and where one is missing."""
+    if base is None or here is None or here.unit != "us" or not base.value or here.value is None:
+        return None
+    return here.value / base.value
+
+
 def _number(figure: Figure | None) -> str:
     if figure is None or figure.value is None:
         return "-"

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import Counter
+from contextlib import closing, contextmanager
 
 import pytest
 
 import dnstrail_cache.worker
 import dnstrail_probe.worker
 from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.captured import Captured
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
 from dnstrail.pipeline.view import EventView
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol import PROBES
+from dnstrail.protocol.batches import TURN, Batch, decode
 from dnstrail.protocol.replays import TurnRequests, replay_address
 from live.workers import FakeClock, asker, open_bus, running, short_folder, wait_until
+
+NEVER = 1e6  # seconds
 
 
 class Idle:
@@ -36,6 +42,102 @@ class Idle:
 
     def close(self) -> None:
         """Close nothing."""
+
+
+class Piped(Idle):
+    """A live source with an event for each byte that is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.descriptor, self._end = os.pipe()
+        os.set_blocking(self.descriptor, False)
+        self.taken = 0
+
+    def read(self, timeout: float) -> list[tuple[str, Captured]]:
+        """Return the events that were written."""
+        assert timeout == 0, "it can be waited for"
+        try:
+            count = len(os.read(self.descriptor, 1 << 10))
+        except BlockingIOError:
+            return []
+        self.taken += count
+        return [(NET_PACKET_DNS, Captured(1, b"x"))] * count
+
+    def write(self, count: int = 1) -> None:
+        """Let events happen."""
+        os.write(self._end, bytes(count))
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self.descriptor)
+        os.close(self._end)
+
+
+@contextmanager
+def piped(monkeypatch, **seconds: float):
+    """Run the probe of a source whose events a test writes, and yield both it and its events at a subscriber."""
+    for name, value in {"HEARTBEAT": NEVER, "_IDLE": NEVER, **seconds}.items():
+        monkeypatch.setattr(dnstrail_probe.worker, name, value)
+    source, stopped = Piped(), threading.Event()
+
+    def target(bus, stop):
+        publisher = bus.publisher(events_address(folder), lossless=False)
+        replays = bus.server(replay_address(events_address(folder)))
+        dnstrail_probe.worker.run(source, publisher, StreamClock(), stopped, 1, replays=replays, bus=bus)
+
+    with closing(source), short_folder() as folder, open_bus() as bus, running(target):
+        subscriber = bus.subscriber([events_address(folder)], [NET_PACKET_DNS, TURN])
+        received = []
+
+        def events() -> int:
+            while (message := subscriber.receive()) is not None:
+                received.append(message)
+            return sum(len(decode(body, Batch).events) for topic, body in received if topic == NET_PACKET_DNS)
+
+        try:
+            wait_until(lambda: events() == 0 and received, "the first turn")
+            yield source, events, bus, folder
+        finally:
+            stopped.set()
+            source.write()
+
+
+def test_an_event_ends_the_wait_of_an_idle_probe(monkeypatch):
+    """A probe that waits without an end is woken by the first event."""
+    with piped(monkeypatch) as (source, events, _, _):
+        for number in range(1, 4):
+            source.write()
+            wait_until(lambda number=number: events() == number, "the event")
+
+
+def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
+    """Few events gather until a subscriber asks for the end of the turn."""
+    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, bus, folder):
+        source.write()
+        wait_until(lambda: events() == 1, "the first event")
+        source.write()
+        wait_until(lambda: source.taken == 2, "the event in the open turn")
+        view = EventView(folder, (NET_PACKET_DNS,), (), bus, print, cache=False, take_findings=False)
+        clock = FakeClock()
+
+        def asked() -> bool:
+            view.ask_for_turn()
+            view.wait(0.01)
+            view.take(clock)
+            return events() == 2
+
+        assert events() == 1
+        wait_until(asked, "the end of the turn")
+        view.close()
+
+
+def test_many_events_end_a_turn_that_gathers_few(monkeypatch):
+    """256 events end the turn, although it was to gather without an end."""
+    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, _, _):
+        source.write()
+        wait_until(lambda: events() == 1, "the first event")
+        source.write(256)
+        wait_until(lambda: events() == 257, "all events")
 
 
 @pytest.fixture

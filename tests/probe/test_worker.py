@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
+import dnstrail_probe.worker
 from dnstrail.bus.ipc import events_address
 from dnstrail.captured import Captured, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
@@ -338,7 +339,7 @@ class Unconfirmed:
 
 @pytest.mark.parametrize(
     ("live", "at_once", "seconds"),
-    [(True, 1, 1.0), (True, 256, 0), (False, 1, 0)],
+    [(True, 3, 1.0), (True, 256, 0), (False, 1, 0)],
     ids=["live", "many at once", "a file"],
 )
 def test_the_events_of_a_live_source_gather(clock, live, at_once, seconds):
@@ -349,6 +350,21 @@ def test_the_events_of_a_live_source_gather(clock, live, at_once, seconds):
     run(Listed(*([events(0, at_once)] * 100), live=live), publisher, StreamClock(clock), threading.Event(), 0)
     assert len(publisher.turns) == 102
     assert clock.monotonic() - began == pytest.approx(seconds)
+
+
+def test_few_events_of_a_live_source_gather_for_longer(clock):
+    """Below 200 events a second a turn gathers events for fifty milliseconds; after a pause the first ends its turn."""
+    publisher = Unconfirmed()
+    publisher.confirms = True
+    run(
+        Listed(*([events(0)] * 60), *([[]] * 20), events(60), live=True),
+        publisher,
+        StreamClock(clock),
+        threading.Event(),
+        0,
+    )
+    counts = [len(decode(body, Batch).events) for topic, body in publisher.published if topic == NET_PACKET_DNS]
+    assert (sum(counts), counts[-1], {*counts[2:-2]}) == (61, 1, {3})
 
 
 @pytest.mark.parametrize("overflowed", [True, False])
@@ -378,8 +394,9 @@ def test_a_probe_whose_subscribers_have_everything_ends_at_once(clock):
     [(3, False, 3), (MOST_ON_WAY, False, MOST_ON_WAY // 2), (MOST_ON_WAY, True, MOST_ON_WAY)],
     ids=["few", "the last messages", "after a missed message"],
 )
-def test_a_probe_states_how_many_events_it_could_not_hand_over(clock, turns, overflowed, most):
+def test_a_probe_states_how_many_events_it_could_not_hand_over(monkeypatch, clock, turns, overflowed, most):
     """A probe whose last turn nobody confirms logs the greatest number of events that a subscriber may lack."""
+    monkeypatch.setattr(dnstrail_probe.worker, "_FEW", 0)  # so that each event has a turn of its own
     publisher = Unconfirmed(overflowed=overflowed)
     with capture_logs() as logs:
         run(Listed(*([events(0)] * turns), live=True), publisher, StreamClock(clock), threading.Event(), 0)

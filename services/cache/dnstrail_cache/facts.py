@@ -48,7 +48,7 @@ class FactsPublisher:
 
     def __init__(self, publisher: Publisher, replays: Server, identity: HostIdentity, state: CacheState) -> None:
         self._publisher = publisher
-        self._replays = replays
+        self.replays = replays
         self._state = state
         self._batches = BatchPublisher(publisher, identity.new_start(), live=False, identity=identity, hop="cache")
         self._batches.window = self._window = ReplayWindow(self._batches.start)
@@ -65,13 +65,18 @@ class FactsPublisher:
     @property
     def refused(self) -> int:
         """The number of connections that were refused or closed."""
-        return self._publisher.refused + self._publisher.disconnected + self._replays.refused
+        return self._publisher.refused + self._publisher.disconnected + self.replays.refused
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the open turn has facts."""
+        return self._gathered
 
     def step(self) -> None:
         """Take the facts of the image, end the open turn if it is time, and serve subscribers that restarted."""
         now = self._state.clock.monotonic()
         self._take()
-        self._window.serve(self._replays)
+        self._window.serve(self.replays)
         passed = now - self._closed
         gathered = self._gathered and passed >= _GATHER
         followers = self._publisher.subscribers(TURN)

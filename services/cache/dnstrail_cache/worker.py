@@ -44,7 +44,8 @@ from dnstrail_cache.state.snapshots import Snapshots, begin_live
 MakeFacts = Callable[[CacheState], FactsPublisher]
 PUBLISHED = "conflicts_published"  # the counter that numbers the batches, so that a subscriber detects a loss
 PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is false: `incomplete`
-_POLL = 0.05  # seconds between two checks of the stop signal
+_IDLE = 0.2  # seconds between two checks of the stop signal
+_POLL = 0.05  # the same while facts gather, or turns are replayed
 _SOON = 0.005  # the same while lookups wait
 _GATHER = 0.01  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it
 _REQUESTS_AT_ONCE = 256
@@ -129,7 +130,9 @@ def run(
             answering = worker.answering
             if not (replays or len(worker.pending)) and (left := gathered - clock.monotonic()) > 0:
                 bus.wait(*answering, timeout=left)
-            bus.wait(subscriber, *answering, *replays, timeout=_SOON if len(worker.pending) else _POLL)
+            bus.wait(
+                subscriber, *answering, *replays, timeout=min(worker.longest, _POLL) if replays else worker.longest
+            )
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
         if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes
@@ -199,7 +202,15 @@ class _Worker:
     @property
     def answering(self) -> tuple[Endpoint, ...]:
         """The ends at which requests arrive, and the replies of the history."""
-        return (self._server, *self._past.waiting_ends) if self._past is not None else (self._server,)
+        of_facts = () if self._facts is None else (self._facts.replays,)
+        return (self._server, *of_facts, *(() if self._past is None else self._past.waiting_ends))
+
+    @property
+    def longest(self) -> float:
+        """The seconds after which something is due, if nothing arrives."""
+        if len(self.pending):
+            return _SOON
+        return _POLL if self._facts is not None and self._facts.gathers else _IDLE
 
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones.

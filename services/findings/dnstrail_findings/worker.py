@@ -19,7 +19,7 @@ from dnstrail_findings.finding import read_finding
 from dnstrail_findings.output import PATIENCE, Output
 
 MOST = 65_536  #: ids of findings that are known -> the oldest is forgotten: its second report is written
-_POLL = 0.1  # seconds between two checks of the stop signal
+_POLL = 0.2  # seconds between two checks of the stop signal
 #: seconds for which `dnstrail findings` waits after its stop for findings on their way -> later ones are lost
 LAST = 1.0
 _AT_ONCE = 4000  # messages between two checks: as many as wait at the bus

@@ -131,7 +131,7 @@ def command(
         replays = bus.server(*map(replay_address, publish)) if source.live else None
         expected = (0 if source.live else 1) if subscribers is None else subscribers
         observe = partial(observer, watched.observe)
-        run(source, publisher, clock, stop, expected, identity, watched.beat, observe, replays)
+        run(source, publisher, clock, stop, expected, identity, watched.beat, observe, replays, bus)
 
 
 def _no_beat() -> None:

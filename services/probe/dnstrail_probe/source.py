@@ -38,6 +38,10 @@ class Source(Protocol):
         """The capabilities that the source needs once it is open."""
 
     @property
+    def descriptor(self) -> int | None:
+        """The descriptor that can be read once events have arrived; None if `read` alone shows it."""
+
+    @property
     def losses(self) -> Mapping[str, str]:
         """The keys of `counters` that count lost events, each with the hop that lost them: KERNEL or PROBE."""
 

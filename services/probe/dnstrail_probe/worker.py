@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
 
 import structlog
 
-from dnstrail.bus import Publisher, Server
+from dnstrail.bus import Bus, Publisher, Server
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batch_publisher import BatchPublisher, Losses
 from dnstrail.protocol.batches import TURN, UNKNOWN, HostIdentity
 from dnstrail.protocol.listener import confirmed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.replay_window import ReplayWindow
-from dnstrail_probe.source import Source
+from dnstrail_probe.source import Captures, Source
 
 HEARTBEAT, HEARTBEAT_OF_FILE = 1.0, 0.1  # seconds between turns when nothing is captured
 _ON_REQUEST = 0.01  # seconds between two turns that subscribers asked for
-_POLL = 0.005  # seconds of the longest wait for the first event of a turn
+_POLL = 0.005  # seconds of the longest wait for the first event of a turn, if the source has no descriptor
+_IDLE = 0.2  # the same if it has one: seconds between two looks at the stop signal
 _GATHER = 0.01  # seconds for which a turn of a live source gathers events
-_MANY = 256  # events of a turn that costs little beside them
+_GATHER_FEW = 0.05  # the same below FEW, unless somebody waits
+_FEW = 200.0  # events a second
+_STEP = 0.02  # seconds between two looks for many events meanwhile
+_MANY = 256  # events that end a turn at once
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between two counts of the subscribers
 _AGAIN = 0.1  # seconds before the last turn is offered again
@@ -41,18 +46,19 @@ def run(
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[Source, BatchPublisher], None] = lambda _source, _batches: None,
     replays: Server | None = None,
+    bus: Bus | None = None,
 ) -> None:
     """Publish all events of a source until it ends or the stop signal is set.
 
     The first event is published when `expected` subscribers are there; a live source waits for a bounded time. The last
     turn states that the source has ended. The probe then waits until its subscribers have received this turn: of a file
     for as long as they need, else for LINGER. `beat` is called while the loop runs, and `observe` once before it. At
-    `replays`, subscribers that restart ask for the turns that they missed.
+    `replays`, subscribers that restart ask for the turns that they missed. With `bus`, events and requests end a wait.
 
     Raises:
         CaptureError: nothing in a capture file could be read.
     """
-    probe = _Probe(source, publisher, clock, stop, identity, beat, replays)
+    probe = _Probe(source, publisher, clock, stop, identity, beat, replays, bus)
     observe(source, probe.batches)
     probe.await_subscribers(expected)
     probe.begin()
@@ -72,8 +78,10 @@ class _Probe:
         identity: HostIdentity,
         beat: Callable[[], None],
         replays: Server | None,
+        bus: Bus | None,
     ) -> None:
         self._source = source
+        self._bus = bus
         self._publisher = publisher
         self._stream = clock
         self._clock = clock.clock
@@ -84,6 +92,10 @@ class _Probe:
         if replays is not None:
             self.batches.window = ReplayWindow(self.batches.start)
         self._greatest = 0
+        self._open = 0  # events of the open turn
+        self._began = 0.0  # when the open turn began: when the last events of the turn before were read
+        self._looked = 0.0  # when the source was read
+        self._before = 0, math.inf  # the events of the last turn, and the seconds that it took: inf for the first one
         self._loss_reporter = LossReporter()
         self._log = structlog.get_logger()
 
@@ -107,30 +119,87 @@ class _Probe:
     def publish_all(self) -> None:
         """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle.
 
-        A turn costs each subscriber more than an event. The events of a live source therefore gather for a moment,
-        unless many have arrived at once. A subscriber that waits for an idle turn asks for its end.
+        A turn costs each subscriber more than an event. The events of a live source therefore gather for a moment, and
+        for longer while they are few. Many events, or a subscriber that waits for the end of the turn, end it earlier.
         """
-        beat = self._clock.monotonic()
-        heartbeat = HEARTBEAT if self._source.live else HEARTBEAT_OF_FILE
+        self._began = self._looked = self._clock.monotonic()
         while not self._stop.is_set():
             self._beat()
             self._replay()
-            looked = self._clock.monotonic()
-            captured = self._source.read(_POLL)
+            captured = self._read()
             if captured is None:
                 return
             for topic, event in captured:
                 self._greatest = max(self._greatest, event.timestamp)
                 self.batches.add(topic, event)
-            idle = self._clock.monotonic() - beat
-            if captured or idle >= heartbeat or (idle >= _ON_REQUEST and self._is_awaited):
-                self._close_turn()
-                self._flush()
-                self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
-                beat = self._clock.monotonic()
-                self._loss_reporter.note(_flat(losses_of(self._source)), beat)
-                if self._source.live and len(captured) < _MANY and beat < looked + _GATHER:
-                    self._clock.sleep(looked + _GATHER - beat)
+            self._open += len(captured)
+            if self._is_due:
+                self._publish_turn()
+
+    def _read(self) -> Captures | None:
+        """Return the events that have arrived; wait for the first of a turn, or while the events of a turn gather."""
+        before, _ = self._before
+        captured: Captures | None = []
+        if self._source.live and before >= _MANY:
+            captured = self._look(0.0)
+        if captured != []:
+            return captured
+        if not self._source.live:
+            return self._look(_POLL)
+        earliest, latest = self._began + _GATHER, self._began + _GATHER_FEW
+        now = self._clock.monotonic()
+        if now < earliest and 0 < before < _MANY:
+            self._gather(earliest)
+        elif self._open:
+            self._gather(max(min(now + _STEP, latest), earliest))
+        elif self._bus is None or self._source.descriptor is None:
+            return self._look(_POLL)
+        else:
+            longest = min(_IDLE, max(self._began + HEARTBEAT - now, 0.0))
+            self._bus.wait(*self._requests, timeout=longest, file=self._source.descriptor)
+        return self._look(0.0)
+
+    def _look(self, timeout: float) -> Captures | None:
+        self._looked = self._clock.monotonic()
+        return self._source.read(timeout)
+
+    def _gather(self, end: float) -> None:
+        """Let events gather until a time, but serve the requests that arrive meanwhile."""
+        while (left := end - self._clock.monotonic()) > 0:
+            if self._bus is None:
+                self._clock.sleep(left)
+                return
+            self._bus.wait(*self._requests, timeout=left)
+            self._replay()
+
+    @property
+    def _requests(self) -> tuple[Server, ...]:
+        return () if self._replays is None else (self._replays,)
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether the open turn is to end now."""
+        now = self._clock.monotonic()
+        if not self._source.live:
+            return self._open > 0 or now >= self._began + HEARTBEAT_OF_FILE
+        if self._is_awaited and now >= self._began + _ON_REQUEST:
+            return True
+        if not self._open:
+            return now >= self._began + HEARTBEAT
+        events, seconds = self._before
+        if self._open >= _MANY or math.isinf(seconds):
+            return True
+        are_few = self._open + events < _FEW * (now - self._began + seconds)
+        return now >= self._began + (_GATHER_FEW if are_few else _GATHER)
+
+    def _publish_turn(self) -> None:
+        self._close_turn()
+        self._flush()
+        self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
+        now = self._clock.monotonic()
+        began = self._looked if self._open else now
+        self._before, self._open, self._began = (self._open, began - self._began), 0, began
+        self._loss_reporter.note(_flat(losses_of(self._source)), now)
 
     def end(self) -> None:
         """Publish the last turn, wait until it was received, and log how the source ended."""

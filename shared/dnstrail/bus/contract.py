@@ -179,8 +179,11 @@ class Bus(Protocol):
     def puller(self, *addresses: str) -> Puller:
         """Bind the receiving end of findings."""
 
-    def wait(self, *ends: Endpoint, timeout: float) -> None:
-        """Wait until a message arrives at one of these receiving ends of this bus, or `timeout` seconds have passed."""
+    def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> None:
+        """Wait until a message arrives at one of these receiving ends of this bus, or `timeout` seconds have passed.
+
+        Return as well if the descriptor `file` can be read.
+        """
 
     def close(self, *, now: bool = False) -> None:
         """Close all ends that are still open; `now` discards the messages that have not arrived yet."""

@@ -163,12 +163,12 @@ class ZmqBus:
         end = self._socket(zmq.PULL)
         return self._keep(PullerEnd(end, self._bind(end, *addresses)))
 
-    def wait(self, *ends: Endpoint, timeout: float) -> None:
+    def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> None:
         for pusher in self._pushers:
             pusher.repeat()
         for publisher in self._publishers:
             publisher.note_changes()
-        if not ends:
+        if not ends and file is None:
             time.sleep(timeout)  # a poll of nothing returns at once
             return
         deadline = time.monotonic() + timeout
@@ -177,6 +177,8 @@ class ZmqBus:
         poller = zmq.Poller()
         for end in opened:
             poller.register(end.descriptor if isinstance(end, SubscriberEnd) else end.socket, zmq.POLLIN)
+        if file is not None:
+            poller.register(file, zmq.POLLIN)
         while not any(subscriber.has_message for subscriber in subscribers):
             left = max(deadline - time.monotonic(), 0)
             arrived = {source for source, _ in poller.poll(math.ceil(left * 1000))}

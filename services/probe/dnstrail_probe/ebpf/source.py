@@ -99,6 +99,7 @@ class EbpfSource:
         self._clock = clock
         ports = options.ports
         self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
+        self.descriptor = self._programs.ring_fd
         self._cgroup_names: dict[int, str] = {}
         self._ring = RingBuffer(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(

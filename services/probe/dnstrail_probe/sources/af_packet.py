@@ -77,6 +77,7 @@ class AfPacketSource:
         except OSError as error:
             self._socket.close()
             raise _unavailable(error) from error
+        self.descriptor = self._socket.fileno()
 
     def read(self, timeout: float) -> Captures | None:
         """Return the events of the packets that arrived, after waiting for the first at most `timeout` seconds."""

@@ -34,6 +34,7 @@ class CaptureFileSource:
     """
 
     live = False
+    descriptor = None
     capabilities = ()
     lost_by_cgroup = ()
     losses = MappingProxyType(LOSSES)

@@ -106,7 +106,8 @@ class DnstapSocket:
         self.name = f"dnstap socket {self.path}"
         self.counters: Counter[str] = Counter()
         self._clock = clock
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
+        self.descriptor = self._selector.fileno()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._lock: int | None = None

@@ -22,6 +22,7 @@ class PacedSource:
     """
 
     live = False
+    descriptor = None
     lost_by_cgroup = ()
 
     def __init__(self, source: Source, clock: Clock, speed: float, sleep: Callable[[float], object]) -> None:

@@ -26,10 +26,10 @@ static __always_inline int send_SIZE(struct __sk_buff *skb, struct packet *head,
     head->captured = last + 1;
     __builtin_memcpy(&event->head, head, sizeof(*head));
     if (bpf_skb_load_bytes(skb, offset, event->payload, last + 1)) {
-        events.ringbuf_discard(event, NO_WAKEUP);
+        events.ringbuf_discard(event, WAKE_IF_WAITING);
         return UNREADABLE;
     }
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(event, WAKE_IF_WAITING);
     return -1;
 }
 // END TIER
@@ -256,7 +256,7 @@ static __always_inline void note_datagram(struct __sk_buff *skb)
         source[2] = socket->src_ip6[2];
         source[3] = socket->src_ip6[3];
     }
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(event, WAKE_IF_WAITING);
 }
 
 #if FIRST_BYTES

@@ -1,7 +1,7 @@
 // Shared by all programs. One ring buffer carries every kind of event, so that their order is kept.
 #include <linux/bpf.h>
 
-#define NO_WAKEUP 1 // BPF_RB_NO_WAKEUP: user space polls every few milliseconds
+#define WAKE_IF_WAITING 0 // user space is woken by the first event after those that it has read
 
 enum kind {
     PACKET = 1,

@@ -115,7 +115,7 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
     event->family = 0;
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     if (bpf_probe_read_user_str(event->name, NAME, (void *)call.name) < 0) {
-        events.ringbuf_discard(event, NO_WAKEUP);
+        events.ringbuf_discard(event, WAKE_IF_WAITING);
         count(CALLS_UNREADABLE);
         return 0;
     }
@@ -135,6 +135,6 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
     }
     event->more = at != 0;
     event->processor = bpf_get_smp_processor_id();
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(event, WAKE_IF_WAITING);
     return 0;
 }

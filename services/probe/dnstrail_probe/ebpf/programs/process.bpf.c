@@ -86,7 +86,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
     u64 id = bpf_get_current_pid_tgid(); // the process that forked; with CLONE_PARENT it is not the parent
     event->parent = id >> 32;
     event->status = (u32)id; // the thread that forked
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(event, WAKE_IF_WAITING);
     return 0;
 }
 
@@ -132,7 +132,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
     }
     if (dentry)
         event->head.parts = PARTS + 1; // too deep
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(event, WAKE_IF_WAITING);
     return 0;
 }
 
@@ -152,7 +152,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
     }
     note(event, EXIT, task);
     READ(event->status, task, TASK_EXIT_CODE);
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(event, WAKE_IF_WAITING);
     return 0;
 }
 
@@ -179,7 +179,7 @@ static __always_inline int note_cgroup(struct bpf_raw_tracepoint_args *ctx, u32 
     READ(node, cgroup, CGROUP_NODE);
     READ(event->id, node, NODE_ID);
     bpf_probe_read_kernel_str(event->path, CGROUP_PATH, (void *)ctx->args[1]);
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(event, WAKE_IF_WAITING);
     return 0;
 }
 

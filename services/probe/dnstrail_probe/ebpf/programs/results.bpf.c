@@ -57,7 +57,7 @@ static __always_inline void report_change(void *sock, u64 cookie, u32 kind)
         bpf_probe_read_kernel(event->saddr, 4, (char *)sock + SOCK_SADDR);
     else
         bpf_probe_read_kernel(event->saddr, 16, (char *)sock + SOCK_SADDR6);
-    events.ringbuf_submit(change, NO_WAKEUP);
+    events.ringbuf_submit(change, WAKE_IF_WAITING);
 }
 
 RAW_TRACEPOINT_PROBE(inet_sock_set_state)

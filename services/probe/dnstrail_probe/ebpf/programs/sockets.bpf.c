@@ -156,7 +156,7 @@ static __always_inline void report(struct owner *owner, u64 cookie, u32 kind, u8
 {
     struct packet *event = note_connection(owner, cookie, bpf_ktime_get_ns(), kind, protocol);
     if (event)
-        events.ringbuf_submit(event, NO_WAKEUP);
+        events.ringbuf_submit(event, WAKE_IF_WAITING);
 }
 
 int on_release(struct bpf_sock *ctx)
