@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from dnstrail_run.enforce.hooks import MOST_REFUSED
 from live import unlisted_questions
 from live.enforced import LISTED_RUN, client_folder, enforced, watched
 from live.listed_network import RESOLVER, RESOLVER6, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
 from live.processes import run_dir
+from live.run_commands import within
 from live.tunnels import IODINE
 from live.unlisted_questions import EXTRA, OWN
 
@@ -99,3 +103,33 @@ def test_programs_ask_for_listed_names_alone(network, folder, arrived):
     asked = {(one["name"], one["type"], one["reason"]) for one in report["refused"] if one["action"] == "ask"}
     assert {("a.evil.test", "A", "name"), (OWN, "TXT", "type"), ("d.evil.test", "A", "name")} <= asked
     assert any(one["program"]["name"] == "iodine" for one in report["refused"])
+
+
+def test_a_refusal_is_written_while_the_command_runs(network, folder):
+    """The command finds its own refusal in the file of --refusals; what it writes there itself is gone at the end."""
+    script = f"dig +tries=1 +time=1 a.evil.test @{RESOLVER}; until grep a.evil.test refusals; do sleep 0.1; done"
+    report, _ = enforced(
+        network, folder, "sh", "-c", f"{script}; echo forged > refusals", prefix=(*LISTED_RUN, "--refusals", "refusals")
+    )
+    (line,) = (folder / "refusals").read_text().splitlines()
+    notice = json.loads(line)
+    assert (notice["name"], notice["process"]["name"], notice["allow"]) == ("a.evil.test", "dig", "a.evil.test")
+    assert report["files"] == ["--refusals refusals was changed while the command ran: it is overwritten."]
+
+
+def test_a_flood_of_refusals_is_bounded(network, folder):
+    """Beyond the bound refusals are counted: at the end of the lines, and in the report."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as lines, ThreadPoolExecutor() as pool:
+        found = pool.submit(lambda: [*map(json.loads, lines)])
+        run = (*LISTED_RUN, "--quiet", "--refusals", str(writing), "--report", "r.json", "--")
+        command = within(network.hosts, *run, *MODULE, "flood", RESOLVER, RESOLVER6, str(MOST_REFUSED + 100))
+        with subprocess.Popen(command, cwd=folder, pass_fds=[writing]) as process:
+            os.close(writing)
+            process.wait()
+        *notices, last = found.result()
+    left_out = last["left_out"]
+    assert len({one["name"] for one in notices}) == len(notices) == MOST_REFUSED + 100 - left_out
+    assert left_out >= 100
+    (note,) = json.loads((folder / "r.json").read_text())["enforcement"]
+    assert note == "100 further refusals found no room in this report."

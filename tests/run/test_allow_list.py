@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail_run.allow_list import ListedName, parse_allow_list
+from dnstrail_run.allow_list import MOST_INCLUDED, ListedName, group_names, group_text, parse_allow_list
 
 LIST = parse_allow_list(
     """# what this job may reach
@@ -145,3 +148,50 @@ def test_a_name_has_types_and_resolvers():
     }
     assert (found.resolvers, [*found.narrow.values()]) == ({}, ["192.0.2.53", "::1"])
     assert found.allows("", "192.0.2.53", 53)
+
+
+def test_a_list_includes_groups_and_files(tmp_path):
+    """A group and an included file add their entries once; the path of a file begins at the folder of its list."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/a.txt").write_text("a.example\ninclude b.txt  # beside it\n")
+    (tmp_path / "lists/b.txt").write_text("include ../main.txt\ninclude a.txt\nb.example\n")
+    (tmp_path / "main.txt").write_text("@npm\n")
+    text = "include lists/a.txt\n@npm\n@npm\nc.example\n"
+    found = parse_allow_list(text, tmp_path / "list.txt", Path.read_text)
+    assert [*found.names] == ["a.example", "registry.npmjs.org", "b.example", "c.example"]
+    assert len(found.names["registry.npmjs.org"]) == 1
+
+
+@pytest.mark.parametrize("name", group_names())
+def test_a_group_is_a_dated_list(name):
+    """Each group begins with its date, and has entries of names alone."""
+    text = group_text(name)
+    assert re.match(r"# 20\d\d-[01]\d-[0-3]\d: ", text)
+    found = parse_allow_list(f"@{name}")
+    assert found.names == parse_allow_list(text).names
+    assert (found.suffixes, found.networks, found.sockets, found.resolvers) == ({}, [], [], {})
+
+
+@pytest.mark.parametrize("line", ["@", "@none", "@../groups/pypi", "@pypi @npm", "include other.txt"])
+def test_what_cannot_be_included_is_refused(line):
+    """An unknown group, and a file where none is read, is refused with its line."""
+    with pytest.raises(SettingsError, match="line 2"):
+        parse_allow_list(f"good.example\n{line}\n")
+
+
+def test_an_error_names_the_included_file(tmp_path):
+    """An error in an included file names it."""
+    (tmp_path / "a.txt").write_text("good.example\nno entry\n")
+    with pytest.raises(SettingsError, match=r"--allow: .*/a.txt: line 2: 'no entry'"):
+        parse_allow_list("include a.txt", tmp_path / "list.txt", Path.read_text)
+
+
+def test_included_files_are_bounded(tmp_path):
+    """A list that includes too many files is refused, in however many levels."""
+    for number in range(MOST_INCLUDED + 1):
+        (tmp_path / f"{number}.txt").write_text(f"include {number + 1}.txt\n")
+    (tmp_path / f"{MOST_INCLUDED - 1}.txt").write_text("a.example\n")
+    assert parse_allow_list("include 0.txt", tmp_path / "list", Path.read_text).allows_name("a.example")
+    (tmp_path / f"{MOST_INCLUDED - 1}.txt").write_text(f"include {MOST_INCLUDED}.txt\n")
+    with pytest.raises(SettingsError, match=f"more than {MOST_INCLUDED} files"):
+        parse_allow_list("include 0.txt", tmp_path / "list", Path.read_text)

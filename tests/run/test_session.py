@@ -19,7 +19,7 @@ from dnstrail_run.session import Settings
 
 def settings_of(*command: str) -> Settings:
     """Return the settings of a command without any option."""
-    nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "run_dir"])
+    nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "refusals", "run_dir"])
     flags = ["allow_new_privileges", "any_question", "learn_domains", "follow_containers", "wait_for_all"]
     flags += ["enforce", "getaddrinfo", "quiet"]
     return Settings(

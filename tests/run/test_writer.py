@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from dnstrail_run.files import OutputFile, WriterHandle
+from dnstrail.errors import SettingsError
+from dnstrail_run.files import Descriptor, OutputFile, WriterHandle
+from live.processes import wait_until
 
 NOBODY = 54321
 
@@ -36,6 +39,55 @@ def test_a_fault_costs_no_other_file(writer, tmp_path):
     (tmp_path / "a").mkdir()
     assert writer.write(["one", "two"]) == [f"--report {tmp_path}/a: Is a directory"]
     assert (tmp_path / "b").read_text() == "two"
+
+
+def test_lines_are_written_at_once(tmp_path):
+    """Lines appear in a file while the command runs; what something else writes there is named, and gone at the end."""
+    path = tmp_path / "lines"
+    path.write_text("of an earlier run\n")
+    writer = WriterHandle([OutputFile("--report", tmp_path / "a", None), OutputFile("--refusals", path, None)])
+    assert writer.append(1, "one\n")
+    wait_until(lambda: path.read_text() == "one\n", "the line")
+    assert writer.changes() == []
+    path.write_text("forged\n")
+    assert writer.append(1, "two\n")
+    assert writer.changes() == [f"--refusals {path} was changed while the command ran: it is overwritten."]
+    assert writer.write(["report", "one\ntwo\n"]) == []
+    writer.close()
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_fifo_gets_each_line_once(tmp_path):
+    """A FIFO receives its lines at once, and not again at the end; one that nobody empties delays nothing."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = WriterHandle([OutputFile("--refusals", path, None)])
+    assert writer.append(0, "one\n")
+    assert writer.write(["one\n"]) == []
+    assert os.read(reading, 100) == b"one\n"
+    writer.close()
+    with suppress(BlockingIOError):
+        assert os.read(reading, 100) == b""
+    os.close(reading)
+
+
+def test_a_descriptor_gets_lines(tmp_path):
+    """Lines go to a pipe until nobody reads it; a descriptor that cannot be written, or that is none, is refused."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    made = Descriptor("--refusals", writing)
+    assert not os.get_inheritable(writing)
+    assert made.append("one\n")
+    assert os.read(reading, 100) == b"one\n"
+    while made.append("x" * 1000):
+        pass
+    with pytest.raises(SettingsError, match=f"--refusals {reading}: not open for writing"):
+        Descriptor("--refusals", reading)
+    os.close(reading)
+    os.close(writing)
+    with pytest.raises(SettingsError, match="Bad file descriptor"):
+        Descriptor("--refusals", writing)
 
 
 def test_a_writer_that_was_ended_wrote_nothing(writer, tmp_path):

@@ -22,10 +22,31 @@ _EXAMPLES = examples(
 )
 
 
+def show_group(ctx: click.Context, _option: click.Parameter, name: str | None) -> None:
+    """Print a group of names, and end."""
+    if name is None or ctx.resilient_parsing:
+        return
+    from dnstrail_run.allow_list import group_text
+
+    try:
+        click.echo(group_text(name.removeprefix("@")), nl=False)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    ctx.exit()
+
+
 @click.command(epilog=_EXAMPLES, context_settings={"ignore_unknown_options": False})
 @click.argument("command", nargs=-1, required=True, metavar="-- COMMAND [ARGS]...", type=click.UNPROCESSED)
 @click.option("--report", "reports", multiple=True, type=click.Path(path_type=Path), help="FILE.json, .md or .html.")
 @click.option("--allow", type=click.Path(path_type=Path), help="List of what may be reached; else the exit code is 10.")
+@click.option(
+    "--show-group",
+    metavar="NAME",
+    expose_value=False,
+    is_eager=True,
+    callback=show_group,
+    help="Print the entries of a group, such as pypi, which a list names as @pypi.",
+)
 @click.option("--enforce", is_flag=True, help="Refuse connections to what --allow does not contain.")
 @click.option(
     "--any-question", is_flag=True, help="With --enforce: let questions pass whose names --allow does not contain."
@@ -47,6 +68,11 @@ _EXAMPLES = examples(
     help="Write the list of what was reached to this file; domains: as *.example.com for each registered domain.",
 )
 @retired_option("--allow-learn-domains", "--allow-learn domains:FILE", "learn_domains", is_flag=True)
+@click.option(
+    "--refusals",
+    metavar="FILE|FD",
+    help="With --enforce: write each refusal at once, as a line of JSON, to a file or an open descriptor.",
+)
 @click.option(
     "--fail-on",
     multiple=True,

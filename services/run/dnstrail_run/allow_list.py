@@ -5,15 +5,18 @@ or an address or network (`192.0.2.0/24`), and may end with ports (`github.com:2
 that begins with a slash is the Unix socket of a service, which `--enforce` would hide. `resolver 192.0.2.53` is a DNS
 server that may be asked like the configured resolvers.
 
+`include FILE` adds another list, whose path begins at the folder of this one, and `@pypi` a group of `groups/`.
 Behind a name, words add types of questions to the usual ones (`_http._tcp.deb.debian.org SRV`), and
 `resolver 192.0.2.53` restricts the entry to the answers of this server, which is asked for nothing else.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
 
 import msgspec
 
@@ -21,7 +24,10 @@ from dnstrail.dns.names import name_text
 from dnstrail.errors import SettingsError
 from dnstrail.tracee.codes import TYPES
 
-MOST_ENTRIES = 10_000  #: entries of an allow list -> exit code 2
+MOST_ENTRIES = 10_000  #: entries of an allow list, with its groups and included files -> exit code 2
+MOST_INCLUDED = 64  #: files and groups that one allow list includes -> exit code 2
+GROUP, INCLUDE = "@", "include "  # begin an entry
+_GROUPS = Path(__file__).with_name("groups")
 _PORTED = re.compile(r"(?P<subject>\[[^\]]*\](?:/\d+)?|[^:\[\]]*):(?P<ports>[\d,]+)")
 _BRACKETED = re.compile(r"^\[([^\[\]]*)\](/\d+)?$")
 NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # in the form of lookups; a name with other bytes is no entry
@@ -82,25 +88,76 @@ class AllowList(msgspec.Struct, frozen=True):
             yield from self.suffixes.get(".".join(labels[first:]), ())
 
 
-def parse_allow_list(text: str) -> AllowList:
-    """Return the entries of a list.
+def parse_allow_list(text: str, path: Path | None = None, read: Callable[[Path], str] | None = None) -> AllowList:
+    """Return the entries of a list; `read` returns the text of an included file, whose path begins at that of the list.
 
     Raises:
         SettingsError: a line is no entry; the text names it.
     """
-    found = AllowList({}, {}, [], [], {}, {})
-    entries = 0
-    for number, line in enumerate(text.split("\n"), 1):
-        if not (entry := line.partition("#")[0].strip()):
-            continue
-        entries += 1
-        if entries > MOST_ENTRIES:
-            raise SettingsError(f"--allow: more than {MOST_ENTRIES} entries")
-        try:
-            _add(found, entry)
-        except ValueError as error:
-            raise SettingsError(f"--allow: line {number}: {entry!r:.80}: {error}") from error
-    return found
+    parser = _Parser(read)
+    parser.add(text, path or Path(), "")
+    return parser.found
+
+
+def group_text(name: str) -> str:
+    """Return the text of a group that dnstrail brings along (`pypi`).
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in group_names():
+        raise ValueError(f"no group has this name; there are {', '.join(group_names())}")
+    return (_GROUPS / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def group_names() -> list[str]:
+    """Return the names of the groups."""
+    return sorted(path.stem for path in _GROUPS.glob("*.txt"))
+
+
+class _Parser:
+    """Reads a list with its groups and included files, each once, into one list."""
+
+    def __init__(self, read: Callable[[Path], str] | None) -> None:
+        self.found = AllowList({}, {}, [], [], {}, {})
+        self._read = read
+        self._entries = 0
+        self._seen: set[str] = set()
+
+    def add(self, text: str, path: Path, where: str) -> None:
+        """Add the entries of a text; `where` begins the place of an error."""
+        for number, line in enumerate(text.split("\n"), 1):
+            if not (entry := line.partition("#")[0].strip()):
+                continue
+            self._entries += 1
+            if self._entries > MOST_ENTRIES:
+                raise SettingsError(f"--allow: more than {MOST_ENTRIES} entries")
+            try:
+                self._add(entry, path)
+            except ValueError as error:
+                raise SettingsError(f"--allow: {where}line {number}: {entry!r:.80}: {error}") from error
+
+    def _add(self, entry: str, path: Path) -> None:
+        if entry.startswith(GROUP):
+            name = entry.removeprefix(GROUP)
+            if self._is_new(entry):
+                self.add(group_text(name), path, f"{entry}: ")
+        elif entry.startswith(INCLUDE):
+            if self._read is None:
+                raise ValueError("nothing is included here")
+            other = path.parent / entry.removeprefix(INCLUDE).strip()
+            if self._is_new(os.path.normpath(other)):
+                self.add(self._read(other), other, f"{other}: ")
+        else:
+            _add(self.found, entry)
+
+    def _is_new(self, name: str) -> bool:
+        """Return whether a text was not added yet: a file may include one that includes it."""
+        known = name in self._seen
+        self._seen.add(name)
+        if len(self._seen) > MOST_INCLUDED:
+            raise ValueError(f"more than {MOST_INCLUDED} files and groups")
+        return not known
 
 
 def _add(found: AllowList, entry: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import stat
@@ -12,12 +14,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
 from dnstrail_run.command_process import groups_of
 from dnstrail_run.launcher import OF_TERMINAL, PASSED
 
+_STDERR = 2
 _TRIES = 3  # to put a file at its path
 _PERMISSIONS = 0o666  # of a new file, without those that the umask takes away
 MOST_BYTES = 4 << 20  #: bytes of an allow list -> exit code 2
@@ -70,6 +74,7 @@ class OutputFile:
     def __init__(self, option: str, path: Path, user: User | None) -> None:
         self.name = f"{option} {path}"
         self._user = user
+        self._has_begun = self._is_changed = False
         try:
             with as_user(user):
                 self._path = path.absolute()  # the command may move the working directory
@@ -86,18 +91,30 @@ class OutputFile:
         opened = os.fstat(self._file)
         if found is None or not os.path.samestat(found, opened):
             return f"{self.name} was removed or replaced while the command ran: it is written anew."
-        changed = stat.S_ISREG(opened.st_mode) and _version(opened) != _version(self._opened)
+        changed = self._is_changed or _is_changed(opened, self._opened)
         return f"{self.name} was changed while the command ran: it is overwritten." if changed else ""
 
     def write(self, text: str) -> str:
         """Write and close the file; return why it cannot be written, "" if it was."""
         try:
             with as_user(self._user):
+                if self._has_begun and not stat.S_ISREG(self._opened.st_mode):
+                    return ""  # a device or a FIFO has all of it
                 return self._write(text.encode(errors="backslashreplace"))
         except OSError as error:
             return f"{self.name}: {error.strerror}"
         finally:
             os.close(self._file)
+
+    def append(self, text: str) -> None:
+        """Add text to what was written in this run, at once. `write` repairs what cannot be written now."""
+        self._is_changed |= _is_changed(os.fstat(self._file), self._opened)
+        if not self._has_begun and stat.S_ISREG(self._opened.st_mode):
+            os.ftruncate(self._file, 0)
+        self._has_begun = True
+        with suppress(OSError):
+            os.write(self._file, text.encode(errors="backslashreplace"))
+        self._opened = os.fstat(self._file)
 
     def close(self) -> None:
         """Close the file in this process."""
@@ -146,8 +163,10 @@ class OutputFile:
         os.close(file)
 
 
-def _version(found: os.stat_result) -> tuple[int, int]:
-    return found.st_size, found.st_mtime_ns
+def _is_changed(found: os.stat_result, before: os.stat_result) -> bool:
+    """Return whether a file has another content than before; a device and a FIFO have none."""
+    version = (found.st_size, found.st_mtime_ns)
+    return stat.S_ISREG(found.st_mode) and version != (before.st_size, before.st_mtime_ns)
 
 
 def _overwrite(file: int, data: bytes) -> None:
@@ -158,6 +177,32 @@ def _overwrite(file: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]
+
+
+class Descriptor:
+    """A descriptor that the caller of dnstrail has opened, and that the command does not get.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+
+    def __init__(self, option: str, number: int) -> None:
+        self._number = number
+        try:
+            access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+        except OSError as error:
+            raise SettingsError(f"{option} {number}: {error.strerror}") from error
+        if access == os.O_RDONLY:
+            raise SettingsError(f"{option} {number}: not open for writing")
+        if number > _STDERR:
+            os.set_inheritable(number, False)
+
+    def append(self, text: str) -> bool:
+        """Write a line, unless the reader is too slow to take it; return whether it was written."""
+        with suppress(OSError, ValueError):
+            if select.select([], [self._number], [], 0)[1]:
+                return os.write(self._number, text.encode()) > 0
+        return False
 
 
 class WriterHandle:
@@ -185,6 +230,14 @@ class WriterHandle:
         for file in files:
             file.close()
         self._replies = self._socket.makefile("rb")
+
+    def append(self, number: int, text: str) -> bool:
+        """Add text to a file, without waiting for it; return False if the writer is too slow to take it."""
+        with suppress(OSError):
+            if select.select([], [self._socket], [], 0)[1]:
+                self._socket.sendall(json.dumps({"file": number, "text": text}).encode() + b"\n")
+                return True
+        return False
 
     def changes(self) -> list[str]:
         """Return a sentence for each file that was changed or replaced since it was opened."""
@@ -215,7 +268,10 @@ def _serve(files: Sequence[OutputFile], asked: socket.socket) -> None:
     written = False
     with asked.makefile("rb") as lines:
         for line in lines:
-            texts: list[str] | None = json.loads(line)
+            texts: list[str] | dict[str, Any] | None = json.loads(line)
+            if isinstance(texts, dict):
+                files[texts["file"]].append(texts["text"])
+                continue
             if texts is None:
                 sentences = [file.change() for file in files]
             else:
@@ -224,3 +280,21 @@ def _serve(files: Sequence[OutputFile], asked: socket.socket) -> None:
             asked.sendall(json.dumps(sentences).encode() + b"\n")
     for file in () if written else files:
         file.discard()
+
+
+class RefusalLines:
+    """Where `--refusals` writes: a descriptor, or the last file of the writer, whose lines are kept for the end."""
+
+    def __init__(self, writer: WriterHandle, number: int, descriptor: Descriptor | None) -> None:
+        self._writer = writer
+        self._number = number
+        self._descriptor = descriptor
+        self.lines: list[str] = []
+
+    def append(self, line: str) -> bool:
+        """Write a line at once; return False if it is lost."""
+        if self._descriptor is not None:
+            return self._descriptor.append(line)
+        self.lines.append(line)
+        self._writer.append(self._number, line)
+        return True

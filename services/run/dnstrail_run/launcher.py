@@ -10,8 +10,9 @@ import json
 import os
 import select
 import signal
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from dnstrail.users import User
 from dnstrail_run.cgroup import CommandCgroup, make_cgroup, names_of
 from dnstrail_run.command_process import exec_command, has_domains, ignored_signals
 from dnstrail_run.enforce.hooks import Enforcement
-from dnstrail_run.enforce.refusals import Outcome
+from dnstrail_run.enforce.refusals import Ancestor, First, Outcome
 from dnstrail_run.enforce.routes import Routes
 from dnstrail_run.enforce.rules import Rules
 from dnstrail_run.enforce.services import hide_services
@@ -35,6 +36,8 @@ GO = b"\0"
 _TERMINAL = Path("/dev/tty")
 _MOUNTS = Path("/proc/self/ns/mnt")
 _KILLED = 128  #: exit: and more: a signal ended the command of `dnstrail run`; the signal is added
+#: parents of a process that the line of a refusal names -> further ones are left out
+MOST_PARENTS = 16
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
 PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # signals for the command
 OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes in its foreground
@@ -79,6 +82,7 @@ class Launcher:
         self.hidden: list[str] = []
         self.mounts = 0
         self.done = False
+        self.on_first: Callable[[First], object] = id  # gets each first refusal
 
     def wait_for_cgroup(self) -> None:
         """Wait until the cgroup was made.
@@ -132,6 +136,8 @@ class Launcher:
             raise SourceUnavailable(*report["error"])
         if "outcome" in report:
             report["outcome"] = msgspec.convert(report["outcome"], Outcome)
+        if "first" in report:
+            self.on_first(msgspec.convert(report.pop("first"), First))
         for name, value in report.items():
             setattr(self, name, value)
 
@@ -236,6 +242,7 @@ class _Launched:
             cgroup.release()
         else:
             self.enforcement.end()
+            self._report_firsts()
             outcome = Outcome(self.enforcement.attempts(), self.enforcement.conflicts(), self.enforcement.limits())
             self._report(outcome=msgspec.to_builtins(outcome))
         for routes in self.routes:
@@ -274,10 +281,16 @@ class _Launched:
     def _select(self, listening: list[int], seconds: float | None = None) -> list[int]:
         """Return the descriptors that are readable, as select does; meanwhile follow the routes to the resolvers."""
         changes = {routes.fileno(): routes for routes in self.routes}
-        ready = select.select([*listening, *changes], [], [], seconds)[0]
+        firsts = [] if self.enforcement is None else [self.enforcement.firsts_file]
+        ready = select.select([*listening, *changes, *firsts], [], [], seconds)[0]
         for changed in changes.keys() & ready:
             changes[changed].learn()
+        self._report_firsts()
         return ready
+
+    def _report_firsts(self) -> None:
+        for attempt in [] if self.enforcement is None else self.enforcement.firsts():
+            self._report(first=msgspec.to_builtins(First(attempt, time.time(), _parents_of(attempt.pid))))
 
     def _pass_on(self, pid: int) -> bool:
         """Pass on the signals that have arrived; return False if the other end was closed."""
@@ -289,3 +302,20 @@ class _Launched:
     def _report(self, **fields: object) -> None:
         with suppress(BrokenPipeError):  # the other end has ended; the command goes on
             os.write(self.reports, json.dumps(fields).encode() + b"\n")
+
+
+def _parents_of(pid: int) -> list[Ancestor]:
+    """Return the parents of a process, the nearest first, up to this one; none if the process has ended."""
+    found: list[Ancestor] = []
+    own = os.getpid()
+    with suppress(OSError, ValueError, IndexError):
+        while len(found) < MOST_PARENTS:
+            # The name is in parentheses, and may contain some itself (proc_pid_stat(5)).
+            text = Path(f"/proc/{pid}/stat").read_text(errors="backslashreplace")
+            parent = int(text.rpartition(")")[2].split()[1])
+            if parent in (0, own):
+                break
+            name = Path(f"/proc/{parent}/comm").read_text(errors="backslashreplace").rstrip("\n")
+            found.append(Ancestor(parent, name))
+            pid = parent
+    return found

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -30,11 +31,13 @@ from dnstrail_run.cgroup import cgroups_below
 from dnstrail_run.command_process import has_domains, refuse_inherited_sockets
 from dnstrail_run.enforce.refusals import refusals, with_names, without_refused
 from dnstrail_run.enforce.rules import rules_of
-from dnstrail_run.files import OutputFile, WriterHandle, read_list
+from dnstrail_run.files import Descriptor, OutputFile, RefusalLines, WriterHandle, read_list
 from dnstrail_run.followed import Followed, first_privileged
 from dnstrail_run.forms import FORMATS, format_of, show_report
 from dnstrail_run.launcher import Enforce, Launcher, launch, pass_on_signals
+from dnstrail_run.merged_list import merged
 from dnstrail_run.namespaces import namespaces_of
+from dnstrail_run.notices import Notices
 from dnstrail_run.report import Coverage, Refusal, RunReport, coverage_of
 from dnstrail_run.verdict import (
     OBJECTION,
@@ -82,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     any_question: bool
     learn: Path | None
     learn_domains: bool
+    refusals: str | None
     fail_on: tuple[str, ...]
     follow_containers: bool
     wait_for_all: bool
@@ -108,12 +112,21 @@ class Run(NamedTuple):
     fault: str
 
 
+class Learning(NamedTuple):
+    """The list of `--allow-learn` before the run: its text, and its entries with those of included files."""
+
+    text: str
+    allowed: AllowList
+
+
 class _Files(msgspec.Struct, frozen=True):
     """The files of a run, read and opened before it begins."""
 
     allowed: AllowList | None
     forms: list[Callable[[RunReport], str]]
     writer: WriterHandle
+    refusals: RefusalLines
+    learning: Learning
 
 
 def run_session(settings: Settings) -> int:
@@ -131,10 +144,17 @@ def run_session(settings: Settings) -> int:
         launcher = launch(
             settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
         )
+        clock = SystemClock()
+        if files.allowed is not None:
+            show = _silent if settings.quiet else _say
+            notices = Notices(files.allowed, files.refusals.append, show, clock.monotonic)
+            launcher.on_first = notices.take
         pass_on_signals(launcher)
         try:
             launcher.wait_for_cgroup()
-            run = _run(settings, launcher, SystemClock())
+            run = _run(settings, launcher, clock)
+            if files.allowed is not None:
+                notices.end(launcher.outcome.limits)
             report = _report_of(settings, launcher, run, is_root=is_root and user is None)
         finally:
             launcher.close()
@@ -145,6 +165,8 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
     if settings.learn_domains and settings.learn is None:
         raise SettingsError("--allow-learn-domains needs --allow-learn")
     if not settings.enforce:
+        if settings.refusals is not None:
+            raise SettingsError("--refusals needs --enforce")
         return None
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
@@ -163,9 +185,16 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
 def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
     """Read the list, and open the files that are written at the end: the reports, and the list to learn."""
     forms = [format_of(path) for path in settings.reports]
-    allowed = None if settings.allow is None else parse_allow_list(read_list(settings.allow, user))
+    allowed = None if settings.allow is None else _list_of(settings.allow, read_list(settings.allow, user), user)
+    known = read_list(settings.learn, user) if settings.learn is not None and settings.learn.is_file() else ""
+    learning = Learning(known, _list_of(settings.learn or Path(), known, user))
     named = [("--report", path) for path in settings.reports]
     named += [] if settings.learn is None else [("--allow-learn", settings.learn)]
+    descriptor = None
+    if settings.refusals is not None and settings.refusals.isdecimal():
+        descriptor = Descriptor("--refusals", int(settings.refusals))
+    elif settings.refusals is not None:
+        named += [("--refusals", Path(settings.refusals))]
     files: list[OutputFile] = []
     try:
         for option, path in named:
@@ -176,9 +205,13 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
         raise
     writer = WriterHandle(files)
     try:
-        yield _Files(allowed, forms, writer)
+        yield _Files(allowed, forms, writer, RefusalLines(writer, len(files) - 1, descriptor), learning)
     finally:
         writer.close()
+
+
+def _list_of(path: Path, text: str, user: User | None) -> AllowList:
+    return parse_allow_list(text, path, lambda other: read_list(other, user))
 
 
 def _load_forms() -> None:
@@ -316,8 +349,13 @@ def _write(report: RunReport, settings: Settings, files: _Files) -> bool:
     """Write the files and the table; return whether all files were written. Each that was not is named on stderr."""
     texts = [form(report) for form in files.forms]
     if settings.learn is not None:
-        lines = learned(judged_part(report), domains=settings.learn_domains)
+        part = judged_part(report)
+        today = datetime.fromtimestamp(report.started, UTC).date().isoformat()
+        found = learned(part, domains=settings.learn_domains)
+        lines = merged(files.learning.text, files.learning.allowed, found, part, today)
         texts.append("".join(f"{line}\n" for line in lines))
+    if settings.refusals is not None and not settings.refusals.isdecimal():
+        texts.append("".join(files.refusals.lines))
     faults = files.writer.write(texts)
     if not settings.quiet:
         table = StringIO()
@@ -327,6 +365,10 @@ def _write(report: RunReport, settings: Settings, files: _Files) -> bool:
     for sentence in (*report.files, *faults):
         _say(f"dnstrail: {escape_unprintable(sentence)}\n")
     return not faults
+
+
+def _silent(_text: str) -> None:
+    """Show nothing."""
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,7 @@
 """A command for `dnstrail run --enforce` that asks a resolver in many forms, and prints the results of each as JSON.
 
-Run as `unlisted RESOLVER RESOLVER6 TRIES`, `listed RESOLVER RESOLVER6 TRIES`, or `watch`, which prints what arrives at
+Run as `unlisted RESOLVER RESOLVER6 TRIES`, `listed RESOLVER RESOLVER6 TRIES`, the same with `flood`, `cost RESOLVER
+TRIES`, or `watch`, which prints what arrives at
 port 53: a line for each packet that carries bytes. Of each form, `unlisted` sends what the list does not contain, and
 `listed` what it contains; each listed question must be answered at the first try.
 """
@@ -261,6 +262,13 @@ def unlisted(ends: dict[int, tuple[str, int]], tries: int) -> dict[str, Counter[
     return found
 
 
+def flood(ends: dict[int, tuple[str, int]], names: int) -> Counter[str]:
+    """Ask for some names that the list does not contain."""
+    with _datagram(4) as made:
+        made.connect(ends[4])
+        return Counter(result(lambda: made.send(message(wire(leak())))) for _ in range(names))
+
+
 def _answered(made: socket.socket, question: bytes) -> None:
     made.settimeout(_PATIENCE)
     made.send(question)
@@ -359,5 +367,5 @@ if __name__ == "__main__":
     elif form == "cost":
         print(json.dumps(cost((arguments[0], 53), int(arguments[1]))))
     else:
-        run = {"unlisted": unlisted, "listed": listed}[form]
+        run = {"unlisted": unlisted, "listed": listed, "flood": flood}[form]
         print(json.dumps(run({4: (arguments[0], 53), 6: (arguments[1], 53)}, int(arguments[2]))))

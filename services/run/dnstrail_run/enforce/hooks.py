@@ -80,14 +80,27 @@ class Enforcement:
         any_question: bool,
     ) -> None:
         self._bcc = load_bcc()
+        self._firsts: list[bytes] = []
         text = _text(namespaces[0], allow_afterwards=allow_afterwards, any_question=any_question)
         try:
             self._bpf = compile_text(self._bcc, text)
+            self._bpf["firsts"].open_ring_buffer(self._note_first)
             self._fill(rules)
             self._fill_resolvers(namespaces, rules)
             self._attach(cgroup)
         except Exception as error:  # bcc raises bare Exceptions
             raise SourceUnavailable("enforce", f"the kernel refused the programs: {error}", _REMEDY) from error
+
+    @property
+    def firsts_file(self) -> int:
+        """The descriptor that is readable after a first refusal."""
+        return self._map("firsts")
+
+    def firsts(self) -> list[Attempt]:
+        """Return what was refused for the first time since the last call."""
+        self._bpf.ring_buffer_consume()
+        found, self._firsts = self._firsts, []
+        return [*map(self._first, found)]
 
     def attempts(self) -> list[Attempt]:
         """Return what was refused."""
@@ -113,6 +126,15 @@ class Enforcement:
         """End the work of the rules, as the end of this process does."""
         for hook in (*_HOOKS, "egress"):
             self._bcc.lib.bpf_delete_elem(self._map(f"deciding_{hook}"), _NONE)
+
+    def _note_first(self, _context: Any, data: int, size: int) -> None:
+        self._firsts.append(ctypes.string_at(data, size))
+
+    def _first(self, data: bytes) -> Attempt:
+        question, key = int.from_bytes(data[:8], "little"), data[8:]
+        if question:
+            return _question(self._bpf["unasked"][ctypes.c_uint64(question)])
+        return _attempt(self._bpf["refused"].Key.from_buffer_copy(key), 1)
 
     def _fill(self, rules: Rules) -> None:
         for key, rule in rules.names.items():

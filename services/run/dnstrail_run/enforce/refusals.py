@@ -38,6 +38,21 @@ class Attempt(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Ancestor(msgspec.Struct, frozen=True):
+    """A process: its number, and its name."""
+
+    pid: int
+    name: str
+
+
+class First(msgspec.Struct, frozen=True):
+    """An attempt that was refused for the first time, its time (epoch), and the parents of its process in order."""
+
+    attempt: Attempt
+    time: float
+    parents: list[Ancestor]
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What exceeded the bounds of the programs, as `enum counter` orders it."""
 

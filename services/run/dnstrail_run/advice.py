@@ -1,0 +1,73 @@
+"""What would allow a refusal: the line of a list, and the entry that comes nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList, Ports
+from dnstrail_run.enforce.refusals import ASK, REACH, UNREADABLE
+from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
+from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
+from dnstrail_run.report import Refusal
+from dnstrail_run.verdict import bracketed
+
+_SHARED = 2  # labels that two names share at least: a top-level domain alone means nothing
+
+
+def allowing_line(refused: Refusal) -> str:
+    """Return the line of a list that would allow an attempt, "" if none does."""
+    if refused.action == ASK:
+        if refused.reason == UNREADABLE or not NAME.fullmatch(refused.name):
+            return ""
+        condition = {NAME_UNLISTED: "", TYPE_UNLISTED: f" {refused.type}"}
+        return refused.name + condition.get(refused.reason, f" {RESOLVER} {refused.address}")
+    if refused.action != REACH:
+        return ""
+    if refused.port == DNS:
+        return f"{RESOLVER} {refused.address}"
+    return f"{bracketed(refused.address)}:{refused.port}"
+
+
+class NearestEntries:
+    """The entries of a list by the ends of their names, so that a flood of refusals is looked up quickly."""
+
+    def __init__(self, allowed: AllowList) -> None:
+        self._networks = allowed.networks
+        self._by_end: dict[str, str] = {}
+        self._exact: dict[str, str] = {}
+        for names, below in ((allowed.names, ""), (allowed.suffixes, "*.")):
+            for name, entries in names.items():
+                text = below + name + _ports_text(entry.ports for entry in entries)
+                self._exact.setdefault(name, text)
+                for end in _ends(name):
+                    self._by_end.setdefault(end, text)
+
+    def of(self, refused: Refusal) -> str:
+        """Return the entry that shares most with a refusal: the last labels of its name, or its address."""
+        if refused.name:
+            ends = [refused.name, *_ends(refused.name)]
+            return next((text for end in ends if (text := self._exact.get(end) or self._by_end.get(end))), "")
+        if not refused.address:
+            return ""
+        address = ip_address(refused.address)
+        around = [one for one in self._networks if address in one[0]]
+        if not around:
+            return ""
+        network, ports = max(around, key=lambda one: one[0].prefixlen)
+        whole = network.prefixlen == network.max_prefixlen
+        text = str(network.network_address) if whole else str(network)
+        return (f"[{text}]" if ":" in text else text) + _ports_text([ports])
+
+
+def _ends(name: str) -> Iterable[str]:
+    """Yield the ends of a name from the longest on, each with two labels at least."""
+    labels = name.split(".")
+    return (".".join(labels[first:]) for first in range(len(labels) - _SHARED + 1))
+
+
+def _ports_text(sets: Iterable[Ports]) -> str:
+    some = [*sets]
+    if not all(some):
+        return ""
+    return ":" + ",".join(map(str, sorted(set().union(*some))))

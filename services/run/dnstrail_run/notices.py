@@ -1,0 +1,120 @@
+"""Refusals as they happen: a line on stderr, and a line of JSON for `--refusals`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail_run.advice import NearestEntries, allowing_line
+from dnstrail_run.allow_list import AllowList
+from dnstrail_run.enforce.refusals import Ancestor, First, Limits, refusals
+from dnstrail_run.report import Coverage, Refusal, RunReport
+from dnstrail_run.verdict import attempt_of, reason_of
+
+#: refusals that appear on stderr at once -> further ones are counted there; `--refusals` and the report have them
+MOST_SHOWN = 20
+_EACH = 0.5  # seconds until one more is shown
+_NOTHING = RunReport([], 0, [], [], [], [], [], Coverage(True, [], ""))
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A refusal as a line of `--refusals`.
+
+    `action`, `name`, `type`, `address`, `port` and `transport` are those of the report. `rule` states why it was
+    refused, `nearest` is the entry of the list that shares most with it, and `allow` the line that would allow it; each
+    "" if there is none.
+    """
+
+    time: float
+    action: str
+    name: str
+    type: str
+    address: str
+    port: int
+    transport: str
+    process: Ancestor
+    parents: list[Ancestor]
+    rule: str
+    nearest: str
+    allow: str
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """The last line of `--refusals`: the number of refusals that have no line, since there were too many."""
+
+    left_out: int
+
+
+class Notices:
+    """Writes refusals as they arrive. On stderr a flood is counted: one line follows for all that were not shown.
+
+    `write` gets a line of JSON, and returns whether it was written. `show` gets a line for stderr.
+    """
+
+    def __init__(
+        self,
+        allowed: AllowList,
+        write: Callable[[str], bool],
+        show: Callable[[str], object],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._allowed = allowed
+        self._nearest = NearestEntries(allowed)
+        self._write = write
+        self._show = show
+        self._monotonic = monotonic
+        self._tokens, self._at, self._held, self._left_out = float(MOST_SHOWN), monotonic(), 0, 0
+
+    def take(self, first: First) -> None:
+        """Write and show a refusal."""
+        now = self._monotonic()
+        self._tokens = min(float(MOST_SHOWN), self._tokens + (now - self._at) / _EACH)
+        self._at = now
+        if self._held and self._tokens >= MOST_SHOWN:
+            self._show_held()
+        (refused,) = refusals([first.attempt], [])
+        notice = self._notice(first, refused)
+        self._left_out += not self._write(json_line(msgspec.to_builtins(notice)) + "\n")
+        if self._tokens < 1:
+            self._held += 1
+            return
+        self._tokens -= 1
+        self._show(_line(notice, refused))
+
+    def end(self, limits: Limits) -> None:
+        """Show the number of refusals that were held back, and write the number of those without a line."""
+        if self._held:
+            self._show_held()
+        if left_out := self._left_out + limits.unlisted:
+            self._write(json_line(msgspec.to_builtins(LeftOut(left_out))) + "\n")
+
+    def _show_held(self) -> None:
+        self._show(f"dnstrail: refused {self._held} more, which are not shown one by one\n")
+        self._held = 0
+
+    def _notice(self, first: First, refused: Refusal) -> Notice:
+        return Notice(
+            time=first.time,
+            action=refused.action,
+            name=refused.name,
+            type=refused.type,
+            address=refused.address,
+            port=refused.port,
+            transport=refused.transport,
+            process=Ancestor(first.attempt.pid, first.attempt.name),
+            parents=first.parents,
+            rule=reason_of(refused, self._allowed, _NOTHING),
+            nearest=self._nearest.of(refused),
+            allow=allowing_line(refused),
+        )
+
+
+def _line(notice: Notice, refused: Refusal) -> str:
+    """Return one line about a refusal; what strangers named cannot leave it."""
+    who = f"{notice.process.name}({notice.process.pid})"
+    parts = [f"dnstrail: refused {who} to {attempt_of(refused)}: {notice.rule}"]
+    parts += [f"nearest entry: {notice.nearest}"] if notice.nearest else []
+    parts += [f"to allow it: {notice.allow}"] if notice.allow else []
+    return escape_unprintable("; ".join(parts)) + "\n"
