@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from builders.facts import BEGIN, CURL, RELATIONS, SECOND, fact_of, progress_of
 from dnstrail.captured import Process
+from dnstrail.history import segment as segments
 from dnstrail.spool import SpooledAnswer, SpoolPosition
 from dnstrail_history.store import following as module
-from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.following import SegmentSpool
 from dnstrail_history.store.forgetting import ask_to_forget
