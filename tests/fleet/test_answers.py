@@ -228,7 +228,7 @@ def test_new_names_are_those_that_no_host_asked_for_before(asking: Asking) -> No
 def test_top_counts_answers_of_the_newest_day(asking: Asking) -> None:
     """The most answers come first, with the number of hosts."""
     asking.write(entry("web1", row(count=3), row("b.example"), row("old.example", at=NOON - DAY, count=99)))
-    asking.write(entry("web2", row(count=2)))
+    asking.write(entry("web2", row(count=2)), entry("ahead", row(at=NOON + DAY), sent=NOON + DAY))
     assert asking.data("top", what="names")["top"] == [
         {"name": "shop.example", "answers": 5, "relations": 2, "hosts": 2},
         {"name": "b.example", "answers": 1, "relations": 1, "hosts": 1},

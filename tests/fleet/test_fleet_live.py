@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 import valkey
@@ -98,63 +97,59 @@ def test_tcp_without_tls_is_refused_with_the_remedy(known: Fleet) -> None:
     assert "valkeys://USER@HOST" in done.stderr
 
 
-@pytest.mark.parametrize("fault", ["away", "certificate", "password"])
-def test_a_fault_has_one_line_and_ends_by_itself(tmp_path: Path, fault: str) -> None:
-    """Engine away, wrong certificate, wrong password: one line each, and all is sent once the fault is gone."""
-    with fleet(tmp_path, "web1") as found:
-        history = found.history("web1")
-        found.keep(history, "shop.example", "203.0.113.7")
-        mend = break_engine(found, fault)
-        sender = found.send("web1")
-        lines = events_of(sender, 2)
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Return a fleet of one host whose sender and store work."""
+    with fleet(tmp_path_factory.mktemp("steady"), "web1") as found:
+        found.histories["web1"] = found.history("web1")
+        assert events_of(found.send("web1"), 1) == ["ready"]
         found.store()
-        wait_until(lambda: not mend() and bool(found.data("get", key="shop.example")), "the answer")
-        assert lines == ["ready", "engine_unavailable"]
-        assert events_of(sender, 1) == ["fleet_recovered"]
+        yield found
 
 
-def break_engine(found: Fleet, fault: str) -> Callable[[], object]:
-    """Break the engine for the user web1, and return what mends it."""
-    folder = found.folder / "engine"
-    acl, right = folder / "users.acl", (folder / "certificate.pem").read_bytes()
-    if fault == "password":
-        rules = acl.read_text()
-        acl.write_text(rules.replace("secret-web1", "other"))
-        return restarted(found.engine, lambda: acl.write_text(rules))
+@pytest.mark.parametrize("fault", ["away", "certificate", "password", "full", "read-only"])
+def test_a_fault_has_one_line_and_ends_by_itself(steady: Fleet, fault: str) -> None:
+    """Each fault of the engine has one line, and what came meanwhile is sent once the fault is gone."""
+    with broken(steady.engine, fault):
+        name = f"{fault}.example"
+        steady.keep(steady.histories["web1"], name, "203.0.113.7")
+        [line] = lines_of(steady.senders["web1"], 1)
+        assert (line["event"], line["reason"]) == ("engine_unavailable", fault)
+    wait_until(lambda: steady.data("get", key=name), name)
+    assert events_of(steady.senders["web1"], 1) == ["fleet_recovered"]
+
+
+@contextmanager
+def broken(running: Engine, fault: str) -> Iterator[None]:
+    """Break an engine for a block."""
+    if fault in ("full", "read-only"):
+        with closing(running.client()) as admin:
+            setting, value = ("maxmemory", "1mb") if fault == "full" else ("min-replicas-to-write", "1")
+            admin.config_set(setting, value)
+            yield
+            admin.config_set(setting, "0")
+        return
+    running.stop()
+    kept = {path: path.read_bytes() for path in running.files}
     if fault == "certificate":
-        key = (folder / "key.pem").read_bytes()
-        other = folder / "other"
-        other.mkdir()
-        make_certificate(other, "engine.test", "127.0.0.1")
-        pairs = (("certificate.pem", right), ("key.pem", key))
-        for name, _ in pairs:
-            (folder / name).rename(folder / f"{name}.kept")
-            (other / name).rename(folder / name)
-        ca = folder / "ca.pem"
-        ca.write_bytes(right)
-        found.engine.ca = ca
-        return restarted(found.engine, lambda: [(folder / name).write_bytes(content) for name, content in pairs])
-    found.engine.stop()
-    return restarted(found.engine, lambda: None, start=False)
-
-
-def restarted(running: Engine, mend: Callable[[], object], *, start: bool = True) -> Callable[[], None]:
-    """Restart an engine with what is broken, and return what mends it once."""
-    if start:
-        running.stop()
+        make_certificate(running.folder, "engine.test", "127.0.0.1")
+    elif fault == "password":
+        running.acl.write_text(running.acl.read_text().replace("secret-web1", "other"))
+    if fault != "away":
         running.start()
-    done: list[object] = []
-
-    def once() -> None:
-        if not done:
-            done.append(mend())
-            running.stop()
-            running.start()
-
-    return once
+    yield
+    running.stop()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    running.start()
 
 
 def events_of(process: subprocess.Popen[str], count: int) -> list[str]:
     """Return the events of the next lines of a log."""
+    return [line["event"] for line in lines_of(process, count)]
+
+
+def lines_of(process: subprocess.Popen[str], count: int) -> list[dict[str, str]]:
+    """Return the next lines of a log."""
     assert process.stderr is not None
-    return [json.loads(process.stderr.readline())["event"] for _ in range(count)]
+    return [json.loads(process.stderr.readline()) for _ in range(count)]

@@ -77,7 +77,7 @@ def test_a_failed_write_stores_nothing_and_can_be_repeated(tmp_path: Path) -> No
         assert stored_rows(tmp_path) == []
         store.write([received(entry("web1", row("other.example"), row()))], {})
     assert [one[1] for one in stored_rows(tmp_path)] == ["other.example", "shop.example"]
-    assert store.counters == {"entries": 1, "rows": 2, "left_out": 0}
+    assert store.counters == {"entries": 1, "rows": 2, "left_out": 0, "too_old": 0}
 
 
 def fail() -> ReceivedEntry:
@@ -119,6 +119,8 @@ def test_old_days_are_removed_with_their_texts(tmp_path: Path) -> None:
     with closing(FleetStore(tmp_path, days=1)) as store:
         for at in (old, old + DAY, NOON):
             store.write([received(entry("web1", row(f"day{at}.example", at=at), sent=at))], {})
+        store.write([received(entry("web1", *(row(at=day * DAY) for day in range(1000))))], {})
+        assert store.counters["too_old"] == 1000
         counts = [store.remove_old(NOON) for _ in range(3)]
         store.write([received(entry("web1", row("new.example")))], {})
     assert counts == [1, 1, 0]

@@ -33,6 +33,7 @@ class Fleet:
         self.engine = running
         self.run = run
         self.senders: dict[str, subprocess.Popen[str]] = {}
+        self.histories: dict[str, FactStore] = {}
         self.client = LookupClient(fleet_address(run))
         self._stack = stack
         self._numbers = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,29 +27,32 @@ class Engine:
     """A Valkey server of a test in a folder. It keeps its streams over a restart."""
 
     def __init__(self, folder: Path, users: Sequence[str], address: str = "127.0.0.1") -> None:
-        self._folder = folder
+        self.folder = folder
         self._address = address
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port(address)
-        self.ca = folder / "certificate.pem"
+        self.ca = folder / "ca.pem"
+        self.acl = folder / "users.acl"
+        self.files = (self.acl, folder / "certificate.pem", folder / "key.pem")
         folder.mkdir(mode=0o700, exist_ok=True)
         make_certificate(folder, "engine.test", address)
+        shutil.copy(folder / "certificate.pem", self.ca)
         rules = [f"user {one} on >secret-{one} %W~{PREFIX}{one} +xadd +ping" for one in users]
         rules += [f"user store on >secret-store %RW~{PREFIX}* {_STORE}", "user admin on >secret-admin ~* +@all"]
-        (folder / "users.acl").write_text("\n".join(["user default off ~* &* +@all", *rules, ""]))
+        self.acl.write_text("\n".join(["user default off ~* &* +@all", *rules, ""]))
         for name in (*users, "store", "admin"):
             self.password_file(name, f"secret-{name}")
 
     def password_file(self, name: str, password: str) -> Path:
         """Write a file with a password."""
-        path = self._folder / f"{name}.password"
+        path = self.folder / f"{name}.password"
         path.write_text(f"{password}\n")
         path.chmod(0o600)
         return path
 
     def option(self, user: str, *, ca: Path | None = None, password: Path | None = None) -> str:
         """Return the value of `--engine` of a user."""
-        ca, password = ca or self.ca, password or self._folder / f"{user}.password"
+        ca, password = ca or self.ca, password or self.folder / f"{user}.password"
         return f"valkeys://{user}@{self._address}:{self.port},ca={ca},password={password}"
 
     def address(self, user: str, **files: Path) -> EngineAddress:
@@ -57,7 +61,7 @@ class Engine:
 
     def client(self, user: str = "admin") -> Any:
         """Return a client of the engine."""
-        ca = str(self._folder / "certificate.pem")
+        ca = str(self.folder / "certificate.pem")  # also if a test changed it
         return valkey.Valkey(
             self._address, self.port, username=user, password=f"secret-{user}", ssl=True, ssl_ca_certs=ca
         )
@@ -65,12 +69,12 @@ class Engine:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         library = next(_ROOT.glob("usr/lib/*-linux-gnu"), _ROOT)
-        words = {"port": 0, "tls-port": self.port, "bind": self._address, "dir": self._folder, "appendonly": "yes"}
-        words |= {"tls-cert-file": self._folder / "certificate.pem", "tls-key-file": self._folder / "key.pem"}
-        words |= {"tls-auth-clients": "no", "aclfile": self._folder / "users.acl", "save": ""}
+        words = {"port": 0, "tls-port": self.port, "bind": self._address, "dir": self.folder, "appendonly": "yes"}
+        words |= {"tls-cert-file": self.folder / "certificate.pem", "tls-key-file": self.folder / "key.pem"}
+        words |= {"tls-auth-clients": "no", "aclfile": self.folder / "users.acl", "save": ""}
         options = [word for name, value in words.items() for word in (f"--{name}", str(value))]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [_ROOT / "usr/bin/valkey-server", *options], env=environment, stdout=log, stderr=log
             )

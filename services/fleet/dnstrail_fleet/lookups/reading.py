@@ -155,12 +155,12 @@ class StoreReader:
         """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
         return self._database.execute(_NEW, (int(since), limit)).fetchall()
 
-    def top(self, what: str, limit: int) -> list[tuple[Any, ...]]:
-        """Return (name, answers, relations, hosts, host) of the newest day, the most answers first.
+    def top(self, what: str, limit: int, now: float) -> list[tuple[Any, ...]]:
+        """Return (name, answers, relations, hosts, host) of the newest day until now, the most answers first.
 
         The last one is the host of a private address, which is another machine on each of them; None else.
         """
-        day = next(self._days(None, None), 0)
+        [day] = self._database.execute(_NEXT_DAY, (int(now) // DAY + 1,)).fetchone()
         return self._database.execute(_TOP[what], (day, limit)).fetchall()
 
     def first_day(self) -> int:

@@ -50,7 +50,8 @@ class ReceivedEntry(NamedTuple):
 class FleetStore:
     """The rows of all hosts in one file. Several processes may write to it.
 
-    `counters` counts entries and rows that were `written`, and rows that were `left_out` since a host has too many.
+    `counters` counts `entries` and `rows` that were written, rows that were `left_out` since a host has too many, and
+    those that were `too_old` to be kept.
     """
 
     def __init__(self, folder: Path, *, days: int = DAYS, most_of_host: int = MOST_OF_HOST) -> None:
@@ -61,7 +62,7 @@ class FleetStore:
             OSError, sqlite3.Error: It cannot be made or opened now.
         """
         self.path = folder / NAME
-        self.counters: Counter[str] = Counter(entries=0, rows=0, left_out=0)
+        self.counters: Counter[str] = Counter(entries=0, rows=0, left_out=0, too_old=0)
         self._days = days
         self._most = most_of_host
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,9 +121,8 @@ class FleetStore:
             SettingsError: The file is damaged.
             sqlite3.Error: It cannot be written now.
         """
-        first = int(now) // DAY - self._days
         [day] = self._database.execute("SELECT min(day) FROM rows").fetchone()
-        if day is None or day >= first:
+        if day is None or day >= self._oldest(now):
             return 0
         with naming_file(self.path), transaction(self._database):
             count = self._database.execute("DELETE FROM rows WHERE day = ?", (day,)).rowcount
@@ -145,10 +145,13 @@ class FleetStore:
         shift = round(skew / 1000) if abs(skew) > _SHOWN_SKEW else 0
         rooms: dict[int, int] = {}
         added: Counter[int] = Counter()
-        left_out = 0
+        left_out, oldest = 0, self._oldest(entry.at / 1000)
         for asker in sent.askers:
             asked = self._asker(asker.program, asker.container, asker.image)
             for row in asker.rows:
+                if row.day < oldest:  # it would be removed at once
+                    counted["too_old"] += 1
+                    continue
                 if row.day not in rooms:
                     rooms[row.day] = self._room(row.day, host)
                 if self._merge(row, host, asked, shift, has_room=added[row.day] < rooms[row.day], added=added):
@@ -175,6 +178,10 @@ class FleetStore:
             added[row.day] += 1
             self._database.execute(_NAME, (question, row.first + shift, host))
         return True
+
+    def _oldest(self, now: float) -> int:
+        """Return the first day that is kept at a time (seconds since the epoch)."""
+        return int(now) // DAY - self._days
 
     def _room(self, day: int, host: int) -> int:
         found = self._database.execute("SELECT rows FROM shares WHERE day = ? AND host = ?", (day, host)).fetchone()
