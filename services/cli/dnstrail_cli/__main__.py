@@ -100,9 +100,7 @@ _COMMANDS = {
         "history",
         "Keep the DNS transactions and the connections of this host on disk.",
     ),
-    "fleet": LazyCommand(
-        "dnstrail_cli.fleet.command", "fleet", "Know what many hosts were answered: send, store and look up."
-    ),
+    "fleet": LazyCommand("dnstrail_cli.fleet.command", "fleet", "Know what many hosts were answered."),
 }
 _HISTORY_FOLDER = "DNSTRAIL_HISTORY_FOLDER"  #: variable: folder of the history of an all-in-one run, or `none`
 _EXAMPLES = examples(
