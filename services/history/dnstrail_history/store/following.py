@@ -13,7 +13,7 @@ import structlog
 from dnstrail.protocol.facts import HOPS
 from dnstrail.spool import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
 from dnstrail_history.store.closing import FINAL
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
+from dnstrail_history.store.database import DamagedFileError, is_locked, naming_damage, open_reader
 from dnstrail_history.store.rows import ADMITTED, DOUBTED, Relation, pack_flags
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.segment_files import SegmentFile, segment_files
@@ -87,6 +87,10 @@ class SegmentSpool:
             except DamagedFileError:
                 dropped += behind > 0  # the worker may set the last one aside, and goes on in another one
                 continue
+            except (FileNotFoundError, sqlite3.OperationalError) as error:
+                if file.path.exists() and not (isinstance(error, sqlite3.Error) and is_locked(error)):
+                    raise
+                return SpoolPart([], begin, 0, behind, dropped, is_end=True)  # the worker is just finishing it
             if read or not behind:
                 return SpoolPart(answers, after, read, behind, dropped, is_end=not behind and read < most)
         return SpoolPart([], position, 0, 0, 0, is_end=True)
