@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 
 from builders.facts import BEGIN, CURL, RELATIONS, SECOND, fact_of, locked, progress_of
 from dnstrail.captured import Process
+from dnstrail.history import segment as segments
+from dnstrail.history.segment_files import SegmentFile
 from dnstrail.spool import SpooledAnswer, SpoolPosition
 from dnstrail_history.store import following as module
-from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.following import SegmentSpool
 from dnstrail_history.store.forgetting import ask_to_forget
-from dnstrail_history.store.segment_files import SegmentFile
 from dnstrail_history.store.store import FactStore
 from dnstrail_history.subjects import Subjects, subjects_of
 from live.workers import FakeClock, wait_until

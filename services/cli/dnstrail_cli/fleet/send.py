@@ -68,6 +68,7 @@ def send(
     addresses and connections stay on the host. USER of the engine is the name of this host in the fleet. As root the
     sender becomes the owner of the history.
     """
+    from dnstrail.history.folder import become_owner, check_folder, owner_of
     from dnstrail.process.clock import SystemClock
     from dnstrail.process.heartbeat import Heartbeat
     from dnstrail.process.log import configure
@@ -76,7 +77,6 @@ def send(
     from dnstrail_fleet.log.valkey_log import ValkeyLog
     from dnstrail_fleet.sender.state import SenderState
     from dnstrail_fleet.sender.worker import run
-    from dnstrail_history.folder import become_owner, check_folder, owner_of
     from dnstrail_history.store.following import SegmentSpool
 
     configure("fleet-send", log_level)

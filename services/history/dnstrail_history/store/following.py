@@ -10,13 +10,13 @@ from typing import Final
 import msgspec
 import structlog
 
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import DamagedFileError, is_locked, naming_damage, open_reader
+from dnstrail.history.rows import ADMITTED, DOUBTED, Relation, pack_flags
+from dnstrail.history.segment import SCHEMA
+from dnstrail.history.segment_files import SegmentFile, segment_files
 from dnstrail.protocol.facts import HOPS
 from dnstrail.spool import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
-from dnstrail_history.store.closing import FINAL
-from dnstrail_history.store.database import DamagedFileError, is_locked, naming_damage, open_reader
-from dnstrail_history.store.rows import ADMITTED, DOUBTED, Relation, pack_flags
-from dnstrail_history.store.segment import SCHEMA
-from dnstrail_history.store.segment_files import SegmentFile, segment_files
 from dnstrail_history.subjects import Subjects
 
 _FORWARDER: Final = HOPS.index("forwarder")
