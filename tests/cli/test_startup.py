@@ -84,7 +84,7 @@ def test_no_worker_imports_a_library_for_terminals(module):
 def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
-    lookups, workers = ["get", "trail", "connections"], ["probe", "cache", "signatures", "findings", "history"]
+    lookups, workers = ["get", "trail", "connections"], ["probe", "cache", "signatures", "findings", "history", "fleet"]
     assert [
         *lookups,
         "log",

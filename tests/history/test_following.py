@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from builders.facts import BEGIN, CURL, RELATIONS, SECOND, fact_of, progress_of
+from builders.facts import BEGIN, CURL, RELATIONS, SECOND, fact_of, locked, progress_of
 from dnstrail.captured import Process
 from dnstrail.history import segment as segments
+from dnstrail.history.segment_files import SegmentFile
 from dnstrail.spool import SpooledAnswer, SpoolPosition
 from dnstrail_history.store import following as module
 from dnstrail_history.store import store as stores
@@ -220,6 +221,24 @@ def test_an_answer_with_too_many_relations_is_left_out(following: Following, mon
     following.keep(1)
     assert following.names() == names(2)
     assert following.spool.counters["excluded"] == 1
+
+
+def test_a_segment_that_the_worker_finishes_is_read_later(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the worker finishes a segment, or has just renamed it, nothing is read, and nothing counts as dropped."""
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    following.keep(3)
+    following.store._close_segment()
+    path = following.folder / "0000000001.open"
+    with locked(path):
+        assert following.names() == []
+    monkeypatch.setattr(module, "segment_files", lambda _: [SegmentFile(1, path, ".open", is_aside=False)])
+    path.rename(following.folder / "kept")
+    assert following.names() == []
+    (following.folder / "kept").rename(path)
+    assert following.names() == names(1, 2, 3)
+    assert following.dropped == 0
 
 
 def test_the_worker_can_finish_a_segment_that_was_read(following: Following) -> None:

@@ -102,9 +102,7 @@ _COMMANDS = {
     ),
     "web": _worker("web", "Serve a page that shows why a connection has its name, and the same as an API."),
     "open": LazyCommand("dnstrail_cli.open_page", "open_page", "Print a link to the page, also at a name or address."),
-    "fleet": LazyCommand(
-        "dnstrail_cli.fleet.command", "fleet", "Know what many hosts were answered: send, store and look up."
-    ),
+    "fleet": LazyCommand("dnstrail_cli.fleet.command", "fleet", "Know what many hosts were answered."),
 }
 _HISTORY_FOLDER = "DNSTRAIL_HISTORY_FOLDER"  #: variable: folder of the history of an all-in-one run, or `none`
 _EXAMPLES = examples(

@@ -37,6 +37,7 @@ from dnstrail_fleet.lookups.server import FleetServer
 from dnstrail_fleet.store.store import DAYS, FleetStore
 from dnstrail_fleet.store.worker import run
 
+_EXAMPLES = examples("dnstrail fleet get 203.0.113.7", "dnstrail fleet hosts")
 _STORE_EXAMPLES = examples(
     "dnstrail fleet store --engine valkeys://store@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/pass",
 )
@@ -55,7 +56,7 @@ engine_option = click.option(
 )
 
 
-@click.group(context_settings=HELP)
+@click.group(epilog=_EXAMPLES, context_settings=HELP)
 def command() -> None:
     """Know what many hosts were answered.
 

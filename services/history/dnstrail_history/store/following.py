@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from dnstrail.history.closing import FINAL
-from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
+from dnstrail.history.database import DamagedFileError, is_locked, naming_damage, open_reader
 from dnstrail.history.rows import ADMITTED, DOUBTED, Relation, pack_flags
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.segment_files import SegmentFile, segment_files
@@ -87,6 +87,10 @@ class SegmentSpool:
             except DamagedFileError:
                 dropped += behind > 0  # the worker may set the last one aside, and goes on in another one
                 continue
+            except (FileNotFoundError, sqlite3.OperationalError) as error:
+                if file.path.exists() and not (isinstance(error, sqlite3.Error) and is_locked(error)):
+                    raise
+                return SpoolPart([], begin, 0, behind, dropped, is_end=True)  # the worker is just finishing it
             if read or not behind:
                 return SpoolPart(answers, after, read, behind, dropped, is_end=not behind and read < most)
         return SpoolPart([], position, 0, 0, 0, is_end=True)
