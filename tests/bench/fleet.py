@@ -20,6 +20,7 @@ from figures import Figure
 from builders.facts import fact_of, progress_of
 from builders.fleet import DAY, NOON, FakeLog, received, row
 from dnstrail.captured import Process
+from dnstrail.history.following import SegmentSpool
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.log.valkey_log import PREFIX, ValkeyLog
@@ -29,7 +30,6 @@ from dnstrail_fleet.row import AskerRows, FleetEntry, FleetRow, encode_entry
 from dnstrail_fleet.sender.state import SenderState
 from dnstrail_fleet.sender.worker import FleetSender
 from dnstrail_fleet.store.store import FleetStore
-from dnstrail_history.store.following import SegmentSpool
 from dnstrail_history.store.store import FactStore
 from live.fleet_processes import fleet
 from live.valkey_server import engine

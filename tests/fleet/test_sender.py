@@ -1,6 +1,6 @@
 """A sender goes on where it stopped, waits while the engine is away, and states each fault once.
 
-Tests of dnstrail_fleet.sender.worker, dnstrail_fleet.sender.state, dnstrail.spool.
+Tests of dnstrail_fleet.sender.worker, dnstrail_fleet.sender.state, dnstrail.history.following.
 """
 
 from __future__ import annotations

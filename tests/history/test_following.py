@@ -1,6 +1,6 @@
 """A reader follows the segments, also the open one, without a gap, and leaves out what is excluded.
 
-Tests of dnstrail_history.store.following.
+Tests of dnstrail.history.following.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from structlog.testing import capture_logs
 
 from builders.facts import BEGIN, CURL, RELATIONS, SECOND, fact_of, locked, progress_of
 from dnstrail.captured import Process
+from dnstrail.history import following as module
 from dnstrail.history import segment as segments
+from dnstrail.history.following import SegmentSpool, SpooledAnswer, SpoolPosition
 from dnstrail.history.segment_files import SegmentFile
-from dnstrail.spool import SpooledAnswer, SpoolPosition
-from dnstrail_history.store import following as module
+from dnstrail.history.subjects import Subjects, subjects_of
 from dnstrail_history.store import store as stores
-from dnstrail_history.store.following import SegmentSpool
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import Subjects, subjects_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 4  # transactions of a segment

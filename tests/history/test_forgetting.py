@@ -12,11 +12,11 @@ from dnstrail.captured import Flow, Process
 from dnstrail.history import segment
 from dnstrail.history.fact import Fact, read_id
 from dnstrail.history.lives import AskingProgram
+from dnstrail.history.subjects import Subjects, subject_of
 from dnstrail_history.store import forgetting
 from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import Subjects, subject_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 8

@@ -25,6 +25,7 @@ from dnstrail.history import segment as segments
 from dnstrail.history.closing import finish
 from dnstrail.history.database import open_reader
 from dnstrail.history.segment import Stretch
+from dnstrail.history.subjects import subject_of
 from dnstrail.protocol.lookups import encode_request
 from dnstrail.protocol.past_lookups import PastImage, encode_past
 from dnstrail_history.past import reading
@@ -36,7 +37,6 @@ from dnstrail_history.past.server import PastServer
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, open_bus, short_folder, wait_until
 
 PRESENT = PastImage(60.0, 300.0)

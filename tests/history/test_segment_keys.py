@@ -17,10 +17,10 @@ from dnstrail.history.log import segment_entries
 from dnstrail.history.log.history_log import HistoryLog
 from dnstrail.history.log.selection import LogSelection
 from dnstrail.history.segment_keys import key_of_end, lacks_key
+from dnstrail.history.subjects import subject_of
 from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 24

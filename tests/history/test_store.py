@@ -37,10 +37,10 @@ from dnstrail.history import segment as segments
 from dnstrail.history.database import VERSION, open_database, open_existing, open_reader
 from dnstrail.history.fact import LOADED, Fact, StageFact
 from dnstrail.history.segment import SCHEMA
+from dnstrail.history.subjects import subject_of
 from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import MOST_WAITING, FactStore
-from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 STATEMENTS = ("'); DROP TABLE transactions; --", '"; PRAGMA user_version = 9', "%s ? :name", "\0", "\U0001f4a9")

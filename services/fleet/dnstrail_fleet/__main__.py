@@ -1,4 +1,4 @@
-"""The process of the store of the fleet: `dnstrail fleet store`, or `python -m dnstrail_fleet store`."""
+"""The processes of the fleet: `dnstrail fleet send` and `store`, or `python -m dnstrail_fleet send`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import fleet_address
 from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.history.folder import become_owner, check_folder, owner_of
+from dnstrail.history.following import SegmentSpool
+from dnstrail.history.subjects import Subjects, subjects_of
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
-from dnstrail.pipeline import FLEET
+from dnstrail.pipeline import FLEET, HISTORY, SENDER
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
@@ -34,20 +37,33 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.users import User
 from dnstrail_fleet.log.engine_address import FORM, EngineAddress, parse_engine
 from dnstrail_fleet.lookups.server import FleetServer
+from dnstrail_fleet.sender.state import SenderState
+from dnstrail_fleet.sender.worker import run as send_rows
 from dnstrail_fleet.store.store import DAYS, FleetStore
-from dnstrail_fleet.store.worker import run
+from dnstrail_fleet.store.worker import run as store_rows
 
 _EXAMPLES = examples("dnstrail fleet get 203.0.113.7", "dnstrail fleet hosts")
+_SEND_EXAMPLES = examples(
+    "dnstrail fleet send --engine valkeys://web1@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/pass",
+    "dnstrail fleet send --engine ... --exclude name=bank.example --exclude user=alice",
+)
 _STORE_EXAMPLES = examples(
     "dnstrail fleet store --engine valkeys://store@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/pass",
 )
+
+
+_FOLDER = click.Path(path_type=Path, file_okay=False, readable=False)
 
 
 def _convert_engine(_ctx: click.Context, _param: click.Parameter, value: str) -> EngineAddress:
     return parse_engine(value)
 
 
-engine_option = click.option(
+def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Subjects:
+    return subjects_of(values)
+
+
+_engine_option = click.option(
     "--engine",
     metavar=FORM,
     required=True,
@@ -64,11 +80,67 @@ def command() -> None:
     """
 
 
-@command.command(epilog=_STORE_EXAMPLES)
-@engine_option
+@command.command(epilog=_SEND_EXAMPLES)
+@_engine_option
+@click.option(
+    "--history",
+    type=_FOLDER,
+    default=HISTORY,
+    show_default=True,
+    callback=check_file_path,
+    help="Folder of the history; it is only read.",
+)
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path, file_okay=False, readable=False),
+    type=_FOLDER,
+    default=SENDER,
+    show_default=True,
+    callback=check_file_path,
+    help="Folder of the state of this sender, which it uses alone.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="KIND=VALUE",
+    callback=_convert_exclude,
+    help="Never send answers about name=SUFFIX, or to user=NAME|UID or container=NAME|ID (repeatable).",
+)
+@metrics_option
+@log_level_option
+def send(
+    engine: EngineAddress,
+    history: Path,
+    folder: Path,
+    exclude: Subjects,
+    metrics: tuple[str, int] | None,
+    log_level: str,
+) -> None:
+    """Send what the history of this host holds to the engine, as rows.
+
+    A row is one relation, with the question, the program and the container that asked, on one day. Packets, client
+    addresses and connections stay on the host. USER of the engine is the name of this host in the fleet. As root the
+    sender becomes the owner of the history.
+    """
+    from dnstrail_fleet.log.valkey_log import ValkeyLog
+
+    configure("fleet-send", log_level)
+    observer = observer_of(metrics, "dnstrail_fleet")
+    log = ValkeyLog(engine, time.monotonic)
+    check_folder(history)
+    hand_over_private(folder, owner_of(history), "--folder")
+    become_owner(history)
+    stop = stop_on_signals()
+    with closing(log), serving_metrics(metrics, Heartbeat().beat) as watched, closing(SenderState(folder)) as state:
+        observe = partial(observer, watched.observe)
+        spool = SegmentSpool(history, exclude)
+        send_rows(spool, log, state, SystemClock(), stop, host=engine.user, beat=watched.beat, observe=observe)
+
+
+@command.command(epilog=_STORE_EXAMPLES)
+@_engine_option
+@click.option(
+    "--folder",
+    type=_FOLDER,
     default=FLEET,
     show_default=True,
     callback=check_file_path,
@@ -113,7 +185,7 @@ def store(
         with closing(kept):
             server = FleetServer(partial(ZmqBus, keys), address, kept.path, clock)
             observe = partial(observer, watched.observe)
-            run(log, kept, clock, stop, server=server, beat=watched.beat, observe=observe)
+            store_rows(log, kept, clock, stop, server=server, beat=watched.beat, observe=observe)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from dnstrail.spool import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
+from dnstrail.history.following import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry, StreamLag
 from dnstrail_fleet.row import DAY, VERSION, AskerRows, FleetEntry, FleetRow, encode_entry, read_entry
 from dnstrail_fleet.store.schema import NAME

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.history.following import SpoolPosition
 from dnstrail.process.private_folder import open_private
-from dnstrail.spool import SpoolPosition
 from dnstrail_fleet.files import naming_file, open_file, transaction
 from dnstrail_fleet.sender.totals import RowKey, RowTotals
 

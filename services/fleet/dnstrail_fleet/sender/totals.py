@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final, NamedTuple
 
-from dnstrail.spool import AnswerContent
+from dnstrail.history.following import AnswerContent
 from dnstrail_fleet.row import DAY, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
 
 #: rows that the sender remembers -> those that were sent earliest are forgotten, and count as new if they come again

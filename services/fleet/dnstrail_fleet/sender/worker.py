@@ -10,8 +10,8 @@ from typing import Final
 
 import structlog
 
+from dnstrail.history.following import SegmentSpool, SpoolPart
 from dnstrail.process.clock import Clock
-from dnstrail.spool import AnswerSpool, SpoolPart
 from dnstrail_fleet.log.contract import FleetLog, LogUnavailableError
 from dnstrail_fleet.row import VERSION, FleetEntry, encode_entry
 from dnstrail_fleet.sender.state import SenderState
@@ -25,7 +25,7 @@ _POLL: Final = 0.1  # seconds between two looks at the stop signal
 
 
 def run(
-    spool: AnswerSpool,
+    spool: SegmentSpool,
     log: FleetLog,
     state: SenderState,
     clock: Clock,
@@ -57,7 +57,7 @@ class FleetSender:
     `left_out` since a text is too long, segments `dropped` before they were read, and `failures` of the engine.
     """
 
-    def __init__(self, spool: AnswerSpool, log: FleetLog, state: SenderState, clock: Clock, host: str) -> None:
+    def __init__(self, spool: SegmentSpool, log: FleetLog, state: SenderState, clock: Clock, host: str) -> None:
         """Go on where the last run stopped.
 
         Raises:

@@ -28,9 +28,9 @@ from dnstrail.history.rows import insert, read_facts, read_stages, rows
 from dnstrail.history.segment import FORGOTTEN, SCHEMA, OpenSegment, Stretch, read_forgotten, read_progress
 from dnstrail.history.segment_files import segment_files
 from dnstrail.history.segment_keys import remove_keys, write_keys
+from dnstrail.history.subjects import Subjects
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.private_folder import SAFELY
-from dnstrail_history.subjects import Subjects
 
 REQUEST: Final = ".forget"  # the ending of the name of a request
 _ASKED: Final = ".asked"  # of a request that is not whole yet

@@ -1,11 +1,11 @@
-"""The reader that follows the segments of a folder from a position on, also the open one, for the fleet."""
+"""A reader that follows the segments of a folder from a position on, also the open one, in the order of storing."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -15,9 +15,8 @@ from dnstrail.history.database import DamagedFileError, is_locked, naming_damage
 from dnstrail.history.rows import ADMITTED, DOUBTED, Relation, pack_flags
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.segment_files import SegmentFile, segment_files
+from dnstrail.history.subjects import Subjects
 from dnstrail.protocol.facts import HOPS
-from dnstrail.spool import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
-from dnstrail_history.subjects import Subjects
 
 _FORWARDER: Final = HOPS.index("forwarder")
 #: bytes of the packed relations of an answer -> the fleet does not receive it: `excluded`
@@ -50,6 +49,57 @@ _ASKER: Final = """
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _NOBODY: Final = ("", "", "", -1, "", "")
 _Asker = tuple[str, str, str]  # program, container, image
+
+
+class SpoolPosition(NamedTuple):
+    """A place in the history: the number of a segment, and the last transaction that was read in it.
+
+    `start`, `batch` and `place` identify this transaction: a segment that is written anew has other numbers.
+    """
+
+    segment: int = 0
+    number: int = 0
+    start: str = ""
+    batch: int = 0
+    place: int = 0
+
+
+class AnswerContent(msgspec.Struct, frozen=True, eq=False):
+    """A question with its asker and its answer: one object for all answers of a segment with this content.
+
+    `relations` are (owner, type, target) in the order of the answer. Unknown texts are "".
+    """
+
+    question: str
+    program: str
+    container: str
+    image: str
+    relations: tuple[tuple[str, int, str], ...]
+
+
+class SpooledAnswer(NamedTuple):
+    """An answer: its time (ns of wall time), and a TTL (s) for each relation of its content."""
+
+    ended: int
+    content: AnswerContent
+    ttls: tuple[int, ...]
+    doubted: bool
+
+
+class SpoolPart(NamedTuple):
+    """A part of the history, and the position behind it.
+
+    `read` counts the transactions that were read, also those without an answer. `behind` counts the segments after
+    the one that was read last, and `dropped` those that were removed before they were read. `is_end` states that
+    nothing was left to read.
+    """
+
+    answers: list[SpooledAnswer]
+    position: SpoolPosition
+    read: int
+    behind: int
+    dropped: int
+    is_end: bool
 
 
 class SegmentSpool:
