@@ -1,7 +1,7 @@
 """The API of a page beside a running service: the same as the commands, live, and resumed.
 
 Tests of dnstrail_web.api, dnstrail_web.past, dnstrail_web.worker, dnstrail_web.server, dnstrail_web.muting,
-dnstrail_web.routes, dnstrail_web.metrics, dnstrail.history.relations, dnstrail_cli.open_page.
+dnstrail_web.routes, dnstrail_web.metrics, dnstrail_web.assembly, dnstrail.history.relations, dnstrail_cli.open_page.
 """
 
 from __future__ import annotations
