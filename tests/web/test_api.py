@@ -117,8 +117,10 @@ def test_a_question_appears_in_the_feed_as_in_the_log(service):
     service.writer.send(resolved(31))
     _, _, entries = feed.next("questions")
     feed.close()
-    [line] = wait_for(lambda: log(service.page, "name=n31.example"))
+    [line] = wait_for(lambda: log(service.page, "name=n31.example&domain=true"))
     assert entries == [json.loads(line)]
+    [plain] = log(service.page, "name=n31.example")
+    assert entries == [json.loads(plain) | {"domain": "n31.example"}]
 
 
 def test_a_feed_resumes_without_a_gap(service):

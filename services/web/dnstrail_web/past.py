@@ -28,6 +28,7 @@ from dnstrail.history.relations import SeenRelation, by_relation, cof_row, json_
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.lookups import BAD_REQUEST, OVERLOADED
 from dnstrail_web.errors import NO_HISTORY, ApiError
+from dnstrail_web.live_entries import line_with_domain
 
 #: requests that read the history at the same time -> `overloaded`
 MOST_READERS: Final = 8
@@ -102,7 +103,8 @@ class PastRecords:
             ApiError: there is no history, too many read it, or the selection is none.
         """
         selection, topic = _selection(asked)
-        lines = LogLines(HistoryLog(self._enter(), _warn, topic), selection, asked.get("last"), self._leave)
+        line_of = line_with_domain if asked.get("domain") else json_line
+        lines = LogLines(HistoryLog(self._enter(), _warn, topic), selection, asked.get("last"), line_of, self._leave)
         try:
             first = await lines.begin()
         except BaseException:
@@ -136,9 +138,17 @@ class LogLines:
     `leave` is called in the loop at the end of the thread: also if nobody ever takes a line.
     """
 
-    def __init__(self, log: HistoryLog, selection: LogSelection, last: int | None, leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        log: HistoryLog,
+        selection: LogSelection,
+        last: int | None,
+        line_of: Callable[[LogEntry], str],
+        leave: Callable[[], None],
+    ) -> None:
         self._leave = leave
         self._log = log
+        self._line_of = line_of
         self._selection = selection
         self._last = last
         self._loop = asyncio.get_running_loop()
@@ -198,7 +208,7 @@ class LogLines:
         size = 0
         with closing(self._entries()) as entries:
             for entry in entries:
-                lines.append(json_line(entry) + "\n")
+                lines.append(self._line_of(entry) + "\n")
                 size += len(lines[-1])
                 if size >= _CHUNK:
                     self._put("".join(lines).encode())
