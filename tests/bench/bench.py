@@ -35,6 +35,7 @@ SECTIONS = {  # by the name of the module: the title
     "built_ins": "the built-in signatures",
     "watch_rules": "the rules of the settings file",
     "history_store": "the store of the history",
+    "web_page": "the page",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",
     "low_rates": "a pipeline at low rates",
@@ -48,9 +49,7 @@ LONG = {
     "fleet": "the fleet: sender, store and lookups",
     "run_cost": "a build under dnstrail run",
 }  # run on demand alone
-SAME = ("kernel_packet", "getaddrinfo_call", "run_cost", "fleet")  # both forms run the same code there
-
-
+SAME = ("web_page", "kernel_packet", "getaddrinfo_call", "run_cost", "fleet")  # both forms run the same code there
 LIMIT = 1.15  # of a cost against that of the base, by default
 
 

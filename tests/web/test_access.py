@@ -36,6 +36,14 @@ def test_a_cookie_works_for_its_user_and_its_time(tmp_path):
     assert not access.admits(cookie, ALICE)
 
 
+def test_cookies_of_others_keep_nobody_out(tmp_path):
+    """Another port of the host may set cookies of any form, also under this name: the real one counts."""
+    access = access_in(tmp_path, FakeClock())
+    cookie = let_in(access)
+    for others in (f"{access.name}=forged; {{}}", 'a={{"b":"c, d"}}; {}', "{}; ;=; x", f"{{}}; {access.name}="):
+        assert access.admits(others.format(cookie), ALICE)
+
+
 def test_sessions_are_bounded(tmp_path):
     """Beyond the bound the session that was let in first ends."""
     access = access_in(tmp_path, FakeClock())

@@ -1,7 +1,7 @@
 """The API of a page beside a running service: the same as the commands, live, and resumed.
 
 Tests of dnstrail_web.api, dnstrail_web.past, dnstrail_web.worker, dnstrail_web.server, dnstrail_web.muting,
-dnstrail_web.routes, dnstrail_web.metrics, dnstrail.history.relations, dnstrail_cli.open_page.
+dnstrail_web.routes, dnstrail_web.metrics, dnstrail_web.assembly, dnstrail.history.relations, dnstrail_cli.open_page.
 """
 
 from __future__ import annotations
@@ -117,8 +117,10 @@ def test_a_question_appears_in_the_feed_as_in_the_log(service):
     service.writer.send(resolved(31))
     _, _, entries = feed.next("questions")
     feed.close()
-    [line] = wait_for(lambda: log(service.page, "name=n31.example"))
+    [line] = wait_for(lambda: log(service.page, "name=n31.example&domain=true"))
     assert entries == [json.loads(line)]
+    [plain] = log(service.page, "name=n31.example")
+    assert entries == [json.loads(plain) | {"domain": "n31.example"}]
 
 
 def test_a_feed_resumes_without_a_gap(service):
@@ -238,8 +240,17 @@ def test_a_run_serves_the_page():
         wait_until(lambda: page.json("/api/get?key=shop.example")["ok"], "the capture")
         can = page.json("/api/session")["data"]
         assert (can["findings"], can["mutes"], can["history"]) == (True, True, False)
+        wait_until(lambda: page.json("/api/findings")["data"], "the finding")
+        wait_until(lambda: page.json("/api/health?since=0")["data"]["buckets"], "the questions")
     done = dnstrail("--capture", "demo", "--web", "0", "--dnscache", "none", "--run-dir", folder)
     assert (done.returncode, "--web" in done.stderr) == (2, True)
+
+
+def test_a_run_whose_page_cannot_start_ends(service):
+    """A run whose page has no port ends with 4, and names the worker."""
+    with run_dir() as folder:
+        done = dnstrail("--capture", "demo", "--web", str(service.page.port), "--run-dir", folder)
+    assert (done.returncode, "the web worker ended with 4" in done.stderr) == (4, True), done.stderr
 
 
 def test_a_link_leads_to_a_key(service):

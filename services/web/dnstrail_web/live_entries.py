@@ -8,10 +8,12 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from dnstrail.captured import LAST_TIME, Flow, Process
-from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, OUTCOMES
+from dnstrail.events import DNS_TRANSACTION, OUTCOMES
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
+from dnstrail.process.terminal import json_line
 from dnstrail.protocol.fact_batches import FactRow
-from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text
+from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text, whole_id
+from dnstrail.registered_domain import registered_domain
 
 _ADDRESSES: Final = 1024  # whose text is remembered
 _NOBODY: Final = (0, "", "", 0, 0, "", "", "")
@@ -27,18 +29,24 @@ def entries_of(topic: str, host: str, rows: Iterable[FactRow[Any]], difference: 
             yield make(time, host, process, event.flow, event.args.values)
 
 
+def line_with_domain(entry: LogEntry) -> str:
+    """Return an entry as a line of JSON, with the registered domain of its name ("" without one) as `domain`."""
+    name = entry.name if isinstance(entry, LoggedQuestion | LoggedConnection) else None
+    return f'{json_line(entry)[:-1]},"domain":{json_line(registered_domain(name or ""))}}}'
+
+
 def _question(time: int, host: str, process: Process | None, flow: Flow | None, one: TransactionValues) -> LogEntry:
     return LoggedQuestion(
         time,
         host,
         *_asker(process),
-        _whole_id(one.id),
+        whole_id(one.id),
         *_ends(flow),
         one.socket,
         None if one.resolver is None else _text(one.resolver),
         one.resolver_port,
         HOPS[one.hop],
-        one.asked_for and _whole_id(one.asked_for),
+        one.asked_for and whole_id(one.asked_for),
         one.name,
         type_text(one.type),
         OUTCOMES[one.outcome],
@@ -93,12 +101,6 @@ def _ends(flow: Flow | None) -> tuple[str | None, str | None, int | None, int | 
         flow.destination_port,
         flow.transport,
     )
-
-
-def _whole_id(event: str) -> str:
-    """Return the id of the transaction that an event began: with the topic of the event, and the stage."""
-    start, batch, place = str.rsplit(event, "/", 2)
-    return f"{start}/{NET_PACKET_DNS}/{batch}/{place}/end"
 
 
 @lru_cache(_ADDRESSES)

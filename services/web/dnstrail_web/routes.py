@@ -110,6 +110,7 @@ ROUTES: Final = (
             "slower": Seconds(),
             "address": Text(64),
             "connections": Flag(),
+            "domain": Flag(),
         },
         refusals=(503,),
     ),
