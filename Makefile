@@ -49,6 +49,12 @@ test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as r
 	@deploy/setup-tshark.sh
 	$(BIN)/python -m pytest tests/long $(ARGS)
 
+test-web: $(VENV)/.dev ## run the tests of the page in Chromium and of its API, with 10,000 hostile connections, as root
+	@deploy/setup-live.sh --tests
+	@deploy/setup-web.sh $(VENV)
+	DNSTRAIL_SSE_CLIENTS=10000 $(BIN)/python -m pytest tests/web tests/long/test_web_document.py $(ARGS)
+	DNSTRAIL_BROWSER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser
+
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)
 	@$(MAKE) --no-print-directory $(COMPILED)/.dev
@@ -63,11 +69,6 @@ test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker dae
 	@deploy/setup-live.sh --tests
 	@deploy/setup-docker.sh
 	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker -rP $(ARGS)
-
-test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root
-	@deploy/setup-live.sh --tests
-	@deploy/setup-web.sh $(VENV)
-	DNSTRAIL_BROWSER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser $(ARGS)
 
 pictures: $(VENV)/.dev ## take pictures of the views over the bundled capture, for README and docs
 	@deploy/setup-web.sh $(VENV)

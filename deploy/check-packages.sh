@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 python=$(command -v python) checkout=$(pwd)
 
 check() { # NAME BIN FORM
-    "$2/python" -c 'import dnstrail, dnstrail_probe, dnstrail_cache, dnstrail_signatures, dnstrail_findings, dnstrail_history, dnstrail_run, dnstrail_cli'
+    "$2/python" -c 'import dnstrail, dnstrail_probe, dnstrail_cache, dnstrail_signatures, dnstrail_findings, dnstrail_history, dnstrail_web, dnstrail_run, dnstrail_cli'
     (cd "$work" && "$2/dnstrail" --version | grep -q "($3)" && "$2/python" -m dnstrail_cli.demo | grep -q WATCHED_NAME)
     echo "packages: $1 works ($3)"
 }

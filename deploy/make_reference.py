@@ -52,6 +52,7 @@ from dnstrail_signatures.loading.scope import CommonSettings
 from dnstrail_signatures.loading.watch_rule import WatchRule
 from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
+from dnstrail_web.metrics import web_metrics
 
 ROOT = Path(__file__).parents[1]
 _NOTE = "<!-- Written by deploy/make_reference.py: change the code, and run `make reference`. -->\n"
@@ -281,6 +282,7 @@ def _families() -> Iterator[tuple[str, Metric]]:
         "signatures": signature_metrics(SignatureWorker(MagicMock(), Chosen.of(), Delivery(print))),
         "findings": findings_metrics(FindingsWorker(outputs, Explainer(None), LossReporter())),
         "history": history_metrics(MagicMock(losses={}, counters=Counter(), store=MagicMock(counters=Counter()))),
+        "web": web_metrics(MagicMock(losses={}, counters=Counter()), MagicMock(readers=0, lost_readers=0)),
     }
     for worker, families in workers.items():
         yield from ((worker, family) for family in (*families, closed_by_force({})))

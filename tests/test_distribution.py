@@ -74,7 +74,7 @@ def test_entry_points_load():
     assert {f"dnstrail_signatures.builtin.{file.stem}" for file in builtin.glob("[a-z]*.py")} <= loaded
 
 
-@pytest.mark.parametrize("worker", ["probe", "cache", "signatures", "findings", "history", "run", "cli"])
+@pytest.mark.parametrize("worker", ["probe", "cache", "signatures", "findings", "history", "web", "run", "cli"])
 def test_every_worker_runs_as_a_module(worker):
     """`python -m dnstrail_<worker> --help` works for every worker."""
     command = [sys.executable, "-m", f"dnstrail_{worker}", "--help"]

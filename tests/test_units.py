@@ -30,6 +30,7 @@ USERS = {
     "signatures": "dnstrail-signatures",
     "findings": "dnstrail-findings",
     "history": "dnstrail-history",
+    "web": "dnstrail-history",  # whose files it reads
 }
 UNIT = {unit.stem.removeprefix("dnstrail-"): unit for unit in UNITS}
 USER_OF_IMAGE = re.compile(r"useradd .*--uid (\d+) .* (\S+) &&")
@@ -60,11 +61,11 @@ def test_a_unit_starts_a_worker(unit):
 
 
 def test_the_users_of_the_units_exist():
-    """Each user and group of a unit is made by systemd-sysusers, and no two units share a user."""
+    """Each user and group of a unit is made by systemd-sysusers, and only the page shares one, that of the history."""
     made = dict(line.split()[1::-1] for line in SYSUSERS.read_text().splitlines() if line[0] != "#")
     assert sorted(service(unit)["User"] for unit in UNITS) == sorted(USERS.values())
     assert {name for name, kind in made.items() if kind == "u"} == set(USERS.values())
-    assert len(set(USERS.values())) == len(UNITS)
+    assert len(set(USERS.values())) == len(UNITS) - 1
 
 
 def test_the_signatures_are_reloaded_by_their_signal():
@@ -111,6 +112,22 @@ def test_the_history_has_one_folder():
     assert f"--history={socket}" in workers_of_compose()["cache"]["command"]
     made = f"install -d -m 0700 -o dnstrail-history -g dnstrail {HISTORY}"
     assert made in (COMPOSE.parent / "deploy/Dockerfile").read_text()
+
+
+def test_the_page_only_reads_the_history():
+    """Unit and compose file let the page write its own folder alone, and lead findings and mutes past it."""
+    read, container = service(UNIT["web"]), yaml.safe_load(COMPOSE.read_text())["services"]["web"]
+    mutes = f"/var/lib/{read['StateDirectory']}/mutes"
+    assert (read["ProtectSystem"], "ReadWritePaths" in read) == ("strict", False)
+    assert f"history:{HISTORY}:ro" in container["volumes"]
+    published = f"ipc:///run/{service(UNIT['findings'])['RuntimeDirectory']}/published.sock"
+    for unit in (service(UNIT["findings"]), service(OUTPUTS)):
+        assert f"--to pub:{published}" in unit["ExecStart"]
+    assert f"--findings {published} --mutes {mutes} --folder {HISTORY}" in read["ExecStart"]
+    assert f"--mutes {mutes}" in service(UNIT["signatures"])["ExecStart"]
+    assert {f"--findings={published}", f"--mutes={mutes}", f"--folder={HISTORY}"} <= set(container["command"])
+    assert f"--mutes={mutes}" in workers_of_compose()["signatures"]["command"]
+    assert container["ports"] == ["127.0.0.1:8053:8053"]
 
 
 def test_a_drop_in_for_outputs_starts_its_worker():
@@ -203,14 +220,14 @@ def test_the_signatures_have_a_config():
 
 
 def test_the_network_of_the_containers_leads_nowhere():
-    """The workers are in one internal network, and only loopback ports of the host lead to Prometheus and Grafana."""
+    """The workers are in one internal network, and only loopback ports lead to page, Prometheus and Grafana."""
     compose = yaml.safe_load(COMPOSE.read_text())
-    assert compose["networks"] == {"metrics": {"internal": True}}
+    assert compose["networks"] == {"metrics": {"internal": True}, "page": None}
     for worker in workers_of_compose().values():
         assert worker["networks"] == ["metrics"]
         assert "ports" not in worker
     published = [port for service in compose["services"].values() for port in service.get("ports", ())]
-    assert [port.split(":")[0] for port in published] == ["127.0.0.1"] * 2
+    assert [port.split(":")[0] for port in published] == ["127.0.0.1"] * 3
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

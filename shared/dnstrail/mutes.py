@@ -25,7 +25,7 @@ _Text = Annotated[str, msgspec.Meta(max_length=1024)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
-class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FindingMute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Findings of an event that are not reported until a time.
 
     `process` limits it to those of a process, and `value` to those of which an argument has this value.
@@ -48,7 +48,7 @@ class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-_DECODER: Final = msgspec.json.Decoder(Annotated[list[Mute], msgspec.Meta(max_length=MOST)])
+_DECODER: Final = msgspec.json.Decoder(Annotated[list[FindingMute], msgspec.Meta(max_length=MOST)])
 
 
 class Mutes:
@@ -58,7 +58,7 @@ class Mutes:
         self.refused = ""
         self._path = path
         self._state: object = None
-        self._mutes: tuple[Mute, ...] = ()
+        self._mutes: tuple[FindingMute, ...] = ()
         self.reload()
 
     def reload(self) -> bool:
@@ -84,7 +84,7 @@ class Mutes:
         return any(mute.fits(finding, now) for mute in self._mutes)
 
 
-def read_mutes(path: Path) -> list[Mute]:
+def read_mutes(path: Path) -> list[FindingMute]:
     """Return the mutes of a file, [] if it does not exist.
 
     Raises:
@@ -100,7 +100,7 @@ def read_mutes(path: Path) -> list[Mute]:
         raise SettingsError(f"mutes {path}: {error}") from error
 
 
-def write_mutes(path: Path, mutes: Iterable[Mute]) -> None:
+def write_mutes(path: Path, mutes: Iterable[FindingMute]) -> None:
     """Replace a file by one with these mutes, which the group of its folder can read.
 
     Raises:

@@ -99,6 +99,8 @@ def test_help_lists_every_command():
         "load",
         "keys",
         *workers,
+        "web",
+        "open",
     ] == COMMANDS
     for name in COMMANDS:
         assert f"  {name} " in shown

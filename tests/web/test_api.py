@@ -1,7 +1,7 @@
 """The API of a page beside a running service: the same as the commands, live, and resumed.
 
 Tests of dnstrail_web.api, dnstrail_web.past, dnstrail_web.worker, dnstrail_web.server, dnstrail_web.muting,
-dnstrail_web.routes, dnstrail.history.relations, dnstrail_cli.open_page.
+dnstrail_web.routes, dnstrail_web.metrics, dnstrail.history.relations, dnstrail_cli.open_page.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import re
 import time
 from contextlib import ExitStack
 from types import SimpleNamespace
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
-from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, dnstrail, metrics_port, run_dir, started, wait_until
 from live.tapped_resolver import resolved, resolver
 from live.web_page import web_page
 
@@ -72,7 +74,7 @@ def test_an_unknown_key_is_the_error_of_the_wire(service):
     status, _, body = service.page.request("GET", "/api/get?key=n4.example")
     error = json.loads(body)
     assert (status, error["ok"], error["error"]) == (404, False, "data_not_found")
-    assert error["asked"]["outcome"] == "nxdomain"
+    assert error["asked"]["outcome"] == "NXDOMAIN"
 
 
 @pytest.mark.parametrize(
@@ -192,6 +194,27 @@ def suppressed(service) -> int:
 def of_last(page) -> int:
     """Return the number of findings about last.example."""
     return sum("last.example" in json.dumps(one) for one in page.json("/api/findings")["data"])
+
+
+def test_the_metrics_count_readers_and_facts():
+    """The metrics have the readers of the feed, and facts by outcome."""
+    with run_dir() as folder, web_page(folder, "--folder", "none", "--metrics", "0") as page:
+        metrics = metrics_port(page.process)
+        page.enter()
+        feed = page.feed()
+        wait_until(lambda: "dnstrail_web_readers 1.0" in scraped(metrics), "the reader")
+        feed.close()
+        assert 'dnstrail_web_facts_total{outcome="received"} 0.0' in scraped(metrics)
+
+
+def scraped(port: int) -> str:
+    """Return the metrics of a worker, "" before it has any."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as reply:
+            return reply.read().decode()
+    except HTTPError as error:
+        error.close()
+        return ""
 
 
 def test_a_link_leads_to_a_key(service):

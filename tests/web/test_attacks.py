@@ -33,8 +33,7 @@ MEMORY = 120  # MiB of the process, whatever is sent
 
 @pytest.fixture(scope="module")
 def page():
-    with run_dir() as folder, web_page(folder, "--mutes", folder.parent / "mutes", "--folder", "none") as found:
-        (folder.parent).chmod(0o777)  # the file of mutes is of the user of the page
+    with run_dir() as folder, web_page(folder, "--mutes", folder / "web.mutes", "--folder", "none") as found:
         found.enter()
         yield found
 

@@ -101,9 +101,7 @@ _COMMANDS = {
         "Keep the DNS transactions and the connections of this host on disk.",
     ),
     "web": _worker("web", "Serve a page that shows why a connection has its name, and the same as an API."),
-    "open": LazyCommand(
-        "dnstrail_cli.open_page", "open_page", "Print a link to the page, also at a name or an address."
-    ),
+    "open": LazyCommand("dnstrail_cli.open_page", "open_page", "Print a link to the page, also at a name or address."),
 }
 _HISTORY_FOLDER = "DNSTRAIL_HISTORY_FOLDER"  #: variable: folder of the history of an all-in-one run, or `none`
 _EXAMPLES = examples(

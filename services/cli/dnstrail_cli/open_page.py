@@ -15,15 +15,14 @@ from dnstrail_cli.lookups.lookup import check_keys
 
 _OF_UNIT = Path("/run/dnstrail-web")
 _LONGEST = 4096  # bytes of the file
-_EXAMPLES = examples("dnstrail open", "dnstrail open 203.0.113.7", "dnstrail open cdn.example --browser")
+_EXAMPLES = examples("dnstrail open", "xdg-open $(dnstrail open 203.0.113.7)")
 
 
 @click.command("open", epilog=_EXAMPLES)
 @click.argument("key", required=False)
-@click.option("--browser", is_flag=True, help="Open it in a browser instead of printing it.")
 @optional_run_dir_option
-def open_page(key: str | None, browser: bool, run_dir: Path | None) -> None:
-    """Print a link to the page, also at a key.
+def open_page(key: str | None, run_dir: Path | None) -> None:
+    """Print a link to the page, also at a name or address.
 
     A link lets one browser in, for a day. Root and the user of `dnstrail web` can read it.
     """
@@ -33,10 +32,7 @@ def open_page(key: str | None, browser: bool, run_dir: Path | None) -> None:
     if key is not None:
         found = urlsplit(link)
         link = found._replace(path="/trail", query=f"{urlencode({'key': key})}&{found.query}").geturl()
-    if browser:
-        click.launch(link)
-    else:
-        click.echo(link)
+    click.echo(link)
 
 
 def _link(run_dir: Path | None) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +19,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import SettingsError
-from dnstrail.metrics.option import LOOPBACK
+from dnstrail.metrics.option import LOOPBACK, metrics_option, observer_of, serving_metrics
 from dnstrail.pipeline import HISTORY
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
@@ -40,6 +42,10 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.users import User
+
+if TYPE_CHECKING:
+    from dnstrail_web.feed import Feed
+    from dnstrail_web.worker import WebWorker
 
 PORT = 8053
 _EXAMPLES = examples(
@@ -113,6 +119,7 @@ def convert_listen(_ctx: click.Context, _param: click.Parameter, value: str | No
     callback=check_local_address,
     help="Address of the cache, with facts.sock beside it (default: lookups.sock in the run-dir).",
 )
+@metrics_option
 @user_option
 @run_dir_option
 @log_level_option
@@ -126,6 +133,7 @@ def command(
     findings: str | None,
     mutes: Path | None,
     cache: str | None,
+    metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
     log_level: str,
@@ -141,6 +149,7 @@ def command(
     except ImportError as error:
         raise SettingsError(f"{error}: the page comes with the extra `web`: pip install 'dnstrail[web]'") from error
 
+    observer = observer_of(metrics, "dnstrail_web")
     listener = bind(*listen)
     user = user_of_worker(user, run_dir)
     lookups = cache or lookups_address(run_dir)
@@ -149,8 +158,8 @@ def command(
     drop_privileges(user, run_dir)
     stop = stop_on_signals()
     bus = ZmqBus()
-    with closing(bus):
-        assembled.serve(bus, lookups, stop)
+    with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
+        assembled.serve(bus, lookups, stop, watched.beat, partial(observer, watched.observe))
 
 
 class _Assembly:
@@ -174,7 +183,7 @@ class _Assembly:
         from dnstrail_web.feed import Feed
         from dnstrail_web.health import Health
         from dnstrail_web.muting import Muting
-        from dnstrail_web.past import Past
+        from dnstrail_web.past import PastRecords
         from dnstrail_web.server import STATIC, WebServer
 
         port = listener.getsockname()[1]
@@ -191,19 +200,25 @@ class _Assembly:
             self._clock.monotonic,
             secure=tls is not None,
         )
-        feed = Feed()
+        self.feed = feed = Feed()
         kept = self._kept if findings is not None else None
         muting = Muting(mutes, self._clock.wall)
-        past = Past(None if folder == Path(NONE) else folder.absolute())
+        past = PastRecords(None if folder == Path(NONE) else folder.absolute())
         state = State(client, past, feed, self._health, muting, kept, self._clock, socket.gethostname())
         application = Application(Api(state), self.access, own_hosts(names, port), scheme, STATIC)
         self.server = WebServer(application, self.access, feed, listener, tls)
 
-    def serve(self, bus: ZmqBus, lookups: str, stop: Any) -> None:
+    def serve(
+        self,
+        bus: ZmqBus,
+        lookups: str,
+        stop: threading.Event,
+        beat: Callable[[], None],
+        observe: Callable[[WebWorker, Feed], None],
+    ) -> None:
         """Serve until the stop signal is set."""
         from dnstrail_web.worker import FINDING, TOPICS, WebWorker, run
 
-        heartbeat = Heartbeat()
         own = LookupClient(lookups, timeout=_TIMEOUT / 4, bus=bus)
         counters = LookupClient(lookups, timeout=_TIMEOUT / 4, bus=bus)
         worker = WebWorker(
@@ -216,10 +231,11 @@ class _Assembly:
             losses=LossReporter(partial(own.report_losses, worker_name("web"))),
             lookups=counters,
         )
+        observe(worker, self.feed)
         click.echo(f"dnstrail: the page: {self.access.new_link()}", err=True)
         self.server.start()
         try:
-            run(worker, stop, beat=lambda: heartbeat.beat() if self.server.runs else None)
+            run(worker, stop, beat=lambda: beat() if self.server.runs else None)
         finally:
             self.server.close()
             self.access.close()

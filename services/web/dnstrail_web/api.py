@@ -20,7 +20,7 @@ from dnstrail_web.errors import ApiError, json_response, of_lookup
 from dnstrail_web.feed import KINDS, Feed
 from dnstrail_web.health import MINUTE, Health, past_health
 from dnstrail_web.muting import Muting
-from dnstrail_web.past import Past
+from dnstrail_web.past import PastRecords
 from dnstrail_web.routes import Handler
 
 #: lookups that wait for the cache -> `overloaded`
@@ -34,7 +34,7 @@ class State(NamedTuple):
     """What the handlers answer from. `findings` are in tracee's shape; None: no findings are received."""
 
     lookups: LookupClient
-    past: Past
+    past: PastRecords
     feed: Feed
     health: Health
     muting: Muting

@@ -28,7 +28,7 @@ _AT_ONCE: Final = 64  # messages that are handed to a reader at once
 _HEAD: Final = b": ready\nretry: 2000\n\n"
 
 
-class Message(NamedTuple):
+class FeedMessage(NamedTuple):
     """A message as it is sent."""
 
     number: int
@@ -46,7 +46,7 @@ class Feed:
         self.readers = 0
         self.lost_readers = 0  # those that were too slow
         self._run = secrets.token_hex(4)
-        self._messages: deque[Message] = deque()
+        self._messages: deque[FeedMessage] = deque()
         self._bytes = 0
         self._number = 0
         self._last_reader = float("-inf")
@@ -60,7 +60,7 @@ class Feed:
         """Send a message with JSON as its data."""
         self._number += 1
         body = b"id: %s-%d\nevent: %s\ndata: %s\n\n" % (self._run.encode(), self._number, kind.encode(), data)
-        self._messages.append(Message(self._number, kind, body))
+        self._messages.append(FeedMessage(self._number, kind, body))
         self._bytes += len(body)
         while self._bytes > MOST_BYTES and len(self._messages) > 1:
             self._bytes -= len(self._messages.popleft().body)
@@ -113,7 +113,7 @@ class Feed:
             self._waiting.discard(news)
             self._last_reader = asyncio.get_running_loop().time()
 
-    def _after(self, place: int) -> list[Message] | None:
+    def _after(self, place: int) -> list[FeedMessage] | None:
         """Return some messages after the one of this number; None if the next one is gone."""
         first = self._messages[0].number if self._messages else self._number + 1
         if place + 1 < first:

@@ -63,7 +63,7 @@ class Outcomes:
         return min((*_STEPS, self.slowest)[step], self.slowest)
 
 
-class Bucket:
+class Minute:
     """A minute: its questions, and the events that were lost in it; None if nobody counted them."""
 
     __slots__ = ("lost", "processes", "resolvers")
@@ -89,7 +89,7 @@ class Health:
     def __init__(self, seconds: int = MINUTE, most: int = KEPT) -> None:
         self.seconds = seconds
         self._most = most
-        self._buckets: OrderedDict[int, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[int, Minute] = OrderedDict()
         self._lock = threading.Lock()
         self._counted: int | None = None  # events that were lost up to the last count
 
@@ -131,7 +131,7 @@ class Health:
         with self._lock:
             return min(self._buckets, default=float("inf"))
 
-    def _of(self, second: int) -> Bucket | None:
+    def _of(self, second: int) -> Minute | None:
         """Return the bucket of a time, None for one that is forgotten."""
         start = second // self.seconds * self.seconds
         if (found := self._buckets.get(start)) is not None:
@@ -141,7 +141,7 @@ class Health:
             if start < oldest:
                 return None
             del self._buckets[oldest]
-        found = self._buckets[start] = Bucket()
+        found = self._buckets[start] = Minute()
         return found
 
 

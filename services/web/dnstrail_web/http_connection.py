@@ -38,8 +38,9 @@ class HttpConnection(H11Protocol):
         self._unread = 0  # bytes that wait for the reader
         self._stalled = self._since  # when their number changed last
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as H11Protocol
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, unless there are too many."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP and TLS alike
         super().connection_made(transport)
         self.peer = peer_of(transport)
         self.app_state = {**self.app_state, "peer": self.peer}

@@ -10,8 +10,10 @@ from typing import Any, Final
 from dnstrail.captured import LAST_TIME, Flow, Process
 from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, OUTCOMES
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
+from dnstrail.process.terminal import json_line
 from dnstrail.protocol.fact_batches import FactRow
 from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text
+from dnstrail.registered_domain import registered_domain
 
 _ADDRESSES: Final = 1024  # whose text is remembered
 _NOBODY: Final = (0, "", "", 0, 0, "", "", "")
@@ -25,6 +27,12 @@ def entries_of(topic: str, host: str, rows: Iterable[FactRow[Any]], difference: 
         time = event.timestamp + difference
         if 0 <= time <= LAST_TIME:
             yield make(time, host, process, event.flow, event.args.values)
+
+
+def line_with_domain(entry: LogEntry) -> str:
+    """Return an entry as a line of JSON, with the registered domain of its name ("" without one) as `domain`."""
+    name = entry.name if isinstance(entry, LoggedQuestion | LoggedConnection) else None
+    return f'{json_line(entry)[:-1]},"domain":{json_line(registered_domain(name or ""))}}}'
 
 
 def _question(time: int, host: str, process: Process | None, flow: Flow | None, one: TransactionValues) -> LogEntry:

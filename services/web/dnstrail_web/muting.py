@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail.mutes import LONGEST, MOST, MOST_BYTES, Mute, read_mutes, write_mutes
+from dnstrail.mutes import LONGEST, MOST, MOST_BYTES, FindingMute, read_mutes, write_mutes
 from dnstrail.protocol.lookups import BAD_REQUEST
 from dnstrail_web.errors import NOT_FOUND, UNAVAILABLE, ApiError
 
@@ -47,7 +47,7 @@ class Muting:
         seconds = asked.pop("seconds")
         if seconds > LONGEST:
             raise ApiError(BAD_REQUEST, f"seconds: {LONGEST:.0f} are the most")
-        mute = Mute(id=secrets.token_urlsafe(12), until=self._wall() + seconds, **asked)
+        mute = FindingMute(id=secrets.token_urlsafe(12), until=self._wall() + seconds, **asked)
         with self._turn:
             path = self._file()
             present = [*self._present(path), mute]
@@ -76,14 +76,14 @@ class Muting:
             raise ApiError(UNAVAILABLE, "this server has no file of mutes: see --mutes")
         return self._path
 
-    def _present(self, path: Path) -> list[Mute]:
+    def _present(self, path: Path) -> list[FindingMute]:
         try:
             return [one for one in read_mutes(path) if one.until > self._wall()]
         except SettingsError as error:
             structlog.get_logger().error("mutes_unreadable", error=str(error))
             raise ApiError(UNAVAILABLE, "the file of mutes cannot be read") from error
 
-    def _write(self, path: Path, mutes: list[Mute]) -> None:
+    def _write(self, path: Path, mutes: list[FindingMute]) -> None:
         try:
             write_mutes(path, mutes)
         except OSError as error:

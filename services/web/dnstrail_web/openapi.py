@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from dnstrail import __version__
 from dnstrail_web.errors import JSON
-from dnstrail_web.parameters import Kind
+from dnstrail_web.parameters import ParameterKind
 from dnstrail_web.routes import Route
 
 _ERROR: Final = {"$ref": "#/components/schemas/Error"}
@@ -60,12 +60,12 @@ def _operation(route: Route) -> dict[str, Any]:
     return found
 
 
-def _parameter(name: str, kind: Kind, place: str) -> dict[str, Any]:
+def _parameter(name: str, kind: ParameterKind, place: str) -> dict[str, Any]:
     schema = {"type": "array", "items": kind.schema()} if kind.repeated else kind.schema()
     return {"name": name, "in": place, "required": kind.required, "schema": schema}
 
 
-def _body(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def _body(kinds: Mapping[str, ParameterKind]) -> dict[str, Any]:
     return {
         "type": "object",
         "required": [name for name, kind in kinds.items() if kind.required],

@@ -14,7 +14,7 @@ from dnstrail_web.errors import ApiError
 _LAST: Final = LAST_TIME / 1e9  # epoch seconds
 
 
-class Kind(Protocol):
+class ParameterKind(Protocol):
     """A kind of value."""
 
     @property
@@ -150,7 +150,7 @@ class OneOf(NamedTuple):
         return {"type": "string", "enum": [*self.words]}
 
 
-def read_parameters(given: Iterable[tuple[str, str]], kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def read_parameters(given: Iterable[tuple[str, str]], kinds: Mapping[str, ParameterKind]) -> dict[str, Any]:
     """Return the values of texts by their names; a repeated one has a tuple.
 
     Raises:

@@ -28,6 +28,7 @@ from dnstrail.history.relations import SeenRelation, by_relation, cof_row, json_
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.lookups import BAD_REQUEST, OVERLOADED
 from dnstrail_web.errors import NO_HISTORY, ApiError
+from dnstrail_web.live_entries import line_with_domain
 
 #: requests that read the history at the same time -> `overloaded`
 MOST_READERS: Final = 8
@@ -39,7 +40,7 @@ _A = TypeVar("_A")
 _T = TypeVar("_T")
 
 
-class Past:
+class PastRecords:
     """The history in a folder; None: there is none. `reading` counts the requests that read it."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -102,7 +103,8 @@ class Past:
             ApiError: there is no history, too many read it, or the selection is none.
         """
         selection, topic = _selection(asked)
-        lines = LogLines(HistoryLog(self._enter(), _warn, topic), selection, asked.get("last"))
+        line_of = line_with_domain if asked.get("domain") else json_line
+        lines = LogLines(HistoryLog(self._enter(), _warn, topic), selection, asked.get("last"), line_of)
         try:
             first = await lines.begin()
         except BaseException:
@@ -141,8 +143,11 @@ class Past:
 class LogLines:
     """The lines of a log, which a thread reads no faster than they are sent."""
 
-    def __init__(self, log: HistoryLog, selection: LogSelection, last: int | None) -> None:
+    def __init__(
+        self, log: HistoryLog, selection: LogSelection, last: int | None, line_of: Callable[[LogEntry], str]
+    ) -> None:
         self._log = log
+        self._line_of = line_of
         self._selection = selection
         self._last = last
         self._loop = asyncio.get_running_loop()
@@ -192,7 +197,7 @@ class LogLines:
         size = 0
         with closing(self._entries()) as entries:
             for entry in entries:
-                lines.append(json_line(entry) + "\n")
+                lines.append(self._line_of(entry) + "\n")
                 size += len(lines[-1])
                 if size >= _CHUNK:
                     if not self._put("".join(lines).encode()):

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dnstrail.events import OUTCOMES
-from dnstrail_web.parameters import Flag, Kind, Number, OneOf, Seconds, Text, Time
+from dnstrail_web.parameters import Flag, Number, OneOf, ParameterKind, Seconds, Text, Time
 
 Handler = Callable[[Request, dict[str, Any]], Awaitable[Response]]
 LONGEST: Final = 1024  # bytes of a key
-_CONNECTION: Final[Mapping[str, Kind]] = {
+_CONNECTION: Final[Mapping[str, ParameterKind]] = {
     "process": Number(0, (1 << 32) - 1),
     "container": Text(256),
     "client": Text(256),
@@ -21,7 +21,7 @@ _CONNECTION: Final[Mapping[str, Kind]] = {
     "source_port": Number(0, (1 << 16) - 1),
     "host": Text(256),
 }
-_KEY: Final[Mapping[str, Kind]] = {"key": Text(LONGEST, required=True), "at": Time()}
+_KEY: Final[Mapping[str, ParameterKind]] = {"key": Text(LONGEST, required=True), "at": Time()}
 
 
 class Route(NamedTuple):
@@ -32,9 +32,9 @@ class Route(NamedTuple):
     path: str
     summary: str
     reply: str  # the media type
-    parameters: Mapping[str, Kind] = {}
-    inside: Mapping[str, Kind] = {}
-    body: Mapping[str, Kind] = {}
+    parameters: Mapping[str, ParameterKind] = {}
+    inside: Mapping[str, ParameterKind] = {}
+    body: Mapping[str, ParameterKind] = {}
     status: int = 200
     refusals: tuple[int, ...] = ()
 
@@ -110,6 +110,7 @@ ROUTES: Final = (
             "slower": Seconds(),
             "address": Text(64),
             "connections": Flag(),
+            "domain": Flag(),
         },
         refusals=(503,),
     ),

@@ -26,7 +26,7 @@ from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail_web.feed import CONNECTIONS, FINDINGS, NOTICE, QUESTIONS
 from dnstrail_web.health import Health
-from dnstrail_web.live_entries import entries_of
+from dnstrail_web.live_entries import entries_of, line_with_domain
 
 TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 FINDING: Final = "finding"  # the topic of a publisher of findings
@@ -202,7 +202,7 @@ class WebWorker:
     def _add(self, kind: str, entries: list[LogEntry]) -> None:
         self._skipping = False
         for entry in entries:
-            self._add_line(kind, json_line(entry))
+            self._add_line(kind, line_with_domain(entry))
 
     def _add_line(self, kind: str, line: str) -> None:
         if self._size[kind] + len(line) > MOST_BYTES:
