@@ -19,7 +19,6 @@ VIEWS = [
     "/health",
     "/health?by=processes",
 ]
-SCHEMES = ["light", "dark"]
 HOSTILE = """
 import ctypes, socket, struct, sys
 libc = ctypes.CDLL(None)
@@ -44,27 +43,24 @@ for number in range(int(sys.argv[1])):
     if number % 10 == 0:
         with socket.socket() as web:
             web.connect(('10.99.0.1', 80))
-host = tag.encode('utf-8').replace(b'\\0', b'') + b'%d.example' % number
+            host = tag.encode('utf-8').replace(b'\\0', b'') + b'%d.example' % number
             web.send(b'GET / HTTP/1.1\\r\\nHost: ' + host + b'\\r\\n\\r\\n')
 """
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("path", VIEWS)
-def test_axe_finds_no_violation(seen, watched, path, scheme):
-    """axe-core finds nothing, on a wide and on a narrow page, in both colour schemes."""
+def test_axe_finds_no_violation(seen, watched, path):
+    """axe-core finds nothing on a wide light page, and nothing on a narrow dark one."""
     watched.resolve("www.shop.example")
     page = seen.page
-    page.emulate_media(color_scheme=scheme)
-    for width in (1280, 400):
+    for width, scheme in ((1280, "light"), (400, "dark")):
+        page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 800})
         seen.open(path)
         page.locator("[role=row], .drawing .node").first.wait_for()
         found = Axe().run(page)
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found.response["violations"]] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-            f"{path} is wider than {width} pixels"
-        )
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path}: wider than {width} pixels"
 
 
 def test_the_keyboard_reaches_everything(seen, watched):
@@ -125,7 +121,6 @@ def test_no_text_of_a_stranger_becomes_markup(seen, watched):
     for path in (
         f"/now?since={since:.3f}&group=none",
         f"/now?since={since:.3f}",
-        "/now?group=address",
         "/new",
         "/findings",
         "/health?by=processes",
