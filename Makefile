@@ -49,11 +49,10 @@ test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as r
 	@deploy/setup-tshark.sh
 	$(BIN)/python -m pytest tests/long $(ARGS)
 
-test-web: $(VENV)/.dev ## run the tests of the page in Chromium and of its API, with 10,000 hostile connections, as root
+test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root
 	@deploy/setup-live.sh --tests
 	@deploy/setup-web.sh $(VENV)
-	DNSTRAIL_SSE_CLIENTS=10000 $(BIN)/python -m pytest tests/web tests/long/test_web_document.py $(ARGS)
-	DNSTRAIL_BROWSER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser
+	DNSTRAIL_BROWSER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)

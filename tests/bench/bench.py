@@ -28,6 +28,7 @@ SECTIONS = {  # by the name of the module: the title
     "built_ins": "the built-in signatures",
     "watch_rules": "the rules of the settings file",
     "history_store": "the store of the history",
+    "web_page": "the page",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",
     "costly_flood": "names of others while one owner floods with costly answers",
@@ -39,7 +40,7 @@ LONG = {
     "memory_million": "memory of a million roots",
     "run_cost": "a build under dnstrail run",
 }  # run on demand alone
-SAME = ("kernel_packet", "getaddrinfo_call", "run_cost")  # both forms run the same code there
+SAME = ("web_page", "kernel_packet", "getaddrinfo_call", "run_cost")  # both forms run the same code there
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The API of a page beside a running service: the same as the commands, live, and resumed.
 
 Tests of dnstrail_web.api, dnstrail_web.past, dnstrail_web.worker, dnstrail_web.server, dnstrail_web.muting,
-dnstrail_web.routes, dnstrail_web.metrics, dnstrail.history.relations, dnstrail_cli.open_page.
+dnstrail_web.routes, dnstrail_web.metrics, dnstrail_web.assembly, dnstrail.history.relations, dnstrail_cli.open_page.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from live.processes import PATIENCE, dnstrail, metrics_port, run_dir, started, wait_until
+from live.processes import PATIENCE, dnstrail, metrics_port, run_dir, started, text_of, wait_until
 from live.tapped_resolver import resolved, resolver
-from live.web_page import web_page
+from live.web_page import WebPage, web_page
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,31 @@ def scraped(port: int) -> str:
     except HTTPError as error:
         error.close()
         return ""
+
+
+def test_attacks_on_the_page_lose_nothing(service):
+    """While strangers open connections and send what is no HTTP, every question is stored, and nothing is lost."""
+    for number in range(201, 400, 2):
+        service.writer.send(resolved(number))
+        with service.page.connect() as connection:
+            connection.sendall(b"GET /api/events HTTP/1.1\r\n" if number % 4 == 1 else b"\0" * 100_000)
+    wait_for(lambda: log(service.page, "name=n399.example"))
+    found = {json.loads(line)["name"] for line in log(service.page)}
+    assert {f"n{number}.example" for number in range(201, 400, 2)} <= found
+    assert service.client.ask("stats")["data"]["lost"]["total"] == 0
+
+
+def test_a_run_serves_the_page():
+    """`dnstrail --web` serves the page beside its pipeline, whose findings and lookups it has."""
+    with run_dir() as folder, started("--capture", "demo", "--stay", "--web", "0", "--run-dir", folder) as process:
+        wait_until(lambda: text_of(folder / "web.link"), "the link")
+        page = WebPage(process, folder)
+        page.enter()
+        wait_until(lambda: page.json("/api/get?key=shop.example")["ok"], "the capture")
+        can = page.json("/api/session")["data"]
+        assert (can["findings"], can["mutes"], can["history"]) == (True, True, False)
+    done = dnstrail("--capture", "demo", "--web", "0", "--dnscache", "none", "--run-dir", folder)
+    assert (done.returncode, "--web" in done.stderr) == (2, True)
 
 
 def test_a_link_leads_to_a_key(service):

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-import socket
-import threading
-from collections import deque
-from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.client import LookupClient
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import LOOPBACK, metrics_option, observer_of, serving_metrics
 from dnstrail.pipeline import HISTORY
-from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
     NONE,
@@ -39,13 +31,10 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
-from dnstrail.protocol.facts import FactFeed
-from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.users import User
 
 if TYPE_CHECKING:
-    from dnstrail_web.feed import Feed
-    from dnstrail_web.worker import WebWorker
+    pass
 
 PORT = 8053
 _EXAMPLES = examples(
@@ -145,100 +134,25 @@ def command(
     configure("web", log_level)
     tls = _tls_of(listen, tls_cert, tls_key, behind_proxy=behind_proxy)
     try:
-        from dnstrail_web.server import bind
+        from dnstrail_web.assembly import Place, WebAssembly
+        from dnstrail_web.worker import run
     except ImportError as error:
         raise SettingsError(f"{error}: the page comes with the extra `web`: pip install 'dnstrail[web]'") from error
 
     observer = observer_of(metrics, "dnstrail_web")
-    listener = bind(*listen)
     user = user_of_worker(user, run_dir)
-    lookups = cache or lookups_address(run_dir)
-    client = LookupClient(lookups, timeout=_TIMEOUT)
-    assembled = _Assembly(client, folder, mutes, findings, listener, tls, listen[0], hosts, run_dir)
+    history = None if folder == Path(NONE) else folder.absolute()
+    place = Place(listen, hosts, tls, run_dir, cache or lookups_address(run_dir))
+    assembly = WebAssembly(place, history, mutes, findings)  # with the rights of the start
     drop_privileges(user, run_dir)
     stop = stop_on_signals()
     bus = ZmqBus()
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
-        assembled.serve(bus, lookups, stop, watched.beat, partial(observer, watched.observe))
-
-
-class _Assembly:
-    """The parts of one worker, made with the rights of the start."""
-
-    def __init__(
-        self,
-        client: LookupClient,
-        folder: Path,
-        mutes: Path | None,
-        findings: str | None,
-        listener: socket.socket,
-        tls: tuple[Path, Path] | None,
-        address: str,
-        hosts: tuple[str, ...],
-        run_dir: Path,
-    ) -> None:
-        from dnstrail_web.access import Access, own_hosts
-        from dnstrail_web.api import Api, State
-        from dnstrail_web.app import Application
-        from dnstrail_web.feed import Feed
-        from dnstrail_web.health import Health
-        from dnstrail_web.muting import Muting
-        from dnstrail_web.past import PastRecords
-        from dnstrail_web.server import STATIC, WebServer
-
-        port = listener.getsockname()[1]
-        scheme = "http" if tls is None else "https"
-        self._clock = SystemClock()
-        self._health = Health()
-        self._findings = findings
-        self._kept: deque[dict[str, Any]] = deque(maxlen=1000)
-        names = [*_names_of(address), *hosts]
-        self.access = Access(
-            run_dir,
-            f"{scheme}://{_in_link(hosts, address)}:{port}",
-            port,
-            self._clock.monotonic,
-            secure=tls is not None,
-        )
-        self.feed = feed = Feed()
-        kept = self._kept if findings is not None else None
-        muting = Muting(mutes, self._clock.wall)
-        past = PastRecords(None if folder == Path(NONE) else folder.absolute())
-        state = State(client, past, feed, self._health, muting, kept, self._clock, socket.gethostname())
-        application = Application(Api(state), self.access, own_hosts(names, port), scheme, STATIC)
-        self.server = WebServer(application, self.access, feed, listener, tls)
-
-    def serve(
-        self,
-        bus: ZmqBus,
-        lookups: str,
-        stop: threading.Event,
-        beat: Callable[[], None],
-        observe: Callable[[WebWorker, Feed], None],
-    ) -> None:
-        """Serve until the stop signal is set."""
-        from dnstrail_web.worker import FINDING, TOPICS, WebWorker, run
-
-        own = LookupClient(lookups, timeout=_TIMEOUT / 4, bus=bus)
-        counters = LookupClient(lookups, timeout=_TIMEOUT / 4, bus=bus)
-        worker = WebWorker(
-            FactFeed(bus, lookups, TOPICS),
-            None if self._findings is None else bus.subscriber([self._findings], [FINDING]),
-            self.server,
-            self._health,
-            self._kept,
-            self._clock,
-            losses=LossReporter(partial(own.report_losses, worker_name("web"))),
-            lookups=counters,
-        )
-        observe(worker, self.feed)
-        click.echo(f"dnstrail: the page: {self.access.new_link()}", err=True)
-        self.server.start()
-        try:
-            run(worker, stop, beat=lambda: beat() if self.server.runs else None)
-        finally:
-            self.server.close()
-            self.access.close()
+        worker = assembly.worker(bus)
+        observer(watched.observe, worker, assembly.feed)
+        click.echo(f"dnstrail: the page: {assembly.access.new_link()}", err=True)
+        with assembly.serving() as server:
+            run(worker, stop, beat=lambda: watched.beat() if server.runs else None)
 
 
 def _tls_of(
@@ -260,23 +174,5 @@ def _tls_of(
     return None
 
 
-def _names_of(address: str) -> list[str]:
-    """Return the names by which a browser reaches an address that is bound."""
-    one = ipaddress.ip_address(address)
-    if one.is_unspecified:
-        return ["localhost", LOOPBACK, "::1"]
-    return ["localhost", address] if one.is_loopback else [address]
-
-
-def _in_link(hosts: tuple[str, ...], address: str) -> str:
-    """Return the name of this server in its link."""
-    if hosts:
-        return hosts[0]
-    if ipaddress.ip_address(address).is_unspecified:
-        return LOOPBACK
-    return f"[{address}]" if ":" in address else address
-
-
 if __name__ == "__main__":
-    os.umask(0o077)
     run_command(command, "dnstrail web")

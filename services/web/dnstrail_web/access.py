@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import blake2b
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -94,16 +93,15 @@ class Access:
 
     def admits(self, cookies: str, peer: Peer) -> bool:
         """Return whether a peer with these cookies was let in."""
-        try:
-            found = SimpleCookie(cookies).get(self.name)
-        except CookieError:
-            return False
-        session = None if found is None else self._sessions.get(_digest(found.value))
-        return session is not None and session.user == peer.user and self._monotonic() < session.until
+        pairs = (pair.strip().partition("=") for pair in cookies.split(";"))  # others may set cookies of this name
+        found = [self._sessions.get(_digest(value)) for name, _, value in pairs if name == self.name]
+        now = self._monotonic()
+        return any(one is not None and one.user == peer.user and now < one.until for one in found)
 
-    def knows(self, peer: Peer) -> bool:
-        """Return whether a user of this host was let in."""
-        return peer.user is not None and any(session.user == peer.user for session in self._sessions.values())
+    @property
+    def users(self) -> frozenset[int]:
+        """The users of this host that were let in."""
+        return frozenset(session.user for session in self._sessions.values() if session.user is not None)
 
 
 def own_hosts(addresses: Iterable[str], port: int) -> frozenset[str]:

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from dnstrail import __version__
 from dnstrail.client import LookupClient
-from dnstrail.errors import DataSourceError, LookupRefused
+from dnstrail.errors import DataSourceError, LookupRefused, Unavailable
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.lookups import BAD_REQUEST, DATA_NOT_FOUND, OVERLOADED
 from dnstrail_web.errors import ApiError, json_response, of_lookup
@@ -49,6 +49,7 @@ class Api:
     def __init__(self, state: State) -> None:
         self._state = state
         self._waiting = 0  # lookups
+        self._absent = float("-inf")  # when no cache answered last: those that wait for their turn do not ask again
         self._thread = CapacityLimiter(1)  # one client asks: a further thread would wait for it
         self._others = CapacityLimiter(2)
 
@@ -147,8 +148,19 @@ class Api:
         if self._waiting >= MOST_LOOKUPS:
             raise ApiError(OVERLOADED, f"{MOST_LOOKUPS} waiting lookups are the most")
         self._waiting += 1
+        asked_at = self._state.clock.monotonic()
+
+        def ask() -> dict[str, Any]:
+            if self._absent > asked_at:
+                raise Unavailable(self._state.lookups.address, 0)
+            try:
+                return self._state.lookups.request(op, **asked)
+            except Unavailable:
+                self._absent = self._state.clock.monotonic()
+                raise
+
         try:
-            return await run_sync(lambda: self._state.lookups.request(op, **asked), limiter=self._thread)
+            return await run_sync(ask, limiter=self._thread)
         except DataSourceError as error:
             raise of_lookup(error) from error
         finally:

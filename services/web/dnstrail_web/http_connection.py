@@ -16,9 +16,9 @@ from dnstrail.kernel.sock_diag import user_of_connection
 from dnstrail_web.access import Access, Peer
 from dnstrail_web.errors import ApiError
 
-#: connections of users who were let in, and of others while fewer are open -> further ones are closed
+#: connections of the page -> further ones are closed
 MOST_CONNECTIONS: Final = 256
-#: connections of users and addresses that were not let in -> further ones are closed
+#: connections of users who were not let in, and of other hosts -> further ones are closed
 MOST_STRANGERS: Final = 64
 #: seconds for a request, and between two of them -> the connection is closed
 PATIENCE: Final = 10.0
@@ -44,12 +44,10 @@ class HttpConnection(H11Protocol):
         super().connection_made(transport)
         self.peer = peer_of(transport)
         self.app_state = {**self.app_state, "peer": self.peer}
-        others = [one for one in self.connections if one is not self and isinstance(one, HttpConnection)]
-        if self._access.knows(self.peer):
-            is_full = len(others) >= MOST_CONNECTIONS
-        else:
-            is_full = sum(not self._access.knows(one.peer) for one in others) >= MOST_STRANGERS
-        if is_full:
+        others = [one.peer.user for one in self.connections if one is not self and isinstance(one, HttpConnection)]
+        users = self._access.users
+        strangers = sum(user not in users for user in others)
+        if len(others) >= MOST_CONNECTIONS or (self.peer.user not in users and strangers >= MOST_STRANGERS):
             transport.abort()
 
     def on_response_complete(self) -> None:

@@ -32,6 +32,8 @@ TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 FINDING: Final = "finding"  # the topic of a publisher of findings
 #: findings that are kept -> the oldest is forgotten
 MOST_FINDINGS: Final = 1000
+#: bytes of all of them -> the oldest is forgotten
+MOST_BYTES_OF_FINDINGS: Final = 8 << 20
 #: bytes of a finding -> it is left out: `bad_findings`
 LONGEST_FINDING: Final = 256 << 10
 #: bytes of the entries of one message of the feed -> further ones are left out, with a notice
@@ -111,6 +113,7 @@ class WebWorker:
         self._readers = readers
         self._health = health
         self._kept = kept
+        self._sizes: deque[int] = deque()  # of the findings that are kept
         self._clock = clock
         self._losses = losses or LossReporter()
         self._lookups = lookups
@@ -224,8 +227,16 @@ class WebWorker:
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 self.counters["bad_findings"] += 1
                 continue
-            self._kept.append(finding)
+            self._keep(finding, len(body))
             self._add_line(FINDINGS, json_line(finding))
+
+    def _keep(self, finding: dict[str, Any], size: int) -> None:
+        """Keep a finding within the bounds."""
+        self._kept.append(finding)
+        self._sizes.append(size)
+        while len(self._kept) > MOST_FINDINGS or sum(self._sizes) > MOST_BYTES_OF_FINDINGS:
+            self._kept.popleft()
+            self._sizes.popleft()
 
     def _flush(self, now: float) -> None:
         """Send the entries that have gathered, and what is missing among them."""

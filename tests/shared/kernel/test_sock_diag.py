@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail.kernel.sock_diag import namespace_cookie, open_sockets
+from dnstrail.kernel.sock_diag import namespace_cookie, open_sockets, user_of_connection
 from dnstrail_probe.ebpf.open_sockets import all_sockets
 from dnstrail_probe.host.procfs import network_namespaces, sockets_of
+from live.users import USER
 
 _SO_COOKIE = 57
 
@@ -58,3 +59,20 @@ def test_other_namespaces_are_listed():
     assert len(found) == 1
     assert found[0].cookie not in (0, namespace_cookie())
     assert Path("/proc/self/ns/net").stat().st_ino == before
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_the_user_of_a_connection_is_found(family, address):
+    """The user of the socket at the other end of a connection is found by its ends; another connection has none."""
+    with socket.create_server((address, 0), family=family) as listener:
+        port = listener.getsockname()[1]
+        here = socket.inet_pton(family, address)
+        for user in (os.geteuid(), USER) if os.geteuid() == 0 else (os.geteuid(),):
+            connect = f"import socket; one = socket.create_connection(({address!r}, {port})); input()"
+            command = ["/usr/bin/python3", "-ISc", f"import encodings.idna\n{connect}"]
+            with subprocess.Popen(command, user=user, stdin=subprocess.PIPE) as process:
+                accepted, ends = listener.accept()
+                with accepted:
+                    assert user_of_connection(family, here, ends[1], here, port) == user
+                    assert user_of_connection(family, here, ends[1], here, port ^ 1) is None
+                process.communicate(b"\n")
