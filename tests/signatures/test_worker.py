@@ -789,7 +789,7 @@ def test_a_bad_fact_costs_no_other():
 def options_of(folder, **stated):
     """Return the options of a worker in a folder of sockets."""
     known = {"cache": None, "no_cache": False, "cache_facts": None, "findings": None, "group": ALONE, "probes": 4}
-    paths = {"signatures": (), "state": None, "metrics": None, "user": None, "run_dir": folder}
+    paths = {"signatures": (), "state": None, "mutes": None, "metrics": None, "user": None, "run_dir": folder}
     return Options(config=ConfigFile(), subscribe=(), select=(), budget=10.0, **(known | paths | stated))
 
 

@@ -238,8 +238,17 @@ def test_a_run_serves_the_page():
         wait_until(lambda: page.json("/api/get?key=shop.example")["ok"], "the capture")
         can = page.json("/api/session")["data"]
         assert (can["findings"], can["mutes"], can["history"]) == (True, True, False)
+        wait_until(lambda: page.json("/api/findings")["data"], "the finding")
+        wait_until(lambda: page.json("/api/health?since=0")["data"]["buckets"], "the questions")
     done = dnstrail("--capture", "demo", "--web", "0", "--dnscache", "none", "--run-dir", folder)
     assert (done.returncode, "--web" in done.stderr) == (2, True)
+
+
+def test_a_run_whose_page_cannot_start_ends(service):
+    """A run whose page has no port ends with 4, and names the worker."""
+    with run_dir() as folder:
+        done = dnstrail("--capture", "demo", "--web", str(service.page.port), "--run-dir", folder)
+    assert (done.returncode, "the web worker ended with 4" in done.stderr) == (4, True), done.stderr
 
 
 def test_a_link_leads_to_a_key(service):

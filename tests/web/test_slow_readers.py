@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from dnstrail_web import http_connection, past
 from dnstrail_web.access import Access, own_hosts
 from dnstrail_web.api import Api, State
 from dnstrail_web.app import Application
+from dnstrail_web.errors import ApiError
 from dnstrail_web.feed import Feed
 from dnstrail_web.health import Health
 from dnstrail_web.muting import Muting
@@ -87,6 +89,37 @@ def test_a_reader_of_the_log_that_takes_nothing_gives_its_place_up(server):
     for connection in connections:
         connection.close()
     wait_until(lambda: not any(thread.name == "log" for thread in threading.enumerate()), "no thread")
+
+
+def test_a_log_that_nobody_takes_gives_its_place_up(server):
+    """A reply that is never begun, since its client has left, holds neither a place nor a thread."""
+    _, _, _, history = server
+
+    async def body():
+        await history.log({})  # what it returns is never read
+        assert history.reading == 1
+        for _ in range(600):
+            if not history.reading:
+                break
+            await asyncio.sleep(0.1)
+        return history.reading
+
+    assert asyncio.run(body()) == 0
+
+
+def test_a_slow_reader_is_told_by_the_end_of_its_reply(server):
+    """The reply of a reader that was too slow is cut short, so that it is not taken for a whole one."""
+    _, _, _, history = server
+
+    async def body():
+        chunks = await history.log({})
+        await anext(chunks)
+        await asyncio.sleep(1.5)  # longer than the patience
+        with pytest.raises(ApiError):
+            async for _ in chunks:
+                pass
+
+    asyncio.run(body())
 
 
 def test_readers_of_the_log_are_bounded(server):

@@ -104,24 +104,13 @@ class PastRecords:
         """
         selection, topic = _selection(asked)
         line_of = line_with_domain if asked.get("domain") else json_line
-        lines = LogLines(HistoryLog(self._enter(), _warn, topic), selection, asked.get("last"), line_of)
+        lines = LogLines(HistoryLog(self._enter(), _warn, topic), selection, asked.get("last"), line_of, self._leave)
         try:
             first = await lines.begin()
         except BaseException:
-            self.reading -= 1
             lines.stop()
             raise
-        return self._chunks(lines, first)
-
-    async def _chunks(self, lines: LogLines, first: bytes) -> AsyncIterator[bytes]:
-        try:
-            chunk = first
-            while chunk:
-                yield chunk
-                chunk = await lines.next()
-        finally:
-            lines.stop()
-            self.reading -= 1
+        return _chunks(lines, first)
 
     async def _relations(self, key: str, since: float) -> tuple[list[SeenRelation], bool]:
         def read(folder: Path) -> tuple[list[SeenRelation], bool]:
@@ -130,6 +119,9 @@ class PastRecords:
             return by_relation(found), is_whole
 
         return await self.read(read)
+
+    def _leave(self) -> None:
+        self.reading -= 1
 
     def _enter(self) -> Path:
         if self._folder is None or not self.is_kept:
@@ -141,11 +133,20 @@ class PastRecords:
 
 
 class LogLines:
-    """The lines of a log, which a thread reads no faster than they are sent."""
+    """The lines of a log, which a thread reads no faster than they are sent.
+
+    `leave` is called in the loop at the end of the thread: also if nobody ever takes a line.
+    """
 
     def __init__(
-        self, log: HistoryLog, selection: LogSelection, last: int | None, line_of: Callable[[LogEntry], str]
+        self,
+        log: HistoryLog,
+        selection: LogSelection,
+        last: int | None,
+        line_of: Callable[[LogEntry], str],
+        leave: Callable[[], None],
     ) -> None:
+        self._leave = leave
         self._log = log
         self._line_of = line_of
         self._selection = selection
@@ -161,7 +162,11 @@ class LogLines:
         Raises:
             ApiError: the history cannot be read.
         """
-        threading.Thread(target=self._run, name="log", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="log", daemon=True).start()
+        except RuntimeError as error:  # the system has no further thread
+            self._leave()
+            raise ApiError(OVERLOADED, "no thread is left") from error
         return await self.next()
 
     async def next(self) -> bytes:
@@ -190,9 +195,15 @@ class LogLines:
         except Exception as found:  # noqa: BLE001 - a fault of ours ends the reply, and not the worker
             structlog.get_logger().error("log_failed", error=repr(found))
             error = ApiError("internal", "the log cannot be read")
-        self._put(b"" if error is None else error)
+        self._call(self._queue.put_nowait, b"" if error is None else error)
+        self._call(self._leave)
 
     def _send(self, _: None) -> None:
+        """Hand the lines over.
+
+        Raises:
+            ApiError: nobody takes them.
+        """
         lines: list[str] = []
         size = 0
         with closing(self._entries()) as entries:
@@ -200,8 +211,7 @@ class LogLines:
                 lines.append(self._line_of(entry) + "\n")
                 size += len(lines[-1])
                 if size >= _CHUNK:
-                    if not self._put("".join(lines).encode()):
-                        return
+                    self._put("".join(lines).encode())
                     lines, size = [], 0
         if lines:
             self._put("".join(lines).encode())
@@ -212,13 +222,24 @@ class LogLines:
         else:
             yield from self._log.newest(self._selection, self._last)
 
-    def _put(self, chunk: bytes | ApiError) -> bool:
-        """Hand a chunk over; return False if nobody takes it."""
+    def _put(self, chunk: bytes) -> None:
         if not self._room.acquire(timeout=PATIENCE) or self._stopped:
-            return False
+            raise ApiError(OVERLOADED, "the reader is too slow")
+        self._call(self._queue.put_nowait, chunk)
+
+    def _call(self, function: Callable[..., None], *values: object) -> None:
         with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
-        return True
+            self._loop.call_soon_threadsafe(function, *values)
+
+
+async def _chunks(lines: LogLines, first: bytes) -> AsyncIterator[bytes]:
+    try:
+        chunk = first
+        while chunk:
+            yield chunk
+            chunk = await lines.next()
+    finally:
+        lines.stop()
 
 
 def _selection(asked: dict[str, Any]) -> tuple[LogSelection, str]:

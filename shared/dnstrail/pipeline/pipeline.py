@@ -200,11 +200,25 @@ def running(plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> Iterator[Pipeline
     children = Children(plan.commands, plan.memory)
     with children.running():
         drop_privileges(plan.user)
+        _await_page(plan, children, clock)
         pipeline = Pipeline(plan, children, bus, emit, clock)
         try:
             yield pipeline
         finally:
             pipeline.view.close()
+
+
+def _await_page(plan: Plan, children: Children, clock: Clock) -> None:
+    """Wait until the page has subscribed: the probe of a file begins once this process subscribes.
+
+    Raises:
+        WorkerDied: a worker ended by itself.
+    """
+    deadline = clock.monotonic() + _PATIENCE
+    while plan.web is not None and not (plan.run_dir / "web.link").exists() and clock.monotonic() < deadline:
+        for worker, code in children.ended().items():
+            raise WorkerDied(worker, code)
+        clock.sleep(_POLL)
 
 
 @contextmanager

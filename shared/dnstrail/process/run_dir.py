@@ -82,7 +82,7 @@ def _make(run_dir: Path, user: User) -> None:
 
 def _change_owner(run_dir: Path, user: User) -> None:
     if any(entry.suffix not in _OURS for entry in run_dir.iterdir()):
-        raise BusError(str(run_dir), "contains files of others: choose an empty folder with --run-dir")
+        raise BusError(str(run_dir), "contains files that are no sockets: choose an empty folder with --run-dir")
     group = group_id()
     for entry in run_dir.iterdir() if run_dir.stat().st_uid == 0 else ():  # only root can have made these
         os.chown(entry, user.uid, user.gid, follow_symlinks=False)

@@ -71,6 +71,15 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     assert tmp_path.stat().st_uid == 0
 
 
+def test_the_files_of_the_page_change_hands(tmp_path):
+    """A folder in which a page has left its link and its mutes is handed over with them."""
+    left = [tmp_path / "web.link", tmp_path / "web.mutes"]
+    for path in left:
+        path.touch()
+    hand_over(tmp_path, BOB)
+    assert {path.stat().st_uid for path in left} == {BOB.uid}
+
+
 def stranger(path: Path) -> Path:
     """Make a folder of another user."""
     path.mkdir()

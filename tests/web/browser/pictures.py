@@ -21,12 +21,8 @@ USER = 60_531
 MOST = 200_000  # bytes of a picture
 HEIGHT = 620
 _TIME = "since=2026-11-01T12:00:00Z&until=2026-11-01T12:00:10Z"
-OF_THE_RUN = {"trail": "/trail?key=192.0.2.10&at=2026-11-01T12:00:05Z"}
-OF_THE_HISTORY = {
-    "now": f"/now?{_TIME}&group=domain",
-    "new": "/new?since=2026-11-01T00:00:00Z",
-    "health": "/health?since=2026-11-01T11:50:00Z&until=2026-11-01T12:10:00Z",
-}
+OF_THE_RUN = {"trail": "/trail?key=192.0.2.10&at=2026-11-01T12:00:05Z", "findings": "/findings"}
+OF_THE_HISTORY = {"now": f"/now?{_TIME}&group=domain"}
 
 
 def main() -> None:
@@ -81,6 +77,10 @@ def take(browser: Browser, link: str, views: dict[str, str], target: Path) -> No
     for name, path in views.items():
         page.goto(link.partition("/?")[0] + path)
         page.locator(".body .row, .drawing .node").first.wait_for()
+        if name == "findings":
+            page.locator(".body .row").first.click()
+            page.locator(".side .paths").wait_for()
+        page.get_by_text("reading the history").wait_for(state="hidden")
         picture = target / f"page-{name}.png"
         page.screenshot(path=picture)
         if picture.stat().st_size > MOST:
