@@ -8,11 +8,11 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from dnstrail.captured import LAST_TIME, Flow, Process
-from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, OUTCOMES
+from dnstrail.events import DNS_TRANSACTION, OUTCOMES
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.fact_batches import FactRow
-from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text
+from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text, whole_id
 from dnstrail.registered_domain import registered_domain
 
 _ADDRESSES: Final = 1024  # whose text is remembered
@@ -40,13 +40,13 @@ def _question(time: int, host: str, process: Process | None, flow: Flow | None, 
         time,
         host,
         *_asker(process),
-        _whole_id(one.id),
+        whole_id(one.id),
         *_ends(flow),
         one.socket,
         None if one.resolver is None else _text(one.resolver),
         one.resolver_port,
         HOPS[one.hop],
-        one.asked_for and _whole_id(one.asked_for),
+        one.asked_for and whole_id(one.asked_for),
         one.name,
         type_text(one.type),
         OUTCOMES[one.outcome],
@@ -101,12 +101,6 @@ def _ends(flow: Flow | None) -> tuple[str | None, str | None, int | None, int | 
         flow.destination_port,
         flow.transport,
     )
-
-
-def _whole_id(event: str) -> str:
-    """Return the id of the transaction that an event began: with the topic of the event, and the stage."""
-    start, batch, place = str.rsplit(event, "/", 2)
-    return f"{start}/{NET_PACKET_DNS}/{batch}/{place}/end"
 
 
 @lru_cache(_ADDRESSES)

@@ -170,8 +170,8 @@ def _words(values: TransactionValues) -> dict[str, Any]:
     """Return the arguments of a transaction that travel in a shorter form."""
     asked_for, resolver = values.asked_for, values.resolver
     return {
-        "id": _whole_id(values.id),
-        "for": asked_for and _whole_id(asked_for),
+        "id": whole_id(values.id),
+        "for": asked_for and whole_id(asked_for),
         "resolver": None if resolver is None else str(ip_address(resolver)),
         "hop": HOPS[values.hop],
         "type": type_text(values.type),
@@ -191,7 +191,7 @@ def _receiver_of(values: ConnectionValues, flow: Flow | None) -> dict[str, Any]:
     return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}
 
 
-def _whole_id(event: str) -> str:
+def whole_id(event: str) -> str:
     """Return the id of the transaction that an event began: with the topic of the event, and the stage."""
     start, batch, place = str.rsplit(event, "/", 2)
     return f"{start}/{NET_PACKET_DNS}/{batch}/{place}/end"
