@@ -53,6 +53,11 @@ test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as r
 	@deploy/setup-zat.sh $(VENV)
 	$(BIN)/python -m pytest tests/long $(ARGS)
 
+test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root
+	@deploy/setup-live.sh --tests
+	@deploy/setup-web.sh $(VENV)
+	DNSTRAIL_BROWSER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser $(ARGS)
+
 test-compiled: $(VENV)/.run ## run the tests of decoder, image, cache and engine, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)
 	@$(MAKE) --no-print-directory $(COMPILED)/.dev
@@ -68,11 +73,6 @@ test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker dae
 	@deploy/setup-live.sh --tests
 	@deploy/setup-docker.sh
 	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker -rP $(ARGS)
-
-test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root
-	@deploy/setup-live.sh --tests
-	@deploy/setup-web.sh $(VENV)
-	DNSTRAIL_BROWSER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser $(ARGS)
 
 pictures: $(VENV)/.dev ## take pictures of the views over the bundled capture, for README and docs
 	@deploy/setup-web.sh $(VENV)

@@ -26,10 +26,17 @@ else:
     collect_ignore_glob = ["test_*.py"]
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split() + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # Chromium asks for names of its own
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # Chromium asks for names of its own
+]
 LIFE = 600  # seconds: the TTL of the names that stay
 FORGETS = 15  # seconds after their end that the image remembers relations; the others last a second
 PATIENCE = 60_000  # ms for the page
@@ -75,7 +82,10 @@ class Watched:
 
     def log(self, *arguments: str) -> list[dict[str, Any]]:
         """Return what `dnstrail log --json` prints."""
-        return [json.loads(line) for line in self.command("log", "--json", "--folder", str(self.history), *arguments).splitlines()]
+        return [
+            json.loads(line)
+            for line in self.command("log", "--json", "--folder", str(self.history), *arguments).splitlines()
+        ]
 
 
 @contextmanager

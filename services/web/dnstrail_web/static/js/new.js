@@ -50,7 +50,8 @@ export function New({ params, session }) {
     <h1 class="hidden">New: first seen</h1>
     <div class="bar">
       <label class="field">First seen <select value=${params.since || ""} onChange=${(event) => change({ since: event.target.value })}>
-        ${Object.entries(SINCE).map(([value, name]) => html`<option value=${value} key=${value}>${name}</option>`)}</select></label>
+        ${Object.entries(SINCE).map(([value, name]) => html`<option value=${value} key=${value}>${name}</option>`)}
+        ${params.since && !(params.since in SINCE) && html`<option value=${params.since}>${params.since}</option>`}</select></label>
       <div class="choice" role="group" aria-label="Kind">
         ${["", ...kinds].map((kind) => html`<button type="button" key=${kind} aria-pressed=${(params.kind || "") === kind} onClick=${() => change({ kind })}>${kind ? KINDS[kind] : "All"} <span class="quiet">${count(number(state.rows, kind))}</span></button>`)}
       </div>

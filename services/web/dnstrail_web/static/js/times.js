@@ -21,16 +21,16 @@ export function localInput(seconds) {
   return new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
 }
 
-/** Choose a range: `since` and `until` of the address. With `live`, no range is the feed. */
-export function Range({ since, until, live }) {
+/** Choose a range: `since` and `until` of the address. Without them it is the feed if `live`, else the `usual` one. */
+export function Range({ since, until, live, usual = "-1h" }) {
   const known = since in LENGTHS && !until;
   const [own, setOwn] = useState(Boolean(since) && !known);
-  const value = own ? "own" : known ? since : live ? "" : "-1d";
+  const value = own ? "own" : known ? since : live ? "" : usual;
   const choose = (event) => {
     const chosen = event.target.value;
     setOwn(chosen === "own");
     if (chosen === "own") change({ since: new Date(Date.now() - 3600e3).toISOString(), until: new Date().toISOString() });
-    else change({ since: chosen, until: "" });
+    else change({ since: live || chosen !== usual ? chosen : "", until: "" });
   };
   const set = (name) => (event) => event.target.value && change({ [name]: new Date(event.target.value).toISOString() });
   return html`<label class="field">Time

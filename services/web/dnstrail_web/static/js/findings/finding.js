@@ -8,7 +8,7 @@ import { Paths } from "../trail/paths.js";
 import { findings } from "./state.js";
 
 const LENGTHS = [[3600, "1 hour"], [28800, "8 hours"], [86400, "1 day"], [604800, "7 days"], [2592000, "30 days"]];
-const KEYS = ["dst", "name", "address", "domain", "query", "answer", "watched"];
+const KEYS = ["dst", "dns_root", "name", "address", "domain", "query", "answer"];
 const NAME = /^[a-z0-9_-]+(\.[a-z0-9_-]+)+$|^\d+(\.\d+){3}$|^[0-9a-f]*:[0-9a-f:]+$/i;
 
 /** Return the name or address that a finding is about; "" without one. */
@@ -29,16 +29,21 @@ export function Finding({ finding, onClose }) {
       <dl class="facts">
         <dt>Time</dt><dd>${clock(at, true)}</dd>
         <dt>Process</dt><dd>${visible(finding.processName || "none")} ${finding.processId || ""}</dd>
-        <dt>Host</dt><dd>${visible(finding.hostName || "")}</dd>
-        ${finding.args.map((arg, place) => html`<dt key=${`${place}`}>${visible(arg.name)}</dt><dd key=${`${place}=`} class="mono">${shown(arg.value)}</dd>`)}
+        ${finding.hostName && html`<dt>Host</dt><dd>${visible(finding.hostName)}</dd>`}
+        ${finding.args.filter((arg) => isPlain(arg.value)).map((arg, place) => html`<dt key=${`${place}`}>${visible(arg.name)}</dt><dd key=${`${place}=`} class="mono">${shown(arg.value)}</dd>`)}
       </dl></section>
     ${key && html`<${TrailOf} name=${key} at=${at} />`}
     <section><h3>Mute</h3>${mute ? html`<p class="quiet">Muted until ${clock(mute.until)}.</p>` : html`<${MuteForm} finding=${finding} />`}</section>
   </aside>`;
 }
 
+/** Return whether a value can be read in a line; the event that triggered the finding cannot, and stands in the export. */
+function isPlain(value) {
+  return Array.isArray(value) ? value.every((one) => typeof one !== "object") : typeof value !== "object" && value !== "";
+}
+
 function shown(value) {
-  return visible(typeof value === "object" ? JSON.stringify(value) : value);
+  return visible(Array.isArray(value) ? value.join(", ") : value);
 }
 
 function TrailOf({ name, at }) {

@@ -73,7 +73,7 @@ function Mutes() {
 const tone = ["", "", "warn", "bad"];
 const columns = [
   { id: "event", title: "Event", width: "minmax(220px, 1.2fr)", show: ({ finding }) => html`${finding.eventName}${findings.muteOf(finding) ? html` <span class="tag">muted</span>` : ""}` },
-  { id: "time", title: "Time", width: "92px", show: ({ finding }) => html`<span title=${utc(Number(finding.timestamp) / 1e9)}>${clock(Number(finding.timestamp) / 1e9)}</span>` },
+  { id: "time", title: "Time", width: "minmax(76px, 150px)", show: ({ finding }) => html`<span title=${utc(Number(finding.timestamp) / 1e9)}>${clock(Number(finding.timestamp) / 1e9)}</span>` },
   { id: "severity", title: "Severity", width: "88px", show: ({ finding }) => html`<span class=${`tag ${tone[severityOf(finding)] || ""}`}>${SEVERITY[severityOf(finding)] || ""}</span>` },
   { id: "process", title: "Process", width: "minmax(110px, 0.8fr)", show: ({ finding }) => `${visible(finding.processName || "")} ${finding.processId || ""}` },
   { id: "subject", title: "Arguments", width: "minmax(160px, 2fr)", mono: true, rest: true, show: ({ finding }) => subject(finding) },

@@ -1,6 +1,6 @@
 // Bars of outcomes over time. A bucket in which events were lost is hatched, whatever its bars state.
 
-import { clock, count, duration } from "../format.js";
+import { clock, count, day, duration } from "../format.js";
 import { html } from "../html.js";
 
 export const PARTS = [
@@ -44,7 +44,7 @@ export function Chart({ columns, seconds, height = 150, label }) {
           ${bar(one, place)}
           ${one.lost > 0 && html`<rect class="lost-edge" x=${(place * step).toFixed(2)} y="0" width=${step.toFixed(2)} height="4" />`}</g>`)}
       </svg>
-      <div class="axis" aria-hidden="true">${ticks(columns).map((one) => html`<span key=${one}>${clock(one).slice(0, -3)}</span>`)}</div>
+      <div class="axis" aria-hidden="true">${ticks(columns).map((one) => html`<span key=${one}>${isLong(columns) ? `${day(one).slice(5)} ` : ""}${clock(one).slice(-8, -3)}</span>`)}</div>
     </div></figure>`;
 }
 
@@ -57,6 +57,10 @@ function tip(one) {
   const wait = one.p95 === null || one.p95 === undefined ? "" : `\nmedian ${duration(one.median)}, p95 ${duration(one.p95)}`;
   const lost = one.lost === null ? "\nlosses not counted" : one.lost ? `\n${count(one.lost)} events lost: the bars state too little` : "";
   return `${clock(one.start)}\n${parts.join(", ") || "no questions"}${wait}${lost}`;
+}
+
+function isLong(columns) {
+  return columns.at(-1).start - columns[0].start > 86_400;
 }
 
 function ticks(columns) {
@@ -78,7 +82,7 @@ export function Latency({ columns, height = 60, label }) {
         return "";
       }
       const x = (place + 0.5) * step;
-      const point = `${pen}${x.toFixed(1)} ${(height - (one[field] / most) * (height - 2)).toFixed(1)}${pen === "M" ? `h${Math.min(1, step).toFixed(1)}` : ""}`;
+      const point = `${pen}${x.toFixed(1)} ${(height - (one[field] / most) * (height - 2)).toFixed(1)}${pen === "M" ? `h${(step / 2).toFixed(1)}` : ""}`;
       pen = "L";
       return point;
     }).join("");

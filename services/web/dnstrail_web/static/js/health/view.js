@@ -7,11 +7,10 @@ import { saveCsv, saveJson } from "../export.js";
 import { clock, count, duration, percent, visible } from "../format.js";
 import { Grid } from "../grid.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
-import { moment } from "../times.js";
+import { moment, Range } from "../times.js";
 import { Chart, Latency, PARTS, total } from "./chart.js";
 import { columnsOf, rowsOf } from "./buckets.js";
 
-const LENGTHS = { "": "Last hour", "-6h": "Last 6 hours", "-1d": "Last day", "-7d": "Last 7 days" };
 const EVERY = 5000; // ms
 const EVERY_PAST = 60_000; // ms, of a longer time, which may have to be read from the history
 const FEWEST = 30; // columns
@@ -24,8 +23,8 @@ export function Health({ params }) {
     const abort = new AbortController();
     const read = () =>
       document.hidden ||
-      get("health", params.since ? { since: moment(params.since) } : {}, abort.signal).then(
-        (reply) => set({ data: reply.data, complete: reply.complete }),
+      get("health", params.since ? { since: moment(params.since), until: moment(params.until) } : {}, abort.signal).then(
+        (reply) => set({ data: { ...reply.data, now: moment(params.until) ?? reply.data.now }, complete: reply.complete }),
         (error) => error.name === "AbortError" || set((now) => ({ ...now, error })),
       );
     read();
@@ -34,7 +33,7 @@ export function Health({ params }) {
       abort.abort();
       clearInterval(timer);
     };
-  }, [params.since]);
+  }, [params.since, params.until]);
 
   const [sort, setSort] = useState({ by: "total", down: true });
   const { data } = state;
@@ -47,8 +46,7 @@ export function Health({ params }) {
   return html`
     <h1 class="hidden">Health</h1>
     <div class="bar">
-      <label class="field">Time <select value=${params.since || ""} onChange=${(event) => change({ since: event.target.value })}>
-        ${Object.entries(LENGTHS).map(([value, name]) => html`<option value=${value} key=${value}>${name}</option>`)}</select></label>
+      <${Range} since=${params.since} until=${params.until} />
       <div class="choice" role="group" aria-label="By">
         ${["resolvers", "processes"].map((one) => html`<button type="button" key=${one} aria-pressed=${by === one} onClick=${() => change({ by: one === "resolvers" ? "" : one, key: "" })}>${one === "resolvers" ? "Resolvers" : "Processes"}</button>`)}</div>
       ${params.key && html`<span class="field">Only <b class="mono">${visible(params.key)}</b> <button type="button" class="plain" onClick=${() => change({ key: "" })}>All</button></span>`}

@@ -46,7 +46,7 @@ export function Lives({ trails, at, elapsed }) {
   const spanned = to - from;
   const place = (time) => `${Math.max(0, Math.min(100, (100 * (time - from)) / spanned)).toFixed(2)}%`;
   return html`<div class="lives" role="table" aria-label="Lives of the relations">
-    <div class="life-row axis" role="row"><span role="columnheader">Relation</span><span role="columnheader" class="ends"><span>${clock(from)}</span><span>${clock(to)}</span></span><span role="columnheader">Ends</span></div>
+    <div class="life-row axis" role="row"><span role="columnheader">Relation</span><span role="columnheader" class="ends"><span>${clock(from).slice(-8)}</span><span>${clock(to).slice(-8)}</span></span><span role="columnheader">Ends</span></div>
     ${all.map((step) => {
       const left = step.remaining - elapsed;
       const state = left > 0 ? step.state : step.state === "live" ? "grace" : step.state;

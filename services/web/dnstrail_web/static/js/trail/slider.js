@@ -4,12 +4,12 @@ import { clock, utc } from "../format.js";
 import { html, useRef, useState } from "../html.js";
 import { localInput } from "../times.js";
 
-const WINDOWS = { 300: "5 min", 3600: "1 h", 21600: "6 h", 86400: "1 d", 604800: "7 d" };
+const WINDOWS = { 300: "5 min", 3600: "1 h", 21600: "6 h", 86400: "1 d", 604800: "7 d", 2592000: "30 d" };
 const STEPS = 1000;
 
 export function Slider({ at, onChange }) {
   const now = Date.now() / 1000;
-  const [window, setWindow] = useState(() => Object.keys(WINDOWS).find((length) => at === null || now - at < length) || "604800");
+  const [window, setWindow] = useState(() => Object.keys(WINDOWS).find((length) => at === null || now - at < length) || "2592000");
   const [moved, setMoved] = useState(null);
   const timer = useRef(0);
   const length = Number(window);
