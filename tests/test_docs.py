@@ -70,7 +70,7 @@ BLOCK = re.compile(
 )
 KUBERNETES = "deploy/kubernetes/dnstrail.yaml"
 CACHE, HISTORY, PAST, FILE, NOT_RUN = "test: cache", "test: history", "test: past", "file: ", "not run:"
-OTHER_PROGRAMS = ("make bench", "docker ", "podman ", "buildah ", "systemd-nspawn ")
+OTHER_PROGRAMS = ("docker ", "podman ", "buildah ", "systemd-nspawn ")
 TESTED_ELSEWHERE = ("test: client",)  # tests/pipeline/test_workers.py
 COMPLETE = {  # of each operation the least request that is complete
     "get": {"key": "192.0.2.10"},
