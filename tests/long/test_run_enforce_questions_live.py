@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from live import unlisted_questions
 from live.enforced import LISTED_RUN, client_folder, enforced, watched
 from live.listed_network import RESOLVER, RESOLVER6, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
-from live.processes import run_dir
+from live.processes import PATIENCE, run_dir, wait_until
 from live.run_commands import within
 from live.tunnels import IODINE
 from live.unlisted_questions import EXTRA, OWN
@@ -133,3 +134,34 @@ def test_a_flood_of_refusals_is_bounded(network, folder):
     assert left_out >= 100
     (note,) = json.loads((folder / "r.json").read_text())["enforcement"]
     assert note == "100 further refusals found no room in this report."
+
+
+def test_an_open_socket_to_the_resolver_after_a_kill(network, folder):
+    """After dnstrail and its launcher are killed, a socket that asked before carries nothing, not even listed names."""
+    script = f"""
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(SUPPORT)!r})
+from live.unlisted_questions import *
+made = socket.socket(type=socket.SOCK_DGRAM)
+made.connect(({RESOLVER!r}, 53))
+while Path("go").exists():
+    Path("turn.new").write_text(f"{{os.getppid()}} {{result(lambda: made.send(message(wire(OWN))))}}")
+    os.rename("turn.new", "turn")
+    time.sleep(0.02)
+"""
+    (folder / "go").touch()
+    turn = folder / "turn"
+    with subprocess.Popen(
+        within(network.hosts, *LISTED_RUN, "--", sys.executable, "-c", script), cwd=folder
+    ) as process:
+        try:
+            wait_until(turn.exists, "the command", PATIENCE)
+            launcher, found = turn.read_text().split()
+            assert found == "ok"
+            os.kill(int(launcher), signal.SIGKILL)
+            process.kill()
+            wait_until(lambda: turn.read_text().endswith("EPERM"), "the end of the rules", PATIENCE)
+        finally:
+            (folder / "go").unlink()
+            process.kill()
