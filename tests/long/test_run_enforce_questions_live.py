@@ -21,7 +21,7 @@ from live.namespaces import live_or_skip
 from live.processes import PATIENCE, run_dir, wait_until
 from live.run_commands import within
 from live.tunnels import IODINE
-from live.unlisted_questions import EXTRA, OWN
+from live.unlisted_questions import EXTRA, OWN, leak, message, wire
 
 TRIES = int(os.environ.get("DNSTRAIL_ENFORCED_TRIES", "23"))  # of each form
 SUPPORT = Path(unlisted_questions.__file__).parents[1]
@@ -165,3 +165,16 @@ while Path("go").exists():
         finally:
             (folder / "go").unlink()
             process.kill()
+
+
+def test_a_question_by_io_uring(network, folder, arrived):
+    """io_uring sends a listed question, and no other one."""
+    live_or_skip("gcc")
+    program = folder / "send"
+    subprocess.run(["gcc", "-o", program, SUPPORT / "live/uring_send.c"], check=True)
+    (folder / "unlisted").write_bytes(message(wire(leak())))
+    (folder / "listed").write_bytes(listed := message(wire(OWN)))
+    script = f"./send {RESOLVER} 53 < unlisted; ./send {RESOLVER} 53 < listed"
+    _, out = enforced(network, folder, "sh", "-c", script, prefix=LISTED_RUN)
+    assert out.splitlines() == ["Operation not permitted", "ok"]
+    wait_until(lambda: packets_in(arrived) == {f"17 {listed.hex()}"}, "the listed question")
