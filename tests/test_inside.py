@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from live.unlisted_questions import unlisted_forms
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(page for part in ("start", "use", "inside") for page in (DOCS / part).glob("*.md"))
 FIGURE = re.compile(r"<!-- (?P<value>(?P<number>[\d.,]+)(?: (?P<unit>\w+))?) = (?P<path>[\w.]+)(?P<ns> ns)? -->")
+FORMS = unlisted_forms({4: ("192.0.2.53", 53), 6: ("2001:db8::53", 53)})
 FACTORS = {None: 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "ms": 1e-3, "s": 1, "seconds": 1}
 
 
@@ -55,3 +58,10 @@ def test_every_attack_has_its_tests():
     for _, _, named in attacks:
         for span in re.findall(r"`([^`]+)`", named) or [named]:
             assert span.startswith("make ") or "def test_" in (DOCS.parent / span).read_text(), span
+
+
+def test_every_form_of_a_question_is_an_escape():
+    """escapes.md names each form of a question that the tests send, and no other."""
+    table = (DOCS / "inside/escapes.md").read_text().partition("## Questions")[2].partition("\n## ")[0]
+    named = {span for span in re.findall(r"`([^`]+)`", table) if span.split()[0] in ("message", "way", "stream")}
+    assert named == {re.sub(r" IPv[46]$", "", form) if form.startswith("stream") else form for form in FORMS}

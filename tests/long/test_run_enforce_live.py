@@ -19,7 +19,7 @@ from dnstrail_run import cgroup
 from live import attempts, forged_answers
 from live.attempts import WAYS, allowed_address, other_address, other_name
 from live.crafted_answers import CASES, RAW_TAKEN, TCP_TAKEN, UDP_TAKEN
-from live.enforced import RUN, client_folder, enforced, watched
+from live.enforced import LISTED_RUN, RUN, client_folder, enforced, watched
 from live.listed_network import (
     CRAFTING,
     FOREIGN,
@@ -161,7 +161,7 @@ def trying(network: ListedNetwork, folder: Path, *options: str) -> Iterator[subp
     support = str(Path(attempts.__file__).parents[1])
     (folder / "tries.py").write_text(TRIES.format(support=support))
     (folder / "go").touch()
-    run = (*RUN, *options, "--quiet", "--", sys.executable, "tries.py")
+    run = (*LISTED_RUN, *options, "--quiet", "--", sys.executable, "tries.py")
     with subprocess.Popen(within(network.hosts, *run), cwd=folder) as process:
         try:
             wait_until((folder / "turn").exists, "the command", PATIENCE)

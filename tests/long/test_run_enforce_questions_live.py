@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,13 +16,14 @@ import pytest
 
 from dnstrail_run.enforce.hooks import MOST_REFUSED
 from live import unlisted_questions
+from live.attempts import allowed_name
 from live.enforced import LISTED_RUN, client_folder, enforced, watched
-from live.listed_network import RESOLVER, RESOLVER6, ListedNetwork, listed_network, serving
+from live.listed_network import FOREIGN, RESOLVER, RESOLVER6, SHARED, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
-from live.processes import run_dir
+from live.processes import PATIENCE, run_dir, wait_until
 from live.run_commands import within
 from live.tunnels import IODINE
-from live.unlisted_questions import EXTRA, OWN
+from live.unlisted_questions import EXTRA, OWN, leak, message, wire
 
 TRIES = int(os.environ.get("DNSTRAIL_ENFORCED_TRIES", "23"))  # of each form
 SUPPORT = Path(unlisted_questions.__file__).parents[1]
@@ -133,3 +136,75 @@ def test_a_flood_of_refusals_is_bounded(network, folder):
     assert left_out >= 100
     (note,) = json.loads((folder / "r.json").read_text())["enforcement"]
     assert note == "100 further refusals found no room in this report."
+
+
+def test_an_open_socket_to_the_resolver_after_a_kill(network, folder):
+    """After dnstrail and its launcher are killed, a socket that asked before carries nothing, not even listed names."""
+    script = f"""
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(SUPPORT)!r})
+from live.unlisted_questions import *
+made = socket.socket(type=socket.SOCK_DGRAM)
+made.connect(({RESOLVER!r}, 53))
+while Path("go").exists():
+    Path("turn.new").write_text(f"{{os.getppid()}} {{result(lambda: made.send(message(wire(OWN))))}}")
+    os.rename("turn.new", "turn")
+    time.sleep(0.02)
+"""
+    (folder / "go").touch()
+    turn = folder / "turn"
+    with subprocess.Popen(
+        within(network.hosts, *LISTED_RUN, "--", sys.executable, "-c", script), cwd=folder
+    ) as process:
+        try:
+            wait_until(turn.exists, "the command", PATIENCE)
+            launcher, found = turn.read_text().split()
+            assert found == "ok"
+            os.kill(int(launcher), signal.SIGKILL)
+            process.kill()
+            wait_until(lambda: turn.read_text().endswith("EPERM"), "the end of the rules", PATIENCE)
+        finally:
+            (folder / "go").unlink()
+            process.kill()
+
+
+def test_a_question_by_io_uring(network, folder, arrived):
+    """io_uring sends a listed question, and no other one."""
+    live_or_skip("gcc")
+    program = folder / "send"
+    subprocess.run(["gcc", "-o", program, SUPPORT / "live/uring_send.c"], check=True)
+    (folder / "unlisted").write_bytes(message(wire(leak())))
+    (folder / "listed").write_bytes(listed := message(wire(OWN)))
+    script = f"./send {RESOLVER} 53 < unlisted; ./send {RESOLVER} 53 < listed"
+    _, out = enforced(network, folder, "sh", "-c", script, prefix=LISTED_RUN)
+    assert out.splitlines() == ["Operation not permitted", "ok"]
+    wait_until(lambda: packets_in(arrived) == {f"17 {listed.hex()}"}, "the listed question")
+
+
+def test_a_learned_list_is_extended(network, folder):
+    """A second run keeps the lines of the list, marks what it did not use, and adds what it needed."""
+    (folder / "learned").write_text("# mine\nold.test:443\n@npm\n")
+    name = allowed_name(4, 0)
+    run = (sys.executable, "-m", "dnstrail_cli", "run", "--quiet", "--allow-learn", "learned", "--", "getent")
+    subprocess.run(within(network.hosts, *run, "ahostsv4", name), cwd=folder, check=True, capture_output=True)
+    lines = (folder / "learned").read_text().splitlines()
+    assert re.sub(r"\d{4}-\d\d-\d\d$", "TODAY", lines[1]) == "old.test:443  # not used since TODAY"
+    assert [lines[0], *lines[2:]] == ["# mine", "@npm", name]
+
+
+def test_a_name_with_a_resolver_of_its_own(network, folder):
+    """The resolver of an entry is asked for its name alone, no other one is asked for it, and its answer counts."""
+    with (folder / "allowed").open("a") as file:
+        file.write(f"fourth.test:80 resolver {FOREIGN}\n")
+    script = f"""
+dig() {{ /usr/bin/dig +tries=1 +time=1 +short "$@" 2> /dev/null | head -1; }}
+dig fourth.test @{RESOLVER}
+dig shared.test @{FOREIGN}
+dig fourth.test @{FOREIGN}
+{sys.executable} -c "import socket; socket.create_connection(({SHARED!r}, 80)); print('connected')"
+"""
+    report, out = enforced(network, folder, "sh", "-c", script, prefix=LISTED_RUN)
+    assert [line for line in out.splitlines() if not line.startswith(";;")] == [SHARED, "connected"]
+    refused = {(one["name"], one["address"], one["reason"]) for one in report["refused"]}
+    assert refused == {("fourth.test", RESOLVER, "resolver"), ("shared.test", FOREIGN, "resolver")}

@@ -244,9 +244,8 @@ def _send_stream(version: int, end: tuple[str, int], parts: list[tuple[bytes, in
             made.send(data, flags)
 
 
-def unlisted(ends: dict[int, tuple[str, int]], tries: int) -> dict[str, Counter[str]]:
-    """Ask what the list does not contain, each form some times."""
-    found: dict[str, Counter[str]] = {}
+def unlisted_forms(ends: dict[int, tuple[str, int]]) -> dict[str, Callable[[], None]]:
+    """Return each form of asking what the list does not contain."""
     forms: dict[str, Callable[[], None]] = {}
     for name, way in _ways(ends).items():
         forms[f"way {name}"] = lambda way=way: way(MESSAGES["name"])
@@ -257,9 +256,12 @@ def unlisted(ends: dict[int, tuple[str, int]], tries: int) -> dict[str, Counter[
         for version, end in ends.items():
             forms[f"stream {name} IPv{version}"] = lambda v=version, e=end, parts=parts: _send_stream(v, e, parts())
     forms["stream fast open"] = lambda: _send_stream(4, ends[4], [(framed(message(wire(leak()))), 0)], fast=True)
-    for form, attempt in forms.items():
-        found[form] = Counter(result(attempt) for _ in range(tries))
-    return found
+    return forms
+
+
+def unlisted(ends: dict[int, tuple[str, int]], tries: int) -> dict[str, Counter[str]]:
+    """Ask what the list does not contain, each form some times."""
+    return {form: Counter(result(attempt) for _ in range(tries)) for form, attempt in unlisted_forms(ends).items()}
 
 
 def flood(ends: dict[int, tuple[str, int]], names: int) -> Counter[str]:
