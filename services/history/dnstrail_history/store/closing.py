@@ -12,6 +12,7 @@ import msgspec
 
 from dnstrail_history.store.database import naming_damage, open_existing, remove_logs
 from dnstrail_history.store.lives import lives_of, merge_lives
+from dnstrail_history.store.lives_parts import kept_until
 from dnstrail_history.store.rows import insert, rows
 from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.segment_keys import remove_keys, write_keys
@@ -58,7 +59,7 @@ def finish(path: Path) -> int:
             if mode != "delete":
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
             add_indexes(database)
-            lives = [*lives_of(database, left_out=beyond.append)]
+            lives = [*lives_of(database, after=kept_until(path), left_out=beyond.append)]
             write_keys(path, database)
         beyond.append(merge_lives(path.parent, path.stem, lives))
     path.rename(path.with_suffix(FINAL))
