@@ -37,6 +37,7 @@ SECTIONS = {  # by the name of the module: the title
 LONG = {
     "growth": "growth from a thousand roots to a million",
     "memory_million": "memory of a million roots",
+    "history_questions": "questions to ten million transactions of the history",
     "run_cost": "a build under dnstrail run",
 }  # run on demand alone
 SAME = ("kernel_packet", "getaddrinfo_call", "run_cost")  # both forms run the same code there
