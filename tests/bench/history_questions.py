@@ -17,17 +17,17 @@ from history_store import BEGIN, NAMES, PROGRAMS, SPACING, facts_of, known_hosts
 
 from dnstrail.captured import Captured
 from dnstrail.events import DNS_TRANSACTION
+from dnstrail.history.fact import read_fact
+from dnstrail.history.lives_reader import LivesReader
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import EVERYTHING, LogSelection
+from dnstrail.history.segment import MOST_TRANSACTIONS, StoredProgress, Stretch
 from dnstrail.protocol.batches import Batch, encode
 from dnstrail.protocol.fact_batches import decode_facts
 from dnstrail.protocol.lookups import encode_request
 from dnstrail.protocol.past_lookups import PastImage, encode_past
-from dnstrail_history.fact import read_fact
-from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import EVERYTHING, LogSelection
 from dnstrail_history.past.answers import answer_past
 from dnstrail_history.past.segments import Segments
-from dnstrail_history.store.lives_reader import LivesReader
-from dnstrail_history.store.segment import MOST_TRANSACTIONS, StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 

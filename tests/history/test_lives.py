@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 
 from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of
 from dnstrail.captured import Process
-from dnstrail_history.fact import Fact
-from dnstrail_history.store import lives as lives_of_segments
-from dnstrail_history.store import segment as segments
+from dnstrail.history import lives as lives_of_segments
+from dnstrail.history import segment as segments
+from dnstrail.history.closing import finish
+from dnstrail.history.database import open_reader
+from dnstrail.history.fact import Fact
+from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, lives_of, merge_lives, year_of
+from dnstrail.history.segment import SCHEMA
 from dnstrail_history.store import store as module
-from dnstrail_history.store.closing import finish
-from dnstrail_history.store.database import open_reader
-from dnstrail_history.store.lives import LIVES, AskingProgram, RelationLife, lives_of, merge_lives, year_of
 from dnstrail_history.store.lives_parts import keep_part, kept_until
-from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 

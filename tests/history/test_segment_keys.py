@@ -12,13 +12,13 @@ import pytest
 from builders.facts import BEGIN, fact_of, progress_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.events import NET_CONNECTION
-from dnstrail_history.log import segment_entries
-from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import LogSelection
-from dnstrail_history.store import segment
+from dnstrail.history import segment
+from dnstrail.history.log import segment_entries
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import LogSelection
+from dnstrail.history.segment_keys import key_of_end, lacks_key
 from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
-from dnstrail_history.store.segment_keys import key_of_end, lacks_key
 from dnstrail_history.store.store import FactStore
 from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until

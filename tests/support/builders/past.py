@@ -18,13 +18,13 @@ from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import lookup_key
 from dnstrail.events import DNS_TRANSACTION, EFFECTS, NET_PACKET_DNS
+from dnstrail.history.fact import read_fact
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import apply_event
 from dnstrail.image.walk import Down
 from dnstrail.protocol.batches import Batch, encode
 from dnstrail.protocol.fact_batches import decode_facts
 from dnstrail_cache.facts import captured_of
-from dnstrail_history.fact import read_fact
 from dnstrail_history.past.reading import past_image
 from dnstrail_history.past.segments import Segments
 from dnstrail_history.store.store import FactStore

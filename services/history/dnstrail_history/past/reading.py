@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from dnstrail.dns.rdata import PTR
+from dnstrail.history.rows import FOREIGN, MATCHED, flag_of, pack_flags
+from dnstrail.history.sums import ROWS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.answer import CGROUP, Answer, Edge
 from dnstrail.image.binding.processes import identity_of
@@ -15,8 +17,6 @@ from dnstrail.image.record import Sighting
 from dnstrail.image.relate import MAX_TTL
 from dnstrail_history.past.given_answers import GivenAnswer
 from dnstrail_history.past.segments import SegmentReader, StatedAnswer
-from dnstrail_history.store.rows import FOREIGN, MATCHED, flag_of, pack_flags
-from dnstrail_history.store.sums import ROWS
 
 #: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
 MOST_NODES: Final = 4096

@@ -19,6 +19,10 @@ import structlog
 from dnstrail.captured import LAST_TIME
 from dnstrail.dns.rdata import TYPES
 from dnstrail.errors import SettingsError
+from dnstrail.history.closing import FINAL, OPEN
+from dnstrail.history.database import BAD_CONTENTS, DamagedFileError, open_reader
+from dnstrail.history.segment import SCHEMA, Stretch
+from dnstrail.history.sums import AnswerSum, ends_at, sums_of, sums_stored
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.log_pause import LogPause
@@ -30,10 +34,6 @@ from dnstrail_history.past.given_answers import (
     question_of,
     read_answers,
 )
-from dnstrail_history.store.closing import FINAL, OPEN
-from dnstrail_history.store.database import BAD_CONTENTS, DamagedFileError, open_reader
-from dnstrail_history.store.segment import SCHEMA, Stretch
-from dnstrail_history.store.sums import AnswerSum, ends_at, sums_of, sums_stored
 
 #: full segments that are kept open for lookups -> each lookup opens those of the others anew that it needs
 MOST_OPEN: Final = 512

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from dnstrail_history.store.database import naming_damage, open_existing, open_reader
-from dnstrail_history.store.lives import LIVES, lives_of, merge_lives, year_of
-from dnstrail_history.store.segment import SCHEMA
+from dnstrail.history.database import naming_damage, open_existing, open_reader
+from dnstrail.history.lives import LIVES, lives_of, merge_lives, year_of
+from dnstrail.history.segment import SCHEMA
 
 #: facts that are added to a segment -> the lives of the answers among them are kept
 PART: Final = 16_384

@@ -16,20 +16,20 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
+from dnstrail.history.closing import ASIDE, OPEN, set_aside
+from dnstrail.history.database import DamagedFileError, naming_damage, open_reader, remove_logs
+from dnstrail.history.fact import LOADED, Fact, FactId, StageFact
+from dnstrail.history.lives import LIVES
+from dnstrail.history.segment import MOST_TRANSACTIONS, OpenSegment, StoredProgress, read_progress
+from dnstrail.history.segment_files import SegmentFile, open_segment, segment_files
+from dnstrail.history.segment_keys import remove_keys
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
-from dnstrail_history.fact import LOADED, Fact, FactId, StageFact
 from dnstrail_history.store.closer import Closer
-from dnstrail_history.store.closing import ASIDE, OPEN, set_aside
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader, remove_logs
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds, ids_of
-from dnstrail_history.store.lives import LIVES
 from dnstrail_history.store.lives_parts import PART, keep_part
-from dnstrail_history.store.segment import MOST_TRANSACTIONS, OpenSegment, StoredProgress, read_progress
-from dnstrail_history.store.segment_files import SegmentFile, open_segment, segment_files
-from dnstrail_history.store.segment_keys import remove_keys
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768

@@ -10,11 +10,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from dnstrail.captured import Flow, Process
-from dnstrail.protocol.facts import TransactionValues
-from dnstrail.protocol.turn_follower import Position
-from dnstrail_history.fact import Fact, StageFact
-from dnstrail_history.store.database import Schema, check, naming_damage, naming_damaged_file, open_database
-from dnstrail_history.store.rows import (
+from dnstrail.history.database import Schema, check, naming_damage, naming_damaged_file, open_database
+from dnstrail.history.fact import Fact, StageFact
+from dnstrail.history.rows import (
     Row,
     insert,
     pack_flags,
@@ -24,6 +22,8 @@ from dnstrail_history.store.rows import (
     rows,
     unpack_flags,
 )
+from dnstrail.protocol.facts import TransactionValues
+from dnstrail.protocol.turn_follower import Position
 
 #: transactions, and stages of connections, of a segment -> the next one goes to a new segment
 MOST_TRANSACTIONS: Final = 65_536

@@ -7,9 +7,9 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dnstrail_history.store.closing import FINAL
-from dnstrail_history.store.database import open_database, open_reader
-from dnstrail_history.store.segment import SCHEMA
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import open_database, open_reader
+from dnstrail.history.segment import SCHEMA
 
 _NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
 

@@ -16,8 +16,8 @@ from typing import Final
 from zlib import crc32
 
 from dnstrail.dns.names import known_address
+from dnstrail.history.rows import rows
 from dnstrail.process.private_folder import SAFELY
-from dnstrail_history.store.rows import rows
 
 _KEYS: Final = ".keys"  # the ending of the name of the file
 _KIND: Final = crc32(b"keys of a segment of dnstrail, 1")
