@@ -47,6 +47,7 @@ LONG = {
     "growth": "growth from a thousand roots to a million",
     "memory_million": "memory of a million roots",
     "fleet": "the fleet: sender, store and lookups",
+    "history_questions": "questions to ten million transactions of the history",
     "run_cost": "a build under dnstrail run",
 }  # run on demand alone
 SAME = ("web_page", "kernel_packet", "getaddrinfo_call", "run_cost", "fleet")  # both forms run the same code there

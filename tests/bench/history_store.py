@@ -36,8 +36,8 @@ from live.workers import FakeClock, open_bus, wait_until
 SEGMENTS = 4
 SECONDS, RATE = 10.0, 50  # of the measurement of the load
 _TURN = 100  # facts: a turn of 50 ms
-_NAMES, _PROGRAMS = 3000, 40
-_BEGIN, _SPACING = 1_795_000_000 * 10**9, 500_000  # ns
+NAMES, PROGRAMS = 3000, 40
+BEGIN, SPACING = 1_795_000_000 * 10**9, 500_000  # ns
 _CLIENT, _SERVER = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 53])
 
 
@@ -50,12 +50,12 @@ def measure(_capture: str) -> Iterator[Figure]:
 
 
 def _stored(folder: Path, bus: ZmqBus, history: Path) -> Iterator[Figure]:
-    count, clock = SEGMENTS * MOST_TRANSACTIONS + 1, FakeClock(wall=_BEGIN / 1e9)
+    count, clock = SEGMENTS * MOST_TRANSACTIONS + 1, FakeClock(wall=BEGIN / 1e9)
     cache, lookups = _Cache(folder, bus), lookups_address(folder)
     store, feed = FactStore(history, clock), FactFeed(bus, lookups, TOPICS)
     worker = HistoryWorker(feed, bus.requester(replay_address(facts_address(lookups))), store, clock)
     wait_until(lambda: worker.step() or cache.publisher.subscribers(TURN), "the subscription")
-    pauses, used, written, facts = [], 0, _written(), _facts(count)
+    pauses, used, written, facts = [], 0, _written(), facts_of(count)
     while sent := [*islice(facts, _TURN)]:
         cache.turn(sent, clock.monotonic())
         clock.monotonic_time += 0.05
@@ -81,7 +81,7 @@ def _stored(folder: Path, bus: ZmqBus, history: Path) -> Iterator[Figure]:
 def _load(folder: Path) -> Iterator[Figure]:
     """Measure the process of a worker that receives RATE facts a second."""
     with open_bus() as bus, started("history", "--run-dir", folder, "--folder", folder.parent / "history") as process:
-        cache, facts = _Cache(folder, bus), _facts(int(2 * SECONDS * RATE))
+        cache, facts = _Cache(folder, bus), facts_of(int(2 * SECONDS * RATE))
         wait_until(lambda: cache.publisher.subscribers(TURN), "the subscription")
 
         def publish(seconds: float) -> float:
@@ -143,20 +143,21 @@ def _written() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
 
 
-def _facts(count: int) -> Iterator[Captured]:
+def facts_of(count: int) -> Iterator[Captured]:
     """Yield some facts, as a cache publishes them."""
-    chosen, hosts = random.Random(27), [*_hosts()]
-    programs = [_program(number) for number in range(_PROGRAMS)]
+    chosen, hosts = random.Random(27), [*known_hosts()]
+    programs = [_program(number) for number in range(PROGRAMS)]
     for number in range(count):
-        name, relations = hosts[min(int(chosen.paretovariate(0.6)) - 1, _NAMES - 1)]
+        name, relations = hosts[min(int(chosen.paretovariate(0.6)) - 1, NAMES - 1)]
         if number % 100 == 0:
             name = f"id{number:x}.new.example"
             relations = [(name, 1, "198.51.100.7", 60)]
-        yield _fact(number, chosen, name, relations, programs[number * 7 % _PROGRAMS])
+        yield _fact(number, chosen, name, relations, programs[number * 7 % PROGRAMS])
 
 
-def _hosts() -> Iterator[tuple[str, list[tuple[str, int, str, int]]]]:
-    for number in range(_NAMES):
+def known_hosts() -> Iterator[tuple[str, list[tuple[str, int, str, int]]]]:
+    """Yield the names that are asked, each with its relations and their TTLs."""
+    for number in range(NAMES):
         name = f"host{number}.service{number % 97}.example"
         owner, relations = name, []
         if number % 2:
@@ -167,7 +168,7 @@ def _hosts() -> Iterator[tuple[str, list[tuple[str, int, str, int]]]]:
 
 
 def _program(number: int) -> Process:
-    numbers = {"pid": 1000 + number, "start_time": _BEGIN + number, "cgroup_id": 4000 + number, "owner": 4000 + number}
+    numbers = {"pid": 1000 + number, "start_time": BEGIN + number, "cgroup_id": 4000 + number, "owner": 4000 + number}
     container = {"container_id": f"{number:064x}", "container_name": f"web-{number}", "container_image": "web:1"}
     return Process(name=f"worker{number}", path=f"/usr/bin/worker{number}", parent_pid=1, **numbers, **container)
 
@@ -182,4 +183,4 @@ def _fact(number: int, chosen: random.Random, name: str, relations: list[Any], p
     identity, waited = f"0123456789abcdef/{number // 250}/{number % 250}", chosen.randrange(100_000, 40_000_000)
     values = [identity, None, 10_000 + number, None, None, 0, None, name, 1, 0, 0, 1, waited, packed]
     values += [None, True, True, None, False]
-    return packed_fact(_BEGIN + number * _SPACING, flow, process, values)
+    return packed_fact(BEGIN + number * SPACING, flow, process, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +22,12 @@ from dnstrail.captured import Process
 from dnstrail.history import lives as lives_of_segments
 from dnstrail.history import segment as segments
 from dnstrail.history.closing import finish
+from dnstrail.history.database import open_reader
 from dnstrail.history.fact import Fact
-from dnstrail.history.lives import AskingProgram, RelationLife, merge_lives
+from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, lives_of, merge_lives, year_of
+from dnstrail.history.segment import SCHEMA
 from dnstrail_history.store import store as module
+from dnstrail_history.store.lives_parts import keep_part, kept_until
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 
@@ -57,8 +61,8 @@ class Naive:
         return RelationLife(day, relation, asker, first, last, end, len(self.sightings), gaps)
 
 
-def expected(facts: list[Fact]) -> list[RelationLife]:
-    """Return the lives of some facts in segments of SMALL."""
+def expected(facts: list[Fact], part_of: Callable[[int], int] = lambda number: number // SMALL) -> list[RelationLife]:
+    """Return the lives of some facts in segments of SMALL, or in other parts."""
     found: dict[tuple, Naive] = {}
     for number, fact in enumerate(facts):
         process = fact.process or Process()
@@ -66,7 +70,7 @@ def expected(facts: list[Fact]) -> list[RelationLife]:
         seconds = fact.ended // SECOND
         for owner, kind, target, ttl in fact.values.owned if fact.values.admitted else ():
             key = seconds // DAY, (owner, kind, target), asker
-            found.setdefault(key, Naive([])).sightings.append((number // SMALL, seconds, ttl))
+            found.setdefault(key, Naive([])).sightings.append((part_of(number), seconds, ttl))
     return sorted(one.life(*key) for key, one in found.items())
 
 
@@ -81,15 +85,21 @@ SIGHTINGS = st.lists(
 )
 
 
-@given(sightings=SIGHTINGS)
-def test_lives_are_those_of_all_sightings(sightings):
-    """First, last, end, count and gaps by day are those of a plain computation, over segments and the end of a year."""
-    added, seconds = [], YEAR_END - 200
+def facts_of(sightings: list[tuple]) -> list[Fact]:
+    """Return the facts of sightings around the end of a year."""
+    found, seconds = [], YEAR_END - 200
     for number, (passed, process, targets, admitted) in enumerate(sightings):
         seconds += passed
         relations = tuple(("a.example", 1, target, ttl) for target, ttl in dict(targets).items())
         stated = {"relations": relations, "process": process, "admitted": admitted if relations else None}
-        added.append(fact_of(number, ended=seconds * SECOND, name="a.example", **stated))
+        found.append(fact_of(number, ended=seconds * SECOND, name="a.example", **stated))
+    return found
+
+
+@given(sightings=SIGHTINGS)
+def test_lives_are_those_of_all_sightings(sightings):
+    """First, last, end, count and gaps by day are those of a plain computation, over segments and the end of a year."""
+    added = facts_of(sightings)
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         patched.setattr(segments, "MOST_TRANSACTIONS", SMALL)
         patched.setattr(module, "MOST_TRANSACTIONS", SMALL)
@@ -103,6 +113,92 @@ def test_lives_are_those_of_all_sightings(sightings):
             finish(last)
         assert lives(folder) == expected(added)
         assert {int(path.stem) for path in folder.glob("*.lives")} <= {2026, 2027}
+
+
+@given(sightings=SIGHTINGS, breaks=st.sets(st.integers(0, 24)), interrupted=st.booleans())
+def test_lives_are_kept_in_parts(sightings, breaks, interrupted):
+    """However often the lives of an open segment are kept, each answer counts once; those of two years wait."""
+    added, parts, after = facts_of(sightings), {}, 0
+    with TemporaryDirectory() as name:
+        folder = Path(name, "history")
+        with closing(FactStore(folder, FakeClock())) as store:
+            for number, fact in enumerate(added):
+                store.add(fact)
+                store.commit(progress_of(number))
+                if number in breaks:
+                    keep_part(folder / "0000000001.open")
+                    news = {year_of(one) for one in expected(added[after : number + 1])}
+                    if len(news) == 1:
+                        parts |= dict.fromkeys(range(after, number + 1), number)
+                        after = number + 1
+        if added:
+            path = folder / "0000000001.open"
+            assert kept_until(path) == after
+            if interrupted:  # after the merge of the lives
+                with closing(open_reader(path, SCHEMA, final=False)) as segment:
+                    merge_lives(folder, path.stem, lives_of(segment, after=after))
+            finish(path)
+        assert lives(folder) == expected(added, lambda number: parts.get(number, len(added)))
+
+
+def test_the_lives_of_an_open_segment_are_kept(tmp_path, monkeypatch):
+    """The worker keeps them each time when enough facts were added, and no later segment gets the name of this one."""
+    monkeypatch.setattr(module, "PART", 4)
+    folder, names = tmp_path / "history", []
+    with closing(FactStore(folder, FakeClock())) as store:
+        for number in range(11):
+            assert store.add(fact_of(number, ended=BEGIN + number * SECOND))
+            assert store.commit(progress_of(number))
+            wait_until(lambda: store.step() or len(kept_names(folder)) >= (number + 1) // 4, "the part")  # noqa: B023
+            names.append(kept_names(folder))
+        assert store.counters["finished"] == 0
+    assert (
+        names == [[]] * 3 + [["0000000001/0000000004"]] * 4 + [["0000000001/0000000004", "0000000001/0000000008"]] * 4
+    )
+    assert {(one.first, one.last, one.answers) for one in lives(folder)} == {(BEGIN // SECOND, BEGIN // SECOND + 7, 8)}
+    (folder / "0000000001.open").unlink()
+    with closing(FactStore(folder, FakeClock())) as store:
+        assert store.add(fact_of(20))
+        assert store.commit(progress_of(20))
+    assert [path.name for path in folder.glob("0*")] == ["0000000002.open"]
+
+
+@pytest.mark.parametrize("damaged", ["2026.lives", "0000000001.open"])
+def test_a_part_that_cannot_be_kept(tmp_path, monkeypatch, damaged):
+    """A damaged file is set aside, and the store goes on; what is left is finished later."""
+    monkeypatch.setattr(module, "PART", 4)
+    folder = tmp_path / "history"
+    with closing(FactStore(folder, FakeClock())) as store:
+        for number in range(4):
+            assert store.add(fact_of(number, ended=BEGIN + number * SECOND))
+        assert store.commit(progress_of(4))
+        wait_until(lambda: store.step() or len(kept_names(folder)) == 1, "the part")
+        path = folder / damaged
+        if damaged.endswith(".open"):
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("UPDATE answers SET relations = x'c1'")
+                database.commit()
+        else:
+            path.write_bytes(b"no database")
+        for number in range(4, 8):
+            assert store.add(fact_of(number, ended=BEGIN + number * SECOND))
+        assert store.commit(progress_of(8))
+        wait_until(lambda: store.step() or store.counters["damaged"] == 1, "the damage")
+        assert store.add(fact_of(8, ended=BEGIN + 8 * SECOND))
+        assert store.commit(progress_of(9))
+    assert (folder / f"{damaged}.damaged").exists()
+    if damaged.endswith(".lives"):
+        finish(folder / "0000000001.open")
+        assert {one.answers for one in lives(folder)} == {9}
+
+
+def kept_names(folder: Path) -> list[str]:
+    """Return the names of the parts in the file of the year."""
+    path = folder / "2026.lives"
+    if not path.exists():
+        return []
+    with closing(open_reader(path, LIVES, final=False)) as database:
+        return [name for [name] in database.execute("SELECT name FROM segments ORDER BY name")]
 
 
 def test_a_segment_with_too_many_lives_is_finished(tmp_path, monkeypatch):

@@ -80,8 +80,8 @@ ANSWERS = st.lists(
 
 
 @settings(max_examples=20, deadline=None)
-@given(answers=ANSWERS, since=st.integers(0, 3 * DAY))
-def test_the_lives_are_those_of_all_answers(answers, since):
+@given(answers=ANSWERS, since=st.integers(0, 3 * DAY), part=st.integers(1, 4))
+def test_the_lives_are_those_of_all_answers(answers, since, part):
     """First, last and number of answers of each relation are those of a plain computation, over all segments."""
     facts, expected, passed = [], defaultdict(list), BEGIN // SECOND
     for number, (waited, process, name, targets) in enumerate(answers):
@@ -96,6 +96,7 @@ def test_the_lives_are_those_of_all_answers(answers, since):
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         patched.setattr(segments, "MOST_TRANSACTIONS", 4)
         patched.setattr(stores, "MOST_TRANSACTIONS", 4)
+        patched.setattr(stores, "PART", part)
         folder = Path(name, "history")
         keep(folder, facts)
         for key in ("a.example", "192.0.2.1"):

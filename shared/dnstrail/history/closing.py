@@ -16,6 +16,7 @@ from dnstrail.history.rows import insert, rows
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.segment_keys import remove_keys, write_keys
 from dnstrail.history.sums import store_sums
+from dnstrail_history.store.lives_parts import kept_until
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
 _AT_ONCE: Final = 262_144  # rows that are added at once
@@ -58,7 +59,7 @@ def finish(path: Path) -> int:
             if mode != "delete":
                 raise sqlite3.OperationalError(f"{path}: a reader still reads it")
             add_indexes(database)
-            lives = [*lives_of(database, left_out=beyond.append)]
+            lives = [*lives_of(database, after=kept_until(path), left_out=beyond.append)]
             write_keys(path, database)
         beyond.append(merge_lives(path.parent, path.stem, lives))
     path.rename(path.with_suffix(FINAL))

@@ -56,7 +56,8 @@ _OF_USERS: Final = """
     SELECT container, user_id, count(*) FROM lives JOIN askers ON askers.id = asker WHERE day = ?
     GROUP BY container, user_id"""
 _SIGHTINGS: Final = """
-    SELECT ended, process, ending, answer, ttls FROM transactions WHERE for_start = 0 AND {} ORDER BY ended"""
+    SELECT ended, process, ending, answer, ttls FROM transactions WHERE id > ? AND for_start = 0 AND {}
+    ORDER BY ended"""
 _ALL, _OF_ANSWERS = map(_SIGHTINGS.format, ("answer IS NOT NULL", "answer IN (SELECT value FROM json_each(?))"))
 _ASKER: Final = """
     SELECT coalesce(nullif(programs.path, ''), name, ''), coalesce(nullif(container_name, ''), container_id, ''),
@@ -88,7 +89,7 @@ class RelationLife(NamedTuple):
     Times are seconds.
 
     `end` is the latest end of an answer, `answers` their number, and `gaps` how often one came after all before it of
-    its segment had ended; the first one of a segment after all of the segments before.
+    its segment had ended; the first one of a segment, or of a part of one, after all of those before.
     """
 
     day: _Natural
@@ -176,12 +177,13 @@ def lives_of(
     segment: sqlite3.Connection,
     relations: Mapping[int, Relation] | None = None,
     *,
+    after: int = 0,
     left_out: Callable[[int], None] = lambda _: None,
 ) -> Iterator[RelationLife]:
     """Return the lives that a segment states, those of a day together; of these relations (by id) alone if given.
 
-    The relations that a forwarder was given for a client are those of the client. `left_out` receives how often a
-    relation was answered beyond MOST_SPANS, if it was.
+    Only transactions with a number beyond `after` count. The relations that a forwarder was given for a client are
+    those of the client. `left_out` receives how often a relation was answered beyond MOST_SPANS, if it was.
 
     Raises:
         BAD_CONTENTS, sqlite3.Error: The segment cannot be read.
@@ -193,11 +195,11 @@ def lives_of(
         for number, packed in rows(segment, "answers")
         if relations is None or not wanted.keys().isdisjoint(_IDS(packed))
     }
-    sightings = (_ALL,) if relations is None else (_OF_ANSWERS, (json.dumps([*answers]),))
+    values = (after,) if relations is None else (after, json.dumps([*answers]))
     admitted = {number: flag_of(flags, ADMITTED) for number, *_, flags in rows(segment, "endings")}
     askers = _Askers(segment)
     spans = _Spans(askers.found)
-    for ended, process, ending, answer, packed in segment.execute(*sightings):
+    for ended, process, ending, answer, packed in segment.execute(_ALL if relations is None else _OF_ANSWERS, values):
         if not admitted[ending]:
             continue
         day, asker, ttls = ended // (_DAY * _SECOND), askers[process], _IDS(packed)
@@ -228,13 +230,18 @@ def merge_lives(folder: Path, name: str, lives: Iterable[RelationLife]) -> int:
     """
     years: dict[int, list[RelationLife]] = {}
     for life in lives:
-        years.setdefault(datetime.fromtimestamp(life.day * _DAY, UTC).year, []).append(life)
+        years.setdefault(year_of(life), []).append(life)
     left_out = 0
     for year, of_year in years.items():
         path = lives_path(folder, year)
         with closing(open_database(path, LIVES)) as database, naming_damaged_file(path):
             left_out += _merge(path, database, name, of_year)
     return left_out
+
+
+def year_of(life: RelationLife) -> int:
+    """Return the year of a life."""
+    return datetime.fromtimestamp(life.day * _DAY, UTC).year
 
 
 def lives_path(folder: Path, year: int) -> Path:

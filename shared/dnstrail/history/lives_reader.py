@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -15,9 +14,10 @@ import msgspec
 from dnstrail.dns.rdata import ADDRESSES, PTR
 from dnstrail.history.closing import ASIDE, OPEN
 from dnstrail.history.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
-from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of
+from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of, year_of
 from dnstrail.history.rows import Relation
 from dnstrail.history.segment import SCHEMA
+from dnstrail_history.store.lives_parts import last_of_parts
 
 #: lives that one key has in `dnstrail seen` -> further ones are left out, and the command states it
 MOST_LIVES: Final = 20_000
@@ -116,6 +116,8 @@ class LivesReader:
             self._segments = [_Segment(*one) for one in self._open(files_of(folder, (OPEN,), warn), SCHEMA)]
             self._years = [*self._open_years(files_of(folder, (LIVES_OF_YEAR,), warn))]
             self._merged = {year.path.stem: year.segments for year in self._years}
+            names = [name for year in self._years for name in year.segments if "/" in name]
+            self._after = {one: last_of_parts(names, one.path.stem) for one in self._segments}
         except BaseException:
             self._files.close()
             raise
@@ -187,10 +189,12 @@ class LivesReader:
         """Yield the lives of a segment that no year has; of these relations alone if given."""
         with leaving_out_damaged(segment.path, self._warn):
             for life in lives_of(
-                segment.database, relations, left_out=lambda _: self._warn(f"{segment.path}: {_MANY}")
+                segment.database,
+                relations,
+                after=self._after[segment],
+                left_out=lambda _: self._warn(f"{segment.path}: {_MANY}"),
             ):
-                year = f"{datetime.fromtimestamp(life.day * _DAY, UTC).year:04d}"
-                if segment.path.stem not in self._merged.get(year, ()):
+                if segment.path.stem not in self._merged.get(f"{year_of(life):04d}", ()):
                     yield life
 
     def _open(self, paths: Iterable[Path], schema: Schema) -> list[tuple[Path, sqlite3.Connection]]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import open_database, open_reader
+from dnstrail.history.segment import SCHEMA
 
 _NAME: Final = re.compile(r"(\d{10})(\.open|\.segment)(\.damaged)?", re.ASCII)
 _YEAR: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
@@ -37,3 +42,14 @@ def lives_files(folder: Path) -> list[tuple[int, Path]]:
     """
     found = [(path, _YEAR.fullmatch(path.name)) for path in folder.iterdir()]
     return sorted((int(name[1]), path) for path, name in found if name)
+
+
+def open_segment(file: SegmentFile) -> sqlite3.Connection:
+    """Open a segment; one that is not final is recovered, if its writer was killed.
+
+    Raises:
+        DamagedFileError: It is damaged, or another file.
+        SettingsError: A later version of dnstrail made it.
+        OSError, sqlite3.Error: It cannot be opened.
+    """
+    return open_reader(file.path, SCHEMA, final=True) if file.ending == FINAL else open_database(file.path, SCHEMA)

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Final, NamedTuple
 
 from dnstrail.history.closing import finish
+from dnstrail_history.store.lives_parts import keep_part
 
 #: seconds for which the end of the worker waits for a segment that is finished -> the next start goes on with it
 PATIENCE: Final = 10.0
@@ -18,24 +19,26 @@ PATIENCE: Final = 10.0
 class Closed(NamedTuple):
     """A full segment that the thread has tried to finish, or a request to forget, and what prevented it.
 
-    `left_out` counts the answered relations of the segment whose lives were left out.
+    `left_out` counts the answered relations of the segment whose lives were left out. `is_part`: those of a part of an
+    open segment were to be kept.
     """
 
     path: Path
     error: Exception | None
     left_out: int
+    is_part: bool
 
 
 class Closer:
     """Does its work on one file after another. `done` are those that it has tried, until they are taken."""
 
     def __init__(self) -> None:
-        self._paths: SimpleQueue[tuple[Path, Callable[[Path], None] | None] | None] = SimpleQueue()
+        self._paths: SimpleQueue[tuple[Path, Callable[[Path], int | None] | None] | None] = SimpleQueue()
         self._done: deque[Closed] = deque()
         self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
         self._thread.start()
 
-    def add(self, path: Path, work: Callable[[Path], None] | None = None) -> None:
+    def add(self, path: Path, work: Callable[[Path], int | None] | None = None) -> None:
         """Finish a segment in the thread, or do other work on a file."""
         self._paths.put((path, work))
 
@@ -54,10 +57,7 @@ class Closer:
             error: Exception | None = None
             left_out = 0
             try:
-                if work is None:
-                    left_out = finish(path)
-                else:
-                    work(path)
+                left_out = (finish if work is None else work)(path) or 0
             except Exception as failed:  # noqa: BLE001 - the worker handles it, or raises it
                 error = failed
-            self._done.append(Closed(path, error, left_out))
+            self._done.append(Closed(path, error, left_out, work is keep_part))

@@ -14,18 +14,19 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail.history.closing import ASIDE, FINAL, OPEN, set_aside
-from dnstrail.history.database import DamagedFileError, naming_damage, open_database, open_reader
+from dnstrail.history.closing import ASIDE, OPEN, set_aside
+from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
 from dnstrail.history.fact import LOADED, Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
-from dnstrail.history.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
-from dnstrail.history.segment_files import SegmentFile, lives_files, segment_files
+from dnstrail.history.segment import MOST_TRANSACTIONS, OpenSegment, StoredProgress, read_progress
+from dnstrail.history.segment_files import lives_files, open_segment, segment_files
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds, ids_of
+from dnstrail_history.store.lives_parts import PART, keep_part
 from dnstrail_history.store.retention import BYTES, DAYS, Retention
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
@@ -70,7 +71,7 @@ class FactStore:
         self._waiting: list[Fact | StageFact] = []
         self._weight = 0
         self._known = KnownIds()
-        self._number = 0  # of the newest segment
+        self._number = self._kept = 0  # of the newest segment: its number, and its facts up to its last part
         self._path: Path | None = None  # of the segment to which facts are added; None: a new one is to be made
         self._segment: OpenSegment | None = None  # the same, unless an error closed it
         self._has_begun = False
@@ -149,9 +150,12 @@ class FactStore:
             SettingsError: A later version of dnstrail made a file that could not be read before.
             Exception: A segment could not be finished by a fault of dnstrail.
         """
-        for path, error, left_out in self._closer.take():
+        for path, error, left_out, is_part in self._closer.take():
             self.counters["lives_left_out"] += left_out
-            (self._forgot if path in self._requests else self._finished)(path, error)
+            if path in self._requests:
+                self._forgot(path, error)
+            elif error is not None or not is_part:
+                self._finished(path, error, is_full=not is_part)
         now = self._clock.monotonic()
         if now >= self._look:
             self._look = now + _LOOK
@@ -172,8 +176,8 @@ class FactStore:
         self._closer.close()
         self._private.close()
 
-    def _finished(self, path: Path, error: Exception | None) -> None:
-        """Note what the thread did with a segment; one that it could not finish is tried again later."""
+    def _finished(self, path: Path, error: Exception | None, *, is_full: bool) -> None:
+        """Note what the thread did with a segment; a full one that it could not finish is tried again later."""
         if error is None:
             self.counters["finished"] += 1
             return
@@ -183,7 +187,7 @@ class FactStore:
             structlog.get_logger().warning("segment_not_finished", segment=path.name, error=str(error))
         else:
             raise error
-        if path.exists():  # else it was removed, or set aside
+        if is_full and path.exists():  # else it was removed, or set aside
             self._unfinished.append(path)
 
     def _forget(self, request: Path) -> None:
@@ -256,7 +260,7 @@ class FactStore:
         while files and sum(map(len, known)) < _KNOWN:
             file = files.pop()
             try:
-                with naming_damage(file.path), closing(_open(file)) as database:
+                with naming_damage(file.path), closing(open_segment(file)) as database:
                     [has_others] = database.execute(_HAS_OTHERS, _LOADED).fetchone()
                     rows = database.execute(_IDS, _LOADED) if has_others else ()
                     ids = [msgspec.convert((row[:3], row[3]), _StageId) for row in rows]
@@ -279,7 +283,7 @@ class FactStore:
     def _is_sound(self, file: SegmentFile) -> bool:
         """Return whether a segment can be opened, and set it aside if it is damaged."""
         try:
-            _open(file).close()
+            open_segment(file).close()
         except DamagedFileError as error:
             self._set_aside(error)
             return False
@@ -295,7 +299,7 @@ class FactStore:
                 except DamagedFileError as error:
                     self._set_aside(error)
                 else:
-                    yield int(name or 0)
+                    yield int((name or "0").partition("/")[0])
 
     def _write(self, progress: StoredProgress) -> None:
         """Write what waits; the progress is stored with the last fact.
@@ -317,6 +321,9 @@ class FactStore:
             del self._waiting[: len(part)]
             self._weight -= sum(fact.weight for fact in part)
             self.counters["stored"] += len(part)
+            if segment.count >= self._kept + PART:
+                self._kept = segment.count
+                self._closer.add(segment.path, keep_part)
             if is_last:
                 self.progress = progress
 
@@ -325,6 +332,7 @@ class FactStore:
         if self._path is None:
             self._number += 1
             self._path = self._folder / f"{self._number:010d}{OPEN}"
+            self._kept = 0
         self._segment = OpenSegment(self._path)
         return self._segment
 
@@ -369,8 +377,3 @@ class FactStore:
             self._retention.apply(used)
         finally:
             self.counters["removed"] = self._retention.removed
-
-
-def _open(file: SegmentFile) -> sqlite3.Connection:
-    """Open a segment; one that is not final is recovered, if its writer was killed."""
-    return open_reader(file.path, SCHEMA, final=True) if file.ending == FINAL else open_database(file.path, SCHEMA)
