@@ -39,7 +39,8 @@ from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_history.forget import HistoryFolder, forget
 from dnstrail_history.past.server import PastServer
-from dnstrail_history.store.store import BYTES, DAYS, FactStore
+from dnstrail_history.store.retention import BYTES, DAYS
+from dnstrail_history.store.store import FactStore
 from dnstrail_history.subjects import Subjects, subjects_of
 from dnstrail_history.worker import TOPICS, run
 

@@ -33,9 +33,7 @@ _INDEXES: Final = """
     CREATE INDEX connections_by_name ON connections (name) WHERE name IS NOT NULL;
     CREATE INDEX connections_by_process ON connections (process) WHERE process IS NOT NULL;
     CREATE INDEX connections_by_opening ON connections (time - ifnull(lasted, 0));
-    CREATE TABLE unended (connection INTEGER PRIMARY KEY);
-    INSERT INTO unended SELECT max(connections.id) FROM connections JOIN stages ON stages.id = connections.stage
-        GROUP BY start, batch, place HAVING NOT max(stages.stage = 'end' OR ifnull(connected, 1) = 0)
+    CREATE INDEX carried_by_path ON carried (path);
 """
 
 

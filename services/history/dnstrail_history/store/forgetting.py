@@ -23,6 +23,7 @@ from dnstrail_history.fact import Fact, FactId, StageFact
 from dnstrail_history.store.closing import ASIDE, OPEN, add_indexes
 from dnstrail_history.store.database import naming_damage, open_existing, open_reader
 from dnstrail_history.store.lives import LIVES
+from dnstrail_history.store.open_stages import Carried, carried_stages, restarts_of, states_all
 from dnstrail_history.store.rows import insert, read_facts, read_stages, rows
 from dnstrail_history.store.segment import SCHEMA, OpenSegment, read_progress
 from dnstrail_history.store.segment_files import segment_files
@@ -120,23 +121,26 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
         if not others and not database.execute(_MENTIONED).fetchone()[0]:
             return frozenset()
         facts: list[Fact | StageFact] = [*read_facts(database), *read_stages(database)]
-        removed = subjects.ids_in(facts, others)
+        carried = carried_stages(database)
+        removed = subjects.ids_in([*carried, *facts], others)
         kept = [fact for fact in facts if fact.id not in removed]
         if removed and kept:
-            _replace(path, database, kept)
+            _replace(path, database, kept, [stage for stage in carried if stage.id not in removed])
     if removed and not kept:
         path.unlink()
     return removed
 
 
-def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFact]) -> None:
+def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFact], carried: list[StageFact]) -> None:
     """Write a segment with some of the facts of another one, and put it in its place."""
     new, status = path.with_suffix(_NEW), path.stat()
     with closing(OpenSegment(new)) as segment:
+        segment.carry(Carried(carried, states_all(database)))
         segment.write(kept, read_progress(database)._replace(stretch=None))
     with closing(open_existing(new, SCHEMA)) as written:
         written.execute("PRAGMA journal_mode=DELETE")
         insert(written, "coverage", [*rows(database, "coverage")])
+        insert(written, "restarts", [(time,) for time in restarts_of(database)])
         add_indexes(written)
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
     _put(new, path)

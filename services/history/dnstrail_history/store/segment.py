@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -13,7 +14,15 @@ from dnstrail.captured import Flow, Process
 from dnstrail.protocol.facts import TransactionValues
 from dnstrail.protocol.turn_follower import Position
 from dnstrail_history.fact import Fact, StageFact
-from dnstrail_history.store.database import Schema, check, naming_damage, naming_damaged_file, open_database
+from dnstrail_history.store.database import (
+    Schema,
+    check,
+    naming_damage,
+    naming_damaged_file,
+    open_database,
+    open_reader,
+)
+from dnstrail_history.store.open_stages import Carried, carried_from
 from dnstrail_history.store.rows import (
     Row,
     insert,
@@ -55,6 +64,16 @@ SCHEMA: Final = Schema(
     CREATE TABLE positions (start TEXT PRIMARY KEY, position BLOB) WITHOUT ROWID;
     CREATE TABLE coverage (id INTEGER PRIMARY KEY, since INTEGER, until INTEGER)
     """,
+    (
+        # The stages of the connections that were open at the begin, whether these are all, and restarts of the cache.
+        """
+    CREATE TABLE carried (id INTEGER PRIMARY KEY, start INTEGER, batch INTEGER, place INTEGER, time INTEGER,
+        stage INTEGER, name INTEGER, path INTEGER, process INTEGER, source_port INTEGER, socket INTEGER,
+        lasted INTEGER, bytes_sent INTEGER, bytes_received INTEGER);
+    CREATE TABLE carryover (whole INTEGER);
+    CREATE TABLE restarts (time INTEGER)
+    """,
+    ),
 )
 _TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers", "stages")
 _LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT max(id) FROM coverage)"
@@ -124,31 +143,63 @@ class OpenSegment:
         """Whether the next fact goes to a new segment."""
         return self.count >= MOST_TRANSACTIONS or (self.count > 0 and self._bytes() >= MOST_BYTES)
 
-    def write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
+    def carry(self, carried: Carried) -> None:
+        """Note the connections that were open at the begin of the segment, before any fact.
+
+        Raises:
+            DamagedFileError: It is damaged.
+            sqlite3.Error: It cannot be written.
+        """
+        rows = [self._stage_row(number, one) for number, one in enumerate(carried.stages, 1)]
+        with naming_damaged_file(self.path), self._committing() as database:
+            insert(database, "carried", rows)
+            database.execute("INSERT INTO carryover VALUES (?)", (carried.whole,))
+
+    def carried(self) -> Carried:
+        """Return what the next segment is to carry.
+
+        Raises:
+            DamagedFileError: It is damaged.
+            sqlite3.Error: It cannot be read.
+        """
+        with naming_damage(self.path):
+            return carried_from(self._database)
+
+    def write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress, restarted: int | None = None) -> None:
         """Add facts, and note how far they are stored: all of it, or nothing.
+
+        `restarted` is the time until which the facts of a run of the cache are known (ns), if another run has begun.
 
         Raises:
             DamagedFileError: It is damaged.
             sqlite3.Error: It cannot be written.
         """
         with naming_damaged_file(self.path):
-            self._write(facts, progress)
+            self._write(facts, progress, restarted)
 
-    def _write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
+    def _write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress, restarted: int | None) -> None:
         transactions, connections = self._counts
         added = [self._row(number, one) for number, one in enumerate(_of(Fact, facts), transactions + 1)]
         stages = [self._stage_row(number, one) for number, one in enumerate(_of(StageFact, facts), connections + 1)]
-        database = self._database
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            for name, table in self._tables.items():
-                insert(database, name, table.rows)
+        with self._committing() as database:
             insert(database, "transactions", added)
             insert(database, "connections", stages)
             database.execute("DELETE FROM positions")
             insert(database, "positions", [(start, _PACK(one)) for start, one in progress.positions.items()])
             if progress.stretch is not None:
                 _note_stretch(database, progress.stretch)
+            insert(database, "restarts", [] if restarted is None else [(restarted,)])
+        self._counts = transactions + len(added), connections + len(stages)
+
+    @contextmanager
+    def _committing(self) -> Iterator[sqlite3.Connection]:
+        """Yield the file to add rows to, with the new contents that have ids: all of it is written, or nothing."""
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for name, table in self._tables.items():
+                insert(database, name, table.rows)
+            yield database
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
@@ -156,7 +207,6 @@ class OpenSegment:
             raise
         for table in self._tables.values():
             table.rows.clear()
-        self._counts = transactions + len(added), connections + len(stages)
 
     def close(self) -> None:
         """Close the file."""
@@ -261,6 +311,27 @@ class OpenSegment:
             values.bytes_sent,
             values.bytes_received,
         )
+
+
+def carried_after(path: Path, *, is_first: bool) -> Carried:
+    """Return what a segment carries, as the final one before it states it, or if it is the first one.
+
+    Raises:
+        DamagedFileError: The file is damaged.
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be read.
+    """
+    if not path.exists():
+        return Carried(whole=is_first)
+    with naming_damage(path), closing(open_reader(path, SCHEMA, final=True)) as database:
+        return carried_from(database)
+
+
+def restart_of(before: StoredProgress, progress: StoredProgress) -> int | None:
+    """Return the time until which facts are known if the progress is one of another run of the cache; else None."""
+    if not before.positions or not progress.positions or before.positions.keys() & progress.positions.keys():
+        return None
+    return None if before.stretch is None else before.stretch.until
 
 
 def read_progress(database: sqlite3.Connection) -> StoredProgress:

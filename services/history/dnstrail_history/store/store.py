@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,24 +20,30 @@ from dnstrail.process.private_folder import open_private
 from dnstrail_history.fact import LOADED, Fact, FactId, StageFact
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader, remove_logs
+from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds, ids_of
 from dnstrail_history.store.lives import LIVES
-from dnstrail_history.store.segment import MOST_TRANSACTIONS, SCHEMA, OpenSegment, StoredProgress, read_progress
+from dnstrail_history.store.open_stages import Carried
+from dnstrail_history.store.retention import BYTES, DAYS, LIVES_FILE, remove_old, remove_segment
+from dnstrail_history.store.segment import (
+    MOST_TRANSACTIONS,
+    SCHEMA,
+    OpenSegment,
+    StoredProgress,
+    carried_after,
+    read_progress,
+    restart_of,
+)
 from dnstrail_history.store.segment_files import SegmentFile, segment_files
+from dnstrail_history.subjects import Subjects
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
-DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
-BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed
-YEAR: Final = 366  #: days after its last day -> the file of the lives of a year is removed
 _KNOWN: Final = 2 * MOST_TRANSACTIONS  # live facts whose ids are read at the start
 _RETRY: Final = 1.0  # seconds between two attempts to write
 _ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
-_DAY: Final = 86_400.0  # seconds
-_LIVES: Final = re.compile(r"(\d{4})\.lives(\.damaged)?", re.ASCII)
 _LOADED: Final = (f"{LOADED}*",)  # no cache publishes these facts
 _HAS_OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM starts WHERE start NOT GLOB ?)"
 _IDS: Final = """
@@ -81,6 +85,7 @@ class FactStore:
         self._number = 0  # of the newest segment
         self._path: Path | None = None  # of the segment to which facts are added; None: a new one is to be made
         self._segment: OpenSegment | None = None  # the same, unless an error closed it
+        self._carried: Carried | None = None  # for the next segment; None: the file before it states it
         self._has_begun = False
         self._retry = self._look = self._asked = float("-inf")
         self._unfinished: list[Path] = []  # full segments that are finished at the next look
@@ -166,7 +171,9 @@ class FactStore:
                 self._closer.add(path)
             self._unfinished.clear()
             with suppress(OSError):
-                self._remove_old()
+                self.counters["removed"] += remove_old(
+                    self._folder, self._clock.wall(), self._days, self._most_bytes, self._is_used
+                )
         if now >= self._asked and self._has_started(now):
             self._asked = now + _ASKED
             with suppress(OSError):
@@ -199,14 +206,7 @@ class FactStore:
             subjects = read_request(request)
             if not self.commit(self.progress):
                 raise sqlite3.OperationalError(f"facts cannot be written: {self.fault}")
-            last = self._number
-            if self._segment is not None and not self._segment.count:
-                last -= 1  # it is empty
-            elif self._path is not None:
-                self._close_segment()
-                self._closer.add(self._path)
-                self._path = None
-                self._open().write((), self.progress)  # a later start asks for what came after that
+            last = self._begin_without(subjects) - 1
         except _EXPECTED as error:
             self._forgot(request, error)
             return
@@ -215,6 +215,28 @@ class FactStore:
         self._unfinished.clear()
         self._requests.add(request)
         self._closer.add(request, partial(fulfil, subjects=subjects, last=last))
+
+    def _begin_without(self, subjects: Subjects) -> int:
+        """Begin a segment that carries no connection that mentions a subject, unless there is one; return its number.
+
+        Raises:
+            DamagedFileError: The open segment is damaged.
+            SettingsError, OSError, sqlite3.Error: One cannot be written now.
+        """
+        segment = self._segment or self._open()
+        carried = segment.carried()
+        kept = subjects.without(carried.stages)
+        if segment.count or len(kept) < len(carried.stages):
+            self._carried = carried._replace(stages=kept)
+            self._close_segment()
+            self._path = None
+            if segment.count:
+                self._closer.add(segment.path)
+            else:
+                remove_segment(segment.path)
+                self._number -= 1
+            self._open().write((), self.progress)  # a later start asks for what came after that
+        return self._number
 
     def _forgot(self, request: Path, error: Exception | None) -> None:
         """Note what the thread did with a request; one that it could not fulfil is tried again later."""
@@ -295,7 +317,7 @@ class FactStore:
     def _merged(self) -> Iterator[int]:
         """Return the numbers of the segments whose lives are kept: no other one may have their names."""
         for path in sorted(self._folder.iterdir()):
-            if _LIVES.fullmatch(path.name) and not path.name.endswith(ASIDE):
+            if LIVES_FILE.fullmatch(path.name) and not path.name.endswith(ASIDE):
                 try:
                     with naming_damage(path), closing(open_reader(path, LIVES, final=False)) as database:
                         [name] = database.execute("SELECT max(name) FROM segments").fetchone()
@@ -314,13 +336,14 @@ class FactStore:
         while self._waiting or progress != self.progress:
             segment = self._segment or self._open()
             if segment.is_full:
+                self._carried = segment.carried()
                 self._close_segment()
                 self._path = None
                 self._closer.add(segment.path)
                 continue
             part = self._waiting[: MOST_TRANSACTIONS - segment.count]
             is_last = len(part) == len(self._waiting)
-            segment.write(part, progress if is_last else self.progress)
+            segment.write(part, *((progress, restart_of(self.progress, progress)) if is_last else (self.progress,)))
             del self._waiting[: len(part)]
             self._weight -= sum(fact.weight for fact in part)
             self.counters["stored"] += len(part)
@@ -330,9 +353,14 @@ class FactStore:
     def _open(self) -> OpenSegment:
         """Open the segment that was not full, or a new one."""
         if self._path is None:
-            self._number += 1
-            self._path = self._folder / f"{self._number:010d}{OPEN}"
-        self._segment = OpenSegment(self._path)
+            before = self._folder / f"{self._number:010d}{FINAL}"
+            carried = self._carried or carried_after(before, is_first=self._number == 0)
+            path = self._folder / f"{self._number + 1:010d}{OPEN}"
+            self._segment = OpenSegment(path)
+            self._number, self._path, self._carried = self._number + 1, path, carried
+            self._segment.carry(carried)
+            self._carried = None
+        self._segment = self._segment or OpenSegment(self._path)
         return self._segment
 
     def _fail(self, error: Exception, now: float) -> None:
@@ -353,6 +381,9 @@ class FactStore:
                 self._segment.close()
         self._segment = None
 
+    def _is_used(self, file: SegmentFile) -> bool:
+        return file.path == self._path or (file.ending == OPEN and not self._has_begun)
+
     def _set_aside(self, damaged: DamagedFileError) -> None:
         """Move a damaged file out of the way, and name it."""
         if damaged.path == self._path:
@@ -362,32 +393,6 @@ class FactStore:
         structlog.get_logger().error("history_damaged", file=str(damaged.path), error=str(damaged))
         with suppress(OSError):
             set_aside(damaged.path)
-
-    def _remove_old(self) -> None:
-        """Remove the segments that are too old or too much, but not the one to which facts are added; likewise years.
-
-        Raises:
-            OSError: A file cannot be removed.
-        """
-        wall = self._clock.wall()
-        files = sorted(
-            segment_files(self._folder), key=lambda file: file.ending == OPEN
-        )  # the lives of those are not kept yet
-        sizes = [(file, file.path.stat()) for file in files]
-        total = sum(status.st_size for _, status in sizes)
-        for file, status in sizes:
-            is_old = status.st_mtime < wall - self._days * _DAY
-            is_used = file.path == self._path or (file.ending == OPEN and not self._has_begun)
-            if is_used or not (is_old or total > self._most_bytes):
-                continue
-            file.path.unlink()
-            remove_logs(file.path)
-            total -= status.st_size
-            self.counters["removed"] += 1
-        first = datetime.fromtimestamp(max(wall - YEAR * _DAY, 0.0), UTC).year
-        for path in self._folder.iterdir():
-            if (name := _LIVES.fullmatch(path.name)) and int(name[1]) < first:
-                path.unlink()
 
 
 def _open(file: SegmentFile) -> sqlite3.Connection:
