@@ -26,6 +26,7 @@ from dnstrail import Event, EventSelector, Signature, SignatureMetadata
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Process
 from dnstrail.events import NAMES
+from dnstrail.history.fact import Fact
 from dnstrail.image.binding import bindings
 from dnstrail.protocol.lookups import OPERATIONS
 from dnstrail_cache.losses import losses_by_hop
@@ -34,7 +35,6 @@ from dnstrail_cli.__main__ import main_command
 from dnstrail_cli.lookups.options import FIELDS
 from dnstrail_findings.presets import PRESETS
 from dnstrail_findings.targets import FORMATS
-from dnstrail_history.fact import Fact
 from dnstrail_probe.ebpf.getaddrinfo.calls import _OUTCOMES
 from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.loading.scope import CommonSettings

@@ -22,12 +22,12 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import DNS_TRANSACTION
+from dnstrail.history.segment import MOST_TRANSACTIONS
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.facts import FactFeed, packed_fact
 from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail.protocol.replays import replay_address
-from dnstrail_history.store.segment import MOST_TRANSACTIONS
 from dnstrail_history.store.store import FactStore
 from dnstrail_history.worker import TOPICS, HistoryWorker
 from live.processes import run_dir, started

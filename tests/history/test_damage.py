@@ -9,13 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of, stage_of, stored, stored_stages
-from dnstrail_history.store import segment as segments
+from dnstrail.history import segment as segments
+from dnstrail.history.database import open_existing
+from dnstrail.history.segment import SCHEMA
+from dnstrail.history.subjects import subject_of
 from dnstrail_history.store import store as module
-from dnstrail_history.store.database import open_existing
 from dnstrail_history.store.forgetting import ask_to_forget
-from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 10

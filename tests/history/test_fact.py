@@ -9,10 +9,10 @@ from builders.facts import BEGIN, CURL, FLOW, RELATIONS, TO_WEB
 from dnstrail.captured import LAST_TIME, Captured
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
+from dnstrail.history.fact import MOST_PLACE, Fact, FactId, StageFact, read_fact, read_id, read_stage
 from dnstrail.protocol.batches import Batch, encode
 from dnstrail.protocol.fact_batches import decode_facts
 from dnstrail.protocol.facts import ConnectionValues, TransactionValues, packed_fact
-from dnstrail_history.fact import MOST_PLACE, Fact, FactId, StageFact, read_fact, read_id, read_stage
 
 VALUES = {
     "id": "s/7/3",

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from builders.facts import BEGIN, CURL, FLOW, SECOND, fact_of, progress_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.dns.rdata import A
-from dnstrail_history.fact import Fact, StageFact
-from dnstrail_history.store import segment as segments
+from dnstrail.history import segment as segments
+from dnstrail.history.fact import Fact, StageFact
+from dnstrail.history.first_seen import new_since
+from dnstrail.history.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_history.store import store as stores
-from dnstrail_history.store.first_seen import new_since
-from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 

@@ -9,13 +9,13 @@ import pytest
 
 from builders.facts import BEGIN, CURL, FLOW, fact_of, lives, progress_of, stage_of, stored, stored_stages
 from dnstrail.captured import Flow, Process
-from dnstrail_history.fact import Fact, read_id
+from dnstrail.history.fact import Fact, read_id
+from dnstrail.history.lives import AskingProgram
+from dnstrail.history.subjects import Subjects, subject_of
 from dnstrail_history.store import forgetting, segment
 from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
-from dnstrail_history.store.lives import AskingProgram
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import Subjects, subject_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 8

@@ -21,7 +21,7 @@ import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from builders.facts import fact_of, progress_of, stage_of
-from dnstrail_history.store import segment, store
+from dnstrail.history import segment, store
 from live.workers import FakeClock
 
 segment.MOST_TRANSACTIONS = store.MOST_TRANSACTIONS = {small}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail_history.fact import FactId
+from dnstrail.history.fact import FactId
 from dnstrail_history.store import known_ids as module
 from dnstrail_history.store.known_ids import KnownIds
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of
 from dnstrail.captured import Process
-from dnstrail_history.fact import Fact
-from dnstrail_history.store import lives as lives_of_segments
-from dnstrail_history.store import segment as segments
+from dnstrail.history import lives as lives_of_segments
+from dnstrail.history import segment as segments
+from dnstrail.history.closing import finish
+from dnstrail.history.fact import Fact
+from dnstrail.history.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_history.store import store as module
-from dnstrail_history.store.closing import finish
-from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 

@@ -19,15 +19,15 @@ from msgspec.structs import replace
 from builders.facts import BEGIN, CURL, SECOND, fact_of, locked, progress_of
 from dnstrail.captured import Process
 from dnstrail.dns.rdata import CNAME, PTR, A
-from dnstrail_history.fact import Fact
-from dnstrail_history.store import lives_reader as module
-from dnstrail_history.store import segment as segments
+from dnstrail.history import lives_reader as module
+from dnstrail.history import segment as segments
+from dnstrail.history.closing import finish
+from dnstrail.history.database import LOCKED, open_reader
+from dnstrail.history.fact import Fact
+from dnstrail.history.lives import AskingProgram, RelationLife, lives_of, merge_lives
+from dnstrail.history.lives_reader import LivesReader
+from dnstrail.history.segment import SCHEMA
 from dnstrail_history.store import store as stores
-from dnstrail_history.store.closing import finish
-from dnstrail_history.store.database import LOCKED, open_reader
-from dnstrail_history.store.lives import AskingProgram, RelationLife, lives_of, merge_lives
-from dnstrail_history.store.lives_reader import LivesReader
-from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 

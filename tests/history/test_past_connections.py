@@ -1,6 +1,6 @@
 """The connections of a past time are those that were open then, over segments, restarts and forgetting.
 
-Tests of dnstrail_history.past.connections, dnstrail_history.past.open_index, dnstrail_history.store.open_stages.
+Tests of dnstrail_history.past.connections, dnstrail_history.past.open_index, dnstrail.history.open_stages.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import pytest
 from builders.facts import BEGIN, SECOND, TO_WEB, fact_of, stage_of
 from builders.talk import packed
 from dnstrail.captured import Flow
+from dnstrail.history import open_stages
+from dnstrail.history import segment as segments
+from dnstrail.history.database import open_reader
+from dnstrail.history.segment import SCHEMA, StoredProgress, Stretch
+from dnstrail.history.subjects import subject_of
 from dnstrail.protocol.lookups import encode_request
 from dnstrail.protocol.past_lookups import PastImage, encode_past
 from dnstrail.protocol.turn_follower import Position
 from dnstrail_history.past import connections as past_module
 from dnstrail_history.past.answers import answer_past
 from dnstrail_history.past.segments import Segments
-from dnstrail_history.store import open_stages
-from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
-from dnstrail_history.store.database import open_reader
 from dnstrail_history.store.forgetting import ask_to_forget
-from dnstrail_history.store.segment import SCHEMA, StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 SMALL = 4  # facts of a segment

@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 from builders.past import Played, play_generated, ranked
+from dnstrail.history import segment as segments
+from dnstrail.history import sums
 from dnstrail.image import Bounds
 from dnstrail_history.past import reading
-from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as module
-from dnstrail_history.store import sums
 
 
 @pytest.fixture

@@ -20,6 +20,12 @@ from builders.facts import BEGIN, SECOND, fact_of, locked, progress_of
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import history_address, lookups_address
 from dnstrail.errors import BusError
+from dnstrail.history import closing as closing_module
+from dnstrail.history import segment as segments
+from dnstrail.history.closing import finish
+from dnstrail.history.database import open_reader
+from dnstrail.history.segment import Stretch
+from dnstrail.history.subjects import subject_of
 from dnstrail.protocol.lookups import encode_request
 from dnstrail.protocol.past_lookups import PastImage, encode_past
 from dnstrail_history.past import reading
@@ -28,15 +34,9 @@ from dnstrail_history.past import server as module
 from dnstrail_history.past.answers import answer_past
 from dnstrail_history.past.segments import FullSegment, OpenSegmentReader, Segments
 from dnstrail_history.past.server import PastServer
-from dnstrail_history.store import closing as closing_module
-from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as stores
-from dnstrail_history.store.closing import finish
-from dnstrail_history.store.database import open_reader
 from dnstrail_history.store.forgetting import ask_to_forget
-from dnstrail_history.store.segment import Stretch
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, open_bus, short_folder, wait_until
 
 PRESENT = PastImage(60.0, 300.0)

@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 
 from builders.facts import lives
-from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
-from dnstrail_history.store.periods import MONTHS_AFTER, WEEKS_AFTER, period_of
+from dnstrail.history.lives import AskingProgram, RelationLife, merge_lives
+from dnstrail.history.periods import MONTHS_AFTER, WEEKS_AFTER, period_of
 
 DAY = 86_400
 

@@ -1,8 +1,8 @@
 """The store holds each fact once, in the order of arrival, over restarts and segments.
 
-Tests of dnstrail_history.store.store, dnstrail_history.store.segment, dnstrail_history.store.rows,
-dnstrail_history.store.closer, dnstrail_history.store.closing, dnstrail_history.store.database,
-dnstrail_history.store.segment_files, dnstrail_history.store.open_stages.
+Tests of dnstrail_history.store.store, dnstrail.history.segment, dnstrail.history.rows,
+dnstrail_history.store.closer, dnstrail.history.closing, dnstrail.history.database,
+dnstrail.history.segment_files, dnstrail.history.open_stages.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from builders.facts import (
     stored_stages,
 )
 from dnstrail.errors import SettingsError
-from dnstrail_history.fact import LOADED, Fact, StageFact
-from dnstrail_history.store import segment as segments
+from dnstrail.history import segment as segments
+from dnstrail.history.database import open_database, open_existing, open_reader
+from dnstrail.history.fact import LOADED, Fact, StageFact
+from dnstrail.history.rows import read_stages
+from dnstrail.history.segment import SCHEMA
+from dnstrail.history.subjects import subject_of
 from dnstrail_history.store import store as module
-from dnstrail_history.store.database import open_database, open_existing, open_reader
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.retention import DAYS
-from dnstrail_history.store.rows import read_stages
-from dnstrail_history.store.segment import SCHEMA
 from dnstrail_history.store.store import MOST_WAITING, FactStore
-from dnstrail_history.subjects import subject_of
 from live.workers import FakeClock, wait_until
 
 STATEMENTS = ("'); DROP TABLE transactions; --", '"; PRAGMA user_version = 9', "%s ? :name", "\0", "\U0001f4a9")

@@ -9,7 +9,7 @@ import pytest
 from builders.facts import CURL, fact_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.errors import SettingsError
-from dnstrail_history.subjects import subject_of, subjects_of
+from dnstrail.history.subjects import subject_of, subjects_of
 
 ROOT = Process(1, "init", "/sbin/init", user_id=0)
 USER = Process(7, "curl", "/usr/bin/curl", user_id=1000)

@@ -15,6 +15,8 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import LAST_TIME, Captured
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
+from dnstrail.history import segment as segments
+from dnstrail.history.segment import Stretch
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.facts import FactFeed, packed_fact
@@ -23,9 +25,7 @@ from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail.protocol.replays import replay_address
 from dnstrail_history import worker as module
 from dnstrail_history.metrics import history_metrics, observe
-from dnstrail_history.store import segment as segments
 from dnstrail_history.store import store as store_module
-from dnstrail_history.store.segment import Stretch
 from dnstrail_history.store.store import FactStore
 from dnstrail_history.worker import TOPICS, HistoryWorker
 from live.workers import FakeClock, open_bus, short_folder, wait_until

@@ -22,12 +22,12 @@ from dnstrail_cli.lookups.options import json_option
 from dnstrail_cli.lookups.timestamps import convert_moment
 
 if TYPE_CHECKING:
+    from dnstrail.history.log.entries import LogEntry
+    from dnstrail.history.log.history_log import HistoryLog
+    from dnstrail.history.log.selection import LogSelection, Network
     from dnstrail.pipeline.view import Emit, EventView, Item
     from dnstrail.process.clock import Clock
     from dnstrail_cli.log_formats.printers import LogPrinter
-    from dnstrail_history.log.entries import LogEntry
-    from dnstrail_history.log.history_log import HistoryLog
-    from dnstrail_history.log.selection import LogSelection, Network
 
 #: facts of a running service that were shown -> after a restart of the cache an earlier one is shown again
 MOST_KNOWN: Final = 65_536
@@ -118,11 +118,11 @@ def log(
     it prints what ends from now on, and with --since or --last first what is kept. A question that nobody answers ends
     after 30 seconds. The table has one line for A and AAAA of one call.
     """
+    from dnstrail.history.log.selection import LogSelection
     from dnstrail.process.clock import SystemClock
     from dnstrail.process.log import configure
     from dnstrail.process.signals import stop_on_signals
     from dnstrail_cli.log_formats.printers import open_printer
-    from dnstrail_history.log.selection import LogSelection
 
     is_past = not follow or since is not None or last is not None
     of_questions = bool(outcome) or slower is not None
@@ -169,10 +169,10 @@ def _open_history(folder: Path, topic: str) -> HistoryLog:
     Raises:
         SettingsError: It cannot be read.
     """
+    from dnstrail.history.folder import become_owner, check_folder
+    from dnstrail.history.log import handover  # noqa: F401 - the owner may not be able to read the modules
+    from dnstrail.history.log.history_log import HistoryLog
     from dnstrail_cli.progress import load_bar
-    from dnstrail_history.folder import become_owner, check_folder
-    from dnstrail_history.log import handover  # noqa: F401 - the owner may not be able to read the modules
-    from dnstrail_history.log.history_log import HistoryLog
 
     check_folder(folder)
     load_bar()
@@ -192,8 +192,8 @@ def _print_past(
     Raises:
         SettingsError: It cannot be read.
     """
+    from dnstrail.history.folder import reading_history
     from dnstrail_cli.progress import ReadProgress
-    from dnstrail_history.folder import reading_history
 
     progress = ReadProgress("history", clock, lambda: history.position, size=lambda: history.size)
     progress.pause_on_terminal()
@@ -213,8 +213,8 @@ def _follow(
     history: HistoryLog | None,
 ) -> None:
     """Print the entries of a topic as they end, those after what was read from the history."""
-    from dnstrail_history.folder import reading_history
-    from dnstrail_history.log.handover import Handover
+    from dnstrail.history.folder import reading_history
+    from dnstrail.history.log.handover import Handover
 
     handover = Handover(history, selection, printer.print, _warn) if history is not None else None
 
@@ -297,7 +297,7 @@ def _once(emit: Emit) -> Emit:
 def _passing(take: Callable[[LogEntry], None]) -> Emit:
     """Return a function that passes the entries of facts on."""
     from dnstrail.events import Event
-    from dnstrail_history.log.entries import LoggedConnection, LoggedQuestion, read_entry
+    from dnstrail.history.log.entries import LoggedConnection, LoggedQuestion, read_entry
 
     def emit(item: Item) -> None:
         with suppress(BadMessage):  # no cache of ours sends it

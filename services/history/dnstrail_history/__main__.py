@@ -13,6 +13,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import facts_address, history_address, lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import BusError
+from dnstrail.history.subjects import Subjects, subjects_of
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.pipeline import HISTORY, is_empty
 from dnstrail.process.clock import SystemClock
@@ -41,7 +42,6 @@ from dnstrail_history.forget import HistoryFolder, forget
 from dnstrail_history.past.server import PastServer
 from dnstrail_history.store.retention import BYTES, DAYS
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import Subjects, subjects_of
 from dnstrail_history.worker import TOPICS, run
 
 _EXAMPLES = examples(

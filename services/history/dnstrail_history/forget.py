@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import click
 
+from dnstrail.history.folder import become_owner, reading_history
+from dnstrail.history.subjects import Subjects, subject_of, user_id
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import examples
 from dnstrail.process.log import configure
 from dnstrail.process.private_folder import FolderInUseError
-from dnstrail_history.folder import become_owner, reading_history
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import Subjects, subject_of, user_id
 
 _EXAMPLES = examples(
     "dnstrail history forget bank.example",

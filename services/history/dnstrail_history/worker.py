@@ -14,6 +14,9 @@ from dnstrail.bus import Requester
 from dnstrail.captured import LAST_TIME
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
+from dnstrail.history.fact import Fact, StageFact, read_fact, read_stage
+from dnstrail.history.segment import StoredProgress, Stretch
+from dnstrail.history.subjects import Subjects
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
@@ -22,11 +25,8 @@ from dnstrail.protocol.fact_batches import FactRow, decode_facts
 from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.turn_follower import FollowedStarts, Position, TurnFollower
-from dnstrail_history.fact import Fact, StageFact, read_fact, read_stage
 from dnstrail_history.past.server import OUTCOMES, PastServer
-from dnstrail_history.store.segment import StoredProgress, Stretch
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import Subjects
 
 TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds

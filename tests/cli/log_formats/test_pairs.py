@@ -7,9 +7,9 @@ import pytest
 from builders.facts import BEGIN, SECOND, fact_of
 from builders.log_entries import live
 from dnstrail.captured import Process
+from dnstrail.history.log.entries import LoggedQuestion
 from dnstrail_cli.log_formats import pairs as module
 from dnstrail_cli.log_formats.pairs import TOGETHER, PairedQuestions
-from dnstrail_history.log.entries import LoggedQuestion
 
 A, AAAA, MX = 1, 28, 15
 ANSWERED, NO_DATA, NXDOMAIN, UNANSWERED = 0, 1, 2, 6

@@ -13,8 +13,8 @@ from builders.facts import fact_of
 from builders.log_entries import connection, live
 from builders.schemas import check_ecs, check_ocsf, schema
 from dnstrail.captured import Process
+from dnstrail.history.log.entries import LoggedQuestion
 from dnstrail_cli.log_formats import ecs, ocsf
-from dnstrail_history.log.entries import LoggedQuestion
 
 HOSTILE = 'a"b\\c\n<14>1\r\0\x1b[31m \xe9=x,y'
 QUESTIONS = {

@@ -10,8 +10,8 @@ import pytest
 
 from builders.facts import BEGIN, fact_of
 from builders.log_entries import connection, live
+from dnstrail.history.log.entries import LogEntry
 from dnstrail_cli.log_formats import zeek
-from dnstrail_history.log.entries import LogEntry
 
 READERS = {"time": float, "interval": float, "count": int, "port": int}
 HOSTILE = "a\tb\nc\x1b\x7f\u00e9\\,#"

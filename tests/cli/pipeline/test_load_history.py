@@ -9,10 +9,10 @@ from pathlib import Path
 import dnstrail_probe
 from builders.facts import stored
 from dnstrail.events import OUTCOMES
+from dnstrail.history.subjects import Subjects
 from dnstrail_cli.pipeline import load_history
 from dnstrail_history.store import store as store_module
 from dnstrail_history.store.store import FactStore
-from dnstrail_history.subjects import Subjects
 from live.processes import dnstrail, run_dir
 from live.workers import FakeClock
 

@@ -1,6 +1,6 @@
 """`dnstrail seen` over a folder that the store wrote: for people, programs and passive DNS.
 
-Tests of dnstrail_cli.seen.command, dnstrail_cli.seen.relations, dnstrail_history.folder.
+Tests of dnstrail_cli.seen.command, dnstrail_cli.seen.relations, dnstrail.history.folder.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 from builders.facts import BEGIN, CURL, SECOND, fact_of, progress_of
 from dnstrail.captured import Process
 from dnstrail.dns.rdata import PTR, A
+from dnstrail.history.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_cli.seen.relations import bar, by_relation, cof_row
-from dnstrail_history.store.lives import AskingProgram, RelationLife, merge_lives
 from dnstrail_history.store.store import FactStore
 from live.processes import dnstrail, started, unprivileged, wait_until
 from live.tapped_resolver import resolved, resolver

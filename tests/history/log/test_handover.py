@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from builders.facts import fact_of, progress_of, stage_of
 from builders.log_entries import live, live_stage
 from dnstrail.events import NET_CONNECTION
-from dnstrail_history.log import handover as module
-from dnstrail_history.log.handover import PATIENCE, Handover
-from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import LogSelection
+from dnstrail.history.log import handover as module
+from dnstrail.history.log.handover import PATIENCE, Handover
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import LogSelection
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 

@@ -1,7 +1,7 @@
 """The log of a folder: what it selects, and what it does while the folder changes or is damaged.
 
-Tests of dnstrail_history.log.candidates, dnstrail_history.log.segment_entries, dnstrail_history.log.entries,
-dnstrail_history.log.selection.
+Tests of dnstrail.history.log.candidates, dnstrail.history.log.segment_entries, dnstrail.history.log.entries,
+dnstrail.history.log.selection.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from builders.facts import BEGIN, SECOND, fact_of, facts, locked, progress_of, s
 from builders.log_entries import fill, live, live_stage
 from dnstrail.captured import Process
 from dnstrail.events import NET_CONNECTION, OUTCOMES
-from dnstrail_history.fact import Fact
-from dnstrail_history.log import candidates as narrowing
-from dnstrail_history.log import segment_entries
-from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import LogSelection
-from dnstrail_history.store import segment as segments
+from dnstrail.history import segment as segments
+from dnstrail.history.database import LOCKED, open_reader
+from dnstrail.history.fact import Fact
+from dnstrail.history.log import candidates as narrowing
+from dnstrail.history.log import segment_entries
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import LogSelection
 from dnstrail_history.store import store as module
-from dnstrail_history.store.database import LOCKED, open_reader
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 

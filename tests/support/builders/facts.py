@@ -13,14 +13,14 @@ from msgspec.structs import replace
 
 from dnstrail.captured import LAST_TIME, Flow, Process
 from dnstrail.events import STAGES
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import open_reader
+from dnstrail.history.fact import MOST_PLACE, Fact, FactId, StageFact, read_id
+from dnstrail.history.lives import LIVES, RelationLife, read_lives
+from dnstrail.history.rows import read_facts, read_stages
+from dnstrail.history.segment import SCHEMA, StoredProgress, Stretch
 from dnstrail.protocol.facts import ConnectionValues, TransactionValues, without_owners
 from dnstrail.protocol.turn_follower import Position
-from dnstrail_history.fact import MOST_PLACE, Fact, FactId, StageFact, read_id
-from dnstrail_history.store.closing import FINAL
-from dnstrail_history.store.database import open_reader
-from dnstrail_history.store.lives import LIVES, RelationLife, read_lives
-from dnstrail_history.store.rows import read_facts, read_stages
-from dnstrail_history.store.segment import SCHEMA, StoredProgress, Stretch
 
 SECOND = 1_000_000_000
 BEGIN = 1_795_000_000 * SECOND  # in November 2026

@@ -12,9 +12,9 @@ import msgspec
 from builders.facts import BEGIN, progress_of
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, Event
+from dnstrail.history.fact import Fact, StageFact
+from dnstrail.history.log.entries import LoggedConnection, LoggedQuestion, read_entry
 from dnstrail.protocol.facts import packed_fact, unpacked_fact
-from dnstrail_history.fact import Fact, StageFact
-from dnstrail_history.log.entries import LoggedConnection, LoggedQuestion, read_entry
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 

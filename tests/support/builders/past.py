@@ -31,6 +31,7 @@ from dnstrail.events import (
     NET_UDP_CONNECT,
     SCHED_PROCESS_EXIT,
 )
+from dnstrail.history.fact import read_fact, read_stage
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import apply_event
 from dnstrail.image.open_connections import ConnectionList, OpenConnection
@@ -40,7 +41,6 @@ from dnstrail.protocol.fact_batches import decode_facts
 from dnstrail.protocol.lookups import ConnectionsRequest
 from dnstrail.protocol.past_lookups import PastImage
 from dnstrail_cache.facts import captured_of, captured_stage
-from dnstrail_history.fact import read_fact, read_stage
 from dnstrail_history.past.answers import PastReading, answer
 from dnstrail_history.past.segments import SegmentReader, Segments
 from dnstrail_history.store.store import FactStore

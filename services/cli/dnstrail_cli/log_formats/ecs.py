@@ -6,11 +6,11 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from dnstrail.events.facts import ANSWERED
+from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.log_formats.words import community_id_of, rcode_text, targets
 from dnstrail_findings.finding import timestamp
 from dnstrail_findings.formats.ecs import VERSION, without_empty
-from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 
 _SUCCESSES: Final = (ANSWERED, "no_data")
 

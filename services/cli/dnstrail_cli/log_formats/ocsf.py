@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from dnstrail import __version__
+from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.log_formats.words import community_id_of, targets
 from dnstrail_findings.formats.ecs import without_empty
 from dnstrail_findings.formats.ocsf import VERSION
-from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 
 _MILLISECOND: Final = 10**6  # ns
 _HOSTNAME, _ADDRESS = (1, "Hostname"), (2, "IP Address")  # observables

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from dnstrail.events.facts import ANSWERED
-from dnstrail_history.log.entries import LogEntry, LoggedQuestion
+from dnstrail.history.log.entries import LogEntry, LoggedQuestion
 
 TOGETHER: Final = 1_000_000_000  # ns between the begins, and between the ends, of the questions of one call
 #: entries of the table that wait up to a second for the other question of their call -> the oldest is printed

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from dnstrail.events import NET_CONNECTION
 from dnstrail.events.facts import connection_line, transaction_line
+from dnstrail.history.log.entries import LogEntry, LoggedConnection
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.events.table import EventTable, table_row
 from dnstrail_cli.events.words import line_words
 from dnstrail_cli.log_formats import ecs, ocsf, zeek
 from dnstrail_cli.log_formats.pairs import PairedQuestions
-from dnstrail_history.log.entries import LogEntry, LoggedConnection
 
 _SECOND: Final = 1_000_000_000
 _Encode = Callable[[Any], str]

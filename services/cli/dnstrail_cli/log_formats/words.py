@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import dns.rcode
 
 from dnstrail.dns.names import address_text
-from dnstrail_history.log.entries import LogEntry, LoggedQuestion
+from dnstrail.history.log.entries import LogEntry, LoggedQuestion
 from dnstrail_probe.packets.connection_args import community_id
 
 _RCODES = 64  # whose names are remembered

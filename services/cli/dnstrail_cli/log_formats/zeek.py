@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 import dns.rdatatype
 
+from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.log_formats.words import community_id_of, rcode_text
-from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 
 _SECOND: Final = 1_000_000_000
 _UNSET, _EMPTY, _SET = "-", "(empty)", ","

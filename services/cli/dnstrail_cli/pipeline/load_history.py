@@ -14,6 +14,8 @@ import msgspec
 from dnstrail.captured import Captured
 from dnstrail.errors import SettingsError
 from dnstrail.events import EFFECTS
+from dnstrail.history.fact import LOADED, MOST_PLACE, Fact, read_id
+from dnstrail.history.folder import become_owner, reading_history
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.image.facts.transaction import Transaction
@@ -26,8 +28,6 @@ from dnstrail.protocol.facts import TransactionValues
 from dnstrail_cache.facts import captured_of
 from dnstrail_cli.progress import ReadProgress, load_bar, position_in
 from dnstrail_history.__main__ import command as history
-from dnstrail_history.fact import LOADED, MOST_PLACE, Fact, read_id
-from dnstrail_history.folder import become_owner, reading_history
 from dnstrail_history.forget import HistoryFolder
 from dnstrail_history.store.store import FactStore
 from dnstrail_probe.registry import complete_capture, open_source

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from dnstrail.captured import LAST_TIME
+from dnstrail.history.folder import folder_option
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_cli.lookups.lookup import check_keys
 from dnstrail_cli.lookups.options import json_option
 from dnstrail_cli.lookups.timestamps import convert_moment
-from dnstrail_history.folder import folder_option
 
 _SECOND = 1_000_000_000  # ns
 _EXAMPLES = examples(
@@ -43,11 +43,11 @@ def seen(ctx: click.Context, key: str, since: float | None, cof: bool, as_json: 
     found, 2 wrong usage or no history.
     """
     from dnstrail.dns.names import lookup_key
+    from dnstrail.history.folder import become_owner, reading_history
+    from dnstrail.history.lives_reader import LivesReader
     from dnstrail_cli.lookups.tables import show
     from dnstrail_cli.progress import load_bar
     from dnstrail_cli.seen.relations import by_relation, cof_row, json_row, lines
-    from dnstrail_history.folder import become_owner, reading_history
-    from dnstrail_history.store.lives_reader import LivesReader
 
     if cof and as_json:
         raise click.UsageError("--cof goes without --json")

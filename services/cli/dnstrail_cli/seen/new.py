@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnstrail.history.folder import folder_option
 from dnstrail.process.command import examples
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_cli.lookups.options import json_option
 from dnstrail_cli.lookups.timestamps import local_time
 from dnstrail_cli.seen.command import since_option, warn
-from dnstrail_history.folder import folder_option
 
 if TYPE_CHECKING:
-    from dnstrail_history.store.first_seen import NewThing
+    from dnstrail.history.first_seen import NewThing
 
 _DAY = 86_400  # seconds
 _EXAMPLES = examples(
@@ -36,8 +36,8 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
     These are those that the history has seen first in the last day, or from --since on. It knows domains and programs
     of answers for a year, and resolvers for as long as it keeps transactions.
     """
-    from dnstrail_history.folder import become_owner, reading_history
-    from dnstrail_history.store.first_seen import new_since
+    from dnstrail.history.first_seen import new_since
+    from dnstrail.history.folder import become_owner, reading_history
 
     begin = time.time() - _DAY if since is None else since
     become_owner(folder)

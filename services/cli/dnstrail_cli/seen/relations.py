@@ -11,10 +11,10 @@ from rich.text import Text
 
 from dnstrail.dns.names import address_text
 from dnstrail.dns.rdata import PTR
+from dnstrail.history.lives import AskingProgram, RelationLife
+from dnstrail.history.rows import Relation
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.facts import type_text
-from dnstrail_history.store.lives import AskingProgram, RelationLife
-from dnstrail_history.store.rows import Relation
 
 _CELLS: Final = 24  # of a bar
 _HEIGHTS: Final = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"

@@ -7,13 +7,13 @@ from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from dnstrail.dns.names import known_address
+from dnstrail.history.fact import FactId, StageFact
+from dnstrail.history.open_stages import begin_of
 from dnstrail.image import Image
 from dnstrail.image.binding.binder import connection_of
 from dnstrail.image.binding.bindings import NAMED, OPENED, RESULT, SAID, Binding, ConnectionOpening
 from dnstrail.image.trails.server_names import MAX_NAMES_OF_ADDRESS, ServerNameSighting
-from dnstrail_history.fact import FactId, StageFact
 from dnstrail_history.past.segments import SegmentReader
-from dnstrail_history.store.open_stages import begin_of
 
 #: connections to the addresses of a past trail that it applies -> `history` is false
 MOST_CONNECTIONS: Final = 4096

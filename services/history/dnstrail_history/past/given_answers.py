@@ -9,8 +9,8 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.dns.names import reverse_address
+from dnstrail.history.rows import DOUBTED, Asker, Row, flag_of, pack_flags
 from dnstrail.image.bounds import SECOND
-from dnstrail_history.store.rows import DOUBTED, Asker, Row, flag_of, pack_flags
 
 _GIVEN: Final = """
     SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,

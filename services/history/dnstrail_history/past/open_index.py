@@ -11,10 +11,10 @@ import msgspec
 
 from dnstrail.captured import LAST_TIME
 from dnstrail.dns.rdata import TYPES
+from dnstrail.history.sums import ends_at
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail_history.past.given_answers import IS_ADMITTED
-from dnstrail_history.store.sums import ends_at
 
 _NEW_TRANSACTIONS: Final = f"""
     SELECT transactions.id, answer, ended, ttls FROM transactions JOIN endings ON endings.id = ending

@@ -11,6 +11,9 @@ from typing import Final, NamedTuple
 
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.dns.rdata import PTR
+from dnstrail.history.fact import StageFact
+from dnstrail.history.rows import FOREIGN, MATCHED, flag_of, pack_flags
+from dnstrail.history.sums import ROWS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.answer import CGROUP, Answer, Edge
 from dnstrail.image.binding.bindings import Binding
@@ -20,13 +23,10 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.record import Sighting
 from dnstrail.image.relate import MAX_TTL
-from dnstrail_history.fact import StageFact
 from dnstrail_history.past.connections import ConnectionEvent, bound, named, names_sent_to, opened, openings_to
 from dnstrail_history.past.given_answers import GivenAnswer
 from dnstrail_history.past.open_index import StatedAnswer
 from dnstrail_history.past.segments import SegmentReader
-from dnstrail_history.store.rows import FOREIGN, MATCHED, flag_of, pack_flags
-from dnstrail_history.store.sums import ROWS
 
 #: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
 MOST_NODES: Final = 4096

@@ -17,10 +17,16 @@ import structlog
 
 from dnstrail.captured import LAST_TIME
 from dnstrail.errors import SettingsError
+from dnstrail.history.closing import FINAL, OPEN
+from dnstrail.history.database import BAD_CONTENTS, DamagedFileError, open_reader
+from dnstrail.history.fact import StageFact
+from dnstrail.history.open_stages import OpenStages, open_stages, states_all
+from dnstrail.history.rows import read_some_stages
+from dnstrail.history.segment import SCHEMA, Stretch
+from dnstrail.history.sums import AnswerSum, sums_of, sums_stored
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.log_pause import LogPause
-from dnstrail_history.fact import StageFact
 from dnstrail_history.past.given_answers import (
     ANSWERS_BETWEEN,
     LAST_ANSWERS,
@@ -30,12 +36,6 @@ from dnstrail_history.past.given_answers import (
     read_answers,
 )
 from dnstrail_history.past.open_index import OpenIndex, StatedAnswer, edge_of
-from dnstrail_history.store.closing import FINAL, OPEN
-from dnstrail_history.store.database import BAD_CONTENTS, DamagedFileError, open_reader
-from dnstrail_history.store.open_stages import OpenStages, open_stages, states_all
-from dnstrail_history.store.rows import read_some_stages
-from dnstrail_history.store.segment import SCHEMA, Stretch
-from dnstrail_history.store.sums import AnswerSum, sums_of, sums_stored
 
 #: full segments that are kept open for lookups -> each lookup opens those of the others anew that it needs
 MOST_OPEN: Final = 512

@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, NamedTuple
 
-from dnstrail_history.store.closing import finish
+from dnstrail.history.closing import finish
 
 #: seconds for which the end of the worker waits for a segment that is finished -> the next start goes on with it
 PATIENCE: Final = 10.0

@@ -18,16 +18,16 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
+from dnstrail.history.closing import ASIDE, OPEN, add_indexes
+from dnstrail.history.database import naming_damage, open_existing, open_reader
+from dnstrail.history.fact import Fact, FactId, StageFact
+from dnstrail.history.lives import LIVES
+from dnstrail.history.open_stages import Carried, carried_stages, restarts_of, states_all
+from dnstrail.history.rows import insert, read_facts, read_stages, rows
+from dnstrail.history.segment import SCHEMA, OpenSegment, read_progress
+from dnstrail.history.segment_files import segment_files
+from dnstrail.history.subjects import Subjects
 from dnstrail.process.private_folder import SAFELY
-from dnstrail_history.fact import Fact, FactId, StageFact
-from dnstrail_history.store.closing import ASIDE, OPEN, add_indexes
-from dnstrail_history.store.database import naming_damage, open_existing, open_reader
-from dnstrail_history.store.lives import LIVES
-from dnstrail_history.store.open_stages import Carried, carried_stages, restarts_of, states_all
-from dnstrail_history.store.rows import insert, read_facts, read_stages, rows
-from dnstrail_history.store.segment import SCHEMA, OpenSegment, read_progress
-from dnstrail_history.store.segment_files import segment_files
-from dnstrail_history.subjects import Subjects
 
 REQUEST: Final = ".forget"  # the ending of the name of a request
 _ASKED: Final = ".asked"  # of a request that is not whole yet

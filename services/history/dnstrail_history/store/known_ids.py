@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from dnstrail_history.fact import FactId
-from dnstrail_history.store.closing import FINAL
-from dnstrail_history.store.database import naming_damage, open_reader
-from dnstrail_history.store.segment import SCHEMA
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import naming_damage, open_reader
+from dnstrail.history.fact import FactId
+from dnstrail.history.segment import SCHEMA
 
 #: batches whose facts are known, by stage -> the one noted first is forgotten: its facts are stored again if they are
 #: published again

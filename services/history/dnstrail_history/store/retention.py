@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dnstrail_history.store.closing import OPEN
-from dnstrail_history.store.database import remove_logs
-from dnstrail_history.store.segment_files import SegmentFile, segment_files
+from dnstrail.history.closing import OPEN
+from dnstrail.history.database import remove_logs
+from dnstrail.history.segment_files import SegmentFile, segment_files
 
 DAYS: Final = 7.0  #: days after its last transaction -> a segment is removed
 BYTES: Final = 2 << 30  #: bytes of all segments -> the oldest is removed

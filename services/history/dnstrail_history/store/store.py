@@ -14,19 +14,12 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail.log_pause import LogPause
-from dnstrail.process.clock import Clock
-from dnstrail.process.private_folder import open_private
-from dnstrail_history.fact import LOADED, Fact, FactId, StageFact
-from dnstrail_history.store.closer import Closer
-from dnstrail_history.store.closing import ASIDE, FINAL, OPEN, set_aside
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_database, open_reader
-from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
-from dnstrail_history.store.known_ids import KnownIds, ids_of
-from dnstrail_history.store.lives import LIVES
-from dnstrail_history.store.open_stages import Carried
-from dnstrail_history.store.retention import BYTES, DAYS, LIVES_FILE, remove_old, remove_segment
-from dnstrail_history.store.segment import (
+from dnstrail.history.closing import ASIDE, FINAL, OPEN, set_aside
+from dnstrail.history.database import DamagedFileError, naming_damage, open_database, open_reader
+from dnstrail.history.fact import LOADED, Fact, FactId, StageFact
+from dnstrail.history.lives import LIVES
+from dnstrail.history.open_stages import Carried
+from dnstrail.history.segment import (
     MOST_TRANSACTIONS,
     SCHEMA,
     OpenSegment,
@@ -35,8 +28,15 @@ from dnstrail_history.store.segment import (
     read_progress,
     restart_of,
 )
-from dnstrail_history.store.segment_files import SegmentFile, segment_files
-from dnstrail_history.subjects import Subjects
+from dnstrail.history.segment_files import SegmentFile, segment_files
+from dnstrail.history.subjects import Subjects
+from dnstrail.log_pause import LogPause
+from dnstrail.process.clock import Clock
+from dnstrail.process.private_folder import open_private
+from dnstrail_history.store.closer import Closer
+from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
+from dnstrail_history.store.known_ids import KnownIds, ids_of
+from dnstrail_history.store.retention import BYTES, DAYS, LIVES_FILE, remove_old, remove_segment
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768

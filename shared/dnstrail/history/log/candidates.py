@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dnstrail.events import OUTCOMES
-from dnstrail_history.log.selection import LogSelection, Network
+from dnstrail.history.log.selection import LogSelection, Network
 
 _MOST_IDS: Final = 1000  # of contents that fit: with more of them, each transaction is read
 _FEW: Final = 5000  # transactions that are found by an index and sorted; more are read in their order

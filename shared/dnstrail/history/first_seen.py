@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dnstrail.dns.names import known_address
+from dnstrail.history.closing import FINAL, OPEN
+from dnstrail.history.database import open_reader
+from dnstrail.history.lives import AskingProgram
+from dnstrail.history.lives_reader import LivesReader, files_of, leaving_out_damaged
+from dnstrail.history.segment import SCHEMA
 from dnstrail.registered_domain import registered_domain
-from dnstrail_history.store.closing import FINAL, OPEN
-from dnstrail_history.store.database import open_reader
-from dnstrail_history.store.lives import AskingProgram
-from dnstrail_history.store.lives_reader import LivesReader, files_of, leaving_out_damaged
-from dnstrail_history.store.segment import SCHEMA
 
 DOMAIN, PROGRAM, RESOLVER = "domain", "program", "resolver"
 _DNS_PORT: Final = 53

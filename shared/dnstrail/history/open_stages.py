@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dnstrail.captured import LAST_TIME
-from dnstrail_history.fact import FactId, StageFact
-from dnstrail_history.store.rows import read_some_stages, read_stages, rows
+from dnstrail.history.fact import FactId, StageFact
+from dnstrail.history.rows import read_some_stages, read_stages, rows
 
 #: connections that a segment states that were open at its begin -> those opened first are left out, and `connections`
 #: of a time in this segment has `history` false

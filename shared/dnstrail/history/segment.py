@@ -11,10 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from dnstrail.captured import Flow, Process
-from dnstrail.protocol.facts import TransactionValues
-from dnstrail.protocol.turn_follower import Position
-from dnstrail_history.fact import Fact, StageFact
-from dnstrail_history.store.database import (
+from dnstrail.history.database import (
     Schema,
     check,
     naming_damage,
@@ -22,8 +19,9 @@ from dnstrail_history.store.database import (
     open_database,
     open_reader,
 )
-from dnstrail_history.store.open_stages import Carried, carried_from
-from dnstrail_history.store.rows import (
+from dnstrail.history.fact import Fact, StageFact
+from dnstrail.history.open_stages import Carried, carried_from
+from dnstrail.history.rows import (
     Row,
     insert,
     pack_flags,
@@ -33,6 +31,8 @@ from dnstrail_history.store.rows import (
     rows,
     unpack_flags,
 )
+from dnstrail.protocol.facts import TransactionValues
+from dnstrail.protocol.turn_follower import Position
 
 #: transactions, and stages of connections, of a segment -> the next one goes to a new segment
 MOST_TRANSACTIONS: Final = 65_536

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from dnstrail.history.rows import ADMITTED, DOUBTED, Row, flag_of, insert
 from dnstrail.image.bounds import SECOND
-from dnstrail_history.store.rows import ADMITTED, DOUBTED, Row, flag_of, insert
 
 ROWS: Final = 256  # the last transactions with one answer that a past lookup reads one by one, of each segment
 _GROUPS: Final = """

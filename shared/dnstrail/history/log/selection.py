@@ -10,8 +10,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 import msgspec
 
 from dnstrail.dns.names import address_text, lookup_key
+from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.protocol.facts import is_for_another
-from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 
 Network = IPv4Network | IPv6Network
 _WILDCARD = re.compile(r"[*?\[]")

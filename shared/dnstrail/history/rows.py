@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from dnstrail.captured import Flow, Process
+from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.protocol.facts import ConnectionValues, TransactionValues, without_owners
-from dnstrail_history.fact import Fact, FactId, StageFact
 
 Row = tuple[Any, ...]
 Relation = tuple[str, int, str]  # owner, type, target

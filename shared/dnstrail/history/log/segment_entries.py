@@ -12,14 +12,14 @@ import msgspec
 
 from dnstrail.captured import LAST_TIME
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, NET_PACKET_DNS, OUTCOMES
+from dnstrail.history.closing import FINAL
+from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
+from dnstrail.history.log.candidates import Candidates, candidates, last_stages
+from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion, Relation
+from dnstrail.history.log.selection import LogSelection
+from dnstrail.history.rows import Row, unpack_flags
+from dnstrail.history.segment import SCHEMA
 from dnstrail.protocol.facts import HOPS, type_text
-from dnstrail_history.log.candidates import Candidates, candidates, last_stages
-from dnstrail_history.log.entries import LogEntry, LoggedConnection, LoggedQuestion, Relation
-from dnstrail_history.log.selection import LogSelection
-from dnstrail_history.store.closing import FINAL
-from dnstrail_history.store.database import DamagedFileError, naming_damage, open_reader
-from dnstrail_history.store.rows import Row, unpack_flags
-from dnstrail_history.store.segment import SCHEMA
 
 LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
 _AT_ONCE, _FIRST = 4096, 256  # transactions that are read at once, and of the newest ones

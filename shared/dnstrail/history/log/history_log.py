@@ -9,11 +9,11 @@ from itertools import chain, islice
 from pathlib import Path
 
 from dnstrail.events import DNS_TRANSACTION
-from dnstrail_history.log.entries import LogEntry
-from dnstrail_history.log.segment_entries import SegmentEntries
-from dnstrail_history.log.selection import LogSelection
-from dnstrail_history.store.database import LOCKED, DamagedFileError, is_locked
-from dnstrail_history.store.segment_files import SegmentFile, segment_files
+from dnstrail.history.database import LOCKED, DamagedFileError, is_locked
+from dnstrail.history.log.entries import LogEntry
+from dnstrail.history.log.segment_entries import SegmentEntries
+from dnstrail.history.log.selection import LogSelection
+from dnstrail.history.segment_files import SegmentFile, segment_files
 
 
 class HistoryLog:

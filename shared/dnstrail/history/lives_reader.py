@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 
 from dnstrail.dns.rdata import ADDRESSES, PTR
-from dnstrail_history.store.closing import ASIDE, OPEN
-from dnstrail_history.store.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
-from dnstrail_history.store.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of
-from dnstrail_history.store.rows import Relation
-from dnstrail_history.store.segment import SCHEMA
+from dnstrail.history.closing import ASIDE, OPEN
+from dnstrail.history.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
+from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of
+from dnstrail.history.rows import Relation
+from dnstrail.history.segment import SCHEMA
 
 #: lives that one key has in `dnstrail seen` -> further ones are left out, and the command states it
 MOST_LIVES: Final = 20_000

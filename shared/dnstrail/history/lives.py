@@ -15,9 +15,9 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from dnstrail.captured import LAST_TIME
-from dnstrail_history.store.database import Schema, naming_damage, naming_damaged_file, open_database
-from dnstrail_history.store.periods import MERGE, merge_periods
-from dnstrail_history.store.rows import ADMITTED, Relation, Row, flag_of, read_relations, rows
+from dnstrail.history.database import Schema, naming_damage, naming_damaged_file, open_database
+from dnstrail.history.periods import MERGE, merge_periods
+from dnstrail.history.rows import ADMITTED, Relation, Row, flag_of, read_relations, rows
 
 LIVES: Final = Schema(
     0x444E534C,

@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from dnstrail_history.store.database import naming_damage, open_existing, remove_logs
-from dnstrail_history.store.lives import lives_of, merge_lives
-from dnstrail_history.store.rows import insert, rows
-from dnstrail_history.store.segment import SCHEMA
-from dnstrail_history.store.sums import store_sums
+from dnstrail.history.database import naming_damage, open_existing, remove_logs
+from dnstrail.history.lives import lives_of, merge_lives
+from dnstrail.history.rows import insert, rows
+from dnstrail.history.segment import SCHEMA
+from dnstrail.history.sums import store_sums
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
 _AT_ONCE: Final = 262_144  # rows that are added at once

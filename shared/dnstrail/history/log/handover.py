@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dnstrail_history.log.entries import LogEntry
-from dnstrail_history.log.history_log import HistoryLog
-from dnstrail_history.log.selection import EVERYTHING, LogSelection
+from dnstrail.history.log.entries import LogEntry
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import EVERYTHING, LogSelection
 
 #: entries that end while `dnstrail log --follow` waits for the history to store the first of them -> it goes on with a
 #: warning

@@ -12,9 +12,9 @@ import msgspec
 
 from dnstrail.dns.names import address_text, known_address, lookup_key, reverse_address
 from dnstrail.errors import SettingsError
+from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.protocol.facts import HOPS, TransactionValues
 from dnstrail.users import parse_user
-from dnstrail_history.fact import Fact, FactId, StageFact
 
 _FORWARDER: Final = HOPS.index("forwarder")
 _KINDS: Final = ("name", "user", "container")

@@ -1,0 +1,1 @@
+"""The files of the history: their form, and how commands and workers read them. `dnstrail history` writes them."""
