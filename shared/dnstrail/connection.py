@@ -22,6 +22,11 @@ class Connection(msgspec.Struct, frozen=True):
     host: str | None = None
 
     @property
+    def means_one(self) -> bool:
+        """Whether it names the process and the port, or the source port: else other connections may be meant."""
+        return self.source_port is not None or (bool(self.process) and self.port is not None)
+
+    @property
     def fields(self) -> dict[str, int | str]:
         """The known fields, as a request contains them."""
         known = msgspec.structs.asdict(self)

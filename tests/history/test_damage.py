@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from builders.facts import BEGIN, SECOND, fact_of, lives, progress_of, stage_of, stored, stored_stages
 from dnstrail.history import segment as segments
-from dnstrail.history.database import VERSION, open_existing
+from dnstrail.history.database import open_existing
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.subjects import subject_of
 from dnstrail_history.store import store as module
@@ -100,7 +100,7 @@ def test_damage_while_facts_are_stored_loses_none_that_wait(folder, clock):
             file.seek(4096)
             file.write(b"\xff" * (path.stat().st_size - 4096))
         with closing(open_existing(path, SCHEMA)) as database:  # another writer: the pages are read again
-            database.execute(f"PRAGMA user_version = {VERSION}")
+            database.execute(f"PRAGMA user_version = {SCHEMA.version}")
         for number in range(100, 105):
             store.add(fact_of(number))
             store.add(stage_of(number))

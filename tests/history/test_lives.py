@@ -25,9 +25,9 @@ from dnstrail.history.closing import finish
 from dnstrail.history.database import open_reader
 from dnstrail.history.fact import Fact
 from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, lives_of, merge_lives, year_of
+from dnstrail.history.lives_parts import keep_part, kept_until
 from dnstrail.history.segment import SCHEMA
 from dnstrail_history.store import store as module
-from dnstrail_history.store.lives_parts import keep_part, kept_until
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 

@@ -2,7 +2,7 @@
 
 Tests of dnstrail_history.store.store, dnstrail.history.segment, dnstrail.history.rows,
 dnstrail_history.store.closer, dnstrail.history.closing, dnstrail.history.database,
-dnstrail.history.segment_files.
+dnstrail.history.segment_files, dnstrail.history.open_stages.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from builders.facts import (
 )
 from dnstrail.errors import SettingsError
 from dnstrail.history import segment as segments
-from dnstrail.history.database import VERSION, open_database, open_existing, open_reader
+from dnstrail.history.database import open_database, open_existing, open_reader
 from dnstrail.history.fact import LOADED, Fact, StageFact
+from dnstrail.history.rows import read_stages
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.subjects import subject_of
 from dnstrail_history.store import store as module
@@ -140,7 +141,7 @@ def test_a_full_segment_is_finished(folder, clock, small):
 
 
 def test_a_connection_may_end_in_a_later_segment(folder, clock, small):
-    """Each stage is whole in its own segment, which states which connections had not ended in it."""
+    """Each stage is whole in its own segment, and the next segment begins with the stages of what is open."""
     opened = [stage_of(number) for number in range(small)]
     later = [
         stage_of(0, "end", time=BEGIN + SECOND, lasted=SECOND, why="closed", bytes_sent=7, bytes_received=9),
@@ -155,17 +156,17 @@ def test_a_connection_may_end_in_a_later_segment(folder, clock, small):
         assert store.commit(progress_of(1))
         finished(store, 2)
     assert stored_stages(folder) == opened + later
-    unended = []
+    carried = []
     for path in sorted(folder.glob("*.segment")):
         with closing(open_reader(path, SCHEMA, final=True)) as database:
-            unended.append([row for (row,) in database.execute("SELECT connection FROM unended")])
+            carried.append([*read_stages(database, "carried")])
             plan = database.execute(
                 "EXPLAIN QUERY PLAN SELECT * FROM connections WHERE path IN "
                 "(SELECT id FROM paths WHERE destination = x'c0000201') AND time - ifnull(lasted, 0) < 9"
             ).fetchall()
             assert "connections_by_path" in str(plan)
             assert database.execute("SELECT count FROM extent").fetchone() == (small,)
-    assert unended == [[*range(1, small + 1)], [4, *range(5, small + 1)]]
+    assert carried == [[], opened]
 
 
 def test_a_finished_segment_is_never_written_again(folder, clock, small):
@@ -333,7 +334,7 @@ def test_a_later_version_is_refused(folder, clock):
         fill(store, range(1))
     [path] = folder.glob("*.open")
     with closing(open_existing(path, SCHEMA)) as database:
-        database.execute(f"PRAGMA user_version = {VERSION + 1}")
+        database.execute(f"PRAGMA user_version = {SCHEMA.version + 1}")
     with pytest.raises(SettingsError, match="later version"):
         FactStore(folder, clock)
     assert path.exists()

@@ -12,11 +12,11 @@ import msgspec
 
 from dnstrail.history.database import naming_damage, open_existing, remove_logs
 from dnstrail.history.lives import lives_of, merge_lives
+from dnstrail.history.lives_parts import kept_until
 from dnstrail.history.rows import insert, rows
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.segment_keys import remove_keys, write_keys
 from dnstrail.history.sums import store_sums
-from dnstrail_history.store.lives_parts import kept_until
 
 OPEN, FINAL, ASIDE = ".open", ".segment", ".damaged"  # the endings of the names of segments
 _AT_ONCE: Final = 262_144  # rows that are added at once
@@ -36,9 +36,7 @@ _INDEXES: Final = """
     CREATE INDEX connections_by_name ON connections (name) WHERE name IS NOT NULL;
     CREATE INDEX connections_by_process ON connections (process) WHERE process IS NOT NULL;
     CREATE INDEX connections_by_opening ON connections (time - ifnull(lasted, 0));
-    CREATE TABLE unended (connection INTEGER PRIMARY KEY);
-    INSERT INTO unended SELECT max(connections.id) FROM connections JOIN stages ON stages.id = connections.stage
-        GROUP BY start, batch, place HAVING NOT max(stages.stage = 'end' OR ifnull(connected, 1) = 0)
+    CREATE INDEX carried_by_path ON carried (path);
 """
 
 

@@ -14,7 +14,6 @@ import msgspec
 from dnstrail.errors import SettingsError
 from dnstrail.process.private_folder import SAFELY
 
-VERSION: Final = 1  # of the schemas
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
 LOCKED: Final = "the worker is finishing it, and it is left out: try again"  # a warning of a reader
 # Errors of values that no writer of ours stores.
@@ -30,10 +29,20 @@ _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA tr
 
 
 class Schema(NamedTuple):
-    """The tables of a kind of file, and the number that identifies this kind."""
+    """The tables of a kind of file, and the number that identifies this kind.
+
+    `later` contains, for each version after the first, the tables that it added: a file of an earlier version gets them
+    when it is opened to write to.
+    """
 
     application: int
     tables: str
+    later: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """The version of a file that has all tables."""
+        return 1 + len(self.later)
 
 
 class DamagedFileError(Exception):
@@ -74,7 +83,7 @@ def open_existing(path: Path, schema: Schema) -> sqlite3.Connection:
         SettingsError: A later version of dnstrail made it.
         sqlite3.Error: It cannot be opened.
     """
-    return _checked(path, schema, _connect(path, "rw"), make=False)
+    return _checked(path, schema, _connect(path, "rw"))
 
 
 def open_reader(path: Path, schema: Schema, *, final: bool, patience: float = PATIENCE) -> sqlite3.Connection:
@@ -85,7 +94,7 @@ def open_reader(path: Path, schema: Schema, *, final: bool, patience: float = PA
         SettingsError: A later version of dnstrail made it.
         sqlite3.Error: It cannot be opened.
     """
-    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro", patience), make=False)
+    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro", patience), writes=False)
 
 
 def remove_logs(path: Path) -> None:
@@ -159,10 +168,12 @@ def _connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Conne
     return sqlite3.connect(uri, timeout=patience, isolation_level=None, uri=True)
 
 
-def _checked(path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool) -> sqlite3.Connection:
+def _checked(
+    path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool = False, writes: bool = True
+) -> sqlite3.Connection:
     try:
         with naming_damage(path):
-            _check_kind(path, schema, database, make=make)
+            _check_kind(path, schema, database, make=make, writes=writes)
             if make:
                 database.executescript(_DURABLE)
     except BaseException:
@@ -171,14 +182,19 @@ def _checked(path: Path, schema: Schema, database: sqlite3.Connection, *, make: 
     return database
 
 
-def _check_kind(path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool) -> None:
+def _check_kind(path: Path, schema: Schema, database: sqlite3.Connection, *, make: bool, writes: bool) -> None:
     [application], [version] = (
         database.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
     )
     if make and database.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-        kind = f"PRAGMA application_id={schema.application}; PRAGMA user_version={VERSION}"
-        database.executescript(f"BEGIN; {kind}; {schema.tables}; COMMIT")
+        database.executescript(
+            f"BEGIN; PRAGMA application_id={schema.application}; PRAGMA user_version=1; {schema.tables}; COMMIT"
+        )
+        version = 1
     elif application != schema.application or version < 1:
         raise DamagedFileError(path, "it is another file")
-    elif version > VERSION:
+    elif version > schema.version:
         raise SettingsError(f"{path}: a later version of dnstrail made it: use that version, or another folder")
+    if writes:
+        for number, tables in enumerate(schema.later[version - 1 :], version + 1):
+            database.executescript(f"BEGIN; {tables}; PRAGMA user_version={number}; COMMIT")

@@ -15,9 +15,9 @@ from dnstrail.dns.rdata import ADDRESSES, PTR
 from dnstrail.history.closing import ASIDE, OPEN
 from dnstrail.history.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
 from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of, year_of
+from dnstrail.history.lives_parts import last_of_parts
 from dnstrail.history.rows import Relation
 from dnstrail.history.segment import SCHEMA
-from dnstrail_history.store.lives_parts import last_of_parts
 
 #: lives that one key has in `dnstrail seen` -> further ones are left out, and the command states it
 MOST_LIVES: Final = 20_000

@@ -14,8 +14,14 @@ from dnstrail.protocol.facts import ConnectionValues, TransactionValues, without
 
 Row = tuple[Any, ...]
 Relation = tuple[str, int, str]  # owner, type, target
+Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int]  # the fields of Process
+_Stage = tuple[  # the columns of _STAGES
+    str, int, int, str, int, int | None, bytes, int, bytes, int, str, int, str, int | None, str | None, str | None,
+    int | None, int | None, str | None, str | None, int | None, int | None
+]  # fmt: skip
 _STATED: Final = (None, False, True)  # a value of two bits
 ADMITTED, MATCHED, DOUBTED, FOREIGN = range(0, 8, 2)  # the places of the values of two bits
+_AT_ONCE: Final = 500  # rows of one statement
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _PROCESSES: Final = """
     SELECT processes.id, pid, name, path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
@@ -32,13 +38,12 @@ _TRANSACTIONS: Final = """
     JOIN starts ON starts.id = transactions.start LEFT JOIN starts others ON others.id = for_start
     JOIN texts ON texts.id = name JOIN endings ON endings.id = ending JOIN paths ON paths.id = transactions.path
     ORDER BY transactions.id"""
-_CONNECTIONS: Final = """
+_STAGES: Final = """
     SELECT starts.start, batch, place, host, time, process, source, source_port, destination, destination_port,
         transport, namespace, stages.stage, socket, texts.text, bound, lasted, connected, error, why, bytes_sent,
         bytes_received
-    FROM connections JOIN starts ON starts.id = connections.start JOIN stages ON stages.id = connections.stage
-    JOIN paths ON paths.id = path LEFT JOIN texts ON texts.id = name
-    ORDER BY connections.id"""
+    FROM {table} JOIN starts ON starts.id = {table}.start JOIN stages ON stages.id = {table}.stage
+    JOIN paths ON paths.id = path LEFT JOIN texts ON texts.id = name"""
 
 
 def rows(database: sqlite3.Connection, table: str) -> Iterator[Row]:
@@ -91,11 +96,39 @@ def read_facts(database: sqlite3.Connection) -> Iterator[Fact]:
         yield _fact(row, processes, answers)
 
 
-def read_stages(database: sqlite3.Connection) -> Iterator[StageFact]:
+def read_stages(database: sqlite3.Connection, table: str = "connections") -> Iterator[StageFact]:
     """Return the stages of connections of a segment in the order in which they were stored."""
     processes = read_processes(database)
-    for row in database.execute(_CONNECTIONS):
+    for row in database.execute(f"{_STAGES.format(table=table)} ORDER BY {table}.id"):
         yield _stage(row, processes)
+
+
+def read_some_stages(database: sqlite3.Connection, table: str, numbers: Sequence[int]) -> Iterator[StageFact]:
+    """Return some stages of connections of a table by their ids, in the order in which they were stored.
+
+    Raises:
+        msgspec.ValidationError: A value has another type, since the file is damaged.
+    """
+    processes, ordered = _SomeProcesses(database), sorted(numbers)
+    for first in range(0, len(ordered), _AT_ONCE):
+        some = ordered[first : first + _AT_ONCE]
+        places = ", ".join("?" * len(some))
+        statement = f"{_STAGES.format(table=table)} WHERE {table}.id IN ({places}) ORDER BY {table}.id"
+        for row in database.execute(statement, some):
+            yield _stage(msgspec.convert(row, _Stage), processes)
+
+
+class _SomeProcesses(dict[int, Process]):
+    """The processes of a segment by id, each once it is needed."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        super().__init__()
+        self._database = database
+
+    def __missing__(self, number: int) -> Process:
+        [row] = self._database.execute(f"{_PROCESSES} WHERE processes.id = ?", (number,)).fetchall()
+        process = self[number] = Process(*msgspec.convert(row[1:], Asker))
+        return process
 
 
 def _stage(row: Row, processes: Mapping[int, Process]) -> StageFact:

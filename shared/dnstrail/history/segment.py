@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from dnstrail.captured import LAST_TIME, Flow, Process
-from dnstrail.history.database import Schema, check, naming_damage, naming_damaged_file, open_database
+from dnstrail.history.database import (
+    Schema,
+    check,
+    naming_damage,
+    naming_damaged_file,
+    open_database,
+    open_reader,
+)
 from dnstrail.history.fact import Fact, StageFact
+from dnstrail.history.open_stages import Carried, carried_from
 from dnstrail.history.rows import (
     Row,
     insert,
@@ -57,6 +66,16 @@ SCHEMA: Final = Schema(
     CREATE TABLE positions (start TEXT PRIMARY KEY, position BLOB) WITHOUT ROWID;
     CREATE TABLE coverage (id INTEGER PRIMARY KEY, since INTEGER, until INTEGER)
     """,
+    (
+        # The stages of the connections that were open at the begin, whether these are all, and restarts of the cache.
+        """
+    CREATE TABLE carried (id INTEGER PRIMARY KEY, start INTEGER, batch INTEGER, place INTEGER, time INTEGER,
+        stage INTEGER, name INTEGER, path INTEGER, process INTEGER, source_port INTEGER, socket INTEGER,
+        lasted INTEGER, bytes_sent INTEGER, bytes_received INTEGER);
+    CREATE TABLE carryover (whole INTEGER);
+    CREATE TABLE restarts (time INTEGER)
+    """,
+    ),
 )
 #: A table of a segment from which something was removed: the times at which the removed answers were live.
 FORGOTTEN: Final = "CREATE TABLE forgotten (since INTEGER, until INTEGER)"
@@ -136,31 +155,64 @@ class OpenSegment:
             return True
         return self.count > 0 and self._bytes() >= MOST_BYTES
 
-    def write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
+    def carry(self, carried: Carried) -> None:
+        """Note the connections that were open at the begin of the segment, before any fact.
+
+        Raises:
+            DamagedFileError: It is damaged.
+            sqlite3.Error: It cannot be written.
+        """
+        rows = [self._stage_row(number, one) for number, one in enumerate(carried.stages, 1)]
+        with naming_damaged_file(self.path), self._committing() as database:
+            insert(database, "carried", rows)
+            database.execute("INSERT INTO carryover VALUES (?)", (carried.whole,))
+
+    def carried(self) -> Carried:
+        """Return what the next segment is to carry.
+
+        Raises:
+            DamagedFileError: It is damaged.
+            sqlite3.Error: It cannot be read.
+        """
+        with naming_damage(self.path):
+            return carried_from(self._database)
+
+    def write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress, restarted: int | None = None) -> None:
         """Add facts, and note how far they are stored: all of it, or nothing.
+
+        `restarted` is the time until which the facts of a run of the cache are known (ns), if another run has begun.
 
         Raises:
             DamagedFileError: It is damaged.
             sqlite3.Error: It cannot be written.
         """
         with naming_damaged_file(self.path):
-            self._write(facts, progress)
+            self._write(facts, progress, restarted)
 
-    def _write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress) -> None:
+    def _write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress, restarted: int | None) -> None:
         transactions, connections = self._counts
         added = [self._row(number, one) for number, one in enumerate(_of(Fact, facts), transactions + 1)]
         stages = [self._stage_row(number, one) for number, one in enumerate(_of(StageFact, facts), connections + 1)]
-        database = self._database
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            for name, table in self._tables.items():
-                insert(database, name, table.rows)
+        with self._committing() as database:
             insert(database, "transactions", added)
             insert(database, "connections", stages)
             database.execute("DELETE FROM positions")
             insert(database, "positions", [(start, _PACK(one)) for start, one in progress.positions.items()])
             if progress.stretch is not None:
                 _note_stretch(database, progress.stretch)
+            insert(database, "restarts", [] if restarted is None else [(restarted,)])
+        self._counts = transactions + len(added), connections + len(stages)
+        self._note_times(*(fact.ended if isinstance(fact, Fact) else fact.time for fact in facts))
+
+    @contextmanager
+    def _committing(self) -> Iterator[sqlite3.Connection]:
+        """Yield the file to add rows to, with the new contents that have ids: all of it is written, or nothing."""
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for name, table in self._tables.items():
+                insert(database, name, table.rows)
+            yield database
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
@@ -168,8 +220,6 @@ class OpenSegment:
             raise
         for table in self._tables.values():
             table.rows.clear()
-        self._counts = transactions + len(added), connections + len(stages)
-        self._note_times(*(fact.ended if isinstance(fact, Fact) else fact.time for fact in facts))
 
     def close(self) -> None:
         """Close the file."""
@@ -278,6 +328,27 @@ class OpenSegment:
             values.bytes_sent,
             values.bytes_received,
         )
+
+
+def carried_after(path: Path, *, is_first: bool) -> Carried:
+    """Return what a segment carries, as the final one before it states it, or if it is the first one.
+
+    Raises:
+        DamagedFileError: The file is damaged.
+        SettingsError: A later version of dnstrail made it.
+        sqlite3.Error: It cannot be read.
+    """
+    if not path.exists():
+        return Carried(whole=is_first)
+    with naming_damage(path), closing(open_reader(path, SCHEMA, final=True)) as database:
+        return carried_from(database)
+
+
+def restart_of(before: StoredProgress, progress: StoredProgress) -> int | None:
+    """Return the time until which facts are known if the progress is one of another run of the cache; else None."""
+    if not before.positions or not progress.positions or before.positions.keys() & progress.positions.keys():
+        return None
+    return None if before.stretch is None else before.stretch.until
 
 
 def read_progress(database: sqlite3.Connection) -> StoredProgress:

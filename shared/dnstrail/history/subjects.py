@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -80,6 +80,11 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             found |= new
             following += new
         return found
+
+    def without(self, stages: Sequence[StageFact]) -> list[StageFact]:
+        """Return stages of connections without those of a connection of which one mentions a subject."""
+        mentioned = {stage.id for stage in stages if self.mentioned_by(stage)}
+        return [stage for stage in stages if stage.id not in mentioned]
 
     def excludes(self, fact: Fact | StageFact) -> bool:
         """Return whether a fact is about a subject, or may be.

@@ -165,10 +165,11 @@ class Image:
         view, roots, nodes = self.view(now=now, at=at, host=host), self.store.places.roots, self.bounds.nodes
         found = self._result(look_up_by_walks(view, roots, node, nodes), at)
         meaning = None if connection is None else self.binder.meaning(node, connection, view.t)
-        if meaning is None:
+        if meaning is not None:
+            found = put_first(found, meaning.name, self.view(now=now, at=at, host=host), node, nodes)
+        if found is None or at is None or self.remembers(at, connection):
             return found
-        found = put_first(found, meaning.name, self.view(now=now, at=at, host=host), node, nodes)
-        return found if at is None or self.remembers(at) else msgspec.structs.replace(found, history=False)
+        return msgspec.structs.replace(found, history=False)
 
     def get_many(
         self, keys: Iterable[str], *, now: int | None = None, at: int | None = None
@@ -205,7 +206,7 @@ class Image:
         connection = self.binder.identified(connection, view.t)
         meaning = self.binder.meaning(node, connection, view.t)
         found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit, meaning)
-        if found is None or at is None or self.remembers(at):
+        if found is None or at is None or self.remembers(at, connection):
             return found
         return msgspec.structs.replace(found, history=False)
 
@@ -250,9 +251,14 @@ class Image:
         when = self.now if now is None else now
         return View(self.store.graph, when if at is None else at, self._grace, at, self.bounds.walked, host)
 
-    def remembers(self, at: int) -> bool:
-        """Return whether everything that was live at `at` is still held."""
-        return self.store.forgotten is None or at >= self.store.forgotten
+    def remembers(self, at: int, connection: Connection | None = None) -> bool:
+        """Return whether everything that was live at `at` is still held.
+
+        For a lookup that means one connection these are also the connections that were open.
+        """
+        if self.store.forgotten is not None and at < self.store.forgotten:
+            return False
+        return connection is None or not connection.means_one or self.binder.bindings.remembers(at)
 
     def forget(self, end: int) -> None:
         """Declare that nothing is held from before `end`."""

@@ -151,8 +151,7 @@ class GetRequest(_AboutConnection, frozen=True, kw_only=True):
     @property
     def described(self) -> Connection | None:
         """The connection, None if nothing of it is known."""
-        connection = self.connection
-        return connection if connection.fields else None
+        return connection if (connection := self.connection).fields else None
 
 
 class GetManyRequest(_AtTime, frozen=True, kw_only=True):
@@ -213,11 +212,11 @@ class RankRequest(_AtTime, frozen=True, kw_only=True):
         _check_count("connections", len(self.connections))
 
 
-class ConnectionsRequest(Request, frozen=True, kw_only=True):
-    """The open connections, page by page, of one process, container or host if it is named.
+class ConnectionsRequest(_AtTime, frozen=True, kw_only=True):
+    """The connections that are or were open, page by page, of one process, container or host if it is named.
 
-    Replies with `connections`, with `next`, the cursor of the next page ("" at the end), and with `hosts`, the number
-    of hosts that the cache follows.
+    Replies with `connections`, with `next`, the cursor of the next page ("" at the end), with `hosts`, the number of
+    hosts that the cache follows, and with `history`, false if some of a past time are unknown.
     """
 
     process: _ProcessId | None = None  #: id of the process
@@ -226,6 +225,11 @@ class ConnectionsRequest(Request, frozen=True, kw_only=True):
     rivals: bool = False  #: true: each connection has the other names of its address
     #: `next` of the page before, "" for the first page
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR, pattern=r"^([0-9]{1,19} [0-9]{1,19})?\Z")] = ""
+
+    @property
+    def described(self) -> Connection:
+        """What the connections have in common."""
+        return Connection(self.process, self.container, host=self.host)
 
 
 class SchemaRequest(Request, frozen=True):

@@ -9,9 +9,19 @@ import msgspec
 
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import unpack
-from dnstrail.protocol.lookups import BAD_REQUEST, RefusedRequestError, Request, decode_request
+from dnstrail.protocol.lookups import (
+    BAD_REQUEST,
+    ConnectionsRequest,
+    GetManyRequest,
+    GetRequest,
+    RefusedRequestError,
+    Request,
+    TrailRequest,
+    decode_request,
+)
 
 HISTORY = "history"  # `source` of a reply
+OF_THE_PAST = GetRequest | GetManyRequest | TrailRequest | ConnectionsRequest  # the requests that it answers
 #: seconds that a lookup of a past time waits for the history -> the cache answers by itself, with `history` false:
 #: `past_unanswered`
 PATIENCE = 0.4  # a client waits half a second for each of its tries

@@ -7,6 +7,8 @@ import pytest
 from builders.binding_helpers import APP, OTHER, SHARED, Host
 from builders.dns_builders import t
 from dnstrail.captured import Process
+from dnstrail.connection import Connection
+from dnstrail.image.open_connections import RIVALS
 from dnstrail.protocol.lookups import ConnectionsRequest, RefusedRequestError, decode_request, encode_request
 from dnstrail_cache.lookups import open_connections
 from dnstrail_cache.lookups.answers import answer
@@ -83,6 +85,57 @@ def test_the_state_is_the_state_of_its_answers(host, state, after, expected):
     assert [(one.name, one.state) for one in listed(state)] == [("one", expected)]
 
 
+def test_the_connections_that_were_open_at_a_time(host, state):
+    """With `at` those are listed that were open then, as they were then, for as long as the image holds them."""
+    host.asks(0, "one")
+    host.connects(1)
+    host.concludes(1.5)
+    host.opens(2, by=BOXED)
+    host.closes(3)
+    host.exits(4, APP)
+    found = [listed(state, at_ns=t(after)) for after in (0.5, 1.2, 2.5, 3.5, 4.5)]
+    assert [[one.process_id for one in some] for some in found] == [[], [70], [70, 80], [70], []]
+    assert [(one.connected, one.age) for one in (found[1][0], found[2][0])] == [(False, 0.2), (True, 1.5)]
+    assert listed(state) == []
+    assert page(state, at_ns=t(2.5)).history
+    host.opens(7.5, by=BOXED)
+    known = [page(state, at_ns=t(after)).history for after in (2.5, 2.999, 3, 5)]
+    assert known == [False, False, True, True], "the first connection that ended is removed after four seconds"
+
+
+def test_a_name_of_a_connection_that_is_removed(host):
+    """A lookup of a connection knows that it may have been removed; other lookups of that time know all."""
+    host.asks(0, "one", ttl=1000)
+    host.opens(1)
+    host.closes(3)
+    host.opens(8, OTHER)
+    own = Connection(process=70, port=443)
+    for after, connection, known in (
+        (2, own, False),
+        (4, own, True),
+        (2, Connection(process=70), True),
+        (2, None, True),
+    ):
+        found = host.image.get(SHARED, at=t(after), connection=connection)
+        assert (found.dns_root, found.history) == ("one", known)
+        trails = host.image.trails(SHARED, connection or Connection(), at=t(after))
+        assert trails.history is known
+
+
+def test_pages_of_a_time(host, state):
+    """The pages of a time hold each connection once, also if several were opened at one time, and pages end in time."""
+    for number in range(open_connections.PAGE + 3):
+        host.opens(number // 50)
+    ports = [one.since for one in listed(state, at_ns=t(900))]
+    assert (len(ports), ports) == (open_connections.PAGE + 3, sorted(ports))
+    first = page(state, at_ns=t(900))
+    rest = page(state, at_ns=t(900), cursor=first.next)
+    assert (len(first.connections), len(rest.connections), rest.next) == (open_connections.PAGE, 3, "")
+    state.clock.step = open_connections.AT_ONCE
+    assert len(page(state, at_ns=t(900)).connections) == 1
+    assert len(listed(state, at_ns=t(900))) == open_connections.PAGE + 3
+
+
 def test_only_open_connections_are_listed(host, state):
     """A connection that was closed, or whose process has ended, is listed no longer; an attempt is marked."""
     host.opens(0)
@@ -112,7 +165,7 @@ def test_rivals_are_the_other_names_of_the_address(host, state):
     host.opens(2)
     host.image.advance(t(3))
     [found] = listed(state, rivals=True)
-    assert (found.name, len(found.rivals), found.rivals[0]) == ("one", open_connections.RIVALS, "n19")
+    assert (found.name, len(found.rivals), found.rivals[0]) == ("one", RIVALS, "n19")
     assert not {"one", "elsewhere"} & {*found.rivals}
 
 

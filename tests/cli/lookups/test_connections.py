@@ -71,6 +71,30 @@ def test_an_age_has_its_largest_unit(seconds, text):
     assert age_text(seconds) == text
 
 
+def test_the_connections_of_a_time():
+    """The time reaches the cache with each page; lines name the history, and stderr states that it is incomplete."""
+    asked = []
+
+    def reply(body):
+        asked.append(unpack(body))
+        page = {"connections": [ONE], "next": "" if asked[-1]["cursor"] else "1 1", "history": len(asked) != 2}
+        return encode_data(page, source="history")
+
+    with short_folder() as folder, answering(lookups_address(folder), reply):
+        done = dnstrail("connections", "--json", "--at", "2026-11-24T14:00:00Z", "--run-dir", folder)
+        table = dnstrail("connections", "--at", "1795528800", "--run-dir", folder)
+    assert [(one["at"], one["cursor"]) for one in asked] == [(1795528800.0, cursor) for cursor in ("", "1 1")] * 2
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{**ONE, "source": "history"}] * 2
+    assert (done.returncode, "history of this time is incomplete" in done.stderr) == (0, True)
+    assert (table.returncode, table.stderr, len(table.stdout.splitlines())) == (0, "", 3)
+
+
+def test_a_time_goes_without_watch():
+    """A time that is none, or one with --watch, is wrong usage."""
+    for wrong in (("--at", "5"), ("--at", "then")):
+        assert dnstrail("connections", "--watch", *wrong).returncode == 2
+
+
 def test_all_pages_are_shown_and_escaped():
     """The command asks for all pages, and shows control bytes of strangers as text."""
     hostile = {**ONE, "name": "\x1b[31m[red]", "process_name": "a\nb"}

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from dnstrail.connection import Connection
 from dnstrail.image import LookupResult, Trails
 from dnstrail.image import Trail as FoundTrail
+from dnstrail.image.open_connections import ConnectionPage
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import SeenServerName
 from dnstrail.image.trails.trail import Asker
@@ -37,7 +39,6 @@ from dnstrail.protocol.lookups import (
 from dnstrail.protocol.members import Members
 from dnstrail_cache.groups.groups import failed_signatures, group_stats
 from dnstrail_cache.lookups.open_connections import (
-    ConnectionPage,
     KnownConnection,
     find_connection,
     page_of_connections,
@@ -78,7 +79,7 @@ def _get(request: GetRequest, state: CacheState) -> LookupResult:
     found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
     if found is None:
-        raise _not_found(request.key, at, state, request.host)
+        raise _not_found(request.key, at, state, request.connection)
     return _with_hosts([found], state)[0]
 
 
@@ -100,7 +101,7 @@ def _trail(request: TrailRequest, state: CacheState) -> Trails:
     at = state.moment(request.at, request.at_ns, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
-        raise _not_found(request.key, at, state, request.host)
+        raise _not_found(request.key, at, state, request.connection)
     return _shown(trails, state)
 
 
@@ -208,18 +209,18 @@ def _join(request: JoinRequest, state: CacheState) -> Members:
     return state.groups.join(request, state.clock.monotonic(), state.last_turn)
 
 
-def _remembers(at: int | None, state: CacheState) -> bool:
+def _remembers(at: int | None, state: CacheState, connection: Connection | None = None) -> bool:
     """Return whether the cache knows everything about the time of a lookup."""
-    return at is None or state.image.remembers(at)
+    return at is None or state.image.remembers(at, connection)
 
 
-def _not_found(key: str, at: int | None, state: CacheState, host: str | None) -> RefusedRequestError:
-    failure = state.image.failed(key, at, host)
+def _not_found(key: str, at: int | None, state: CacheState, connection: Connection) -> RefusedRequestError:
+    failure = state.image.failed(key, at, connection.host)
     asked = None if failure is None else replace(failure.shown(state.wall(failure.stamp)), **_hidden(state))
     return RefusedRequestError(
         DATA_NOT_FOUND,
         "requested data was not found",
-        history=_remembers(at, state),
+        history=_remembers(at, state, connection),
         asked=None if asked is None else msgspec.to_builtins(asked),
     )
 

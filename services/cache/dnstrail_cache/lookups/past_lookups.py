@@ -9,13 +9,13 @@ from dnstrail.bus import Bus, Endpoint, Requester, ServedRequest
 from dnstrail.bus.ipc import socket_path
 from dnstrail.protocol.lookups import (
     OVERLOADED,
+    ConnectionsRequest,
     GetManyRequest,
-    GetRequest,
     RefusedRequestError,
     Request,
-    TrailRequest,
 )
-from dnstrail.protocol.past_lookups import PATIENCE, PastImage, encode_past, is_reply
+from dnstrail.protocol.past_lookups import OF_THE_PAST, PATIENCE, PastImage, encode_past, is_reply
+from dnstrail_cache.lookups.open_connections import remembers_connections
 from dnstrail_cache.state.cache_state import CacheState
 
 MAX_PAST = 64  #: lookups of a past time that wait for the history -> `overloaded`
@@ -126,9 +126,12 @@ def _is_past(request: Request, state: CacheState) -> bool:
 
     A signature asks about an event at hand, by its mark: the history knows nothing of it yet, and costs more.
     """
-    if not isinstance(request, GetRequest | GetManyRequest | TrailRequest) or request.after or not state.live:
-        return False
-    if request.at is None and request.at_ns is None:
+    if not isinstance(request, OF_THE_PAST) or request.after or not state.live:
         return False
     at = state.moment(request.at, request.at_ns)
-    return at is not None and not state.image.remembers(at)
+    if at is None:
+        return False
+    if isinstance(request, ConnectionsRequest):
+        return not remembers_connections(at, state)
+    connection = None if isinstance(request, GetManyRequest) else request.connection
+    return not state.image.remembers(at, connection)

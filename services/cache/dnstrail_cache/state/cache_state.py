@@ -138,7 +138,12 @@ class CacheState:
 
     def wall(self, stamp: int) -> float:
         """Return a time of the stream in seconds of wall time, to be shown."""
-        return (stamp + (self.stream.difference() if self.live else 0)) / SECOND
+        return (stamp + self.difference) / SECOND
+
+    @property
+    def difference(self) -> int:
+        """Wall time minus the clock of the stream (ns)."""
+        return self.stream.difference() if self.live else 0
 
     @property
     def status(self) -> str:

@@ -48,6 +48,14 @@ class CacheBackend:
         """Return the data of a reply; fields that are None are left out of the request."""
         return self._reply(op, **fields)["data"]
 
+    def pages(self, op: str, **fields: object) -> Iterator[dict[str, Any]]:
+        """Yield the data of all pages of an operation, each with who answered in place of the cache."""
+        cursor: str | None = ""
+        while cursor is not None:
+            reply = self._reply(op, cursor=cursor, **fields)
+            yield reply["data"] | _source_of(reply)
+            cursor = reply["data"]["next"] or None
+
     def _reply(self, op: str, **fields: object) -> dict[str, Any]:
         return self._client.request(op, **{name: value for name, value in fields.items() if value is not None})
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from dnstrail.dns.names import lookup_key
+from dnstrail.connection import Connection
+from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.image import Bounds, Image, LookupResult, Trail
+from dnstrail.image.binding.bindings import Binding
+from dnstrail.image.open_connections import ConnectionList, ConnectionPage, in_order, selects
 from dnstrail.process.clock import nanoseconds
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
+    ConnectionsRequest,
     GetManyRequest,
     GetRequest,
     RefusedRequestError,
@@ -24,9 +28,13 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
-from dnstrail.protocol.past_lookups import HISTORY, PastImage, decode_past
-from dnstrail_history.past.reading import PATIENCE, past_image
-from dnstrail_history.past.segments import Segments
+from dnstrail.protocol.past_lookups import HISTORY, OF_THE_PAST, PastImage, decode_past
+from dnstrail_history.past.connections import OpenThen, open_then
+from dnstrail_history.past.reading import NONE, PATIENCE, NeededConnections, Past, past_image
+from dnstrail_history.past.segments import SegmentReader, Segments
+
+_PAGE: Final = 256  # connections of one page
+_ADDRESSES: Final = 32  # of the connections of one page: the answers that lead to each are read
 
 
 class _Asked(NamedTuple):
@@ -54,60 +62,111 @@ def answer_past(body: bytes, segments: Segments, monotonic: Callable[[], float] 
 
     A segment that cannot be read is left out: `history` is then false.
     """
+    until = monotonic() + PATIENCE
     try:
         request, present = decode_past(body)
-        data, whole = _answer(request, _asked(request, present, segments, monotonic))
+        at = _time_of(request)
+        with segments.opened(lambda: monotonic() > until) as opened:
+            reading = PastReading(opened, at, present, lambda: monotonic() > until)
+            data, whole = answer(request, reading)
     except RefusedRequestError as refused:
         return encode_error(refused, source=HISTORY)
     return encode_data(data, history=whole, source=HISTORY)
 
 
-def _asked(request: Request, present: PastImage, segments: Segments, monotonic: Callable[[], float]) -> _Asked:
-    """Return the image of the time of a request."""
-    if not isinstance(request, GetRequest | GetManyRequest | TrailRequest):
+def _time_of(request: Request) -> int:
+    """Return the time of a request (ns)."""
+    if not isinstance(request, OF_THE_PAST):
         raise RefusedRequestError(BAD_REQUEST, f"the history has no answer to {type(request).__name__}")
     at = request.at_ns if request.at is None else nanoseconds(request.at)
     if at is None:
         raise RefusedRequestError(BAD_REQUEST, "the history answers lookups of a past time")
-    given = request.keys if isinstance(request, GetManyRequest) else (request.key,)
-    keys = {key for text in given if (key := lookup_key(text))}
-    bounds = Bounds(grace=present.grace, history=present.history)
-    until = monotonic() + PATIENCE
+    return at
 
-    def is_over() -> bool:
-        return monotonic() > until
 
-    with segments.opened(is_over) as opened:
-        past = past_image(opened, keys, at, bounds, is_over, with_ended=isinstance(request, TrailRequest))
-    return _Asked(past.image, at, past.whole, present.several)
+class PastReading(NamedTuple):
+    """The segments from which a lookup reads, its time (ns), and the image of the cache that forwards it."""
+
+    segments: Sequence[SegmentReader]
+    at: int
+    present: PastImage
+    is_over: Callable[[], bool]
+
+    def image(self, keys: Iterable[str], connections: NeededConnections = NONE, *, with_ended: bool) -> Past:
+        """Return the image of the time for some keys."""
+        bounds = Bounds(grace=self.present.grace, history=self.present.history)
+        return past_image(
+            self.segments, keys, self.at, bounds, self.is_over, with_ended=with_ended, connections=connections
+        )
+
+    def asked(self, given: Sequence[str], connection: Connection | None = None, *, with_ended: bool = False) -> _Asked:
+        """Return the image for the keys of a request, and the connection that it is about."""
+        keys = {key for text in given if (key := lookup_key(text))}
+        address = next((key for key in keys if address_text(key)), None)
+        open_ones = OpenThen([], whole=True)
+        if connection is not None and connection.means_one and address is not None:
+            open_ones = open_then(self.segments, self.at, address)
+        port = None if connection is None else connection.port
+        ports = frozenset({port} if with_ended and port is not None else ())
+        needed = NeededConnections(open_ones.bindings, ports, server_names=with_ended and address is not None)
+        past = self.image(keys, needed, with_ended=with_ended)
+        return _Asked(past.image, self.at, past.whole and open_ones.whole, self.present.several)
 
 
 @singledispatch
-def _answer(request: Request, asked: _Asked) -> tuple[Any, bool]:
+def answer(request: Request, reading: PastReading) -> tuple[Any, bool]:
     """Return the data of a reply, and whether nothing is missing where it has none."""
     raise NotImplementedError(type(request).__name__)
 
 
-@_answer.register
-def _get(request: GetRequest, asked: _Asked) -> tuple[Any, bool]:
+@answer.register
+def _get(request: GetRequest, reading: PastReading) -> tuple[Any, bool]:
+    asked = reading.asked([request.key], request.described)
     found = asked.result(asked.image.get(request.key, now=asked.at, connection=request.described))
     if found is None:
         raise asked.not_found()
     return found, True
 
 
-@_answer.register
-def _get_many(request: GetManyRequest, asked: _Asked) -> tuple[Any, bool]:
+@answer.register
+def _get_many(request: GetManyRequest, reading: PastReading) -> tuple[Any, bool]:
+    asked = reading.asked(request.keys)
     results = [asked.result(found) for found in asked.image.get_many(request.keys, now=asked.at)]
     return results, asked.whole or None not in results
 
 
-@_answer.register
-def _trail(request: TrailRequest, asked: _Asked) -> tuple[Any, bool]:
+@answer.register
+def _trail(request: TrailRequest, reading: PastReading) -> tuple[Any, bool]:
+    asked = reading.asked([request.key], request.connection, with_ended=True)
     trails = asked.image.trails(request.key, request.connection, now=asked.at, limit=request.limit)
     if trails is None:
         raise asked.not_found()
     return replace(trails, trails=[_shown(one, asked) for one in trails.trails], history=asked.whole), True
+
+
+@answer.register
+def _connections(request: ConnectionsRequest, reading: PastReading) -> tuple[Any, bool]:
+    at, several = reading.at, reading.present.several
+    opened = open_then(reading.segments, at)
+    chosen = (one for one in opened.bindings if selects(request.described, one.opening.host, one.opening.process))
+    rest = in_order(chosen, request.cursor, 0)
+    page: list[Binding] = []
+    addresses: set[str] = set()
+    following = ""
+    for binding, cursor in rest[:_PAGE]:
+        if len(addresses | {binding.opening.address}) > _ADDRESSES:
+            break
+        addresses.add(binding.opening.address)
+        page.append(binding)
+        following = cursor
+    ports = frozenset(one.opening.port for one in page if request.rivals)
+    past = reading.image(
+        addresses, NeededConnections(ports=ports, server_names=request.rivals), with_ended=request.rivals
+    )
+    listed = ConnectionList(past.image, at, None, 0, rivals=request.rivals)
+    following = following if len(page) < len(rest) else ""
+    shown = [listed.shown(one) for one in page]
+    return ConnectionPage(shown, following, 1 + several, past.whole and opened.whole), True
 
 
 def _shown(trail: Trail, asked: _Asked) -> Trail:

@@ -9,7 +9,7 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.dns.names import reverse_address
-from dnstrail.history.rows import DOUBTED, Row, flag_of, pack_flags
+from dnstrail.history.rows import DOUBTED, Asker, Row, flag_of, pack_flags
 from dnstrail.image.bounds import SECOND
 
 _GIVEN: Final = """
@@ -23,9 +23,11 @@ IS_ADMITTED: Final = f"flags & 3 = {pack_flags(True, None, None, None)}"
 LAST_ANSWERS: Final = (
     f"{_GIVEN} WHERE answer = ? AND ended <= ? AND {IS_ADMITTED} ORDER BY transactions.id DESC LIMIT ?"
 )
+ANSWERS_BETWEEN: Final = (
+    f"{_GIVEN} WHERE answer = ? AND ended BETWEEN ? AND ? AND {IS_ADMITTED} ORDER BY transactions.id"
+)
 ONE_ANSWER: Final = f"{_GIVEN} WHERE transactions.id = ? AND {IS_ADMITTED}"
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
-_Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int]
 _Head = tuple[int, int, str, int, str, bytes | None, bytes | None, bytes | None, int, bytes]
 
 
@@ -65,7 +67,7 @@ def read_answers(rows: Iterable[Row]) -> Iterator[GivenAnswer]:
     """
     for row in rows:
         number, ended, name, rdtype, host, client, destination, resolver, flags, ttls = msgspec.convert(row[:10], _Head)
-        process = None if row[10] is None else Process(*msgspec.convert(row[10:], _Asker))
+        process = None if row[10] is None else Process(*msgspec.convert(row[10:], Asker))
         server = resolver or destination or b""
         lives = tuple(ttl * SECOND for ttl in _NUMBERS(ttls))
         question = question_of(name)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from typing import Final, NamedTuple
 
+from dnstrail.dns.names import address_text, known_address
 from dnstrail.dns.rdata import PTR
+from dnstrail.history.fact import StageFact
 from dnstrail.history.rows import FOREIGN, MATCHED, flag_of, pack_flags
 from dnstrail.history.sums import ROWS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.answer import CGROUP, Answer, Edge
+from dnstrail.image.binding.bindings import Binding
 from dnstrail.image.binding.processes import identity_of
+from dnstrail.image.binding.scope import SOON
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.record import Sighting
 from dnstrail.image.relate import MAX_TTL
+from dnstrail_history.past.connections import ConnectionEvent, bound, named, names_sent_to, opened, openings_to
 from dnstrail_history.past.given_answers import GivenAnswer
-from dnstrail_history.past.segments import SegmentReader, StatedAnswer
+from dnstrail_history.past.open_index import StatedAnswer
+from dnstrail_history.past.segments import SegmentReader
 
 #: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
 MOST_NODES: Final = 4096
@@ -39,6 +49,20 @@ class Past(NamedTuple):
     whole: bool
 
 
+class NeededConnections(NamedTuple):
+    """The connections that an image of the past needs: `bound` are those whose names are asked for.
+
+    `ports` are those of the connections that are counted for answers. `server_names` states whether server names rank.
+    """
+
+    bound: Sequence[Binding] = ()
+    ports: frozenset[int] = frozenset()
+    server_names: bool = False
+
+
+NONE: Final = NeededConnections()
+
+
 def past_image(
     segments: Sequence[SegmentReader],
     keys: Iterable[str],
@@ -47,6 +71,7 @@ def past_image(
     is_over: Callable[[], bool],
     *,
     with_ended: bool,
+    connections: NeededConnections = NONE,
 ) -> Past:
     """Return an image that answers lookups of keys in canonical form as of a time (ns of wall time).
 
@@ -54,13 +79,32 @@ def past_image(
     whether the time for the lookup is over. A trail needs also relations that had ended, and all that their records
     counted.
     """
+    keys = {*keys}
     lag = bounds.grace_ns + (bounds.history_ns if with_ended else 0)
     reading = _Reading(segments, at, lag, is_over, whole_records=with_ended)
-    image = Image(Bounds(size=_SIZE, grace=bounds.grace, history=bounds.history, relations=_SIZE))
+    image = Image(
+        Bounds(
+            size=_SIZE,
+            grace=bounds.grace,
+            history=bounds.history,
+            relations=_SIZE,
+            connections=_SIZE,
+            processes=_SIZE,
+        )
+    )
     image.live = True
-    read = sorted((one for content in reading.related({*keys}) for one in content.read or ()), key=_order)
-    for number, one in enumerate(read, 1):
-        _apply(image, number, one.given, one.edges)
+    contents = reading.related(keys)
+    read = [one for content in contents for one in content.read or ()]
+    events = [bound(binding) for binding in connections.bound]
+    if connections.ports and read:
+        openings = reading.openings(read, connections.ports)
+        read = reading.with_followed(read, openings, {*contents})
+        events += map(opened, openings)
+    if connections.server_names:
+        addresses = [key for key in keys if address_text(key)]
+        events += [named(one) for key in addresses for one in names_sent_to(segments, key, at, reading.is_over)]
+    read.sort(key=_order)
+    _apply_all(image, read, deque(sorted(events, key=itemgetter(0))))
     for one in read:
         if one.times > 1:
             _add_times(image, one)
@@ -83,6 +127,11 @@ class _Read(NamedTuple):
 def _order(read: _Read) -> tuple[int, int, int]:
     """Return the place in the order of arrival."""
     return read.segment, read.given.number, read.given.ended
+
+
+def _sum_of(read: _Read) -> tuple[object, ...]:
+    """Return what the answers of one sum have in common."""
+    return read.segment, read.edges, read.given.question, read.given.doubted
 
 
 class _Place(NamedTuple):
@@ -131,6 +180,19 @@ class _Content:
         if end + lag <= at:
             self.read.clear()
         return sum(len(one.edges) for part in parts for one in part)
+
+    def followed(self, times: Sequence[int], known: Sequence[_Read]) -> Iterator[_Read]:
+        """Yield the answers within SOON before some times; of known ones only if some of them are in a sum."""
+        since, until = times[0] - SOON, times[-1]
+        if all(one.given.number for one in known):
+            until = min([until, *(one.given.ended - 1 for one in known)])
+        for segment, places in self.places.items():
+            if segment.first <= until and segment.last_ended >= since:
+                for place in places:
+                    for one in segment.between(place.stated.answer, since, until):
+                        following = bisect_left(times, one.ended)
+                        if following < len(times) and times[following] - one.ended <= SOON:
+                            yield _Read(segment.number, one, place.edges)
 
 
 def _read(place: _Place, since: int, until: int, most: int) -> Iterator[_Read]:
@@ -192,6 +254,41 @@ class _Reading:
                 self.cut = self.cut or len(seen) > MOST_NODES
         return [*found]
 
+    def openings(self, read: Iterable[_Read], ports: Iterable[int]) -> list[StageFact]:
+        """Return the openings of connections to the addresses of some answers, since the first of these."""
+        targets = {edge[2] for one in read for edge in one.edges}
+        addresses = [text for text in targets if address_text(text)]
+        since = min(one.given.ended for one in read)
+        found = openings_to(self._segments, addresses, [*ports], since, self._at, self.is_over)
+        self.cut = self.cut or found.cut
+        return found.stages
+
+    def with_followed(
+        self, read: list[_Read], openings: Iterable[StageFact], applied: AbstractSet[_Content]
+    ) -> list[_Read]:
+        """Return answers with the further ones that connections may have followed.
+
+        These do not lead to the keys, had been removed, or are in a sum, which counts them no longer.
+        """
+        times: defaultdict[str, list[int]] = defaultdict(list)
+        for stage in openings:
+            times[known_address(stage.flow.destination)].append(stage.time)
+        known = {(one.segment, one.given.number) for one in read}
+        found: dict[tuple[int, int], _Read] = {}
+        for address, opened_at in times.items():
+            opened_at.sort()
+            for edges, content in self._touching(address, upwards=True):
+                if self.is_over():
+                    return read
+                if any(edge[2] == address for edge in edges):
+                    already = content.read if content in applied else None
+                    for one in content.followed(opened_at, already or ()):
+                        if (place := (one.segment, one.given.number)) not in known:
+                            found[place] = one
+        counted = Counter(map(_sum_of, found.values()))
+        left = [one._replace(times=one.times - counted[_sum_of(one)]) if not one.given.number else one for one in read]
+        return [*(one for one in left if one.times > 0), *found.values()]
+
     def _touching(self, text: str, *, upwards: bool) -> list[tuple[frozenset[Edge], _Content]]:
         """Return what the answers state that touch a name or an address; unless `upwards`, those that it leads from."""
         known = self._touched.get((text, True), self._touched.get((text, upwards)))
@@ -199,7 +296,7 @@ class _Reading:
             return known
         found: dict[frozenset[Edge], _Content] = {}
         most = max(self._unlisted, 0)
-        segments = (segment for segment in self._segments if not self._is_over())
+        segments = (segment for segment in self._segments if not self.is_over())
         touching = [(segment, segment.touching(text, most, upwards=upwards)) for segment in segments]
         self.cut = self.cut or any(len(stated) >= most for _, stated in touching)
         held = [any(one.ends * SECOND + self._lag > self._at for one in stated) for _, stated in touching]
@@ -207,7 +304,7 @@ class _Reading:
             del touching[len(held) - held[::-1].index(True) if True in held else 0 :]
         for segment, stated in touching if True in held else ():
             for one in stated:
-                if self._unlisted <= 0 or self._is_over():
+                if self._unlisted <= 0 or self.is_over():
                     self.cut = True
                     break
                 place = _Place(segment, one, segment.edges(one.answer))
@@ -223,17 +320,30 @@ class _Reading:
 
     def _is_held(self, content: _Content) -> bool:
         if content.read is None:
-            if self._unread <= 0 or self._is_over():
+            if self._unread <= 0 or self.is_over():
                 self.cut = True
                 return False
-            self._unread -= content.read_until(self._at, self._lag, self._is_over, whole=self._whole_records)
+            self._unread -= content.read_until(self._at, self._lag, self.is_over, whole=self._whole_records)
         return bool(content.read)
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Return whether the time for the lookup is over; it is then cut."""
         is_over = self._time_is_over()
         self.cut = self.cut or is_over
         return is_over
+
+
+def _apply_all(image: Image, read: Iterable[_Read], events: deque[ConnectionEvent]) -> None:
+    """Apply answers in the order of their arrival, and each event after the answers that came before it.
+
+    Sums are applied at the begin of their segment, whatever their time.
+    """
+    for number, one in enumerate(read, 1):
+        while one.given.number and events and events[0].time < one.given.ended:
+            events.popleft().apply(image)
+        _apply(image, number, one.given, one.edges)
+    for event in events:
+        event.apply(image)
 
 
 def _apply(image: Image, number: int, given: GivenAnswer, edges: tuple[Edge, ...]) -> None:

@@ -6,34 +6,36 @@ import os
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
 from dnstrail.captured import LAST_TIME
-from dnstrail.dns.rdata import TYPES
 from dnstrail.errors import SettingsError
 from dnstrail.history.closing import FINAL, OPEN
 from dnstrail.history.database import BAD_CONTENTS, DamagedFileError, open_reader
+from dnstrail.history.fact import StageFact
+from dnstrail.history.open_stages import OpenStages, open_stages, states_all
+from dnstrail.history.rows import read_some_stages
 from dnstrail.history.segment import SCHEMA, Stretch, read_forgotten
-from dnstrail.history.sums import AnswerSum, ends_at, sums_of, sums_stored
+from dnstrail.history.sums import AnswerSum, sums_of, sums_stored
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.log_pause import LogPause
 from dnstrail_history.past.given_answers import (
-    IS_ADMITTED,
+    ANSWERS_BETWEEN,
     LAST_ANSWERS,
     ONE_ANSWER,
     GivenAnswer,
     question_of,
     read_answers,
 )
+from dnstrail_history.past.open_index import OpenIndex, StatedAnswer, edge_of
 
 #: full segments that are kept open for lookups -> each lookup opens those of the others anew that it needs
 MOST_OPEN: Final = 512
@@ -51,22 +53,12 @@ _RELATIONS: Final = "SELECT relations FROM answers WHERE id = ?"
 _RELATION: Final = """
     SELECT owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
     JOIN texts target ON target.id = target WHERE relations.id = ?"""
-_NEW_TRANSACTIONS: Final = f"""
-    SELECT transactions.id, answer, ended, ttls FROM transactions JOIN endings ON endings.id = ending
-    WHERE transactions.id > ? AND (answer IS NULL OR {IS_ADMITTED}) ORDER BY transactions.id"""  # noqa: S608 - of this module
-_NEW_RELATIONS: Final = """
-    SELECT relations.id, owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
-    JOIN texts target ON target.id = target WHERE relations.id > ?"""
-_NEW_ANSWERS: Final = "SELECT id, relations FROM answers WHERE id > ?"
+_STAGES_TO: Final = """
+    SELECT connections.id FROM connections JOIN stages ON stages.id = connections.stage WHERE stages.stage = ?
+    AND path IN (SELECT id FROM paths WHERE destination IN ({addresses}) {ports})
+    AND time >= ? AND time <= ? ORDER BY connections.id DESC LIMIT ?"""
+_AT_ONCE: Final = 500  # addresses of one statement
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
-
-
-class StatedAnswer(NamedTuple):
-    """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s."""
-
-    answer: int
-    ends: int
-    longest: int
 
 
 class SegmentReader(ABC):
@@ -132,8 +124,46 @@ class SegmentReader(ABC):
         """Return the sums of an answer until a time (ns), each with its question."""
         return self._read((question_of(self._text(found.name)), found) for found in self._sums(answer, until))
 
+    @property
+    def states_all(self) -> bool:
+        """Whether it states all connections that were open at its begin."""
+        return self._read(states_all(self._database) for _ in range(1)) == [True]
+
+    def open_stages(self, until: int, address: bytes | None, *, carried: bool) -> OpenStages:
+        """Return the stages of the connections that are open at a time, as `open_stages` of the store does."""
+        found = self._read(open_stages(self._database, until, address, carried=carried) for _ in range(1))
+        return found[0] if found else OpenStages({}, set(), 0)
+
+    def stages_to(
+        self, addresses: Sequence[bytes], stage: str, ports: Sequence[int], since: int, until: int, most: int
+    ) -> list[StageFact]:
+        """Return the last ones of a stage of connections to these addresses within a time, in the order of arrival.
+
+        Without ports these are connections to any port.
+        """
+        return self._read(self._stages_to(addresses, stage, ports, since, until, most))
+
+    def between(self, answer: int, since: int, until: int) -> list[GivenAnswer]:
+        """Return the transactions with an answer within a time."""
+        return self._read(self._between(answer, since, until))
+
     @abstractmethod
     def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _between(self, answer: int, since: int, until: int) -> Iterator[GivenAnswer]: ...
+
+    def _stages_to(
+        self, addresses: Sequence[bytes], stage: str, ports: Sequence[int], since: int, until: int, most: int
+    ) -> Iterator[StageFact]:
+        to_ports = f"AND destination_port IN ({_places(ports)})" if ports else ""
+        numbers: list[int] = []
+        for first in range(0, len(addresses), _AT_ONCE):
+            some = addresses[first : first + _AT_ONCE]
+            statement = _STAGES_TO.format(addresses=_places(some), ports=to_ports)
+            rows = self._database.execute(statement, (stage, *some, *ports, since, until, most - len(numbers)))
+            numbers += [msgspec.convert(number, int) for (number,) in rows]
+        yield from read_some_stages(self._database, "connections", numbers)
 
     @abstractmethod
     def _touching(self, text: str, most: int, *, upwards: bool) -> Iterator[StatedAnswer]: ...
@@ -187,49 +217,17 @@ class FullSegment(SegmentReader):
     def _edges(self, answer: int) -> Iterator[Edge]:
         [packed] = self._database.execute(_RELATIONS, (answer,)).fetchone()
         for one in _NUMBERS(packed):
-            yield _edge(self._database.execute(_RELATION, (one,)).fetchone())
+            yield edge_of(self._database.execute(_RELATION, (one,)).fetchone())
 
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
         yield from read_answers(self._database.execute(LAST_ANSWERS, (answer, until, most)))
 
+    def _between(self, answer: int, since: int, until: int) -> Iterator[GivenAnswer]:
+        yield from read_answers(self._database.execute(ANSWERS_BETWEEN, (answer, since, until)))
+
     def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
         stored = [*sums_stored(self._database, answer)] if self.last_ended <= until else []
         yield from stored or super()._sums(answer, until)
-
-
-class OpenIndex:
-    """The index of a segment that is not full, as far as it was read: answers by text, transactions by answer."""
-
-    def __init__(self) -> None:
-        self.answers: dict[int, tuple[Edge, ...]] = {}
-        self.by_text: defaultdict[str, list[int]] = defaultdict(list)
-        self.owners: set[str] = set()
-        self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
-        self.spans: dict[int, StatedAnswer] = {}
-        self.first = 0  # ns
-        self._relations: dict[int, Edge] = {}
-        self._read = 0  # the number of the last transaction
-
-    def update(self, database: sqlite3.Connection) -> None:
-        """Read what was added since the last call: ids are counted from 1."""
-        added = database.execute(_NEW_TRANSACTIONS, (self._read,)).fetchall()
-        if not added:
-            return
-        self.first = self.first or added[0][2]
-        for self._read, answer, ended, packed in added:
-            if answer is not None:
-                self.transactions[answer].append((self._read, ended))
-                longest = max(_NUMBERS(packed))
-                known = self.spans.get(answer, (0, 0, 0))
-                ends = ends_at(ended + longest * SECOND)
-                self.spans[answer] = StatedAnswer(answer, max(known[1], ends), max(known[2], longest))
-        for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
-            self._relations[number] = _edge(edge)
-            self.owners.add(self._relations[number][0])
-        for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
-            edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
-            for text in {text for owner, _, target in edges for text in (owner, target)}:
-                self.by_text[text].append(answer)
 
 
 class OpenSegmentReader(SegmentReader):
@@ -256,6 +254,12 @@ class OpenSegmentReader(SegmentReader):
         known = reversed(self._index.transactions.get(answer, ()))
         rows = (self._database.execute(ONE_ANSWER, (number,)).fetchone() for number, ended in known if ended <= until)
         yield from read_answers(islice((row for row in rows if row is not None), most))
+
+    def _between(self, answer: int, since: int, until: int) -> Iterator[GivenAnswer]:
+        known = self._index.transactions.get(answer, ())
+        numbers = (number for number, ended in known if since <= ended <= until)
+        rows = (self._database.execute(ONE_ANSWER, (number,)).fetchone() for number in numbers)
+        yield from read_answers(row for row in rows if row is not None)
 
 
 class Segments:
@@ -360,13 +364,6 @@ class Segments:
         return reader
 
 
-def _edge(row: Iterable[Any]) -> Edge:
-    """Return a relation.
-
-    Raises:
-        ValueError: It is none, since the file is damaged.
-    """
-    owner, rdtype, target = msgspec.convert(row, tuple[str, int, str])
-    if rdtype not in TYPES:
-        raise ValueError(f"no relation of the type {rdtype}")
-    return owner, rdtype, target
+def _places(values: Sequence[object]) -> str:
+    """Return the places of some values in a statement."""
+    return ", ".join("?" * len(values))

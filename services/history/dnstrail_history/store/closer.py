@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Final, NamedTuple
 
 from dnstrail.history.closing import finish
-from dnstrail_history.store.lives_parts import keep_part
+from dnstrail.history.lives_parts import keep_part
 
 #: seconds for which the end of the worker waits for a segment that is finished -> the next start goes on with it
 PATIENCE: Final = 10.0

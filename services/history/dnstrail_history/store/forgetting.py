@@ -24,6 +24,7 @@ from dnstrail.history.closing import ASIDE, OPEN, add_indexes
 from dnstrail.history.database import naming_damage, open_existing, open_reader
 from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
+from dnstrail.history.open_stages import Carried, carried_stages, restarts_of, states_all
 from dnstrail.history.rows import insert, read_facts, read_stages, rows
 from dnstrail.history.segment import FORGOTTEN, SCHEMA, OpenSegment, Stretch, read_forgotten, read_progress
 from dnstrail.history.segment_files import segment_files
@@ -125,11 +126,13 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
         if not others and not database.execute(_MENTIONED).fetchone()[0]:
             return frozenset()
         facts: list[Fact | StageFact] = [*read_facts(database), *read_stages(database)]
-        removed = subjects.ids_in(facts, others)
+        carried = carried_stages(database)
+        removed = subjects.ids_in([*carried, *facts], others)
         kept = [fact for fact in facts if fact.id not in removed]
         if removed and kept:
             gone = [fact for fact in facts if fact.id in removed]
-            _replace(path, database, kept, _times_of(gone, read_forgotten(database)))
+            still_carried = [stage for stage in carried if stage.id not in removed]
+            _replace(path, database, kept, still_carried, _times_of(gone, read_forgotten(database)))
     if removed and not kept:
         remove_keys(path)
         path.unlink()
@@ -152,16 +155,24 @@ def _times_of(removed: Iterable[Fact | StageFact], before: Iterable[Stretch]) ->
     return found
 
 
-def _replace(path: Path, database: sqlite3.Connection, kept: list[Fact | StageFact], forgotten: list[Stretch]) -> None:
+def _replace(
+    path: Path,
+    database: sqlite3.Connection,
+    kept: list[Fact | StageFact],
+    carried: list[StageFact],
+    forgotten: list[Stretch],
+) -> None:
     """Write a segment with some of the facts of another one, and put it in its place."""
     new, status = path.with_suffix(_NEW), path.stat()
     with closing(OpenSegment(new)) as segment:
+        segment.carry(Carried(carried, states_all(database)))
         segment.write(kept, read_progress(database)._replace(stretch=None))
     with closing(open_existing(new, SCHEMA)) as written:
         written.execute("PRAGMA journal_mode=DELETE")
         written.execute(FORGOTTEN)
         insert(written, "coverage", [*rows(database, "coverage")])
         insert(written, "forgotten", forgotten)
+        insert(written, "restarts", [(time,) for time in restarts_of(database)])
         add_indexes(written)
         os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is that of its facts
         remove_keys(path)

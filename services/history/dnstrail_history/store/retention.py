@@ -71,9 +71,7 @@ class Retention:
             is_old = is_steady and self._time_of(file, last, status, wall) < wall - self._days * _DAY
             if file.path in kept or not (is_old or total > self.most_bytes):
                 continue
-            remove_keys(file.path)
-            file.path.unlink()
-            remove_logs(file.path)
+            remove_segment(file.path)
             total -= status.st_size
             self.removed += 1
         first = datetime.fromtimestamp(max(wall - YEAR * _DAY, 0.0), UTC).year
@@ -115,3 +113,14 @@ def _last_fact(file: SegmentFile) -> float | None:
             return None if is_loaded or last is None else float(last) / SECOND
     except _UNREADABLE:
         return None
+
+
+def remove_segment(path: Path) -> None:
+    """Remove a segment that nobody uses.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    remove_keys(path)
+    path.unlink()
+    remove_logs(path)

@@ -14,20 +14,29 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail.history.closing import ASIDE, OPEN, set_aside
+from dnstrail.history.closing import ASIDE, FINAL, OPEN, set_aside
 from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
 from dnstrail.history.fact import LOADED, Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
-from dnstrail.history.segment import MOST_TRANSACTIONS, OpenSegment, StoredProgress, read_progress
-from dnstrail.history.segment_files import lives_files, open_segment, segment_files
+from dnstrail.history.lives_parts import PART, keep_part
+from dnstrail.history.open_stages import Carried
+from dnstrail.history.segment import (
+    MOST_TRANSACTIONS,
+    OpenSegment,
+    StoredProgress,
+    carried_after,
+    read_progress,
+    restart_of,
+)
+from dnstrail.history.segment_files import SegmentFile, lives_files, open_segment, segment_files
+from dnstrail.history.subjects import Subjects
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
 from dnstrail_history.store.known_ids import KnownIds, ids_of
-from dnstrail_history.store.lives_parts import PART, keep_part
-from dnstrail_history.store.retention import BYTES, DAYS, Retention
+from dnstrail_history.store.retention import BYTES, DAYS, Retention, remove_segment
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
@@ -74,6 +83,7 @@ class FactStore:
         self._number = self._kept = 0  # of the newest segment: its number, and its facts up to its last part
         self._path: Path | None = None  # of the segment to which facts are added; None: a new one is to be made
         self._segment: OpenSegment | None = None  # the same, unless an error closed it
+        self._carried: Carried | None = None  # for the next segment; None: the file before it states it
         self._has_begun = False
         self._retry = self._look = self._asked = float("-inf")
         self._unfinished: list[Path] = []  # full segments that are finished at the next look
@@ -163,7 +173,8 @@ class FactStore:
                 self._closer.add(path)
             self._unfinished.clear()
             with suppress(OSError):
-                self._remove_old()
+                self._retention.apply(self._used())
+            self.counters["removed"] = self._retention.removed
         if now >= self._asked and self._has_started(now):
             self._asked = now + _ASKED
             with suppress(OSError):
@@ -196,14 +207,7 @@ class FactStore:
             subjects = read_request(request)
             if not self.commit(self.progress):
                 raise sqlite3.OperationalError(f"facts cannot be written: {self.fault}")
-            last = self._number
-            if self._segment is not None and not self._segment.count:
-                last -= 1  # it is empty
-            elif self._path is not None:
-                self._close_segment()
-                self._closer.add(self._path)
-                self._path = None
-                self._open().write((), self.progress)  # a later start asks for what came after that
+            last = self._begin_without(subjects) - 1
         except _EXPECTED as error:
             self._forgot(request, error)
             return
@@ -212,6 +216,28 @@ class FactStore:
         self._unfinished.clear()
         self._requests.add(request)
         self._closer.add(request, partial(fulfil, subjects=subjects, last=last))
+
+    def _begin_without(self, subjects: Subjects) -> int:
+        """Begin a segment that carries no connection that mentions a subject, unless there is one; return its number.
+
+        Raises:
+            DamagedFileError: The open segment is damaged.
+            SettingsError, OSError, sqlite3.Error: One cannot be written now.
+        """
+        segment = self._segment or self._open()
+        carried = segment.carried()
+        kept = subjects.without(carried.stages)
+        if segment.count or len(kept) < len(carried.stages):
+            self._carried = carried._replace(stages=kept)
+            self._close_segment()
+            self._path = None
+            if segment.count:
+                self._closer.add(segment.path)
+            else:
+                remove_segment(segment.path)
+                self._number -= 1
+            self._open().write((), self.progress)  # a later start asks for what came after that
+        return self._number
 
     def _forgot(self, request: Path, error: Exception | None) -> None:
         """Note what the thread did with a request; one that it could not fulfil is tried again later."""
@@ -311,13 +337,14 @@ class FactStore:
         while self._waiting or progress != self.progress:
             segment = self._segment or self._open()
             if segment.is_full:
+                self._carried = segment.carried()
                 self._close_segment()
                 self._path = None
                 self._closer.add(segment.path)
                 continue
             part = self._waiting[: MOST_TRANSACTIONS - segment.count]
             is_last = len(part) == len(self._waiting)
-            segment.write(part, progress if is_last else self.progress)
+            segment.write(part, *((progress, restart_of(self.progress, progress)) if is_last else (self.progress,)))
             del self._waiting[: len(part)]
             self._weight -= sum(fact.weight for fact in part)
             self.counters["stored"] += len(part)
@@ -330,10 +357,14 @@ class FactStore:
     def _open(self) -> OpenSegment:
         """Open the segment that was not full, or a new one."""
         if self._path is None:
-            self._number += 1
-            self._path = self._folder / f"{self._number:010d}{OPEN}"
-            self._kept = 0
-        self._segment = OpenSegment(self._path)
+            before = self._folder / f"{self._number:010d}{FINAL}"
+            carried = self._carried or carried_after(before, is_first=self._number == 0)
+            path = self._folder / f"{self._number + 1:010d}{OPEN}"
+            self._segment = OpenSegment(path)
+            self._number, self._path, self._carried, self._kept = self._number + 1, path, carried, 0
+            self._segment.carry(carried)
+            self._carried = None
+        self._segment = self._segment or OpenSegment(self._path)
         return self._segment
 
     def _fail(self, error: Exception, now: float) -> None:
@@ -364,16 +395,7 @@ class FactStore:
         with suppress(OSError):
             set_aside(damaged.path)
 
-    def _remove_old(self) -> None:
-        """Remove what is too old or too much, but not the segment to which facts are added, or that may be it.
-
-        Raises:
-            OSError: A file cannot be removed.
-        """
-        used = [self._path] if self._path is not None else []
-        if not self._has_begun:
-            used = [file.path for file in segment_files(self._folder) if file.ending == OPEN]
-        try:
-            self._retention.apply(used)
-        finally:
-            self.counters["removed"] = self._retention.removed
+    def _used(self) -> list[Path]:
+        """Return the segments to which facts are added, or may be."""
+        files = segment_files(self._folder)
+        return [one.path for one in files if one.path == self._path or (one.ending == OPEN and not self._has_begun)]

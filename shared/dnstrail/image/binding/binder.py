@@ -151,9 +151,9 @@ class Binder:
     def find(self, address: str, connection: Connection, at: int) -> Binding | None:
         """Return the last connection to an address that was open at a time and has all these properties.
 
-        The process and the port, or the source port, must be among them: else other connections may be meant.
+        They must mean one connection (`Connection.means_one`).
         """
-        if connection.source_port is None and (not connection.process or connection.port is None):
+        if not connection.means_one:
             return None
         asked = self.identified(connection, at)
         found = (one for one in self.bindings.to(address) if one.is_open(at) and _is_meant(one, asked))

@@ -81,9 +81,9 @@ class Binding:
     """A connection and the name that it means, "" if none is known.
 
     `by` states how the name was found. `stamp` is the time of the connection, and `ended` the time of its close or of
-    the end of its process. `connected` states that its success was seen. `question` is the question that it spent.
-    `said` is the name that it sent itself, the evidence of this, and its time. `number` is its place among all
-    connections that were added.
+    the end of its process. `connected` states that its success was seen, and `concluded` the time of the result (0 if
+    there is none). `question` is the question that it spent. `said` is the name that it sent itself, the evidence of
+    this, and its time. `number` is its place among all connections that were added.
     """
 
     __slots__ = (
@@ -91,6 +91,7 @@ class Binding:
         "by",
         "client",
         "client_port",
+        "concluded",
         "connected",
         "ended",
         "name",
@@ -109,6 +110,7 @@ class Binding:
         self.client = opening.client
         self.client_port = opening.client_port
         self.connected = False
+        self.concluded = 0
         self.number = 0
         self.ended: int | None = None
         self.question: WaitingQuestion | None = None
@@ -125,12 +127,17 @@ class Binding:
         """Return whether the connection was open at a time."""
         return self.stamp <= at and (self.ended is None or at < self.ended)
 
+    def is_connected(self, at: int) -> bool:
+        """Return whether its success was seen by then; a connection over UDP has sent a datagram."""
+        return self.opening.transport == "udp" or (self.connected and self.concluded <= at)
+
 
 class Bindings:
     """The open connections, and for `history` ns the ended ones, which lookups of a past time still find.
 
     Beyond `most` connections the one that ended first is evicted, else the one opened first; counted as
-    `evicted_bindings`. `added` is the number of the last connection that was added. `on_stage` receives each stage of a
+    `evicted_bindings`. `added` is the number of the last connection that was added. `forgotten` is the latest time at
+    which a connection was open that is held no longer; None if there is none. `on_stage` receives each stage of a
     connection, and the close of one whose process ended before.
     """
 
@@ -145,6 +152,7 @@ class Bindings:
         self._ended: deque[Binding] = deque()
         self._held = 0
         self.added = 0
+        self.forgotten: int | None = None
 
     def __len__(self) -> int:
         return self._held
@@ -152,6 +160,14 @@ class Bindings:
     def open_after(self, number: int) -> Iterator[Binding]:
         """Yield the connections that are open and have a greater number, the first added first."""
         return (one for one in self._by_socket.values() if one.number > number and one.ended is None)
+
+    def open_at(self, at: int) -> list[Binding]:
+        """Return the connections that are held and were open at a time, in no order."""
+        return [one for opened in self._by_address.values() for one in opened if one.is_open(at)]
+
+    def remembers(self, at: int) -> bool:
+        """Return whether every connection that was open at a time is still held."""
+        return self.forgotten is None or at >= self.forgotten
 
     def open(self, binding: Binding) -> None:
         """Add a connection. A socket that connects again has ended its connection before."""
@@ -171,7 +187,7 @@ class Bindings:
             evicted = self._ended.popleft() if self._ended else next(iter(self._by_socket.values()))
             if evicted.ended is None:
                 self._note(evicted, ENDED, binding.stamp, why=EVICTED)
-            self._remove(evicted)
+            self._remove(evicted, binding.stamp)
         self._note(binding, OPENED, binding.stamp)
 
     def of_socket(self, socket: SocketKey) -> Binding | None:
@@ -201,6 +217,7 @@ class Bindings:
 
     def conclude(self, binding: Binding, stamp: int, error: str) -> None:
         """Note the result of an attempt. One that failed is no open connection."""
+        binding.concluded = stamp
         self._note(binding, RESULT, stamp, error)
         if not binding.connected:
             self._end(binding, stamp)
@@ -213,7 +230,7 @@ class Bindings:
     def forget(self, now: int) -> None:
         """Remove the connections whose history is over."""
         while self._ended and (self._ended[0].ended or 0) + self._history <= now:
-            self._remove(self._ended.popleft())
+            self._remove(self._ended.popleft(), now)
 
     def _note(
         self,
@@ -237,7 +254,9 @@ class Bindings:
             binding.question = binding.attempt = None
             self._ended.append(binding)
 
-    def _remove(self, binding: Binding) -> None:
+    def _remove(self, binding: Binding, now: int) -> None:
+        end = now if binding.ended is None else binding.ended
+        self.forgotten = end if self.forgotten is None else max(self.forgotten, end)
         opening = binding.opening
         self._held -= 1
         if self._by_socket.get(opening.socket) is binding:

@@ -532,6 +532,10 @@ def test_the_connection_that_ended_first_is_evicted_first():
     host.opens(3)
     assert [binding.stamp for binding in host.image.binder.bindings.open_after(0)] == [t(0), t(3)]
     assert host.image.counters["evicted_bindings"] == 1
+    bindings = host.image.binder.bindings
+    assert [bindings.remembers(t(after)) for after in (1, 2)] == [False, True]
+    host.opens(4)
+    assert [bindings.remembers(t(after)) for after in (3, 4)] == [False, True], "one that was open is evicted"
 
 
 # Server names

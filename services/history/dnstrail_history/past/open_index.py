@@ -1,0 +1,86 @@
+"""The index of a segment that is not full, in memory: which answers touch a text, and which transactions gave them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from dnstrail.captured import LAST_TIME
+from dnstrail.dns.rdata import TYPES
+from dnstrail.history.sums import ends_at
+from dnstrail.image.answer import Edge
+from dnstrail.image.bounds import SECOND
+from dnstrail_history.past.given_answers import IS_ADMITTED
+
+_NEW_TRANSACTIONS: Final = f"""
+    SELECT transactions.id, answer, ended, ttls FROM transactions JOIN endings ON endings.id = ending
+    WHERE transactions.id > ? AND (answer IS NULL OR {IS_ADMITTED}) ORDER BY transactions.id"""  # noqa: S608 - of this module
+_NEW_STAGES: Final = "SELECT max(id), min(time) FROM connections WHERE id > ?"
+_NEW_RELATIONS: Final = """
+    SELECT relations.id, owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
+    JOIN texts target ON target.id = target WHERE relations.id > ?"""
+_NEW_ANSWERS: Final = "SELECT id, relations FROM answers WHERE id > ?"
+_NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+class StatedAnswer(NamedTuple):
+    """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s."""
+
+    answer: int
+    ends: int
+    longest: int
+
+
+class OpenIndex:
+    """The index of a segment that is not full, as far as it was read: answers by text, transactions by answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, tuple[Edge, ...]] = {}
+        self.by_text: defaultdict[str, list[int]] = defaultdict(list)
+        self.owners: set[str] = set()
+        self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
+        self.spans: dict[int, StatedAnswer] = {}
+        self.first = 0  # ns: of all facts
+        self._relations: dict[int, Edge] = {}
+        self._read = 0  # the number of the last transaction
+        self._stages = 0  # the number of the last stage of a connection
+
+    def update(self, database: sqlite3.Connection) -> None:
+        """Read what was added since the last call: ids are counted from 1."""
+        [(last, first)] = database.execute(_NEW_STAGES, (self._stages,))
+        if last is not None:
+            self._stages, self.first = last, min(self.first or first, first)
+        added = database.execute(_NEW_TRANSACTIONS, (self._read,)).fetchall()
+        if not added:
+            return
+        self.first = min(self.first or LAST_TIME, added[0][2])
+        for self._read, answer, ended, packed in added:
+            if answer is not None:
+                self.transactions[answer].append((self._read, ended))
+                longest = max(_NUMBERS(packed))
+                known = self.spans.get(answer, (0, 0, 0))
+                ends = ends_at(ended + longest * SECOND)
+                self.spans[answer] = StatedAnswer(answer, max(known[1], ends), max(known[2], longest))
+        for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
+            self._relations[number] = edge_of(edge)
+            self.owners.add(self._relations[number][0])
+        for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
+            edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
+            for text in {text for owner, _, target in edges for text in (owner, target)}:
+                self.by_text[text].append(answer)
+
+
+def edge_of(row: Iterable[Any]) -> Edge:
+    """Return a relation.
+
+    Raises:
+        ValueError: It is none, since the file is damaged.
+    """
+    owner, rdtype, target = msgspec.convert(row, tuple[str, int, str])
+    if rdtype not in TYPES:
+        raise ValueError(f"no relation of the type {rdtype}")
+    return owner, rdtype, target
