@@ -52,9 +52,9 @@ TIMEOUT = 30
 DAY = 86_400
 MOST_WORDS = {
     "README.md": 750,
-    "CONTRIBUTING.md": 800,
+    "CONTRIBUTING.md": 820,
     "CHANGELOG.md": 900,
-    "docs/start docs/use": 12_960,
+    "docs/start docs/use": 13_100,
     "docs/inside": 7_000,
 }
 MOST_OF_SENTENCE = 28
