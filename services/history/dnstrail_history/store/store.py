@@ -51,7 +51,6 @@ _IDS: Final = """
         (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
         SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
     JOIN starts ON starts.id = origin WHERE starts.start NOT GLOB ? ORDER BY time"""
-_StageId = tuple[FactId, str]  # with the stage of a connection
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
 
@@ -132,9 +131,9 @@ class FactStore:
                     ids = ids_of(file.path, start)
                 except DamagedFileError as error:
                     self._set_aside(error)
-                else:
-                    for identity in ids:
-                        self._known.add(identity)
+                    continue
+                for identity in ids:
+                    self._known.add(identity)
 
     def commit(self, progress: StoredProgress) -> bool:
         """Write the facts that wait, and how far all are stored; return False if that is not possible now.
@@ -282,14 +281,14 @@ class FactStore:
             except DamagedFileError as error:
                 self._set_aside(error)
                 files.pop()
-        known: list[list[_StageId]] = []
+        known: list[list[tuple[FactId, str]]] = []
         while files and sum(map(len, known)) < _KNOWN:
             file = files.pop()
             try:
                 with naming_damage(file.path), closing(open_segment(file)) as database:
                     [has_others] = database.execute(_HAS_OTHERS, _LOADED).fetchone()
                     rows = database.execute(_IDS, _LOADED) if has_others else ()
-                    ids = [msgspec.convert((row[:3], row[3]), _StageId) for row in rows]
+                    ids = [msgspec.convert((row[:3], row[3]), tuple[FactId, str]) for row in rows]
                     self.progress = self.progress if known else read_progress(database)
             except DamagedFileError as error:
                 self._set_aside(error)
