@@ -1,6 +1,6 @@
 """Three hosts, an engine with TLS and users, and a store: all as processes of their own, over the command line.
 
-Tests of dnstrail_cli.fleet.command, dnstrail_cli.fleet.lookups, dnstrail_fleet, dnstrail_fleet.lookups.server.
+Tests of dnstrail_cli.fleet.command, dnstrail_cli.fleet.lookups, dnstrail_fleet.lookups.server.
 """
 
 from __future__ import annotations

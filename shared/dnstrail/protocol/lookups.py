@@ -343,11 +343,7 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_map(body: bytes) -> dict[str, Any]:
-    """Return the fields of a request of this version, within the limits on size and nesting.
-
-    Raises:
-        RefusedRequestError: It has other ones.
-    """
+    """Return the fields of a request; refuse those of another version, and beyond the limits on size and nesting."""
     if len(body) > MAX_MESSAGE:
         raise RefusedRequestError(BAD_REQUEST, f"a message of {len(body)} bytes; {MAX_MESSAGE} at most")
     try:
@@ -358,8 +354,7 @@ def decode_map(body: bytes) -> dict[str, Any]:
         raise RefusedRequestError(BAD_REQUEST, "a request is a MessagePack map")
     if _nesting(fields) > MAX_NESTING:
         raise RefusedRequestError(BAD_REQUEST, f"nested deeper than {MAX_NESTING}")
-    version = fields.get("v")
-    if version != VERSION or version is True:
+    if (version := fields.get("v")) != VERSION or version is True:
         raise RefusedRequestError(UNSUPPORTED_VERSION, f"v is {version!r:.40}; this cache speaks {VERSION}")
     return fields
 
