@@ -37,13 +37,13 @@ function boundCounts(group) {
 }
 
 export const groupColumns = [
-  { id: "name", title: "Who", width: "minmax(260px, 3fr)", show: label, sorts: "up" },
+  { id: "name", title: "Who", width: "minmax(200px, 3fr)", show: label, sorts: "up" },
   { id: "lookups", title: "Lookups", width: "76px", number: true, show: (group) => count(group.lookups || group.answers || ""), sorts: "down", unit: "lookups" },
   { id: "failed", title: "Failed", width: "64px", number: true, show: (group) => count(group.failed + group.broken || ""), tone: () => "bad", sorts: "down", unit: "failed" },
   { id: "connections", title: "Conn.", width: "64px", number: true, show: (group) => (group.fact ? "" : count(group.connections || "")), sorts: "down", unit: "conn." },
   { id: "bytes", title: "Bytes", width: "76px", number: true, show: (group) => (group.sent + group.received ? bytes(group.sent + group.received) : ""), sorts: "down" },
   { id: "wait", title: "Mean wait", width: "84px", number: true, show: (group) => duration(group.wait), sorts: "down", spare: true },
-  { id: "notes", title: "Outcome, binding", width: "minmax(140px, 2fr)", show: notes, rest: true },
+  { id: "notes", title: "Outcome, binding", width: "minmax(100px, 2fr)", show: notes, rest: true },
   { id: "last", title: "Last", width: "72px", number: true, show: (group) => clock(group.last).slice(-8), sorts: "down", spare: true },
 ];
 

@@ -9,7 +9,7 @@ const MOST = 100; // paths of a key
 const MOST_ALIASES = 8; // of a name, whose paths are read if its addresses have too many
 const MOST_ADDRESSES = 12; // of a name, whose paths are read
 const SHORTEST = 100; // ms between two readings: ten a second at most
-const SHARE = 4; // a reading takes a quarter of the time at most
+const SHARE = 8; // a reading takes an eighth of the time at most
 
 /** Return {trails, names, key, at, get, notice, ...} of a key, at a time or now. */
 export function useTrail(key, at, connection) {
