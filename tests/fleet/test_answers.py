@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.fleet import NOON, entry, received, row
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import fleet_address
+from dnstrail.client import LookupClient
+from dnstrail.errors import DataSourceError
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.log.contract import StreamLag
+from dnstrail_fleet.lookups import reading
+from dnstrail_fleet.lookups import server as serving
 from dnstrail_fleet.lookups.answers import GONE, SILENT, answer_lookup
 from dnstrail_fleet.lookups.reading import DAYS_BACK, MOST_STEPS, StoreReader
 from dnstrail_fleet.lookups.requests import MOST_FOUND
+from dnstrail_fleet.lookups.server import FleetServer
 from dnstrail_fleet.private_address import is_private
 from dnstrail_fleet.row import DAY, FleetEntry, FleetRow
 from dnstrail_fleet.store.store import FleetStore
+from live.processes import run_dir
+from live.workers import FakeClock
 
 CURL = {"program": "/usr/bin/curl", "container": "web", "image": "shop:1"}
 
@@ -136,11 +146,15 @@ def test_private_addresses_are_never_merged(asking: Asking) -> None:
         ("fd00::1", True),
         ("::1", True),
         ("2001:db8::1", False),
+        ("198.19.255.1", True),
+        ("64:ff9b:1::1", True),
+        ("64:ff9b::a00:1", True),
+        ("64:ff9b::cb00:7107", False),
         ("a.example", False),
     ],
 )
 def test_private_addresses(text: str, *, expected: bool) -> None:
-    """Addresses of RFC 1918, 6598, 3927, 1122 and 4193 are private."""
+    """Addresses of RFC 1918, 6598, 3927, 1122, 2544, 4193 and 8215 are private, also behind NAT64."""
     assert is_private(text) is expected
 
 
@@ -194,6 +208,42 @@ def test_pages_lead_to_older_rows(asking: Asking) -> None:
         before = data["hosts"][0]["first"]
     assert seen == [f"n{number}.example" for number in range(5)]
     assert asking.raw(encode_request("get", key="203.0.113.7"), is_over=True)["data"]["truncated"]
+
+
+@pytest.mark.parametrize("op", ["get", "trail"])
+def test_a_page_ends_with_its_second(asking: Asking, op: str) -> None:
+    """Rows of one second stay together: following `next` leads to each row once."""
+    ats = [NOON, NOON - 1, NOON - 1, NOON - 1, NOON - 2, NOON - 2]
+    asking.write(entry("web1", *(row(f"n{number}.example", at=at) for number, at in enumerate(ats))))
+    data = asking.data(op, key="203.0.113.7", limit=2)
+    pages = [data]
+    while data["next"] is not None:
+        data = asking.data(op, key="203.0.113.7", limit=2, before=data["next"])
+        pages.append(data)
+    names = [one.get("dns_queries") or [each["question"] for each in one["trails"]] for one in pages]
+    assert [sorted(one) for one in names] == [[f"n{number}.example" for number in part] for part in (range(4), (4, 5))]
+
+
+def test_the_rows_of_one_second_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that states one second for all rows lengthens a page only to a bound."""
+    monkeypatch.setattr(reading, "MOST_OF_SECOND", 5)
+    asking.write(entry("web1", *(row(f"n{number}.example") for number in range(9))))
+    data = asking.data("get", key="203.0.113.7", limit=2)
+    assert (len(data["dns_queries"]), data["truncated"]) == (5, True)
+
+
+def test_a_lookup_ends_in_the_midst_of_a_statement(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that takes too long is interrupted, and its client is told so; the next one is answered."""
+    asking.write(entry("web1", *(row(f"n{number}.example") for number in range(4000))))
+    with run_dir() as run, closing(LookupClient(address := fleet_address(run))) as client:
+        server = FleetServer(partial(ZmqBus, None), address, asking.store.path, FakeClock(NOON))
+        with monkeypatch.context() as patch:
+            patch.setattr(serving, "LONGEST", -1.0)
+            with pytest.raises(DataSourceError, match="interrupted"):
+                client.request("top", what="names")
+        assert client.request("top", what="names")["data"]["top"]
+        server.close()
+    assert server.counters == {"answered": 1, "refused": 0, "unreadable": 1}
 
 
 def test_a_host_that_is_behind_is_named(asking: Asking) -> None:

@@ -119,3 +119,15 @@ def test_rows_that_were_sent_earliest_are_forgotten(monkeypatch: pytest.MonkeyPa
     assert [one.key.question for one in totals.gone] == ["n0.example"]
     add(totals, ("n0.example", 1, "203.0.113.7"), at=NOON + 10)
     assert [one.count for one in totals.due(NOON + 10)] == [1]
+    assert totals.forgotten == 1
+
+
+def test_rows_of_earlier_days_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of yesterday that was sent last goes before the rows of today, which would begin again at 1."""
+    monkeypatch.setattr(module, "MOST_KNOWN", 8)
+    totals = RelationTotals()
+    for number in range(9):
+        day = DAY if number == 8 else 0
+        add(totals, (f"n{number}.example", 1, "203.0.113.7"), at=NOON - day)
+        totals.note_sent(totals.due(NOON + number), NOON + number)
+    assert ([one.key.question for one in totals.gone], totals.forgotten) == (["n8.example"], 0)

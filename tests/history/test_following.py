@@ -153,6 +153,14 @@ def test_what_is_excluded_never_leaves(following: Following, excluded: tuple[str
     assert following.spool.counters["excluded"] == 5 - len(left)
 
 
+@pytest.mark.parametrize(("excluded", "left"), [("user=1000", ()), ("container=web", ()), ("name=a.example", (1,))])
+def test_an_unknown_process_may_be_excluded(following: Following, excluded: str, left: tuple[int, ...]) -> None:
+    """While users or containers are excluded, what an unknown process asked stays on the host."""
+    following.follow(excluded)
+    following.keep(1, process=None)
+    assert following.names() == names(*left)
+
+
 def test_a_question_for_a_client_counts_once(following: Following) -> None:
     """What a forwarder asked for a client is the answer of the client."""
     following.keep(1)

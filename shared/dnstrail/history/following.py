@@ -201,7 +201,7 @@ class SegmentSpool:
 
     @property
     def _of_users(self) -> bool:
-        """Whether users or containers are excluded: a forwarder's question may be one of any of them."""
+        """Whether users or containers are excluded: a forwarder and an unknown process may ask for any of them."""
         return bool(self._excluded.users or self._excluded.containers)
 
     def _asker(self, database: sqlite3.Connection, process: int | None, path: int) -> _Asker | None:
@@ -214,7 +214,7 @@ class SegmentSpool:
             is_named = container_name in excluded.containers or (
                 container_id and any(map(container_id.startswith, excluded.containers))
             )
-            if hop == _FORWARDER or user in excluded.users or is_named:
+            if found is None or hop == _FORWARDER or user in excluded.users or is_named:
                 return None
         return program, container, image
 

@@ -13,6 +13,7 @@ from dnstrail.protocol.facts import type_text
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
+    OVERLOADED,
     RefusedRequestError,
     encode_data,
     encode_error,
@@ -95,7 +96,7 @@ def _get(request: FleetGetRequest, lookup: _Lookup) -> dict[str, Any]:
         "dns_queries": sorted(names) if is_one or not is_private(request.text) else [],
         "split_horizon": _differs(hosts),
         "hosts": hosts,
-        "truncated": not is_whole,
+        **_more(rows, is_whole=is_whole),
     }
 
 
@@ -136,9 +137,14 @@ def _trail(request: FleetTrailRequest, lookup: _Lookup) -> dict[str, Any]:
         trails.append(_path(row, steps, request.text))
         is_whole = is_whole and all_steps
         if lookup.is_over():
-            is_whole = False
+            rows, is_whole = [row], False
             break
-    return {"key": request.text, "trails": trails, "truncated": not is_whole}
+    return {"key": request.text, "trails": trails, **_more(rows, is_whole=is_whole)}
+
+
+def _more(rows: list[FoundRow], *, is_whole: bool) -> dict[str, Any]:
+    """Return whether rows were left out, and the `before` (epoch seconds) that leads to those after the given ones."""
+    return {"truncated": not is_whole, "next": None if is_whole else rows[-1].last}
 
 
 def _path(row: FoundRow, steps: list[FoundRow], key: str) -> dict[str, Any]:
@@ -194,11 +200,13 @@ def _rows(request: FleetGetRequest | FleetTrailRequest, lookup: _Lookup) -> tupl
     """Return the rows of a key.
 
     Raises:
-        RefusedRequestError: There are none.
+        RefusedRequestError: There are none, or none were found in time.
     """
     rows, is_whole = lookup.reader.touching(
         request.text, request.limit, host=request.host, at=request.at, before=request.before, is_over=lookup.is_over
     )
+    if not rows and not is_whole:
+        raise RefusedRequestError(OVERLOADED, "nothing was found in time")
     if not rows:
         raise RefusedRequestError(DATA_NOT_FOUND, "requested data was not found", history=_history(request, lookup))
     return rows, is_whole

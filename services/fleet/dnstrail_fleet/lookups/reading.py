@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,9 @@ from dnstrail_fleet.row import DAY
 DAYS_BACK: Final = 8
 #: steps of one trail -> further ones are left out: `truncated`
 MOST_STEPS: Final = 256
+#: rows of one second that lengthen a page -> further ones are left out
+MOST_OF_SECOND: Final = 4_096
+_CHECK: Final = 10_000  # instructions of SQLite between two checks of the time
 _NEXT_DAY: Final = "SELECT max(day) FROM rows WHERE day < ?"
 _ROW: Final = """
     SELECT day, questions.text, owners.text, type, targets.text, hosts.name, program, container, image,
@@ -21,7 +25,7 @@ _ROW: Final = """
     JOIN texts questions ON questions.id = question JOIN texts owners ON owners.id = owner
     JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host JOIN askers ON askers.id = asker"""
 _WHERE: Final = """(?3 IS NULL OR host = ?3) AND last < ?4 - ?1 * 86400
-    AND (?5 IS NULL OR (first <= ?5 - ?1 * 86400 AND "end" >= ?5 - ?1 * 86400))"""
+    AND last >= ?7 - ?1 * 86400 AND (?5 IS NULL OR (first <= ?5 - ?1 * 86400 AND "end" >= ?5 - ?1 * 86400))"""
 _FOUND: Final = """
     SELECT * FROM rows WHERE day = ?1 AND target = ?2 AND {0} UNION ALL
     SELECT * FROM rows INDEXED BY rows_by_question WHERE day = ?1 AND question = ?2 AND target <> ?2 AND {0}
@@ -106,6 +110,10 @@ class StoreReader:
         """Close the file."""
         self._database.close()
 
+    def interrupt(self, is_over: Callable[[], bool]) -> None:
+        """Let a function end the statements from now on, also in their midst: they raise sqlite3.OperationalError."""
+        self._database.set_progress_handler(is_over, _CHECK)
+
     def touching(
         self,
         key: str,
@@ -116,17 +124,25 @@ class StoreReader:
         before: float | None = None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> FoundRows:
-        """Return the newest rows whose target, question or owner is a key; `is_over` ends the search."""
+        """Return the newest rows whose target, question or owner is a key; `is_over` ends the search.
+
+        They are `limit` rows, and those of the same second as the last one: the next page begins before it.
+        """
         number, by = self._id("texts", "text", key), None if host is None else self._id("hosts", "name", host)
         found: list[FoundRow] = []
         if number is None or (host is not None and by is None):
             return FoundRows(found, is_whole=True)
         moment = None if at is None else int(at)
         for day in self._days(at, before):
-            values = day, number, by, _NO_TIME if before is None else int(before), moment, limit + 1 - len(found)
-            found += [FoundRow(*row) for row in self._database.execute(_TOUCHING, values)]
-            if len(found) > limit or is_over():
-                return FoundRows(found[:limit], is_whole=False)
+            values = day, number, by, _NO_TIME if before is None else math.ceil(before), moment
+            found += self._found(*values, limit + 1 - len(found), 0)
+            if len(found) > limit:
+                last = found[limit - 1].last
+                found = [row for row in found if row.day != day or row.last > last]
+                found += self._found(*values[:3], last + 1, moment, MOST_OF_SECOND, last)
+                return FoundRows(found, is_whole=False)
+            if is_over():
+                return FoundRows(found, is_whole=False)
         return FoundRows(found, is_whole=True)
 
     def of_question(self, row: FoundRow) -> FoundRows:
@@ -166,6 +182,9 @@ class StoreReader:
     def first_day(self) -> int:
         """Return the first day with rows, 0 if there is none."""
         return int(self._database.execute("SELECT ifnull(min(day), 0) FROM rows").fetchone()[0])
+
+    def _found(self, *values: int | None) -> list[FoundRow]:
+        return [FoundRow(*row) for row in self._database.execute(_TOUCHING, values)]
 
     def _id(self, table: str, column: str, text: str) -> int | None:
         find = f"SELECT id FROM {table} WHERE {column} = ?"  # noqa: S608 - names of this file

@@ -19,7 +19,9 @@ from dnstrail_fleet.lookups.reading import StoreReader
 
 _POLL: Final = 0.25  # seconds between two checks of the stop signal
 #: seconds for one lookup -> its reply is `truncated`
-BUDGET: Final = 0.4  # a client waits half a second for each of its tries
+BUDGET: Final = 0.3
+#: seconds for one lookup that cannot end earlier -> `overloaded`
+LONGEST: Final = 0.4  # a client waits half a second for each of its tries
 _PATIENCE: Final = 5.0  # seconds for the lookup at hand
 
 
@@ -79,9 +81,12 @@ class FleetServer:
             self.counters["refused"] += 1
             served.reply(encode_error(RefusedRequestError(BAD_REQUEST, served.fault)))
             return
-        until = self._clock.monotonic() + BUDGET
+        begin = self._clock.monotonic()
+        reader.interrupt(lambda: self._clock.monotonic() > begin + LONGEST)
         try:
-            reply = answer_lookup(served.body, reader, self._clock.wall(), lambda: self._clock.monotonic() > until)
+            reply = answer_lookup(
+                served.body, reader, self._clock.wall(), lambda: self._clock.monotonic() > begin + BUDGET
+            )
         except sqlite3.Error as error:
             self.counters["unreadable"] += 1
             served.reply(encode_error(RefusedRequestError(OVERLOADED, f"the store cannot be read now: {error}")))

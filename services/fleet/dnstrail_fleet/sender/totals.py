@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from dnstrail.history.following import AnswerContent
 from dnstrail_fleet.row import DAY, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
 
-#: rows that the sender remembers -> those that were sent earliest are forgotten, and count as new if they come again
+#: rows that the sender remembers -> it forgets those of earlier days, then those that were sent earliest: `forgotten`
 MOST_KNOWN: Final = 262_144
 #: rows that wait to be sent -> the sender reads no further until some are sent
 MOST_WAITING: Final = 65_536
@@ -87,6 +87,7 @@ class RelationTotals:
         self.changed: dict[RowTotals, None] = {}
         self.gone: list[RowTotals] = []
         self.left_out = 0  # relations with a text that is too long
+        self.forgotten = 0  # rows of a day that goes on: its totals in the store may be too small
         self._rows: dict[tuple[RowKey, int], RowTotals] = {}
         self._latest: dict[RowKey, RowTotals] = {}
         self._of_content: dict[AnswerContent, tuple[int, list[RowTotals | None]]] = {}
@@ -141,7 +142,7 @@ class RelationTotals:
             row.sent, row.waits = now, False
             self.changed[row] = None
         if len(self._rows) > MOST_KNOWN:
-            self._forget()
+            self._forget(int(now) // DAY)
 
     def put_back(self, rows: Iterable[RowTotals]) -> None:
         """Note that rows which were due were not sent."""
@@ -176,10 +177,11 @@ class RelationTotals:
         if latest is None or latest.day <= row.day:
             self._latest[row.key] = row
 
-    def _forget(self) -> None:
-        """Forget the eighth of the rows that was sent earliest, and waits for nothing."""
-        sent = sorted((row for row in self._rows.values() if not row.waits), key=lambda row: row.sent)
-        for row in sent[: MOST_KNOWN // 8]:
+    def _forget(self, today: int) -> None:
+        """Forget the eighth of the rows that waits for nothing: earlier days first, and what was sent earliest."""
+        idle = (row for row in self._rows.values() if not row.waits)
+        for row in sorted(idle, key=lambda row: (min(row.day, today), row.sent))[: MOST_KNOWN // 8]:
+            self.forgotten += row.day >= today
             del self._rows[row.key, row.day]
             if self._latest.get(row.key) is row:
                 del self._latest[row.key]

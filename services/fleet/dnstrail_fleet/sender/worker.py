@@ -54,7 +54,8 @@ class FleetSender:
     """The state of one run. `fault` states why nothing can be sent or read at present, or is "".
 
     `counters` counts transactions that were `read`, `rows` and `entries` that were sent, relations that were
-    `left_out` since a text is too long, segments `dropped` before they were read, and `failures` of the engine.
+    `left_out` since a text is too long, rows of this day that were `forgotten` after they were sent, segments `dropped`
+    before they were read, and `failures` of the engine.
     """
 
     def __init__(self, spool: SegmentSpool, log: FleetLog, state: SenderState, clock: Clock, host: str) -> None:
@@ -145,6 +146,7 @@ class FleetSender:
             return
         self._recover("engine")
         self._totals.note_sent(rows, wall)
+        self.counters["forgotten"] = self._totals.forgotten
         self._alive = now + _ALIVE
         self.counters["rows"] += len(rows)
         self.counters["entries"] += 1
