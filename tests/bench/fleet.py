@@ -118,7 +118,7 @@ def _store(folder: Path) -> Iterator[Figure]:
             for _ in range(ROWS // _DAYS // _ROWS_OF_ENTRY // 20):
                 part = [received(_entry(chosen, day - _DAYS, _ROWS_OF_ENTRY)) for _ in range(20)]
                 began, cpu = time.perf_counter_ns(), time.process_time_ns()
-                store.write(part, {})
+                store.write(part, {}, NOON)
                 used += time.process_time_ns() - cpu
                 steps.append((time.perf_counter_ns() - began) / 10**6)
                 written += 20 * _ROWS_OF_ENTRY
@@ -131,7 +131,7 @@ def _store(folder: Path) -> Iterator[Figure]:
             yield from _lookups(reader)
         cpu = time.process_time_ns()
         removed = store.remove_old(NOON + (store._days - 5) * DAY)
-        yield Figure(f"removing a day of {removed:,} rows", (time.process_time_ns() - cpu) / 10**6, "ms")
+        yield Figure(f"removing days of {removed:,} rows", (time.process_time_ns() - cpu) / 10**6, "ms")
 
 
 def _known(folder: Path) -> Iterator[Figure]:

@@ -50,7 +50,7 @@ class Asking:
 
     def write(self, *sent: FleetEntry) -> None:
         """Write entries."""
-        self.store.write(map(received, sent), {})
+        self.store.write(map(received, sent), {}, NOON)
 
     def reply(self, op: str, **fields: object) -> dict[str, Any]:
         """Return the whole reply to a request."""
@@ -185,7 +185,7 @@ def test_as_of_a_time_only_what_may_have_lived_counts(asking: Asking) -> None:
     early = asking.reply("get", key="203.0.113.7", at=NOON - 3 * DAY + 1)
     assert early["history"] is False
     assert "history" not in asking.reply("get", key="203.0.113.7", at=NOON + 55)
-    asking.store.note_lag({"web1": StreamLag(0, 1)}, {})
+    asking.store.note_lag({"web1": StreamLag(0, 1)})
     assert asking.reply("get", key="203.0.113.7", at=NOON + 55)["history"] is False
 
 
@@ -249,7 +249,7 @@ def test_a_lookup_ends_in_the_midst_of_a_statement(asking: Asking, monkeypatch: 
 def test_a_host_that_is_behind_is_named(asking: Asking) -> None:
     """A host is behind while entries wait, while its sender is, and while it is silent; no reply is complete then."""
     asking.write(entry("idle"), entry("web1", row()), entry("web2", behind=1), entry("web3"))
-    asking.store.note_lag({"web3": StreamLag(3, 0)}, {})
+    asking.store.note_lag({"web3": StreamLag(3, 0)})
     reply = asking.reply("get", key="shop.example")
     assert (reply["complete"], reply["data"]["behind"]) == (False, ["web2", "web3"])
     assert asking.reply("get", key="other.example") == {
@@ -289,7 +289,7 @@ def test_top_counts_answers_of_the_newest_day(asking: Asking) -> None:
 
 def test_hosts_state_losses_and_skew(asking: Asking) -> None:
     """Each host has its losses by reason, and its skew above a second."""
-    asking.store.write([received(entry("web1"), late=-5_000)], {("web1", "form"): 2})
+    asking.store.write([received(entry("web1"), late=-5_000)], {("web1", "form"): 2}, NOON)
     [one] = asking.data("hosts")["hosts"]
     assert (one["host"], one["skew"], one["refused"]) == ("web1", -5.0, {"form": 2})
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from builders.fleet import NOON, TODAY, entries, entry, received, row, stored_rows
 from dnstrail.errors import SettingsError
-from dnstrail_fleet.files import open_file
+from dnstrail_fleet.files import open_file, open_to_read
 from dnstrail_fleet.log.contract import StreamLag
+from dnstrail_fleet.lookups.reading import StoreReader
 from dnstrail_fleet.row import DAY, FleetEntry
 from dnstrail_fleet.store.schema import KIND, NAME, VERSIONS
 from dnstrail_fleet.store.store import FleetStore, ReceivedEntry
@@ -30,7 +31,7 @@ def write(folder: Path, *parts: Iterable[ReceivedEntry], **settings: int) -> Fle
     """Write parts of entries, each in one transaction, and return the closed store."""
     with closing(FleetStore(folder, **settings)) as store:
         for part in parts:
-            store.write(part, {})
+            store.write(part, {}, NOON)
     return store
 
 
@@ -64,8 +65,8 @@ def test_two_stores_of_one_folder_write_all_rows(tmp_path: Path) -> None:
     sent = [entry(f"web{number % 2}", row(f"n{number}.example")) for number in range(8)]
     with closing(FleetStore(tmp_path)) as one, closing(FleetStore(tmp_path)) as other:
         for number, each in enumerate(sent):
-            (one, other)[number % 2].write([received(each)], {})
-            (other, one)[number % 2].write([received(each)], {})
+            (one, other)[number % 2].write([received(each)], {}, NOON)
+            (other, one)[number % 2].write([received(each)], {}, NOON)
     assert stored_rows(tmp_path) == merged(sent)
 
 
@@ -73,9 +74,9 @@ def test_a_failed_write_stores_nothing_and_can_be_repeated(tmp_path: Path) -> No
     """Ids of texts that were taken back are not used after a failure."""
     with closing(FleetStore(tmp_path)) as store:
         with pytest.raises(RuntimeError):
-            store.write((received(entry("web1", row())) if one else fail() for one in (True, False)), {})
+            store.write((received(entry("web1", row())) if one else fail() for one in (True, False)), {}, NOON)
         assert stored_rows(tmp_path) == []
-        store.write([received(entry("web1", row("other.example"), row()))], {})
+        store.write([received(entry("web1", row("other.example"), row()))], {}, NOON)
     assert [one[1] for one in stored_rows(tmp_path)] == ["other.example", "shop.example"]
     assert store.counters == {"entries": 1, "rows": 2, "left_out": 0, "too_old": 0}
 
@@ -113,17 +114,49 @@ def test_a_host_has_its_share_of_a_day(tmp_path: Path) -> None:
         assert [(one[0], one[7]) for one in database.execute(HOSTS)] == [("loud", 3), ("web1", 0)]
 
 
+def test_what_has_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Rows beyond the share of a host add no text and no asker; those that are known are merged, and others too."""
+    write(tmp_path, [received(entry("loud", row()))], most_of_host=1)
+    further = entry("loud", *(row(f"n{number}.example") for number in range(9)), row(count=3), program="/tmp/x")
+    known = entry("loud", row(count=2), row("shop.example", "192.0.2.99"))
+    write(tmp_path, [received(further), received(known)], most_of_host=1)
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        assert database.execute("SELECT count(*) FROM texts").fetchone() == (2,)
+        assert database.execute("SELECT program FROM askers").fetchall() == [("/usr/bin/curl",)]
+        assert database.execute("SELECT left_out FROM hosts").fetchone() == (11,)
+    assert [one[12] for one in stored_rows(tmp_path)] == [2]
+
+
+def test_a_host_has_its_share_of_all_days(tmp_path: Path) -> None:
+    """A host that fills many days at once has a bound over all of them, also over several entries."""
+    parts = [[received(entry("loud", *(row(at=NOON - day * DAY) for day in days)))] for days in (range(3), range(9))]
+    write(tmp_path, *parts, [received(entry("web1", row()))], most_in_all=4)
+    assert sorted((one[5], TODAY - one[0]) for one in stored_rows(tmp_path)) == [
+        *(("loud", day) for day in range(4)),
+        ("web1", 0),
+    ]
+
+
+def test_a_host_cannot_name_the_age_of_its_rows(tmp_path: Path) -> None:
+    """Rows of 1970 are too old by the clock of the store, whatever time the host names in the engine."""
+    store = write(tmp_path, [received(entry("evil", row(at=60), sent=60)), received(entry("web1", row()))])
+    assert [one[5] for one in stored_rows(tmp_path)] == ["web1"]
+    assert store.counters["too_old"] == 1
+    with closing(StoreReader(open_to_read(store.path))) as reader:
+        assert reader.first_day() == TODAY
+
+
 def test_old_days_are_removed_with_their_texts(tmp_path: Path) -> None:
-    """Days beyond the retention go, a day at each call, with texts and names that no other row has."""
+    """Days beyond the retention go together, with texts and names that no other row has."""
     old = NOON - 3 * DAY
     with closing(FleetStore(tmp_path, days=1)) as store:
         for at in (old, old + DAY, NOON):
-            store.write([received(entry("web1", row(f"day{at}.example", at=at), sent=at))], {})
-        store.write([received(entry("web1", *(row(at=day * DAY) for day in range(1000))))], {})
+            store.write([received(entry("web1", row(f"day{at}.example", at=at), sent=at))], {}, at)
+        store.write([received(entry("web1", *(row(at=day * DAY) for day in range(1000))))], {}, NOON)
         assert store.counters["too_old"] == 1000
-        counts = [store.remove_old(NOON) for _ in range(3)]
-        store.write([received(entry("web1", row("new.example")))], {})
-    assert counts == [1, 1, 0]
+        counts = [store.remove_old(NOON) for _ in range(2)]
+        store.write([received(entry("web1", row("new.example")))], {}, NOON)
+    assert counts == [2, 0]
     with closing(sqlite3.connect(tmp_path / NAME)) as database:
         texts = {text for (text,) in database.execute("SELECT text FROM texts")}
         names = database.execute("SELECT count(*) FROM names").fetchone()
@@ -135,31 +168,31 @@ def test_texts_that_another_process_removed_are_added_again(tmp_path: Path) -> N
     """A process does not use the id of a text, an asker or a host that another one has removed."""
     old, new = entry("gone", row(at=NOON - 9 * DAY), sent=NOON - 9 * DAY), entry("web1", row("a.example", "192.0.2.1"))
     with closing(FleetStore(tmp_path, days=1)) as one, closing(FleetStore(tmp_path, days=1)) as other:
-        one.write([received(old)], {})
+        one.write([received(old)], {}, NOON - 9 * DAY)
         assert other.remove_old(NOON) == 1
         with closing(sqlite3.connect(tmp_path / NAME)) as database:
             assert database.execute(HOSTS).fetchall() == []
-        other.write([received(new)], {})
-        one.write([received(entry("gone", row()))], {})
+        other.write([received(new)], {}, NOON)
+        one.write([received(entry("gone", row()))], {}, NOON)
     assert [(each[5], each[1], each[4]) for each in stored_rows(tmp_path)] == [
         ("web1", "a.example", "192.0.2.1"),
         ("gone", "shop.example", "203.0.113.7"),
     ]
 
 
-def test_losses_of_the_engine_are_added_up(tmp_path: Path) -> None:
-    """What the engine trimmed is added, also over a restart of the store, and each entry states its host's losses."""
+def test_losses_of_the_engine_count_once(tmp_path: Path) -> None:
+    """What the engine trimmed counts once, whoever saw it, and each entry states the losses of its host."""
     with closing(FleetStore(tmp_path)) as store:
-        store.write([received(entry("web1", behind=2, dropped=3))], {("web1", "form"): 1, ("web9", "form"): 2})
-        store.note_lag({"web1": StreamLag(5, 7)}, {})
-        store.note_lag({"web1": StreamLag(0, 9)}, {"web1": StreamLag(5, 7)})
+        store.write([received(entry("web1", behind=2, dropped=3))], {("web1", "form"): 1, ("web9", "form"): 2}, NOON)
+        store.note_lag({"web1": StreamLag(5, 7)})
+        store.note_lag({"web1": StreamLag(0, 9)})
     with closing(FleetStore(tmp_path)) as store:
-        store.write([], {("web1", "form"): 1})
-        store.note_lag({"web1": StreamLag(0, 1)}, {})
+        store.write([], {("web1", "form"): 1}, NOON)
+        store.note_lag({"web1": StreamLag(0, 1)})
     with closing(sqlite3.connect(tmp_path / NAME)) as database:
         hosts = database.execute(HOSTS).fetchall()
         refused = database.execute("SELECT name, reason, count FROM refused JOIN hosts ON id = host").fetchall()
-    assert hosts[0] == ("web1", NOON * 1000, 0, 2, 3, 0, 10, 0)
+    assert hosts[0] == ("web1", NOON * 1000, 0, 2, 3, 0, 9, 0)
     assert refused == [("web1", "form", 2), ("web9", "form", 2)]
 
 

@@ -52,7 +52,7 @@ def test_hostile_entries_are_counted_and_acknowledged(storing: tuple[StoreWorker
 
 
 def test_an_entry_of_a_later_version_waits(storing: tuple[StoreWorker, FakeLog]) -> None:
-    """An entry of a later version is named, and not acknowledged."""
+    """An entry of a later version is named, not acknowledged, and counted once."""
     worker, log = storing
     log.put("web1", msgspec.msgpack.encode({"v": 2}))
     log.put("web1", encode_entry(entry("web1", row())))
@@ -60,6 +60,9 @@ def test_an_entry_of_a_later_version_waits(storing: tuple[StoreWorker, FakeLog])
         worker.step()
     assert log.done == {log.entries[1].id}
     assert [(line["event"], line["host"]) for line in logs] == [("entry_of_later_version", "web1")]
+    log.entries.append(log.entries[0]._replace(is_again=True))
+    worker.step()
+    assert worker.counters["later"] == 1
 
 
 def test_each_fault_has_one_line(storing: tuple[StoreWorker, FakeLog], monkeypatch: pytest.MonkeyPatch) -> None:

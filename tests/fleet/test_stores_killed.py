@@ -77,7 +77,7 @@ def test_rows_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
             wait_until(lambda: all(is_done(admin.xinfo_groups(f"{PREFIX}{host}")) for host in HOSTS), "all entries")
     with closing(FleetStore(tmp_path / "calm", days=100_000)) as store:
         for one in sent:
-            store.write([received(one, late=AT - one.sent)], {})
+            store.write([received(one, late=AT - one.sent)], {}, NOW)
     assert stored_rows(tmp_path / "killed") == stored_rows(tmp_path / "calm")
 
 

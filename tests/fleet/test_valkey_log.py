@@ -14,6 +14,7 @@ import pytest
 import valkey
 from structlog.testing import capture_logs
 
+from dnstrail.errors import SettingsError
 from dnstrail_fleet.log import valkey_log as module
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry
 from dnstrail_fleet.log.valkey_log import PREFIX, ValkeyLog
@@ -89,6 +90,48 @@ def test_a_dead_reader_s_entries_come_again(opened: Opened) -> None:
     wait_until(lambda: heir.read(100) or heir.lag()["web1"].trimmed == 2, "the loss")
 
 
+def test_entries_that_nobody_acknowledges_hold_up_nobody(opened: Opened) -> None:
+    """New entries are read while those of another host come again and again, as those of a later version do."""
+    evil, sender, store = opened("web1"), opened("web2"), opened("store", dead=1)
+    sender.append(b"first")
+    for _ in range(40):
+        evil.append(b"later")
+    found: list[StreamEntry] = []
+    wait_until(lambda: found.extend(store.read(4)) or len({one.id for one in found}) == 41, "all entries")
+    wait_until(lambda: any(one.is_again for one in store.read(4)), "one of them again")
+    assert len({one.id for one in found if not one.is_again}) == 41
+    sender.append(b"a")
+    assert ("web2", b"a", False) in {(one.host, one.body, one.is_again) for one in store.read(4)}
+
+
+def test_a_host_that_appends_without_a_bound_is_trimmed(opened: Opened) -> None:
+    """The store bounds the stream of a host that does not; the others' entries stay, and are read."""
+    opened("web2").append(b"a")
+    with closing(opened.engine.client("web1")) as evil:
+        for _ in range(1000):
+            evil.xadd(f"{PREFIX}web1", {"e": b"x"})
+    store = opened("store", most=100)
+    assert ("web2", b"a") in bodies(store.read(100))
+    with closing(opened.engine.client()) as admin:
+        assert admin.xlen(f"{PREFIX}web1") <= 200
+        assert admin.xlen(f"{PREFIX}web2") == 1
+
+
+def test_a_stream_of_many_large_fields_is_removed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bound of the engine refuses an entry of many large fields: the store removes it unread, and counts it."""
+    monkeypatch.setattr(module, "MOST_OF_STREAM", 1 << 20)
+    opened("web2").append(b"a")
+    with closing(opened.engine.client("web1")) as evil:
+        evil.xadd(f"{PREFIX}web1", {f"f{number}": b"x" * 500_000 for number in range(16)})
+    store = opened("store")
+    with capture_logs() as logs:
+        assert bodies(store.read(100)) == [("web2", b"a")]
+    assert [(line["event"], line["host"]) for line in logs] == [("stream_removed", "web1")]
+    opened("web1").append(b"b")
+    wait_until(lambda: bodies(store.read(100)) == [("web1", b"b")], "the next entry")
+    assert store.lag()["web1"].trimmed == 1
+
+
 def test_entries_that_are_trimmed_unread_are_counted(opened: Opened) -> None:
     """The stream of a host is bounded; each entry that nobody read before is counted once."""
     sender, store = opened("web1"), opened("store")
@@ -155,6 +198,18 @@ def test_faults_have_their_reasons(opened: Opened, tmp_path: Path) -> None:
         assert reason(log) == "read-only"
         admin.execute_command("REPLICAOF", "NO", "ONE")
     log.append(b"again")
+
+
+def test_only_the_stated_authority_is_trusted(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate of another authority is refused, also if the system trusts it; a file without one is named."""
+    make_certificate(tmp_path, "other.test", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(opened.engine.ca))
+    assert reason(opened("web1", ca=tmp_path / "certificate.pem")) == "certificate"
+    opened("web1").append(b"a")
+    for content in ("", "no certificate"):
+        (tmp_path / "certificate.pem").write_text(content)
+        with pytest.raises(SettingsError, match="PEM"):
+            opened("web1", ca=tmp_path / "certificate.pem")
 
 
 def reason(log: ValkeyLog) -> str:

@@ -20,7 +20,7 @@ from live.ports import free_port
 from live.processes import PATIENCE, wait_until
 
 _ROOT = Path(__file__).parents[3] / ".valkey/root"
-_STORE = "+xreadgroup +xack +xautoclaim +xgroup +xinfo +xlen +scan +multi +exec +ping"
+_STORE = "+xreadgroup +xack +xautoclaim +xgroup +xinfo +xlen +xtrim +memory|usage +scan +multi +exec +ping"
 
 
 class Engine:
@@ -72,6 +72,7 @@ class Engine:
         words = {"port": 0, "tls-port": self.port, "bind": self._address, "dir": self.folder, "appendonly": "yes"}
         words |= {"tls-cert-file": self.folder / "certificate.pem", "tls-key-file": self.folder / "key.pem"}
         words |= {"tls-auth-clients": "no", "aclfile": self.folder / "users.acl", "save": ""}
+        words |= {"proto-max-bulk-len": "1mb"}
         options = [word for name, value in words.items() for word in (f"--{name}", str(value))]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
         with (self.folder / "log").open("ab") as log:

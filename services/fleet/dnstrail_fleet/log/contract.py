@@ -9,12 +9,16 @@ from dnstrail.errors import DnstrailError
 
 
 class StreamEntry(NamedTuple):
-    """An entry as it was read. `host` is the user that wrote it, and `at` the time of the engine, in ms."""
+    """An entry as it was read. `host` is the user that wrote it, and `at` the time of the engine, in ms.
+
+    `is_again` states that a reader had it before, and did not acknowledge it.
+    """
 
     host: str
     id: str
     at: int
     body: bytes
+    is_again: bool = False
 
 
 class StreamLag(NamedTuple):
@@ -47,7 +51,9 @@ class FleetLog(Protocol):
         """
 
     def read(self, most: int) -> list[StreamEntry]:
-        """Return entries that no other reader of the group has, and those of a reader that died; [] if there is none.
+        """Return entries that no other reader of the group has, and those that no reader acknowledged in time.
+
+        New entries are among them, however many come again; [] if there is none.
 
         Raises:
             LogUnavailableError: The engine cannot be read.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
@@ -16,14 +17,16 @@ from dnstrail_fleet.log.engine_address import EngineAddress
 
 PREFIX: Final = "dnstrail:rows:"
 GROUP: Final = "dnstrail"
-#: entries of the stream of a host, about -> the engine trims the oldest: `trimmed` in `dnstrail fleet hosts`
+#: entries of the stream of a host, about -> sender and store trim the oldest: `trimmed` in `dnstrail fleet hosts`
 MOST_ENTRIES: Final = 16_384
+#: bytes of the stream of a host in the engine -> the store removes all its entries: only a hostile host sends as much
+MOST_OF_STREAM: Final = 256 << 20
 #: hosts whose streams a store reads -> those of further hosts wait: `hosts_left_out` in the log
 MOST_HOSTS: Final = 1_024
 _TIMEOUT: Final = 2.0  # seconds to connect, and for a reply
 _DEAD: Final = 10_000  # ms without an acknowledgement after which another reader gets an entry
-_LOOK: Final = 1.0  # seconds between two looks for new streams
-_CLAIM: Final = 5.0  # seconds between two looks for the entries of dead readers
+_LOOK: Final = 1.0  # seconds between two looks for new streams, and for long ones
+_CLAIM: Final = 0.25  # seconds between two looks for the entries of dead readers, in _STREAMS streams each
 _STREAMS: Final = 16  # that are read together
 _AT_ONCE: Final = 4  # entries of a stream that are read together: strangers may write large ones
 _T = TypeVar("_T")
@@ -55,20 +58,20 @@ class ValkeyLog:
         self._streams: list[str] = []
         self._trimmed: dict[str, tuple[int, int]] = {}  # how many a stream lost in all, and up to which entry
         self._claimed: dict[str, bytes] = {}  # up to where each stream was searched for entries of dead readers
-        self._turn = 0
+        self._turn = self._claim_turn = self._size_turn = 0
         self._look = self._next_claim = float("-inf")
-        self._client: Any = valkey.Valkey(
+        pool = valkey.ConnectionPool(
+            connection_class=_connection_class(address, authority),
             host=address.host,
             port=address.port,
             username=address.user,
             password=address.read_password(),
-            ssl=True,
             ssl_ca_data=authority,
             ssl_check_hostname=True,
             socket_timeout=_TIMEOUT,
             socket_connect_timeout=_TIMEOUT,
-            retry=None,
         )
+        self._client: Any = valkey.Valkey.from_pool(pool)
 
     def append(self, body: bytes) -> None:
         """Append an entry to the stream of this host.
@@ -80,7 +83,9 @@ class ValkeyLog:
         self._call(lambda: self._client.xadd(stream, {"e": body}, maxlen=self._most, approximate=True))
 
     def read(self, most: int) -> list[StreamEntry]:
-        """Return entries that no other reader of the group has, and those of a reader that died; [] if there is none.
+        """Return entries that no other reader of the group has, and those that no reader acknowledged in time.
+
+        New entries are among them, however many come again; [] if there is none.
 
         Raises:
             LogUnavailableError: The engine cannot be read.
@@ -117,20 +122,26 @@ class ValkeyLog:
         now = self._monotonic()
         if now >= self._look:
             self._find_streams()
+            self._trim()
             self._look = now + _LOOK
+        again: list[StreamEntry] = []
         if now >= self._next_claim:
-            if claimed := self._claim(most):
-                return claimed  # there may be more
             self._next_claim = now + min(_CLAIM, self._dead / 1000)
+            again = self._claim()
         found: list[StreamEntry] = []
         for _ in range(0, len(self._streams), _STREAMS):
-            part = [self._streams[(self._turn + at) % len(self._streams)] for at in range(_STREAMS)]
+            part = self._part(self._turn)
             self._turn += _STREAMS
             read = self._client.xreadgroup(GROUP, self._consumer, dict.fromkeys(part, ">"), count=_AT_ONCE)
             found += [entry for stream, entries in read for entry in _entries_of(stream.decode(), entries)]
             if len(found) >= most:
                 break
-        return found
+        return again + found
+
+    def _part(self, turn: int) -> list[str]:
+        """Return the streams whose turn it is."""
+        count = len(self._streams)
+        return [self._streams[(turn + at) % count] for at in range(min(_STREAMS, count))]
 
     def _find_streams(self) -> None:
         """Look for streams, and make the group in new ones, from their begin on."""
@@ -146,19 +157,38 @@ class ValkeyLog:
                     raise
         self._streams = found[:MOST_HOSTS]
 
-    def _claim(self, most: int) -> list[StreamEntry]:
-        """Return entries of readers that died, this one before its last start among them."""
-        claimed: list[StreamEntry] = []
+    def _trim(self) -> None:
+        """Bound the entries of all streams, and the bytes of some in turn: a host may append what it wants."""
+        part = self._part(self._size_turn)
+        self._size_turn += _STREAMS
+        pipeline = self._client.pipeline(transaction=False)
         for stream in self._streams:
+            pipeline.xtrim(stream, maxlen=self._most, approximate=True, limit=0)
+        for stream in part:
+            pipeline.memory_usage(stream, samples=0)
+        sizes = pipeline.execute()[len(self._streams) :]
+        for stream, size in zip(part, sizes, strict=True):
+            if (size or 0) > MOST_OF_STREAM:
+                structlog.get_logger().warning("stream_removed", host=stream.removeprefix(PREFIX), bytes=size)
+                unread = self._lag()[stream.removeprefix(PREFIX)].waiting
+                removed = self._client.xtrim(stream, maxlen=0, approximate=False)
+                total, until = self._trimmed[stream]
+                self._trimmed[stream] = total + unread, until + removed
+
+    def _claim(self) -> list[StreamEntry]:
+        """Return some entries that nobody acknowledged in time: those of readers that died, or of a later version."""
+        part = self._part(self._claim_turn)
+        self._claim_turn += _STREAMS
+        pipeline = self._client.pipeline(transaction=False)
+        for stream in part:
             begin = self._claimed.get(stream, b"0-0")
-            self._claimed[stream], entries, gone = self._client.xautoclaim(
-                stream, GROUP, self._consumer, self._dead, start_id=begin, count=_AT_ONCE
-            )
-            claimed += _entries_of(stream, entries)
+            pipeline.xautoclaim(stream, GROUP, self._consumer, self._dead, start_id=begin, count=_AT_ONCE)
+        claimed: list[StreamEntry] = []
+        for stream, (begin, entries, gone) in zip(part, pipeline.execute(), strict=True):
+            self._claimed[stream] = begin
+            claimed += [entry._replace(is_again=True) for entry in _entries_of(stream, entries)]
             total, until = self._trimmed.get(stream, (0, 0))
             self._trimmed[stream] = total + len(gone), until  # they were trimmed before anybody acknowledged them
-            if len(claimed) >= most:
-                break
         return claimed
 
     def _lag(self) -> dict[str, StreamLag]:
@@ -208,6 +238,27 @@ _REASONS: Final = (  # the class of an error, or a part of its text
     ("NOREPLICAS", "read-only", "it has too few replicas"),
     ("NOGROUP", "reset", "it was emptied, and is read from the begin"),
 )
+
+
+def _connection_class(address: EngineAddress, authority: str) -> type[Any]:
+    """Return connections that trust one authority alone: those of the library trust all authorities of the system, too.
+
+    Raises:
+        SettingsError: The file of the authority holds no certificate.
+    """
+    from valkey import SSLConnection  # noqa: PLC0415 - an extra, which only the fleet needs
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(f"certificate {address.ca}: {error}: it must contain the CA in PEM form") from error
+
+    class Connection(SSLConnection):
+        def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+            return context.wrap_socket(sock, server_hostname=self.host)
+
+    return Connection
 
 
 def _entries_of(stream: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[StreamEntry]:

@@ -22,7 +22,7 @@ VERSIONS: Final = (
         PRIMARY KEY (day, target, owner, type, question, host, asker)) WITHOUT ROWID;
     CREATE INDEX rows_by_question ON rows (day, question);
     CREATE INDEX rows_by_owner ON rows (day, owner) WHERE owner <> question;
-    CREATE TABLE shares (day INTEGER, host INTEGER, rows INTEGER, PRIMARY KEY (day, host)) WITHOUT ROWID;
+    CREATE TABLE shares (day INTEGER, host INTEGER, rows INTEGER, PRIMARY KEY (host, day)) WITHOUT ROWID;
     CREATE TABLE removals (id INTEGER PRIMARY KEY, count INTEGER);
     INSERT INTO removals VALUES (1, 0);
     CREATE TABLE names (text INTEGER PRIMARY KEY, first INTEGER, host INTEGER);

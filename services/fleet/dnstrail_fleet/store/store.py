@@ -16,6 +16,9 @@ from dnstrail_fleet.store.schema import KIND, NAME, VERSIONS
 DAYS: Final = 90  #: days after its day -> a row is removed
 #: rows of a host on one day -> further ones are left out: `left_out` in `dnstrail fleet hosts`
 MOST_OF_HOST: Final = 262_144
+#: rows of a host on all days -> as above
+MOST_IN_ALL: Final = 4_194_304
+_ALL_DAYS: Final = -1  # as a day
 _KNOWN: Final = 65_536  # texts and askers whose ids are remembered
 _SHOWN_SKEW: Final = 1_000  # ms: a smaller difference may be the way to the engine
 _MERGE: Final = """
@@ -31,6 +34,7 @@ _NAME: Final = """
 _HEARD: Final = """
     UPDATE hosts SET skew = iif(?1 >= heard, ?2, skew), behind = iif(?1 >= heard, ?3, behind),
         dropped = max(dropped, ?4), heard = max(heard, ?1), left_out = left_out + ?5 WHERE id = ?6"""
+_LAG: Final = "UPDATE hosts SET waiting = ?, trimmed = max(trimmed, ?) WHERE id = ?"
 _SHARE: Final = "INSERT INTO shares VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"
 _UNUSED: Final = """
     DELETE FROM texts WHERE id NOT IN (SELECT target FROM rows UNION SELECT owner FROM rows
@@ -54,7 +58,9 @@ class FleetStore:
     those that were `too_old` to be kept.
     """
 
-    def __init__(self, folder: Path, *, days: int = DAYS, most_of_host: int = MOST_OF_HOST) -> None:
+    def __init__(
+        self, folder: Path, *, days: int = DAYS, most_of_host: int = MOST_OF_HOST, most_in_all: int = MOST_IN_ALL
+    ) -> None:
         """Open it, or make it.
 
         Raises:
@@ -65,6 +71,7 @@ class FleetStore:
         self.counters: Counter[str] = Counter(entries=0, rows=0, left_out=0, too_old=0)
         self._days = days
         self._most = most_of_host
+        self._most_in_all = most_in_all
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database = open_file(self.path, KIND, VERSIONS)
         self._removals = -1
@@ -72,8 +79,10 @@ class FleetStore:
         self._asker = lru_cache(_KNOWN)(self._read_asker)
         self._host = lru_cache(_KNOWN)(self._read_host)
 
-    def write(self, entries: Iterable[ReceivedEntry], refused: Mapping[tuple[str, str], int]) -> None:
+    def write(self, entries: Iterable[ReceivedEntry], refused: Mapping[tuple[str, str], int], now: float) -> None:
         """Write entries, and how many were refused by host and reason: all of it, or nothing.
+
+        `now` (seconds since the epoch) is the time of the store: a host may name any other one.
 
         Raises:
             SettingsError: The file is damaged.
@@ -84,7 +93,7 @@ class FleetStore:
             with naming_file(self.path), transaction(self._database):
                 self._note_removals()
                 for entry in entries:
-                    self._write(entry, counted)
+                    self._write(entry, self._oldest(now), counted)
                 for (host, reason), count in refused.items():
                     self._database.execute(
                         "INSERT INTO refused VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
@@ -95,38 +104,33 @@ class FleetStore:
             raise
         self.counters.update(counted)
 
-    def note_lag(self, lag: Mapping[str, StreamLag], before: Mapping[str, StreamLag]) -> None:
-        """Store the state of each stream; what was trimmed since `before` is added.
+    def note_lag(self, lag: Mapping[str, StreamLag]) -> None:
+        """Store the state of streams. `trimmed` is the most that one run of a store counted: several count the same.
 
         Raises:
             SettingsError: The file is damaged.
             sqlite3.Error: It cannot be written now.
         """
-        changed = [
-            (one.waiting, one.trimmed - (before[host].trimmed if host in before else 0), host)
-            for host, one in lag.items()
-            if before.get(host) != one
-        ]
-        if changed:
+        if lag:
             with naming_file(self.path), transaction(self._database):
                 self._note_removals()
-                for waiting, trimmed, host in changed:
-                    values = waiting, trimmed, self._host(host)
-                    self._database.execute("UPDATE hosts SET waiting = ?, trimmed = trimmed + ? WHERE id = ?", values)
+                for host, one in lag.items():
+                    self._database.execute(_LAG, (*one, self._host(host)))
 
     def remove_old(self, now: float) -> int:
-        """Remove the rows that are too old at a time (seconds since the epoch), one day at a call; return their number.
+        """Remove the rows that are too old at a time (seconds since the epoch); return their number.
 
         Raises:
             SettingsError: The file is damaged.
             sqlite3.Error: It cannot be written now.
         """
-        [day] = self._database.execute("SELECT min(day) FROM rows").fetchone()
-        if day is None or day >= self._oldest(now):
+        [first] = self._database.execute("SELECT min(day) FROM rows").fetchone()
+        oldest = self._oldest(now)
+        if first is None or first >= oldest:
             return 0
         with naming_file(self.path), transaction(self._database):
-            count = self._database.execute("DELETE FROM rows WHERE day = ?", (day,)).rowcount
-            self._database.execute("DELETE FROM shares WHERE day <= ?", (day,))
+            count = self._database.execute("DELETE FROM rows WHERE day < ?", (oldest,)).rowcount
+            self._database.execute("DELETE FROM shares WHERE day < ?", (oldest,))
             self._database.execute("DELETE FROM names WHERE text NOT IN (SELECT question FROM rows)")
             self._database.execute(_UNUSED)
             self._database.execute("DELETE FROM askers WHERE id NOT IN (SELECT asker FROM rows)")
@@ -139,33 +143,38 @@ class FleetStore:
         """Close the file."""
         self._database.close()
 
-    def _write(self, entry: ReceivedEntry, counted: Counter[str]) -> None:
+    def _write(self, entry: ReceivedEntry, oldest: int, counted: Counter[str]) -> None:
         sent, skew = entry.checked
         host = self._host(entry.host)
         shift = round(skew / 1000) if abs(skew) > _SHOWN_SKEW else 0
-        rooms: dict[int, int] = {}
-        added: Counter[int] = Counter()
-        left_out, oldest = 0, self._oldest(entry.at / 1000)
+        rooms = {_ALL_DAYS: self._room_in_all(host)}
+        left_out, added = 0, Counter[int]()
         for asker in sent.askers:
-            asked = self._asker(asker.program, asker.container, asker.image)
+            asked = asker.program, asker.container, asker.image
             for row in asker.rows:
                 if row.day < oldest:  # it would be removed at once
                     counted["too_old"] += 1
                     continue
                 if row.day not in rooms:
                     rooms[row.day] = self._room(row.day, host)
-                if self._merge(row, host, asked, shift, has_room=added[row.day] < rooms[row.day], added=added):
+                has_room = all(added[one] < rooms[one] for one in (row.day, _ALL_DAYS))
+                if self._merge(row, host, asked, shift, has_room=has_room, added=added):
                     counted["rows"] += 1
                 else:
                     left_out += 1
+        del added[_ALL_DAYS]
         self._database.executemany(_SHARE, [(day, host, count) for day, count in added.items()])
         self._database.execute(_HEARD, (entry.at, skew, sent.behind, sent.dropped, left_out, host))
         counted["entries"] += 1
         counted["left_out"] += left_out
 
-    def _merge(self, row: FleetRow, host: int, asker: int, shift: int, *, has_room: bool, added: Counter[int]) -> bool:
+    def _merge(
+        self, row: FleetRow, host: int, asked: tuple[str, str, str], shift: int, *, has_room: bool, added: Counter[int]
+    ) -> bool:
         """Merge a row into the stored one, or add it; return False if there is no room for it."""
-        begin = row.day * DAY - shift
+        if not has_room and not self._may_be_known(row, asked):
+            return False
+        begin, asker = row.day * DAY - shift, self._asker(*asked)
         question = self._text(row.question)
         owner = self._text(row.owner) if row.owner else question
         key = row.day, self._text(row.target), owner, row.type, question, host, asker
@@ -175,7 +184,7 @@ class FleetStore:
             if not has_room:
                 return False
             self._database.execute(_ADD, values)
-            added[row.day] += 1
+            added.update((row.day, _ALL_DAYS))
             self._database.execute(_NAME, (question, row.first + shift, host))
         return True
 
@@ -186,6 +195,16 @@ class FleetStore:
     def _room(self, day: int, host: int) -> int:
         found = self._database.execute("SELECT rows FROM shares WHERE day = ? AND host = ?", (day, host)).fetchone()
         return self._most - (found[0] if found else 0)
+
+    def _room_in_all(self, host: int) -> int:
+        [found] = self._database.execute("SELECT ifnull(sum(rows), 0) FROM shares WHERE host = ?", (host,)).fetchone()
+        return self._most_in_all - int(found)
+
+    def _may_be_known(self, row: FleetRow, asked: tuple[str, str, str]) -> bool:
+        """Return whether all texts of a row are known; none is added."""
+        texts = {row.question, row.owner or row.question, row.target}
+        known = self._find("askers", ("program", "container", "image"), asked) is not None
+        return known and all(self._find("texts", ("text",), (text,)) is not None for text in texts)
 
     def _read_text(self, text: str) -> int:
         return self._id("texts", ("text",), (text,))
@@ -200,13 +219,19 @@ class FleetStore:
     def _id(self, table: str, columns: tuple[str, ...], values: tuple[str | int, ...], unique: int = 0) -> int:
         """Return the id of a content, which is added if it is new. The first `unique` columns identify it, else all."""
         named = columns[: unique or len(columns)]
-        wanted = " AND ".join(f"{one} = ?" for one in named)
+        if (known := self._find(table, named, values[: len(named)])) is not None:
+            return known
+        places = ", ".join("?" * len(columns))
+        add = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) RETURNING id"  # noqa: S608 - as above
+        [number] = self._database.execute(add, values).fetchone()
+        return int(number)
+
+    def _find(self, table: str, columns: tuple[str, ...], values: tuple[str | int, ...]) -> int | None:
+        """Return the id of a content, None if it is new."""
+        wanted = " AND ".join(f"{one} = ?" for one in columns)
         find = f"SELECT id FROM {table} WHERE {wanted}"  # noqa: S608 - names of this file
-        if (found := self._database.execute(find, values[: len(named)]).fetchone()) is None:
-            places = ", ".join("?" * len(columns))
-            add = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) RETURNING id"  # noqa: S608 - as above
-            found = self._database.execute(add, values).fetchone()
-        return int(found[0])
+        found = self._database.execute(find, values).fetchone()
+        return None if found is None else int(found[0])
 
     def _note_removals(self) -> None:
         """Forget the ids of texts if some were removed, also by another process."""

@@ -94,13 +94,14 @@ class StoreWorker:
         entries = self._log.read(_AT_ONCE)
         if now >= self._look:
             lag = self._log.lag()
-            self.store.note_lag(lag, self.lag)
+            self.store.note_lag({host: one for host, one in lag.items() if self.lag.get(host) != one})
             self.lag, self._look = lag, now + _LOOK
         if now >= self._clean:
-            self._clean = now + (0.0 if self.store.remove_old(self._clock.wall()) else _CLEAN)
+            self.store.remove_old(self._clock.wall())
+            self._clean = now + _CLEAN
         if entries:
             received, done = self._checked(entries)
-            self.store.write(received, self._refused)
+            self.store.write(received, self._refused, self._clock.wall())
             self._refused.clear()
             self._log.acknowledge(done)
         return len(entries)
@@ -119,7 +120,7 @@ class StoreWorker:
                 self._refused[one.host, error.reason] += 1
                 self._warn("entry_refused", one.host, str(error))
             except LaterEntryError as error:
-                self.counters["later"] += 1
+                self.counters["later"] += not one.is_again
                 self._warn("entry_of_later_version", one.host, str(error))
                 continue
             done.append(one)
