@@ -170,6 +170,30 @@ def test_a_start_with_a_clock_that_is_ahead_removes_nothing(folder, clock, small
         assert kept(folder) == [2 * small]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("start", ["", f"{LOADED}1"], ids=["live", "loaded"])
+def test_a_clock_that_is_behind_for_hours_removes_nothing(folder, clock, small, start, restarts):
+    """A host that runs in 1970 for two hours keeps its history, and so it does once its clock is right."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, clock, range(2 * small), 1, start)
+        fill(store, clock, range(2 * small, 2 * small + 1), 1)
+    before, wall = kept(folder), clock.wall_time
+    clock.wall_time = 60.0
+    with closing(FactStore(folder, clock)) as store:
+        for _ in range(120):
+            look(store, clock)
+        if not restarts:
+            clock.wall_time += wall
+            for _ in range(120):
+                look(store, clock)
+    if restarts:
+        clock.wall_time += wall
+        with closing(FactStore(folder, clock)) as store:
+            look(store, clock)
+            look(store, clock, STEADY)
+    assert kept(folder) == before
+
+
 def test_a_run_of_a_minute_each_day_removes_what_is_old(folder, clock, small):
     """A worker whose files were written within a day before its start believes the clock at once."""
     for day in range(12):
