@@ -22,6 +22,7 @@ from live.workers import FakeClock, wait_until
 SMALL = 8
 SECRET = "secret.example"
 ALICE = Process(9, "firefox", "/usr/bin/firefox", user_id=1000, start_time=7)
+NAMELESS = Process(10, user_id=1000)  # it ended before its program was read
 RESOLVED = Process(3, "resolved", "/usr/lib/resolved", user_id=991, start_time=1)
 
 
@@ -136,7 +137,7 @@ def test_a_user_is_forgotten_with_the_questions_for_this_user(folder: Path) -> N
         facts.append(
             question(number, f"h{number}.example", RESOLVED, hop=1, asked_for=f"s/0/{number + 1}")  # it ends first
         )
-        facts.append(question(number + 1, f"h{number}.example", ALICE))
+        facts.append(question(number + 1, f"h{number}.example", ALICE if number % 2 else NAMELESS))
         facts.append(question(number + 2, f"o{number}.example", RESOLVED))
     with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
         fill(store, facts)

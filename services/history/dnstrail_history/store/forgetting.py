@@ -42,11 +42,12 @@ _MENTIONED: Final = """
     SELECT EXISTS (SELECT 1 FROM texts WHERE has_text(text))
         OR EXISTS (SELECT 1 FROM programs WHERE has_user(user_id))
         OR EXISTS (SELECT 1 FROM paths WHERE has_packed(source) OR has_packed(destination) OR has_packed(resolver))"""
-_LIVES_MENTIONED: Final = """
+_OF_USER: Final = "(program <> '' OR user_id <> 0) AND has_user(user_id)"  # else the process is unknown
+_LIVES_MENTIONED: Final = f"""
     SELECT EXISTS (SELECT 1 FROM texts WHERE has_text(text))
-        OR EXISTS (SELECT 1 FROM askers WHERE program <> '' AND has_user(user_id))"""
+        OR EXISTS (SELECT 1 FROM askers WHERE {_OF_USER})"""  # noqa: S608 - of this module
 _WITHOUT_LIVES: Final = (
-    "DELETE FROM lives WHERE asker IN (SELECT id FROM askers WHERE program <> '' AND has_user(user_id))",
+    f"DELETE FROM lives WHERE asker IN (SELECT id FROM askers WHERE {_OF_USER})",  # noqa: S608 - of this module
     "DELETE FROM lives WHERE owner IN (SELECT id FROM texts WHERE has_text(text))",
     "DELETE FROM lives WHERE target IN (SELECT id FROM texts WHERE has_text(text))",
     "DELETE FROM askers WHERE id NOT IN (SELECT asker FROM lives)",
