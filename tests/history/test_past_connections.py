@@ -174,6 +174,13 @@ def test_what_selects(history):
         assert roots == ["a.example", "b.example", None]
 
 
+def test_the_first_time_of_an_open_segment(history):
+    """It is that of the fact that ended first, in whatever order they arrived."""
+    history.keep(*(fact_of(number, ended=BEGIN + (9 - number) * SECOND) for number in range(3)))
+    with history.segments.opened() as [segment]:
+        assert segment.first == BEGIN + 7 * SECOND
+
+
 def test_the_name_that_a_connection_sent(history):
     """It is the name of the connection from then on, and one of the server names of a trail."""
     said = later("named", 7, 2, 1, name="shop.example", bound="sni")
