@@ -64,8 +64,8 @@ def facts_of_dump(dump: BinaryIO, start: str, progress: ReadProgress) -> Iterato
         for one in record.answers:
             ends = tuple(one.stamp + life for life in one.lives)
             held.append(_Held(one.number, one.stamp, ends, one.evidence, record, line))
-    for one in held:
-        _check(one)
+    for answer in held:
+        _check(answer)
     held.sort(key=lambda one: one.number)
     for first in range(0, len(held), _AT_ONCE):
         yield [_fact_of(one, start, number) for number, one in enumerate(held[first : first + _AT_ONCE], first)]

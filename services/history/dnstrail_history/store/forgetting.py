@@ -24,9 +24,17 @@ from dnstrail.history.closing import ASIDE, OPEN, add_indexes
 from dnstrail.history.database import naming_damage, open_existing, open_reader
 from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
-from dnstrail.history.open_stages import Carried, carried_stages, restarts_of, states_all
+from dnstrail.history.open_stages import Carried, begin_of, carried_stages, ends, restarts_of, states_all
 from dnstrail.history.rows import insert, read_facts, read_stages, rows
-from dnstrail.history.segment import FORGOTTEN, SCHEMA, OpenSegment, Stretch, read_forgotten, read_progress
+from dnstrail.history.segment import (
+    FORGOTTEN,
+    SCHEMA,
+    OpenSegment,
+    StoredProgress,
+    Stretch,
+    read_forgotten,
+    read_progress,
+)
 from dnstrail.history.segment_files import segment_files
 from dnstrail.history.segment_keys import remove_keys, write_keys
 from dnstrail.history.subjects import Subjects
@@ -131,22 +139,30 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
         removed = subjects.ids_in([*carried, *facts], others)
         kept = [fact for fact in facts if fact.id not in removed]
         if removed and kept:
-            gone = [fact for fact in facts if fact.id in removed]
-            still_carried = [stage for stage in carried if stage.id not in removed]
-            _replace(path, database, kept, still_carried, _times_of(gone, read_forgotten(database)))
+            gone = [fact for fact in (*carried, *facts) if fact.id in removed]
+            open_ones = [stage for stage in carried if stage.id not in removed]
+            still_carried = Carried(open_ones, states_all(database) and len(open_ones) == len(carried))
+            [last] = database.execute("SELECT last FROM extent").fetchone()
+            _replace(path, database, kept, still_carried, _times_of(gone, read_forgotten(database), last))
     if removed and not kept:
         remove_keys(path)
         path.unlink()
     return removed
 
 
-def _times_of(removed: Iterable[Fact | StageFact], before: Iterable[Stretch]) -> list[Stretch]:
-    """Return the times at which answers that are removed, or were removed before, were live. Near ones become one."""
-    times = [*before]
+def _times_of(removed: Iterable[Fact | StageFact], before: Iterable[Stretch], last: int) -> list[Stretch]:
+    """Return the times at which answers were live, or connections open, that are removed, or were removed before.
+
+    Near times become one. `last` is the time of the last fact: a connection without an end was open until then.
+    """
+    times, connections = [*before], dict[FactId, Stretch]()
     for fact in removed:
-        if isinstance(fact, Fact) and fact.values.relations:
+        if isinstance(fact, StageFact):
+            connections[fact.id] = Stretch(begin_of(fact), fact.time if ends(fact) else last)
+        elif fact.values.relations:
             longest = max(relation.ttl for relation in fact.values.relations)
             times.append(Stretch(fact.ended, min(fact.ended + longest * SECOND, LAST_TIME)))
+    times += connections.values()
     found: list[Stretch] = []
     for since, until in sorted(times):
         if found and since <= found[-1].until + NEAR:
@@ -160,13 +176,13 @@ def _replace(
     path: Path,
     database: sqlite3.Connection,
     kept: list[Fact | StageFact],
-    carried: list[StageFact],
+    carried: Carried,
     forgotten: list[Stretch],
 ) -> None:
     """Write a segment with some of the facts of another one, and put it in its place."""
     new, status = path.with_suffix(_NEW), path.stat()
     with closing(OpenSegment(new)) as segment:
-        segment.carry(Carried(carried, states_all(database)))
+        segment.carry(carried, StoredProgress({}))
         segment.write(kept, read_progress(database)._replace(stretch=None))
     with closing(open_existing(new, SCHEMA)) as written:
         written.execute("PRAGMA journal_mode=DELETE")
