@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from builders.facts import SECOND, fact_of, lives, progress_of, stage_of, stored
 from dnstrail.history import segment as segments
+from dnstrail.history.closing import finish
 from dnstrail.history.fact import LOADED, Fact
 from dnstrail_history.store import store as module
 from dnstrail_history.store.retention import DAYS, STEADY
@@ -99,6 +101,21 @@ def test_the_open_segment_is_not_removed(folder, clock, small):
             look(store, clock, 100 * DAY)
         look(store, clock, STEADY)
         assert kept(folder) == [small]
+
+
+def test_a_segment_that_is_being_finished_is_not_removed(folder, clock, small, monkeypatch):
+    """Too many bytes remove a segment before the thread works on it, or after."""
+    release = threading.Event()
+    monkeypatch.setattr("dnstrail_history.store.closer.finish", lambda path: release.wait(30) and finish(path))
+    with closing(FactStore(folder, clock, most_bytes=1)) as store:
+        for number in range(small + 1):
+            add(store, clock, number)
+        for _ in range(3):
+            look(store, clock)
+        assert [*folder.glob("0000000001.*")] == [folder / "0000000001.open"]
+        release.set()
+        wait_until(lambda: look(store, clock) or store.counters["removed"], "the removal")
+    assert kept(folder) == [small]
 
 
 def test_a_copied_file_lives_no_longer(folder, clock, small):

@@ -192,6 +192,15 @@ def test_keys_go_with_what_is_forgotten(folder, clock):
     assert changed == {"0000000001.keys", "0000000003.keys"}
 
 
+def test_keys_without_a_segment_are_forgotten(folder, clock):
+    """Keys that stayed behind their segment are removed with the first request."""
+    (folder / FIRST).unlink()
+    with closing(FactStore(folder, clock)) as store:
+        request = ask_to_forget(folder, subject_of("absent.example"))
+        wait_until(lambda: clock.advance(1) or store.step() or not request.exists(), "the end")
+    assert {path.stem for path in folder.glob("*.keys")} == {path.stem for path in folder.glob("*.segment")}
+
+
 @pytest.mark.parametrize("fault", ["damage", "bytes"])
 def test_keys_go_with_their_segment(folder, clock, fault):
     """A segment that is moved aside or removed leaves no keys."""

@@ -20,7 +20,7 @@ import structlog
 
 from dnstrail.captured import LAST_TIME
 from dnstrail.errors import SettingsError
-from dnstrail.history.closing import ASIDE, OPEN, add_indexes
+from dnstrail.history.closing import ASIDE, FINAL, OPEN, add_indexes
 from dnstrail.history.database import naming_damage, open_existing, open_reader
 from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
@@ -36,7 +36,7 @@ from dnstrail.history.segment import (
     read_progress,
 )
 from dnstrail.history.segment_files import segment_files
-from dnstrail.history.segment_keys import remove_keys, write_keys
+from dnstrail.history.segment_keys import KEYS, remove_keys, write_keys
 from dnstrail.history.subjects import Subjects
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.private_folder import SAFELY
@@ -98,7 +98,7 @@ def fulfil(request: Path, subjects: Subjects, last: int) -> None:
     """Remove what a request names from all files up to the segment with the number `last`, and then the request.
 
     Damaged files that were moved aside are removed: nobody can read what they hold. The files that an interrupted
-    request left are removed, too.
+    request left, and keys without a segment, are removed, too.
 
     Raises:
         DamagedFileError: A file is damaged.
@@ -107,7 +107,8 @@ def fulfil(request: Path, subjects: Subjects, last: int) -> None:
     """
     folder = request.parent
     for path in folder.iterdir():
-        if path.name.endswith((ASIDE, _ASKED)) or _NEW in path.name:
+        is_stray = path.suffix == KEYS and not any(path.with_suffix(one).exists() for one in (OPEN, FINAL))
+        if is_stray or path.name.endswith((ASIDE, _ASKED)) or _NEW in path.name:
             path.unlink(missing_ok=True)
     files = [file for file in segment_files(folder) if file.number <= last]
     for file in files:
