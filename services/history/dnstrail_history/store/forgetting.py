@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,7 @@ from dnstrail.process.private_folder import SAFELY
 
 REQUEST: Final = ".forget"  # the ending of the name of a request
 _ASKED: Final = ".asked"  # of a request that is not whole yet
+_REMOVED: Final = ".removed"  # of the ids of the facts that a request removes from a segment
 _NEW: Final = ".new"  # in the names of the files that are to replace another one
 NEAR: Final = 3_600_000_000_000  # ns between two answers that are removed, so that their times are kept as one
 _LARGEST: Final = 1 << 16  # bytes of a request
@@ -116,21 +118,54 @@ def fulfil(request: Path, subjects: Subjects, last: int) -> None:
             raise sqlite3.OperationalError(f"{file.path}: it is not finished")
     # A segment may contain questions for the facts that the one after it loses, and late ones for the one before it.
     removed: dict[int, AbstractSet[FactId]] = {}
+    before = _removed_before(request)
     places = range(len(files))
     for beside, in_order in ((1, places[::-1]), (-1, places)):
         for place in in_order:
-            others = removed.get(place + beside, frozenset())
-            if files[place].path.exists() and (others or place not in removed):
-                found = _without_facts(files[place].path, subjects, others)
-                removed[place] = found | removed.get(place, frozenset())
+            number, path = files[place].number, files[place].path
+            others = removed.get(place + beside, frozenset()) | before.get(number + beside, frozenset())
+            if path.exists() and (others or place not in removed):
+                earlier = removed.get(place, frozenset()) | before.get(number, frozenset())
+                note = partial(_note_removed, _removed_file(request, number), earlier)
+                removed[place] = _without_facts(path, subjects, others, note) | earlier
     for path in folder.glob("*.lives"):
         _without_lives(path, subjects)
+    for path in folder.glob(f"{request.stem}-*{_REMOVED}"):
+        path.unlink()
     request.unlink()
     structlog.get_logger().info("history_forgotten", facts=sum(map(len, removed.values())))  # without a name
 
 
-def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) -> AbstractSet[FactId]:
-    """Write a segment anew without the facts that mention a subject, or were asked for such; return their ids."""
+def _removed_file(request: Path, number: int) -> Path:
+    """Return the file of the ids of the facts that a request removes from a segment, for a retry."""
+    return request.with_name(f"{request.stem}-{number}{_REMOVED}")
+
+
+def _removed_before(request: Path) -> dict[int, AbstractSet[FactId]]:
+    """Return the ids of the facts that an interrupted try removed, or was about to, by the number of their segment."""
+    found: dict[int, AbstractSet[FactId]] = {}
+    for path in request.parent.glob(f"{request.stem}-*{_REMOVED}"):
+        with suppress(OSError, ValueError, msgspec.MsgspecError):  # no file of ours
+            ids = msgspec.msgpack.decode(path.read_bytes(), type=frozenset[FactId])
+            found[int(path.stem.rpartition("-")[2])] = ids
+    return found
+
+
+def _note_removed(path: Path, earlier: AbstractSet[FactId], ids: AbstractSet[FactId]) -> None:
+    """Write the ids of facts to a file, with earlier ones."""
+    new = path.with_name(path.name + _NEW)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | SAFELY, 0o600), "wb") as file:
+        file.write(msgspec.msgpack.encode([*(earlier | ids)]))
+    _put(new, path)
+
+
+def _without_facts(
+    path: Path, subjects: Subjects, others: AbstractSet[FactId], note: Callable[[AbstractSet[FactId]], None]
+) -> AbstractSet[FactId]:
+    """Write a segment anew without the facts that mention a subject, or were asked for such; return their ids.
+
+    `note` receives them before.
+    """
     with closing(open_reader(path, SCHEMA, final=True)) as database, naming_damage(path):
         _add_functions(database, subjects)
         if not others and not database.execute(_MENTIONED).fetchone()[0]:
@@ -139,6 +174,8 @@ def _without_facts(path: Path, subjects: Subjects, others: AbstractSet[FactId]) 
         carried = carried_stages(database)
         removed = subjects.ids_in([*carried, *facts], others)
         kept = [fact for fact in facts if fact.id not in removed]
+        if removed:
+            note(removed)
         if removed and kept:
             gone = [fact for fact in (*carried, *facts) if fact.id in removed]
             open_ones = [stage for stage in carried if stage.id not in removed]
