@@ -30,6 +30,7 @@ CHANGES = (
     "UPDATE transactions SET ended = 'x'",
     "UPDATE transactions SET ended = 9223372036854775807",
     "UPDATE transactions SET place = 1 << 62",
+    "UPDATE programs SET name = CAST(name AS BLOB)",
     "UPDATE positions SET position = x'c1'",
     "UPDATE coverage SET since = 'x'",
     "UPDATE texts SET text = CAST(x'ff' AS TEXT) WHERE id = 1",

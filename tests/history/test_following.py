@@ -135,22 +135,28 @@ def test_answers_with_one_content_share_it(following: Following) -> None:
 @pytest.mark.parametrize(
     ("excluded", "left"),
     [
-        (("name=n2.example",), (1, 3, 4, 5)),
+        (("name=n2.example",), (1, 3, 4, 5, 6, 7, 8)),
         (("name=example",), ()),
-        (("user=1000",), (1, 2, 4)),
-        (("container=web",), (3,)),
-        (("container=c0ff",), (3,)),
+        (("user=1000",), (1, 2, 4, 6, 8)),
+        (("container=web",), (3, 8)),
+        (("container=c0ff",), (3, 8)),
+        (("container=deadbeefdead",), (1, 2, 3, 4, 8)),
+        (("container=0123456789ab",), (1, 2, 3, 4, 6, 8)),
     ],
 )
 def test_what_is_excluded_never_leaves(following: Following, excluded: tuple[str, ...], left: tuple[int, ...]) -> None:
-    """Names, users and containers are left out, and so are questions that a forwarder may ask for any of them."""
+    """Names, users and containers are left out, and so are questions that may be of any of them."""
     following.follow(*excluded)
     following.keep(2)
     following.keep(1, process=Process(9, "curl", user_id=1000))
     following.keep(1)
     following.keep(1, hop=1, relations=(("n5.example", 1, "192.0.2.9", 5),))
+    following.keep(1, process=Process(8, "curl", container_id="deadbeefdead"))  # its name is not known yet
+    following.keep(1, process=None)
+    following.keep(1, process=None, hop=2)
+    following.finish()
     assert following.names() == names(*left)
-    assert following.spool.counters["excluded"] == 5 - len(left)
+    assert following.spool.counters["excluded"] == 8 - len(left)
 
 
 @pytest.mark.parametrize(("excluded", "left"), [("user=1000", ()), ("container=web", ()), ("name=a.example", (1,))])

@@ -22,6 +22,7 @@ from live.workers import FakeClock, wait_until
 SMALL = 8
 SECRET = "secret.example"
 ALICE = Process(9, "firefox", "/usr/bin/firefox", user_id=1000, start_time=7)
+NAMELESS = Process(10, user_id=1000)  # it ended before its program was read
 RESOLVED = Process(3, "resolved", "/usr/lib/resolved", user_id=991, start_time=1)
 
 
@@ -136,7 +137,7 @@ def test_a_user_is_forgotten_with_the_questions_for_this_user(folder: Path) -> N
         facts.append(
             question(number, f"h{number}.example", RESOLVED, hop=1, asked_for=f"s/0/{number + 1}")  # it ends first
         )
-        facts.append(question(number + 1, f"h{number}.example", ALICE))
+        facts.append(question(number + 1, f"h{number}.example", ALICE if number % 2 else NAMELESS))
         facts.append(question(number + 2, f"o{number}.example", RESOLVED))
     with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
         fill(store, facts)
@@ -187,6 +188,33 @@ def test_what_was_interrupted_is_forgotten_at_the_next_start(folder: Path, monke
         wait_until(lambda: store.step() or clock.advance(1) or not request.exists(), "the end of the request")
     assert holding(folder, SECRET) == []
     assert [fact.values.name for fact in stored(folder)] == ["a.example"]
+
+
+def test_a_question_for_a_user_is_forgotten_after_an_interruption(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a forwarder asked for a user is forgotten, also if the questions of this user were removed before."""
+    facts = [question(0, f"h.{SECRET}", RESOLVED, hop=1, asked_for=f"s/0/{SMALL}")]
+    facts += [question(number, "o.example", RESOLVED) for number in range(1, SMALL)]
+    facts += [question(SMALL, f"h.{SECRET}", ALICE), question(SMALL + 1, "o.example", RESOLVED)]
+    clock = FakeClock(wall=BEGIN / 1e9)
+    with monkeypatch.context() as patched, closing(FactStore(folder, clock)) as store:
+        fill(store, facts)
+        put = forgetting._put
+
+        def fails_in_the_first(new: Path, path: Path) -> None:
+            if path.name == "0000000001.segment":
+                raise OSError(28, "No space left on device")
+            put(new, path)
+
+        patched.setattr(forgetting, "_put", fails_in_the_first)
+        request = ask_to_forget(folder, Subjects(users=frozenset({1000})))
+        wait_until(lambda: store.step() or (clock.advance(1), store._asked > clock.monotonic() + 5)[1], "a failure")
+        assert {fact.process for fact in stored(folder)} == {RESOLVED}
+    with closing(FactStore(folder, clock)) as store:
+        wait_until(lambda: store.step() or clock.advance(1) or not request.exists(), "the end of the request")
+    assert {fact.values.name for fact in stored(folder)} == {"o.example"}
+    assert not [*folder.glob("*.removed*")]
 
 
 def test_no_other_file_is_a_request(folder: Path) -> None:

@@ -141,6 +141,22 @@ def test_lives_are_kept_in_parts(sightings, breaks, interrupted):
         assert lives(folder) == expected(added, lambda number: parts.get(number, len(added)))
 
 
+def test_the_lives_of_a_part_wait_while_a_reader_reads(tmp_path):
+    """Lives are kept once the disk has their transactions in the segment, which a reader of an earlier state delays."""
+    folder = tmp_path / "history"
+    path = folder / "0000000001.open"
+    with closing(FactStore(folder, FakeClock())) as store:
+        assert store.add(fact_of(1))
+        assert store.commit(progress_of(1))
+        with closing(open_reader(path, SCHEMA, final=False)) as database:
+            database.execute("BEGIN")
+            assert database.execute("SELECT count(*) FROM transactions").fetchone() == (1,)
+            assert store.add(fact_of(2))
+            assert store.commit(progress_of(2))
+            assert (keep_part(path), kept_until(path), lives(folder)) == (0, 0, [])
+        assert (keep_part(path), kept_until(path)) == (0, 2)
+
+
 def test_the_lives_of_an_open_segment_are_kept(tmp_path, monkeypatch):
     """The worker keeps them each time when enough facts were added, and no later segment gets the name of this one."""
     monkeypatch.setattr(module, "PART", 4)

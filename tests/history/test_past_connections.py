@@ -43,10 +43,15 @@ class History:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clock = FakeClock(wall=BEGIN / 1e9)
-        self.store = FactStore(path, self.clock)
         self.segments = Segments(path)
+        self.open()
         self._turns = count(1)
         self._fillers = count(1000)
+
+    def open(self) -> None:
+        """Let a worker begin whose cache has just begun."""
+        self.store = FactStore(self.path, self.clock)
+        self.store.knows_begin = True
 
     def keep(self, *facts, cache: str = "cache", since: int = 0, until: int = HOUR) -> None:
         """Store facts of a run of the cache."""
@@ -174,6 +179,13 @@ def test_what_selects(history):
         assert roots == ["a.example", "b.example", None]
 
 
+def test_the_first_time_of_an_open_segment(history):
+    """It is that of the fact that ended first, in whatever order they arrived."""
+    history.keep(*(fact_of(number, ended=BEGIN + (9 - number) * SECOND) for number in range(3)))
+    with history.segments.opened() as [segment]:
+        assert segment.first == BEGIN + 7 * SECOND
+
+
 def test_the_name_that_a_connection_sent(history):
     """It is the name of the connection from then on, and one of the server names of a trail."""
     said = later("named", 7, 2, 1, name="shop.example", bound="sni")
@@ -223,6 +235,67 @@ def test_a_segment_whose_predecessor_is_missing(history):
     assert history.page(5)["history"] is True
 
 
+@pytest.mark.parametrize("filled", [0, 2, SMALL], ids=["beside it", "part", "a segment later"])
+def test_a_connection_whose_end_was_lost(history, filled):
+    """After a loss of facts nobody knows which connections were closed meanwhile, until the cache starts again."""
+    history.keep(opened(7, 1), until=50)
+    history.fill(10, filled, until=50)
+    after_loss = {"since": 60, "until": 3 * HOUR}
+    history.keep(opened(8, 70), **after_loss)
+    history.fill(80, 2, **after_loss)
+    assert [history.page(after)["history"] for after in (20, 2 * HOUR)] == [True, False]
+    history.fill(HOUR, **after_loss)
+    history.fill(HOUR, **after_loss)
+    assert [history.page(after)["history"] for after in (20, 2 * HOUR)] == [True, False]
+    history.close()
+    history.open()
+    history.fill(2 * HOUR, **after_loss)
+    assert history.page(3 * HOUR - 1)["history"] is False
+    history.keep(opened(9, 4 * HOUR), cache="other", since=3 * HOUR + 1, until=9 * HOUR)
+    assert (history.listed(8 * HOUR), history.page(8 * HOUR)["history"]) == ([9], True)
+
+
+def test_a_history_that_began_after_the_cache(history):
+    """The connections that were open before are unknown until the cache starts again."""
+    history.store.knows_begin = False
+    history.keep(opened(7, 1))
+    assert (history.listed(2), history.page(2)["history"]) == ([7], False)
+    history.keep(opened(8, 2 * HOUR), cache="other", since=HOUR + 1, until=3 * HOUR)
+    assert (history.listed(3 * HOUR - 1), history.page(3 * HOUR - 1)["history"]) == ([8], True)
+
+
+def test_connections_are_read_for_a_bounded_time(history):
+    """What the time does not suffice for is missing, and `history` is false."""
+    history.keep(opened(7, 1))
+    with history.segments.opened() as found:
+        at = BEGIN + 2 * SECOND
+        assert past_module.open_then(found, at, lambda: False).whole
+        assert past_module.open_then(found, at, lambda: True) == ([], False)
+
+
+def test_a_segment_whose_begin_could_not_be_written(history, monkeypatch):
+    """What it carries is written as soon as that is possible, also by the next worker."""
+    history.keep(opened(7, 1))
+    history.fill(10, SMALL - 1)
+    for restarts in (False, True):
+        with monkeypatch.context() as patched:
+            patched.setattr(segments.OpenSegment, "carry", failing)
+            assert history.store.add(fact_of(next(history._fillers), ended=BEGIN + 20 * SECOND, relations=()))
+            assert not history.store.commit(history.store.progress)
+        progress = history.store.progress
+        if restarts:
+            history.close()
+            history.open()
+            assert history.store.progress == progress
+        history.clock.advance(2)
+        history.fill(30, SMALL - (not restarts))
+        assert (history.listed(25), history.page(25)["history"]) == ([7], True)
+
+
+def failing(*_: object) -> None:
+    raise sqlite3.OperationalError("no space")
+
+
 def as_version_1(path: Path) -> None:
     """Make a segment as the first version of the schema has it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
@@ -262,7 +335,7 @@ def test_an_open_segment_of_version_1_gets_the_new_tables(history):
 
 @pytest.mark.parametrize("filled", [0, 2, SMALL], ids=["beside it", "part", "a segment later"])
 def test_what_is_forgotten_is_carried_no_further(history, filled):
-    """No segment holds a connection of a forgotten name, though it is open; others stay."""
+    """No segment holds a connection of a forgotten name, though it is open; others stay, and it is known to miss."""
     history.keep(opened(7, 1, name="secret.example"), later("named", 7, 2, 1, name="b.example", bound="sni"))
     history.keep(opened(8, 3), later("result", 8, 3.5, 0.5, connected=True))
     if filled:
@@ -274,7 +347,12 @@ def test_what_is_forgotten_is_carried_no_further(history, filled):
     assert (held, history.listed(11)) == ([], [8])
     history.fill(20)
     assert history.listed(25) == [8]
-    assert history.page(25)["history"] is True
+    assert [history.page(after)["history"] for after in (0.5, 2, 25)] == [True, False, False]
+    history.fill(2 * HOUR, until=9 * HOUR)
+    history.fill(3 * HOUR, 1, until=9 * HOUR)
+    assert (history.listed(3 * HOUR), history.page(3 * HOUR)["history"]) == ([8], False)
+    history.keep(opened(9, 10 * HOUR), cache="other", since=9 * HOUR + 1, until=20 * HOUR)
+    assert (history.listed(19 * HOUR), history.page(19 * HOUR)["history"]) == ([9], True)
 
 
 def test_pages_hold_each_connection_once(history, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from builders.facts import SECOND, fact_of, lives, progress_of, stage_of, stored
 from dnstrail.history import segment as segments
+from dnstrail.history.closing import finish
 from dnstrail.history.fact import LOADED, Fact
 from dnstrail_history.store import store as module
 from dnstrail_history.store.retention import DAYS, STEADY
@@ -101,6 +103,21 @@ def test_the_open_segment_is_not_removed(folder, clock, small):
         assert kept(folder) == [small]
 
 
+def test_a_segment_that_is_being_finished_is_not_removed(folder, clock, small, monkeypatch):
+    """Too many bytes remove a segment before the thread works on it, or after."""
+    release = threading.Event()
+    monkeypatch.setattr("dnstrail_history.store.closer.finish", lambda path: release.wait(30) and finish(path))
+    with closing(FactStore(folder, clock, most_bytes=1)) as store:
+        for number in range(small + 1):
+            add(store, clock, number)
+        for _ in range(3):
+            look(store, clock)
+        assert [*folder.glob("0000000001.*")] == [folder / "0000000001.open"]
+        release.set()
+        wait_until(lambda: look(store, clock) or store.counters["removed"], "the removal")
+    assert kept(folder) == [small]
+
+
 def test_a_copied_file_lives_no_longer(folder, clock, small):
     """The age of a segment is that of its last fact, whenever its file was written."""
     with closing(FactStore(folder, clock)) as store:
@@ -168,6 +185,30 @@ def test_a_start_with_a_clock_that_is_ahead_removes_nothing(folder, clock, small
         assert len(kept(folder)) == 2 * small + 1
         look(store, clock, STEADY)
         assert kept(folder) == [2 * small]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("start", ["", f"{LOADED}1"], ids=["live", "loaded"])
+def test_a_clock_that_is_behind_for_hours_removes_nothing(folder, clock, small, start, restarts):
+    """A host that runs in 1970 for two hours keeps its history, and so it does once its clock is right."""
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, clock, range(2 * small), 1, start)
+        fill(store, clock, range(2 * small, 2 * small + 1), 1)
+    before, wall = kept(folder), clock.wall_time
+    clock.wall_time = 60.0
+    with closing(FactStore(folder, clock)) as store:
+        for _ in range(120):
+            look(store, clock)
+        if not restarts:
+            clock.wall_time += wall
+            for _ in range(120):
+                look(store, clock)
+    if restarts:
+        clock.wall_time += wall
+        with closing(FactStore(folder, clock)) as store:
+            look(store, clock)
+            look(store, clock, STEADY)
+    assert kept(folder) == before
 
 
 def test_a_run_of_a_minute_each_day_removes_what_is_old(folder, clock, small):

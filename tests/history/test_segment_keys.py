@@ -13,6 +13,7 @@ from builders.facts import BEGIN, fact_of, progress_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.events import NET_CONNECTION
 from dnstrail.history import segment
+from dnstrail.history.database import open_existing
 from dnstrail.history.log import segment_entries
 from dnstrail.history.log.history_log import HistoryLog
 from dnstrail.history.log.selection import LogSelection
@@ -191,6 +192,15 @@ def test_keys_go_with_what_is_forgotten(folder, clock):
     assert changed == {"0000000001.keys", "0000000003.keys"}
 
 
+def test_keys_without_a_segment_are_forgotten(folder, clock):
+    """Keys that stayed behind their segment are removed with the first request."""
+    (folder / FIRST).unlink()
+    with closing(FactStore(folder, clock)) as store:
+        request = ask_to_forget(folder, subject_of("absent.example"))
+        wait_until(lambda: clock.advance(1) or store.step() or not request.exists(), "the end")
+    assert {path.stem for path in folder.glob("*.keys")} == {path.stem for path in folder.glob("*.segment")}
+
+
 @pytest.mark.parametrize("fault", ["damage", "bytes"])
 def test_keys_go_with_their_segment(folder, clock, fault):
     """A segment that is moved aside or removed leaves no keys."""
@@ -213,6 +223,17 @@ def test_a_segment_is_finished_over_the_keys_of_a_killed_worker(folder, clock):
         wait_until(lambda: store.step() or store.counters["finished"] == 1, "the segment")
     assert lacks_key(folder / FIRST, [ABSENT[0]]) or lacks_key(folder / FIRST, [ABSENT[1]])
     assert not lacks_key(folder / FIRST, ["a0.shop1.example"])
+
+
+def test_a_segment_whose_keys_are_no_text_is_moved_aside(folder, clock):
+    """A bit that makes a name of a program bytes ends no worker."""
+    path = folder / FIRST
+    with closing(open_existing(path, segment.SCHEMA)) as database:
+        database.execute("UPDATE programs SET name = CAST(name AS BLOB)")
+    path.rename(path.with_suffix(".open"))
+    with closing(FactStore(folder, clock)) as store:
+        wait_until(lambda: store.step() or store.counters["damaged"], "the damage")
+    assert [one.name for one in folder.glob("0000000001*")] == ["0000000001.open.damaged"]
 
 
 def test_a_pattern_of_a_process_needs_no_key(folder):

@@ -16,6 +16,8 @@ from dnstrail.bus.ipc import facts_address, lookups_address
 from dnstrail.captured import LAST_TIME, Captured
 from dnstrail.events import DNS_TRANSACTION, FACTS_UNWRITTEN, NET_CONNECTION
 from dnstrail.history import segment as segments
+from dnstrail.history.database import open_reader
+from dnstrail.history.open_stages import states_all
 from dnstrail.history.segment import Stretch
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
@@ -240,6 +242,22 @@ def test_a_cache_that_restarts_is_heard_from_its_first_turn(ends):
             ends.await_stored(worker, again, 2 + 1)
             assert worker.losses == {}
     assert names(ends) == named(0, 1, 2)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_history_knows_whether_it_began_with_the_cache(ends, turns):
+    """Earlier connections are unknown if the first turn that it receives is a later one."""
+    with ends.cache() as cache:
+        for _ in range(turns):
+            cache.turn(fact(9))
+        cache.window = cache._batches.window = ReplayWindow("cache")  # the earlier turns are not replayed
+        with ends.worker(cache) as worker:
+            cache.turn(fact(1))
+            cache.turn(fact(2))
+            ends.await_(worker, cache, lambda: worker.store.counters["stored"], "the facts")
+            assert worker.store.knows_begin is (turns == 0)
+    with closing(open_reader(ends.store / "0000000001.open", segments.SCHEMA, final=False)) as database:
+        assert states_all(database) is (turns == 0)
 
 
 def test_a_loss_is_counted_and_ends_the_stretch(ends):

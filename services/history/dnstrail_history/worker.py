@@ -213,6 +213,8 @@ class HistoryWorker:
             self._stretch = Stretch(until, until)
         else:
             self._stretch = stretch._replace(until=until)
+        if not self._start:
+            self.store.knows_begin = turn.turn == 0
         self._start, self._lost = turn.start, lost
 
     def _note_difference(self, turn: Turn) -> None:

@@ -16,8 +16,8 @@ from dnstrail.process.private_folder import SAFELY
 
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
 LOCKED: Final = "the worker is finishing it, and it is left out: try again"  # a warning of a reader
-# Errors of values that no writer of ours stores.
-BAD_CONTENTS: Final = (LookupError, TypeError, ValueError, OverflowError, msgspec.MsgspecError)
+# Errors of values that no writer of ours stores; bytes that were a text lack its methods.
+BAD_CONTENTS: Final = (AttributeError, LookupError, TypeError, ValueError, OverflowError, msgspec.MsgspecError)
 # No writer of ours breaks a constraint.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

@@ -16,9 +16,7 @@ from dnstrail.history.rows import ADMITTED, DOUBTED, Relation, pack_flags
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.segment_files import SegmentFile, segment_files
 from dnstrail.history.subjects import Subjects
-from dnstrail.protocol.facts import HOPS
 
-_FORWARDER: Final = HOPS.index("forwarder")
 #: bytes of the packed relations of an answer -> the fleet does not receive it: `excluded`
 MOST_PACKED: Final = 1 << 16
 _PATIENCE: Final = 0.5  # seconds for a segment that the worker finishes
@@ -47,7 +45,7 @@ _ASKER: Final = """
         coalesce(container_image, ''), user_id, container_id, container_name
     FROM processes JOIN programs ON programs.id = program WHERE processes.id = ?"""
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
-_NOBODY: Final = ("", "", "", -1, "", "")
+_NOBODY: Final = ("", "", "", None, "", "")
 _Asker = tuple[str, str, str]  # program, container, image
 
 
@@ -201,20 +199,16 @@ class SegmentSpool:
 
     @property
     def _of_users(self) -> bool:
-        """Whether users or containers are excluded: a forwarder and an unknown process may ask for any of them."""
+        """Whether users or containers are excluded: the hop of a question counts."""
         return bool(self._excluded.users or self._excluded.containers)
 
     def _asker(self, database: sqlite3.Connection, process: int | None, path: int) -> _Asker | None:
         """Return an asker, None if it is excluded."""
-        excluded = self._excluded
         found = database.execute(_ASKER, (process,)).fetchone()
-        program, container, image, user, container_id, container_name = found or _NOBODY
+        program, container, image, *asker = found or _NOBODY
         if self._of_users:
             [hop] = database.execute(_HOP, (path,)).fetchone()
-            is_named = container_name in excluded.containers or (
-                container_id and any(map(container_id.startswith, excluded.containers))
-            )
-            if found is None or hop == _FORWARDER or user in excluded.users or is_named:
+            if self._excluded.exclude_asker(hop, *asker):
                 return None
         return program, container, image
 

@@ -20,7 +20,9 @@ PART: Final = 16_384
 
 
 def keep_part(path: Path) -> int:
-    """Keep the lives of what an open segment got since the last part; those of two years wait until it is full.
+    """Keep the lives of what an open segment got since the last part.
+
+    Those of two years wait until it is full. While a reader reads an earlier state, they wait for the next part.
 
     Return how often a relation was answered whose life was left out.
 
@@ -37,8 +39,8 @@ def keep_part(path: Path) -> int:
         lives = [*lives_of(database, after=after, left_out=beyond.append)]
         database.execute("COMMIT")
         # The disk has these transactions before their lives: after a crash other ones could have their numbers.
-        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if len({*map(year_of, lives)}) != 1:
+        busy, pages, written = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if busy or written < pages or len({*map(year_of, lives)}) != 1:
         return 0
     return sum(beyond) + merge_lives(path.parent, f"{path.stem}/{last:010d}", lives)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -75,6 +75,14 @@ def open_stages(
     return OpenStages(kept, {FactId(starts[start], batch, place) for start, batch, place in ended}, restarted)
 
 
+def has_gap(begins: Iterable[int], restarted: int, until: int) -> bool:
+    """Return whether facts were lost before a time, by the begins of the stretches of a segment and of later ones.
+
+    What was lost before the last restart does not count. A cache that has heard no probe has no time.
+    """
+    return len({since for since in begins if restarted < since <= until}) > 1
+
+
 def states_all(database: sqlite3.Connection) -> bool:
     """Return whether a segment states all connections that were open at its begin; one of version 1 states none."""
     found = database.execute("SELECT whole FROM carryover").fetchone() if _has_carried(database) else None
@@ -88,7 +96,8 @@ def carried_from(database: sqlite3.Connection) -> Carried:
         BAD_CONTENTS, sqlite3.Error: The segment cannot be read.
     """
     found = open_stages(database, carried=True)
-    known = states_all(database) or found.restarted > 0
+    begins = [msgspec.convert(row[1], int) for row in rows(database, "coverage")]
+    known = (states_all(database) or found.restarted > 0) and not has_gap(begins, found.restarted, LAST_TIME)
     latest = sorted(found.stages.values(), key=_begin)[-MOST_CARRIED:]
     return Carried([stage for stages in latest for stage in stages], known and len(latest) == len(found.stages))
 
@@ -101,6 +110,11 @@ def carried_stages(database: sqlite3.Connection) -> list[StageFact]:
 def restarts_of(database: sqlite3.Connection) -> list[int]:
     """Return the times at which other runs of the cache began in a segment (ns)."""
     return [msgspec.convert(time, int) for (time,) in rows(database, "restarts")] if _has_carried(database) else []
+
+
+def ends(stage: StageFact) -> bool:
+    """Return whether a connection was not open after a stage: it ended, or failed."""
+    return stage.stage == "end" or stage.values.connected is False
 
 
 def begin_of(stage: StageFact) -> int:

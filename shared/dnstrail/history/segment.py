@@ -77,7 +77,8 @@ SCHEMA: Final = Schema(
     """,
     ),
 )
-#: A table of a segment from which something was removed: the times at which the removed answers were live.
+#: A table of a segment from which something was removed: the times at which the removed answers were live, and the
+#: removed connections open.
 FORGOTTEN: Final = "CREATE TABLE forgotten (since INTEGER, until INTEGER)"
 _SECOND: Final = 1_000_000_000  # ns
 _HAS_FORGOTTEN: Final = "SELECT 1 FROM sqlite_master WHERE name = 'forgotten'"
@@ -155,8 +156,13 @@ class OpenSegment:
             return True
         return self.count > 0 and self._bytes() >= MOST_BYTES
 
-    def carry(self, carried: Carried) -> None:
-        """Note the connections that were open at the begin of the segment, before any fact.
+    @property
+    def is_new(self) -> bool:
+        """Whether it has no fact, and states nothing about what came before it."""
+        return self._is_new and not self.count
+
+    def carry(self, carried: Carried, progress: StoredProgress) -> None:
+        """Note before any fact which connections are open, and the stretch of time: another one then states a gap.
 
         Raises:
             DamagedFileError: It is damaged.
@@ -166,6 +172,8 @@ class OpenSegment:
         with naming_damaged_file(self.path), self._committing() as database:
             insert(database, "carried", rows)
             database.execute("INSERT INTO carryover VALUES (?)", (carried.whole,))
+            _note_progress(database, progress)
+        self._is_new = False
 
     def carried(self) -> Carried:
         """Return what the next segment is to carry.
@@ -196,10 +204,7 @@ class OpenSegment:
         with self._committing() as database:
             insert(database, "transactions", added)
             insert(database, "connections", stages)
-            database.execute("DELETE FROM positions")
-            insert(database, "positions", [(start, _PACK(one)) for start, one in progress.positions.items()])
-            if progress.stretch is not None:
-                _note_stretch(database, progress.stretch)
+            _note_progress(database, progress)
             insert(database, "restarts", [] if restarted is None else [(restarted,)])
         self._counts = transactions + len(added), connections + len(stages)
         self._note_times(*(fact.ended if isinstance(fact, Fact) else fact.time for fact in facts))
@@ -254,6 +259,7 @@ class OpenSegment:
         self._answers.update((answer, number) for number, answer in read_answers(database, relations).items())
         counted = "SELECT (SELECT count(*) FROM transactions), (SELECT count(*) FROM connections)"
         self._counts = database.execute(counted).fetchone()
+        self._is_new = database.execute("SELECT 1 FROM carryover").fetchone() is None
         self._note_times(*(time for time in database.execute(_TIMES).fetchone() if time is not None))
 
     def _note_times(self, *times: int) -> None:
@@ -330,17 +336,19 @@ class OpenSegment:
         )
 
 
-def carried_after(path: Path, *, is_first: bool) -> Carried:
-    """Return what a segment carries, as the final one before it states it, or if it is the first one.
+def carried_after(path: Path, *, is_begin: bool) -> Carried:
+    """Return what a segment carries, as the one before it states it; `path` is that of the final one.
+
+    `is_begin`: no connection was known before the segment.
 
     Raises:
         DamagedFileError: The file is damaged.
         SettingsError: A later version of dnstrail made it.
         sqlite3.Error: It cannot be read.
     """
-    if not path.exists():
-        return Carried(whole=is_first)
-    with naming_damage(path), closing(open_reader(path, SCHEMA, final=True)) as database:
+    if not (final := path.exists()) and not (path := path.with_suffix(".open")).exists():
+        return Carried(whole=is_begin)
+    with naming_damage(path), closing(open_reader(path, SCHEMA, final=final)) as database:
         return carried_from(database)
 
 
@@ -363,7 +371,7 @@ def read_progress(database: sqlite3.Connection) -> StoredProgress:
 
 
 def read_forgotten(database: sqlite3.Connection) -> list[Stretch]:
-    """Return the times at which answers were live that were removed from a segment.
+    """Return the times at which answers were live, or connections open, that were removed from a segment.
 
     Raises:
         BAD_CONTENTS, sqlite3.Error: They cannot be read.
@@ -373,9 +381,12 @@ def read_forgotten(database: sqlite3.Connection) -> list[Stretch]:
     return [msgspec.convert(row, Stretch) for row in database.execute("SELECT since, until FROM forgotten")]
 
 
-def _note_stretch(database: sqlite3.Connection, stretch: Stretch) -> None:
-    """Note the end of the present stretch, which is the last one of the segment."""
-    if not database.execute(_LATER, (stretch.until, stretch.since)).rowcount:
+def _note_progress(database: sqlite3.Connection, progress: StoredProgress) -> None:
+    """Note how far facts are stored; the present stretch is the last one of the segment."""
+    database.execute("DELETE FROM positions")
+    insert(database, "positions", [(start, _PACK(one)) for start, one in progress.positions.items()])
+    stretch = progress.stretch
+    if stretch is not None and not database.execute(_LATER, (stretch.until, stretch.since)).rowcount:
         database.execute("INSERT INTO coverage (since, until) VALUES (?, ?)", stretch)
 
 

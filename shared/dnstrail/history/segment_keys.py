@@ -19,7 +19,7 @@ from dnstrail.dns.names import known_address
 from dnstrail.history.rows import rows
 from dnstrail.process.private_folder import SAFELY
 
-_KEYS: Final = ".keys"  # the ending of the name of the file
+KEYS: Final = ".keys"  # the ending of the name of the file
 _KIND: Final = crc32(b"keys of a segment of dnstrail, 1")
 _BLOCK: Final = 64  # bytes
 _CHECKSUM: Final = 4  # bytes of them
@@ -43,7 +43,7 @@ def write_keys(path: Path, database: sqlite3.Connection) -> None:
         block, bits = _place(key, len(blocks))
         blocks[block] |= bits
     remove_keys(path)
-    descriptor = os.open(path.with_suffix(_KEYS), os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600)
+    descriptor = os.open(path.with_suffix(KEYS), os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         for number, bits in enumerate(blocks):
             packed = bits.to_bytes(_BLOCK - _CHECKSUM, "big")
@@ -56,13 +56,13 @@ def remove_keys(path: Path) -> None:
     Raises:
         OSError: They cannot be removed.
     """
-    path.with_suffix(_KEYS).unlink(missing_ok=True)
+    path.with_suffix(KEYS).unlink(missing_ok=True)
 
 
 def lacks_key(path: Path, keys: Iterable[str]) -> bool:
     """Return whether a full segment certainly lacks one of some keys."""
     with suppress(OSError):
-        descriptor = os.open(path.with_suffix(_KEYS), os.O_RDONLY | os.O_NONBLOCK | SAFELY)
+        descriptor = os.open(path.with_suffix(KEYS), os.O_RDONLY | os.O_NONBLOCK | SAFELY)
         try:
             count = os.fstat(descriptor).st_size // _BLOCK
             return count > 0 and any(_is_missing(descriptor, key, count) for key in keys)

@@ -17,7 +17,7 @@ from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.protocol.facts import HOPS, TransactionValues
 from dnstrail.users import parse_user
 
-_FORWARDER: Final = HOPS.index("forwarder")
+_FORWARDER, _SERVED = HOPS.index("forwarder"), HOPS.index("served")
 _ID: Final = re.compile("[0-9a-f]{12,64}")  # of a container, at least as long as `docker ps` prints it
 _KINDS: Final = ("name", "user", "container")
 
@@ -47,9 +47,7 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def mentioned_by(self, fact: Fact | StageFact) -> bool:
         """Return whether a fact is of a user or a container, or has a name or an address, that is a subject."""
         process, values = fact.process, fact.values
-        if process is not None and (process.user_id in self.users or self._contains(process.container_id)):
-            return True
-        if process is not None and process.container_name in self.containers:
+        if process is not None and self._has_asker(process.user_id, process.container_id, process.container_name):
             return True
         if self.names or self.addresses:
             texts = {values.name or ""}
@@ -87,24 +85,29 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [stage for stage in stages if stage.id not in mentioned]
 
     def excludes(self, fact: Fact | StageFact) -> bool:
-        """Return whether a fact is about a subject, or may be.
+        """Return whether a fact is about a subject, or may be."""
+        process, hop = fact.process, fact.values.hop if isinstance(fact, Fact) else None
+        asker = (None, "", "") if process is None else (process.user_id, process.container_id, process.container_name)
+        return self.exclude_asker(hop, *asker) or self.mentioned_by(fact)
 
-        A forwarder's question may be one of any user, and a container whose name is not known yet may have any name.
+    def exclude_asker(self, hop: int | None, user: int | None, container_id: str, container_name: str) -> bool:
+        """Return whether a process is of a user or a container that is a subject, or may be; `user` None: unknown.
+
+        A forwarder's question may be one of any user, and so may that of an unknown process, unless a client on another
+        host was served. A container whose name is not known yet may have any name.
         """
-        if isinstance(fact, Fact) and fact.values.hop == _FORWARDER and (self.users or self.containers):
+        if not self.users and not self.containers:
+            return False
+        if hop == _FORWARDER or (user is None and hop != _SERVED):
             return True
-        process = fact.process
-        if process is not None and process.container_id and not process.container_name and self._names_containers:
+        if container_id and not container_name and not all(map(_ID.fullmatch, self.containers)):
             return True
-        return self.mentioned_by(fact)
+        return user is not None and self._has_asker(user, container_id, container_name)
 
-    @property
-    def _names_containers(self) -> bool:
-        """Whether a container is meant by its name, and not only by its id."""
-        return not all(map(_ID.fullmatch, self.containers))
-
-    def _contains(self, container: str) -> bool:
-        return bool(container) and any(container.startswith(one) for one in self.containers)
+    def _has_asker(self, user: int, container_id: str, container_name: str) -> bool:
+        if user in self.users or container_name in self.containers:
+            return True
+        return bool(container_id) and any(map(container_id.startswith, self.containers))
 
 
 def subjects_of(given: Iterable[str]) -> Subjects:

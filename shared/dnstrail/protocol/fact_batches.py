@@ -55,9 +55,9 @@ def decode_facts(topic: str, body: bytes, refuse: Callable[[BadMessage], None]) 
     try:
         batch, rows = decode_rows(body, _DECODERS[topic])
         for process in {id(process): process for _, process in rows}.values():
-            _check_process(process)
+            check_process(process)
         for event, _ in rows:
-            _check_flow(event.flow)
+            check_flow(event.flow)
     except BadMessage:
         batch = decode(body, Batch)
         return batch, [*_sound(topic, batch, refuse)]
@@ -69,8 +69,8 @@ def _sound(topic: str, batch: Batch, refuse: Callable[[BadMessage], None]) -> It
     for place in range(len(batch.events)):
         try:
             one = batch.events[place]
-            _check_process(one.process)
-            _check_flow(one.flow)
+            check_process(one.process)
+            check_flow(one.flow)
             args = FactArguments(checked_values(topic, one))
         except BadMessage as error:
             refuse(error)
@@ -78,7 +78,7 @@ def _sound(topic: str, batch: Batch, refuse: Callable[[BadMessage], None]) -> It
             yield WireFact(-1, one.timestamp, b"", one.flow, args, 0, 0), one.process
 
 
-def _check_flow(flow: Flow | None) -> None:
+def check_flow(flow: Flow | None) -> None:
     """Check the addresses and numbers of a fact.
 
     Raises:
@@ -94,7 +94,7 @@ def _check_flow(flow: Flow | None) -> None:
         raise BadMessage("bad fact: an address or a port is out of range")
 
 
-def _check_process(process: Process | None) -> None:
+def check_process(process: Process | None) -> None:
     """Check the numbers of a process.
 
     Raises:

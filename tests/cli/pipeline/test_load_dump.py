@@ -6,7 +6,9 @@ Tests of dnstrail_cli.pipeline.load_dump.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,49 @@ def test_what_was_loaded_is_shown(tmp_path, dump, output):
     load(tmp_path / "history", dump)
     done = dnstrail("log", "--folder", tmp_path / "history", "--name", "*.a.com", "--since", "0", "--output", output)
     assert (done.returncode, "www.a.com" in done.stdout) == (0, True), done.stderr
+
+
+def answered(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a change of the first answer of a record."""
+    return lambda one: one | {"answers": [one["answers"][0] | values, *one["answers"][1:]]}
+
+
+def evidence(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a change of the evidence of the first answer of a record."""
+    return lambda one: answered(evidence=one["answers"][0]["evidence"] | values)(one)
+
+
+HOSTILE = {
+    "a time after all time": answered(stamp=1 << 62),
+    "a client of three bytes": evidence(client="AQID", server="AQIDBA=="),
+    "a server of three bytes": evidence(client="AQIDBA==", server="AQID"),
+    "a process beyond 64 bits": evidence(process=[1 << 64]),
+    "a user beyond 64 bits": evidence(process=[7, "curl", "", 0, -(1 << 63)]),
+    "a type beyond 16 bits": evidence(type=1 << 16),
+    "a type below 0": evidence(type=-1),
+    "a life beyond seven days": lambda one: one | {"total": one["total"] | {"ends": [1 << 62]}},
+    "a name that is half a character": lambda one: one | {"question": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_line_is_refused(tmp_path, dumped, change):
+    """A record with a value that no cache holds ends the load with its line, and nothing of the file is stored."""
+    lines = [json.loads(line) for line in dumped.splitlines()]
+    [often] = [line for line in lines if line["total"]]
+    bad = tmp_path / "bad.ndjson"
+    bad.write_text("\n".join(map(json.dumps, [lines[0], change(often)])))
+    done = dnstrail("history", "--folder", tmp_path / "history", "load", bad)
+    assert (done.returncode, "line 2" in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+    assert stored(tmp_path / "history") == []
+
+
+def test_a_name_that_looks_like_an_address(tmp_path, dumped):
+    """A stranger may ask for a name in brackets: it is loaded as it is."""
+    odd = tmp_path / "odd.ndjson"
+    odd.write_text(json.dumps(json.loads(dumped.splitlines()[0]) | {"question": "[1.2.3.4]"}))
+    load(tmp_path / "history", odd)
+    assert {fact.values.name for fact in stored(tmp_path / "history")} == {"[1.2.3.4]"}
 
 
 @pytest.mark.parametrize("change", [lambda one: one | {"answers": []}, lambda one: one | {"edges": [["a", 1, 5]]}])

@@ -105,12 +105,15 @@ def _cof_lines(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def rrname(owner: str) -> str:
-    """Return an owner; an address is the owner of a reverse record under its reverse name."""
+    """Return an owner; an address is the owner of a reverse record under its reverse name.
+
+    A name may look like an address in brackets.
+    """
     import dns.reversename
 
     from dnstrail.dns.names import address_text
 
-    if address_text(owner) is None:
+    if address_text(owner) != owner:
         return owner
     return dns.reversename.from_address(owner).to_text(omit_final_dot=True)
 

@@ -105,7 +105,7 @@ class PastReading(NamedTuple):
         address = next((key for key in keys if address_text(key)), None)
         open_ones = OpenThen([], whole=True)
         if connection is not None and connection.means_one and address is not None:
-            open_ones = open_then(self.segments, self.at, address)
+            open_ones = open_then(self.segments, self.at, self.is_over, address)
         port = None if connection is None else connection.port
         ports = frozenset({port} if with_ended and port is not None else ())
         needed = NeededConnections(open_ones.bindings, ports, server_names=with_ended and address is not None)
@@ -147,7 +147,7 @@ def _trail(request: TrailRequest, reading: PastReading) -> tuple[Any, bool]:
 @answer.register
 def _connections(request: ConnectionsRequest, reading: PastReading) -> tuple[Any, bool]:
     at, several = reading.at, reading.present.several
-    opened = open_then(reading.segments, at)
+    opened = open_then(reading.segments, at, reading.is_over)
     chosen = (one for one in opened.bindings if selects(request.described, one.opening.host, one.opening.process))
     rest = in_order(chosen, request.cursor, 0)
     page: list[Binding] = []

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from dnstrail.dns.names import known_address
 from dnstrail.history.fact import FactId, StageFact
-from dnstrail.history.open_stages import begin_of
+from dnstrail.history.open_stages import begin_of, has_gap
 from dnstrail.image import Image
 from dnstrail.image.binding.binder import connection_of
 from dnstrail.image.binding.bindings import NAMED, OPENED, RESULT, SAID, Binding, ConnectionOpening
@@ -33,31 +33,41 @@ class ConnectionEvent(NamedTuple):
     apply: Callable[[Image], None]
 
 
-def open_then(segments: Sequence[SegmentReader], at: int, address: str | None = None) -> OpenThen:
+def open_then(
+    segments: Sequence[SegmentReader], at: int, is_over: Callable[[], bool], address: str | None = None
+) -> OpenThen:
     """Return the connections that were open at a time, to an address if one is named.
 
-    The segment of this time states those that were open at its begin. A fact may stand in a later segment.
+    The segment of this time states those that were open at its begin. A fact may stand in a later segment. `is_over`
+    ends the reading early.
     """
     base = next((place for place, one in enumerate(segments) if one.last_ended > at), len(segments) - 1)
     if base < 0:
         return OpenThen([], whole=False)
     packed = None if address is None else ip_address(address).packed
     found: dict[FactId, list[StageFact]] = {}
-    restarted = 0
+    begins: list[int] = []
+    restarted, cut, number = 0, False, segments[base].number
     for place in range(base, len(segments)):
         segment = segments[place]
         if place == base or segment.first <= at:
+            if is_over() or segment.number != number + place - base:
+                cut = True
+                break
             stages, ended, began = segment.open_stages(at, packed, carried=place == base)
             for identity in ended:
                 found.pop(identity, None)
             for identity, some in stages.items():
                 found.setdefault(identity, []).extend(some)
             restarted = max(restarted, began)
+            begins += [stretch.since for stretch in segment.stretches]
     bindings = [binding_of(stages) for stages in found.values()]
-    follows = base == 0 or segments[base - 1].number + 1 == segments[base].number
+    follows = base == 0 or segments[base - 1].number + 1 == number
     return OpenThen(
         sorted((one for one in bindings if restarted < one.stamp <= at), key=_stamp_of),
-        whole=follows and segments[base].states_all,
+        whole=not cut
+        and (restarted > 0 or (follows and segments[base].states_all))
+        and not has_gap(begins, restarted, at),
     )
 
 

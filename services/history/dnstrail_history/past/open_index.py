@@ -57,7 +57,7 @@ class OpenIndex:
         added = database.execute(_NEW_TRANSACTIONS, (self._read,)).fetchall()
         if not added:
             return
-        self.first = min(self.first or LAST_TIME, added[0][2])
+        self.first = min(self.first or LAST_TIME, *(ended for _, _, ended, _ in added))
         for self._read, answer, ended, packed in added:
             if answer is not None:
                 self.transactions[answer].append((self._read, ended))

@@ -34,8 +34,8 @@ MOST_NODES: Final = 4096
 MOST_RELATIONS: Final = 262_144
 #: seconds for which a past lookup reads -> `history` is false
 PATIENCE: Final = 0.3  # the cache waits a little longer
-#: seconds after a loss of facts, and after the end of answers that were forgotten, for which a past lookup cannot know
-#: what is missing -> `history` is false
+#: seconds after a loss of facts, and after the end of what was forgotten, for which a past lookup cannot know what is
+#: missing -> `history` is false
 DOUBT: Final = 3600  # few relations are live for longer
 _FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
 _NEVER: Final = -(1 << 62)

@@ -62,9 +62,9 @@ _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 class SegmentReader(ABC):
-    """A segment with the times of its first and last transaction, and its `stretches`: the times without a gap.
+    """A segment with the times of its first and last fact, and its `stretches`: the times without a gap.
 
-    `forgotten` are the times at which answers were live that were removed on request.
+    `forgotten` are the times at which answers were live, or connections open, that were removed on request.
     `ends` is the latest end of the relations that it states, without grace.
     `fault` states why it cannot be read, or is "". Then it contains nothing.
     """

@@ -19,8 +19,8 @@ PATIENCE: Final = 10.0
 class Closed(NamedTuple):
     """A full segment that the thread has tried to finish, or a request to forget, and what prevented it.
 
-    `left_out` counts the answered relations of the segment whose lives were left out. `is_part`: those of a part of an
-    open segment were to be kept.
+    `is_part`: the lives of a part of an open segment were to be kept. `left_out` counts the answered relations whose
+    lives were left out.
     """
 
     path: Path
@@ -30,21 +30,26 @@ class Closed(NamedTuple):
 
 
 class Closer:
-    """Does its work on one file after another. `done` are those that it has tried, until they are taken."""
+    """A thread that works on one file after another. `pending` are those that were added, until they are taken."""
 
     def __init__(self) -> None:
         self._paths: SimpleQueue[tuple[Path, Callable[[Path], int | None] | None] | None] = SimpleQueue()
+        self.pending: list[Path] = []
         self._done: deque[Closed] = deque()
         self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
         self._thread.start()
 
     def add(self, path: Path, work: Callable[[Path], int | None] | None = None) -> None:
         """Finish a segment in the thread, or do other work on a file."""
+        self.pending.append(path)
         self._paths.put((path, work))
 
     def take(self) -> list[Closed]:
         """Return the files that the thread has tried since the last call."""
-        return [self._done.popleft() for _ in range(len(self._done))]
+        taken = [self._done.popleft() for _ in range(len(self._done))]
+        for one in taken:
+            self.pending.remove(one.path)
+        return taken
 
     def close(self) -> None:
         """End the thread after the work that was added, for a bounded time."""

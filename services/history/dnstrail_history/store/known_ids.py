@@ -12,12 +12,19 @@ import msgspec
 
 from dnstrail.history.closing import FINAL
 from dnstrail.history.database import naming_damage, open_reader
-from dnstrail.history.fact import FactId
+from dnstrail.history.fact import LOADED, FactId
 from dnstrail.history.segment import SCHEMA
 
 #: batches whose facts are known, by stage -> the one noted first is forgotten: its facts are stored again if they are
 #: published again
 MOST_BATCHES: Final = 65_536
+_LOADED: Final = (f"{LOADED}*",)  # no cache publishes these facts
+_HAS_OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM starts WHERE start NOT GLOB ?)"
+_IDS: Final = """
+    SELECT starts.start, batch, place, stage FROM
+        (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
+        SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
+    JOIN starts ON starts.id = origin WHERE starts.start NOT GLOB ? ORDER BY time"""
 _IDS_OF: Final = """
     SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
     WHERE starts.start = ?"""
@@ -43,6 +50,17 @@ class KnownIds:
         if len(self._places) > MOST_BATCHES:
             self._places.popitem(last=False)
         return True
+
+
+def published_ids(database: sqlite3.Connection) -> list[tuple[FactId, str]]:
+    """Return the ids of the facts of a segment that a cache published, with the stages of connections, by their times.
+
+    Raises:
+        BAD_CONTENTS, sqlite3.Error: The segment cannot be read.
+    """
+    [has_others] = database.execute(_HAS_OTHERS, _LOADED).fetchone()
+    rows = database.execute(_IDS, _LOADED) if has_others else ()
+    return [msgspec.convert((row[:3], row[3]), tuple[FactId, str]) for row in rows]
 
 
 def ids_of(path: Path, start: str) -> list[FactId]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -39,9 +38,10 @@ _UNREADABLE: Final = (
 class Retention:
     """The rule by which the files of a folder are removed. `removed` counts segments.
 
-    A segment is as old as its last fact. Loaded facts, and those of a time ahead, are as old as their file. The wall
-    clock may be wrong, as on a host that starts before it has heard the time: age removes files only while that clock
-    agrees with the monotonic one, and with the times of the files at the start.
+    A segment is as old as its last fact. Loaded facts, and those of a time ahead, are as old as their file; a file of a
+    time ahead is as old as this object knows it. The wall clock may be wrong, as on a host that starts before it has
+    heard the time: age removes files only while that clock agrees with the monotonic one, and with the times of the
+    files at the start.
     """
 
     def __init__(self, folder: Path, clock: Clock, days: float, most_bytes: int) -> None:
@@ -50,12 +50,13 @@ class Retention:
         self._folder = folder
         self._clock = clock
         self._days = days
-        self._last: dict[tuple[Path, int], float | None] = {}  # the time of the last fact (s), by path and inode
+        # By path and inode: the time of the last fact (s), and the monotonic time of the first look.
+        self._known: dict[tuple[Path, int], tuple[float | None, float]] = {}
         self._difference = clock.wall() - clock.monotonic()
         self._steady = clock.monotonic() + (0.0 if self._is_plausible() else STEADY)
 
     def apply(self, used: Iterable[Path]) -> None:
-        """Remove the segments that are too old or too much, but none that is used; likewise years.
+        """Remove the segments that are too old or too much, but none that is used, and the years that are too old.
 
         Raises:
             OSError: A file cannot be removed.
@@ -64,11 +65,13 @@ class Retention:
         kept, segments = {*used}, segment_files(self._folder)
         files = [(file, file.path.stat()) for file in sorted(segments, key=lambda file: file.ending != FINAL)]
         total = sum(status.st_size for _, status in files)
-        known, self._last = self._last, {}
+        known, self._known = self._known, {}
         for file, status in files:
             key = file.path, status.st_ino
-            last = self._last[key] = known[key] if key in known else _last_fact(file)
-            is_old = is_steady and self._time_of(file, last, status, wall) < wall - self._days * _DAY
+            last, seen = self._known[key] = known.get(key) or (_last_fact(file), self._clock.monotonic())
+            time = last if last is not None and last <= wall else status.st_mtime
+            age = wall - time if time <= wall + JUMP else self._clock.monotonic() - seen
+            is_old = is_steady and age > self._days * _DAY
             if file.path in kept or not (is_old or total > self.most_bytes):
                 continue
             remove_segment(file.path)
@@ -78,13 +81,6 @@ class Retention:
         for year, path in lives_files(self._folder) if is_steady else ():
             if year < first:
                 path.unlink()
-
-    def _time_of(self, file: SegmentFile, last: float | None, status: os.stat_result, wall: float) -> float:
-        """Return the time of a segment; a file that was written while the clock was ahead is of now."""
-        if status.st_mtime > wall + JUMP:
-            os.utime(file.path, (wall, wall))
-        written = min(status.st_mtime, wall)
-        return written if last is None else min(last, written)
 
     def _is_steady(self) -> bool:
         """Note how the wall clock went since the last look, and return whether it is known to be right."""

@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
 from dnstrail.history.closing import ASIDE, FINAL, OPEN, set_aside
 from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
-from dnstrail.history.fact import LOADED, Fact, FactId, StageFact
+from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.history.lives import LIVES
 from dnstrail.history.lives_parts import PART, keep_part
 from dnstrail.history.open_stages import Carried
@@ -35,7 +34,7 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
-from dnstrail_history.store.known_ids import KnownIds, ids_of
+from dnstrail_history.store.known_ids import KnownIds, ids_of, published_ids
 from dnstrail_history.store.retention import BYTES, DAYS, Retention, remove_segment
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
@@ -44,13 +43,7 @@ _KNOWN: Final = 2 * MOST_TRANSACTIONS  # live facts whose ids are read at the st
 _RETRY: Final = 1.0  # seconds between two attempts to write
 _ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment
-_LOADED: Final = (f"{LOADED}*",)  # no cache publishes these facts
-_HAS_OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM starts WHERE start NOT GLOB ?)"
-_IDS: Final = """
-    SELECT starts.start, batch, place, stage FROM
-        (SELECT start AS origin, batch, place, '' AS stage, ended AS time FROM transactions UNION ALL
-        SELECT start, batch, place, stages.stage, time FROM connections JOIN stages ON stages.id = connections.stage)
-    JOIN starts ON starts.id = origin WHERE starts.start NOT GLOB ? ORDER BY time"""
+_NO_PROGRESS: Final = StoredProgress({})
 _EXPECTED: Final = (DamagedFileError, SettingsError, OSError, sqlite3.Error)  # errors of files
 
 
@@ -58,6 +51,8 @@ class FactStore:
     """Facts on disk, each once. One process at a time uses the folder.
 
     As long as what is stored cannot be read, facts wait; `progress` is unknown until then.
+
+    `knows_begin`: the facts of the first run of the cache are received from its begin.
 
     A fact waits until `commit` writes it. `counters` counts facts `stored`, `repeated` (they were stored before) and
     `unwritten` (lost, since too many wait), `write_failures`, files that were `damaged`, segments that were `finished`
@@ -73,7 +68,8 @@ class FactStore:
         """
         self.counters: Counter[str] = Counter(stored=0, repeated=0, unwritten=0)
         self.fault = ""
-        self.progress = StoredProgress({})
+        self.progress = _NO_PROGRESS
+        self.knows_begin = False
         self._folder = folder
         self._clock = clock
         self._waiting: list[Fact | StageFact] = []
@@ -223,11 +219,11 @@ class FactStore:
             DamagedFileError: The open segment is damaged.
             SettingsError, OSError, sqlite3.Error: One cannot be written now.
         """
-        segment = self._segment or self._open()
+        segment = self._open()
         carried = segment.carried()
         kept = subjects.without(carried.stages)
         if segment.count or len(kept) < len(carried.stages):
-            self._carried = carried._replace(stages=kept)
+            self._carried = Carried(kept, carried.whole and len(kept) == len(carried.stages))
             self._close_segment()
             self._path = None
             if segment.count:
@@ -235,7 +231,7 @@ class FactStore:
             else:
                 remove_segment(segment.path)
                 self._number -= 1
-            self._open().write((), self.progress)  # a later start asks for what came after that
+            self._open()
         return self._number
 
     def _forgot(self, request: Path, error: Exception | None) -> None:
@@ -286,10 +282,9 @@ class FactStore:
             file = files.pop()
             try:
                 with naming_damage(file.path), closing(open_segment(file)) as database:
-                    [has_others] = database.execute(_HAS_OTHERS, _LOADED).fetchone()
-                    rows = database.execute(_IDS, _LOADED) if has_others else ()
-                    ids = [msgspec.convert((row[:3], row[3]), tuple[FactId, str]) for row in rows]
-                    self.progress = self.progress if known else read_progress(database)
+                    ids = published_ids(database)
+                    # Unless a newer segment states it.
+                    self.progress = read_progress(database) if self.progress == _NO_PROGRESS else self.progress
             except DamagedFileError as error:
                 self._set_aside(error)
             else:
@@ -334,7 +329,7 @@ class FactStore:
             SettingsError, OSError, sqlite3.Error: It cannot be written now.
         """
         while self._waiting or progress != self.progress:
-            segment = self._segment or self._open()
+            segment = self._open()
             if segment.is_full:
                 self._carried = segment.carried()
                 self._close_segment()
@@ -356,15 +351,16 @@ class FactStore:
     def _open(self) -> OpenSegment:
         """Open the segment that was not full, or a new one."""
         if self._path is None:
-            before = self._folder / f"{self._number:010d}{FINAL}"
-            carried = self._carried or carried_after(before, is_first=self._number == 0)
             path = self._folder / f"{self._number + 1:010d}{OPEN}"
             self._segment = OpenSegment(path)
-            self._number, self._path, self._carried, self._kept = self._number + 1, path, carried, 0
-            self._segment.carry(carried)
-            self._carried = None
-        self._segment = self._segment or OpenSegment(self._path)
-        return self._segment
+            self._number, self._path, self._kept = self._number + 1, path, 0
+        segment = self._segment = self._segment or OpenSegment(self._path)
+        if segment.is_new:  # also if an error, or the end of a worker, came before this
+            before = self._folder / f"{self._number - 1:010d}{FINAL}"
+            is_begin = self._number == 1 and self.knows_begin
+            segment.carry(self._carried or carried_after(before, is_begin=is_begin), self.progress)
+        self._carried = None
+        return segment
 
     def _fail(self, error: Exception, now: float) -> None:
         """Count what prevented the facts from being written, and try again later, from what the file holds."""
@@ -388,13 +384,13 @@ class FactStore:
         """Move a damaged file out of the way, and name it."""
         if damaged.path == self._path:
             self._close_segment()
-            self._path = None
+            self._path = self._carried = None
         self.counters["damaged"] += 1
         structlog.get_logger().error("history_damaged", file=str(damaged.path), error=str(damaged))
         with suppress(OSError):
             set_aside(damaged.path)
 
     def _used(self) -> list[Path]:
-        """Return the segments to which facts are added, or may be."""
-        files = segment_files(self._folder)
-        return [one.path for one in files if one.path == self._path or (one.ending == OPEN and not self._has_begun)]
+        """Return the segments to which facts are added, or may be, and those on which the thread works."""
+        used, files = {self._path, *self._closer.pending}, segment_files(self._folder)
+        return [one.path for one in files if one.path in used or (one.ending == OPEN and not self._has_begun)]

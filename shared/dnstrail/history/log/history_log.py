@@ -92,7 +92,7 @@ class HistoryLog:
 
     @contextmanager
     def _naming(self, segment: SegmentEntries) -> Iterator[None]:
-        """Name a segment that is damaged or locked, and leave the rest of it out; likewise one that was removed.
+        """Name a segment that is damaged, locked or was removed, and leave the rest of it out.
 
         Raises:
             SettingsError: A later version of dnstrail made it.
