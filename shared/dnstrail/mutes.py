@@ -28,13 +28,15 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 class FindingMute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Findings of an event that are not reported until a time.
 
-    `process` limits it to those of a process, and `value` to those of which an argument has this value.
+    `process` limits it to those of a process: each process chooses its own name. `value` limits it to those of which
+    an argument has this value, and `argument` names the argument that must have it. Numbers are compared as text.
     """
 
     id: _Name
     event: _Name
     until: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
     value: _Text = ""
+    argument: _Text = ""
     process: _Text = ""
     note: _Text = ""
 
@@ -44,8 +46,26 @@ class FindingMute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             now < self.until
             and finding.get("eventName") == self.event
             and self.process in ("", finding.get("processName"))
-            and (not self.value or any(one.get("value") == self.value for one in finding.get("args", ())))
+            and (not (self.value or self.argument) or any(map(self._names, finding.get("args", ()))))
         )
+
+    def _names(self, argument: Mapping[str, Any]) -> bool:
+        return self.argument in ("", argument.get("name")) and text_of_value(argument.get("value")) == self.value
+
+
+def text_of_value(value: object) -> str | None:
+    """Return the text by which a mute names the value of an argument: 443 and 443.0 are "443"; None: it has none."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case float():
+            return str(int(value)) if value.is_integer() else repr(value)
+        case _:
+            return None
 
 
 _DECODER: Final = msgspec.json.Decoder(Annotated[list[FindingMute], msgspec.Meta(max_length=MOST)])

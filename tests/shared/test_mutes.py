@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail.mutes import MOST, MOST_BYTES, FindingMute, Mutes, read_mutes, write_mutes
+from dnstrail.mutes import MOST, MOST_BYTES, FindingMute, Mutes, read_mutes, text_of_value, write_mutes
 
-FINDING = {"eventName": "E", "processName": "curl", "args": [{"name": "name", "value": "a.example"}, {"name": "n"}]}
+ARGS = [{"name": "name", "value": "a.example"}, {"name": "n"}, {"name": "port", "value": 443}]
+FINDING = {"eventName": "E", "processName": "curl", "args": ARGS}
 
 
 @pytest.mark.parametrize(
@@ -25,11 +26,28 @@ FINDING = {"eventName": "E", "processName": "curl", "args": [{"name": "name", "v
         ({"value": "a.example"}, True),
         ({"value": "example"}, False),
         ({"value": "a.example", "process": "wget"}, False),
+        ({"value": "a.example", "argument": "name"}, True),
+        ({"value": "a.example", "argument": "port"}, False),
+        ({"value": "443"}, True),
+        ({"value": "443", "argument": "port"}, True),
+        ({"value": "443", "argument": "name"}, False),
+        ({"value": "443.0"}, False),
+        ({"argument": "port"}, False),
+        ({"argument": "none"}, False),
     ],
 )
 def test_a_mute_fits_what_it_names(mute, fits):
     """A mute fits findings of its event, of its process and with its value, until it expires."""
     assert FindingMute(**{"id": "1", "event": "E", "until": 11.0, **mute}).fits(FINDING, 10.0) is fits
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("x", "x"), (443, "443"), (443.0, "443"), (0.5, "0.5"), (True, "true"), (None, None), ([443], None)],
+)
+def test_values_are_compared_as_text(value, text):
+    """Numbers and flags have one text; a list, or nothing, has none."""
+    assert text_of_value(value) == text
 
 
 def test_a_finding_without_arguments_fits_no_value():

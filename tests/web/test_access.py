@@ -31,9 +31,43 @@ def test_a_cookie_works_for_its_user_and_its_time(tmp_path):
     assert access.admits(cookie, ALICE)
     assert not access.admits(cookie, BOB)
     assert not access.admits(cookie, Peer("192.0.2.1"))
-    assert access.users == {1000}
+    assert access.known == {1000}
     clock.advance(LONGEST)
     assert not access.admits(cookie, ALICE)
+
+
+def test_a_host_is_known_once_its_cookie_was_valid(tmp_path):
+    """A host beyond loopback is known from its first valid cookie until this expires; of IPv6 it is the network."""
+    clock = FakeClock()
+    access = access_in(tmp_path, clock)
+    laptop = Peer("2001:db8::1")
+    cookie = let_in(access, laptop)
+    assert not access.admits("", Peer("192.0.2.1"))
+    assert access.known == {Peer("2001:db8::2").origin}
+    assert access.admits(cookie, Peer("192.0.2.2"))
+    assert access.known == {"192.0.2.2", "2001:db8::/64"}
+    clock.advance(LONGEST)
+    assert access.known == set()
+
+
+def test_known_hosts_are_bounded(tmp_path):
+    """Of the hosts that send a cookie the last ones are known."""
+    access = access_in(tmp_path, FakeClock())
+    cookie = let_in(access, Peer("192.0.2.1"))
+    for number in range(MOST_SESSIONS + 3):
+        assert access.admits(cookie, Peer(f"198.51.100.{number}"))
+    assert access.known == {f"198.51.100.{number}" for number in range(3, MOST_SESSIONS + 3)}
+
+
+def test_a_link_of_another_server_is_left(tmp_path):
+    """At its end a server removes its own link alone."""
+    one, other = access_in(tmp_path, FakeClock()), access_in(tmp_path, FakeClock())
+    one.new_link()
+    other.new_link()
+    one.close()
+    assert (tmp_path / module.LINK).exists()
+    other.close()
+    assert not (tmp_path / module.LINK).exists()
 
 
 def test_cookies_of_others_keep_nobody_out(tmp_path):

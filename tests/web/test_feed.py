@@ -87,6 +87,20 @@ def test_a_message_longer_than_the_bound_is_kept_alone(monkeypatch):
     assert len(feed._messages) == 1
 
 
+def test_the_bytes_that_a_reader_receives_at_once_are_bounded():
+    """A reader that lags receives the messages in parts of few bytes; a longer message arrives alone."""
+
+    async def body():
+        feed = Feed()
+        sizes = [100_000, 100_000, 100_000, 300_000, 10]
+        for size in sizes:
+            feed.publish("questions", b"a" * size)
+        parts = await some(feed, f"{feed._run}-0", count=4)
+        assert [part.count(b"data: ") for part in parts] == [2, 1, 1, 1]
+
+    asyncio.run(body())
+
+
 def test_readers_are_bounded():
     """One reader more than the bound is refused."""
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest.mock import patch
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.facts import BEGIN, SECOND, fact_of
 from builders.log_entries import fill, live
-from dnstrail_web import health as module
-from dnstrail_web.health import KEPT, MINUTE, MOST_KEYS, OTHERS, Health, past_health
+from dnstrail_web import past_health as past_module
+from dnstrail_web.health import KEPT, MINUTE, MOST_KEYS, OTHERS, Health
+from dnstrail_web.past_health import PastHealth
 
 QUESTION = live(fact_of(1))
 START = BEGIN // SECOND // MINUTE * MINUTE
@@ -65,8 +68,23 @@ def test_a_loss_is_in_its_minute():
     for minute, total in ((0, 10), (1, 10), (2, 17), (3, None)):
         health.count_lost(total, START + minute * MINUTE)
     assert [bucket["lost"] for bucket in health.shown(0, 1e12)] == [0, 0, 7, None]
-    assert health.lost_between(START, START + 3 * MINUTE) == 7
-    assert health.lost_between(START, START + 4 * MINUTE) is None
+    health.count_lost(22, START + 4 * MINUTE)
+    assert health.shown(0, 1e12)[-1]["lost"] == 5
+    assert losses_of_a_day(health) == [12]
+
+
+def losses_of_a_day(health: Health) -> list[int | None]:
+    """Return the losses by day."""
+    wide = Health(86_400)
+    wide.include(health, 0, 1e12)
+    return [bucket["lost"] for bucket in wide.shown(0, 1e12)]
+
+
+def test_a_wide_bucket_in_which_nobody_counted_has_no_losses():
+    """Nothing is known of the losses of minutes in which no count was made."""
+    health = Health()
+    health.add(question(minute) for minute in range(3))
+    assert losses_of_a_day(health) == [None]
 
 
 def test_a_cache_that_starts_anew_is_no_negative_loss():
@@ -77,17 +95,99 @@ def test_a_cache_that_starts_anew_is_no_negative_loss():
     assert health.shown(0, 1e12)[0]["lost"] == 3
 
 
-def test_the_past_is_read_from_the_history(tmp_path, monkeypatch):
-    """The same questions make the same minutes from the history, up to a bound of entries."""
+@given(st.integers(0, 12), st.integers(1, 12), st.integers(0, 12))
+def test_wide_buckets_have_all_questions(begin, length, most):
+    """The questions of minutes are those of the wide buckets that include them, from a time on."""
+    health = Health()
+    health.add(question(minute, outcome="nxdomain") for minute in range(13))
+    wide = Health(length * MINUTE)
+    wide.include(health, 0, START + most * MINUTE, START + begin * MINUTE)
+    shown = [one for bucket in wide.shown(0, 1e12) for one in bucket["resolvers"].values()]
+    assert sum(one["outcomes"]["nxdomain"] for one in shown) == len(range(begin, most + 1))
+
+
+@pytest.fixture
+def past(tmp_path):
+    """Eight questions of four minutes, and the folder that has them."""
     facts = [fact_of(number, ended=BEGIN + number * 30 * SECOND) for number in range(8)]
     fill(tmp_path / "h", facts)
+    return facts, tmp_path / "h"
+
+
+def counts(health: Health) -> list[int]:
+    """Return the questions of each bucket."""
+    shown = [[*bucket["resolvers"].values()] for bucket in health.shown(0, 1e12)]
+    return [sum(sum(one["outcomes"].values()) for one in resolvers) for resolvers in shown]
+
+
+def test_the_past_is_read_from_the_history(past):
+    """The same questions make the same minutes from the history; a week has wide buckets."""
+    facts, folder = past
     health = Health()
     health.add(live(fact) for fact in facts)
-    found, is_whole = past_health(tmp_path / "h", START, START + 600, lambda _: None)
+    found, is_whole = PastHealth().read(folder, Health(), START, START + 600, 1e12)
     assert is_whole
     assert found.shown(0, 1e12) == health.shown(0, 1e12) != []
-    monkeypatch.setattr(module, "MOST_ENTRIES", 3)
-    found, is_whole = past_health(tmp_path / "h", START, START + 600, lambda _: None)
-    assert not is_whole
-    week, _ = past_health(tmp_path / "h", START, START + 7 * 86400, lambda _: None)
+    week, _ = PastHealth().read(folder, Health(), START, START + 7 * 86400, 1e12)
     assert 7 * 86400 / KEPT <= week.seconds <= 7 * 86400 / KEPT + MINUTE
+
+
+def test_beyond_the_bound_the_newest_entries_are_read(past, monkeypatch):
+    """The newest entries are shown, and the reply is not complete."""
+    facts, folder = past
+    monkeypatch.setattr(past_module, "MOST_ENTRIES", 3)
+    found, is_whole = PastHealth().read(folder, Health(), START, START + 600, 1e12)
+    expected = Health()
+    expected.add(live(fact) for fact in facts[-3:])
+    assert (is_whole, found.shown(0, 1e12)) == (False, expected.shown(0, 1e12))
+
+
+def test_the_memory_of_the_worker_comes_before_the_history(past):
+    """Minutes that the worker remembers whole are its own; the history has those before, and its first minute."""
+    facts, folder = past
+    own = Health()
+    own.add(live(fact) for fact in facts[3:])
+    own.count_lost(0, BEGIN // SECOND + 90)
+    own.count_lost(4, BEGIN // SECOND + 210)
+    found, _ = PastHealth().read(folder, own, START, START + 600, 1e12)
+    assert sum(counts(found)) == 8
+    assert sum(bucket["lost"] or 0 for bucket in found.shown(0, 1e12)) == 4
+
+
+def test_a_past_time_is_read_once(past, monkeypatch):
+    """A request reads only what no earlier one has read, and a moving window shows what a new reading would."""
+    _, folder = past
+    read = []
+    fill_of = past_module._fill
+    monkeypatch.setattr(past_module, "_fill", lambda *args: read.append(args[2:]) or fill_of(*args))
+    kept = PastHealth()
+    first, _ = kept.read(folder, Health(), START, START + 120, 1e12)
+    again, _ = kept.read(folder, Health(), START, START + 120, 1e12)
+    assert first.shown(0, 1e12) == again.shown(0, 1e12) != []
+    for step in range(1, 8):
+        moved = START + 60 * step, START + 120 + 60 * step
+        found, is_whole = kept.read(folder, Health(), *moved, 1e12)
+        anew, _ = PastHealth().read(folder, Health(), *moved, 1e12)
+        assert (is_whole, found.shown(*moved)) == (True, anew.shown(*moved))
+    assert read[:1] == [(START, START + 120)]
+    assert (START + 120, START + 180) in read
+    assert sum(begin == START for begin, _ in read) == 1
+
+
+def test_what_the_history_may_still_receive_is_read_again(past):
+    """The last minutes are not kept: the history may receive more of them."""
+    _, folder = past
+    kept = PastHealth()
+    now = START + 130.0
+    assert sum(counts(kept.read(folder, Health(), START, START + 600, now)[0])) == 8
+    with patch.object(past_module, "_fill", return_value=True):
+        assert counts(kept.read(folder, Health(), START, START + 600, now)[0]) == []
+
+
+def test_lengths_of_buckets_are_bounded(past):
+    """Past outcomes are kept for few lengths of a bucket."""
+    _, folder = past
+    kept = PastHealth()
+    for days in (1, 2, 3, 4):
+        kept.read(folder, Health(), START - days * 86400, START, 1e12)
+    assert len(kept._kept) == past_module.MOST_LENGTHS

@@ -22,7 +22,7 @@ from dnstrail_web.feed import Feed
 from dnstrail_web.health import Health
 from dnstrail_web.muting import Muting
 from dnstrail_web.past import MOST_READERS, PastRecords
-from dnstrail_web.server import STATIC, WebServer, bind
+from dnstrail_web.server import STATIC, ServerDiedError, WebServer, bind
 from live.web_page import WebPage, received
 from live.workers import FakeClock, wait_until
 
@@ -140,3 +140,19 @@ def test_the_end_of_the_server_ends_its_feeds(server):
     running.close()
     assert received(reader.connection) is not None
     reader.close()
+
+
+def test_a_server_that_cannot_accept_ends(server, monkeypatch):
+    """A fault while connections are accepted ends the server, which its worker learns."""
+    running, page, _, _ = server
+    fault = RuntimeError("a fault")
+
+    def fail(_: socket.socket) -> None:
+        raise fault
+
+    monkeypatch.setattr(http_connection, "peer_of", fail)
+    page.raw(b"")
+    wait_until(lambda: not running._thread.is_alive(), "the end")
+    with pytest.raises(ServerDiedError) as died:
+        running.check()
+    assert died.value.__cause__ is fault

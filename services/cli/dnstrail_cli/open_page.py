@@ -15,7 +15,7 @@ from dnstrail_cli.lookups.lookup import check_keys
 
 _OF_UNIT = Path("/run/dnstrail-web")
 _LONGEST = 4096  # bytes of the file
-_EXAMPLES = examples("dnstrail open", "xdg-open $(dnstrail open 203.0.113.7)")
+_EXAMPLES = examples("dnstrail open", "dnstrail open 203.0.113.7")
 
 
 @click.command("open", epilog=_EXAMPLES)

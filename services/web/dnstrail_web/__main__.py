@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
+import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import lookups_address
+from dnstrail.bus.ipc import lookups_address, sole_server
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import LOOPBACK, metrics_option, observer_of, serving_metrics
 from dnstrail.pipeline import HISTORY
@@ -33,9 +35,6 @@ from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.users import User
 
-if TYPE_CHECKING:
-    pass
-
 PORT = 8053
 _EXAMPLES = examples(
     "dnstrail web",
@@ -43,7 +42,7 @@ _EXAMPLES = examples(
     "dnstrail web --listen 192.0.2.7:8053 --tls-cert cert.pem --tls-key key.pem --host dns.example",
 )
 _PORTS = 1 << 16
-_TIMEOUT = 2.0  # seconds for a lookup
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def convert_listen(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -58,6 +57,24 @@ def convert_listen(_ctx: click.Context, _param: click.Parameter, value: str | No
     if not (port.isascii() and port.isdigit() and len(port) <= len(str(_PORTS)) and int(port) < _PORTS):
         raise click.BadParameter(f"{port!r} is no port")
     return address, int(port)
+
+
+def convert_origin(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return an origin as browsers write it: in small letters, without the default port."""
+    if value is None:
+        return None
+    try:
+        found = urlsplit(value.lower().removesuffix("/"))
+        port, host = found.port, found.hostname or ""
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no origin") from error
+    name = f"[{host}]" if ":" in host else host
+    netloc = name if port is None else f"{name}:{port}"
+    if found.scheme not in ("http", "https") or not host or found.geturl() != f"{found.scheme}://{netloc}":
+        raise click.BadParameter(f"{value!r} is no origin, as https://dns.example")
+    if found.scheme == "http" and host != "localhost" and not _is_loopback(host):
+        raise click.BadParameter(f"{value!r}: others could read along: use https")
+    return f"{found.scheme}://{name if port == _DEFAULT_PORTS[found.scheme] else netloc}"
 
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
@@ -81,7 +98,10 @@ def convert_listen(_ctx: click.Context, _param: click.Parameter, value: str | No
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), callback=check_file_path, help="Key of the certificate.")
 @click.option(
-    "--behind-proxy", is_flag=True, help="Allow other addresses without TLS: a proxy in front of this server adds it."
+    "--behind-proxy",
+    metavar="ORIGIN",
+    callback=convert_origin,
+    help="Allow other addresses without TLS: a proxy in front of this server adds it, as https://dns.example.",
 )
 @click.option(
     "--folder",
@@ -117,7 +137,7 @@ def command(
     hosts: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
-    behind_proxy: bool,
+    behind_proxy: str | None,
     folder: Path,
     findings: str | None,
     mutes: Path | None,
@@ -129,10 +149,11 @@ def command(
 ) -> None:
     """Serve a page that shows why a connection has its name, and the same as an API.
 
-    Only who has the link may look: it is printed, and kept in web.link in the run-dir. `dnstrail open` prints it again.
+    Only people with the link can open the page. It is kept in web.link in the run-dir, and `dnstrail open` prints it.
+    This command prints it, too, if stderr is a terminal.
     """
     configure("web", log_level)
-    tls = _tls_of(listen, tls_cert, tls_key, behind_proxy=behind_proxy)
+    tls = _tls_of(listen, tls_cert, tls_key, behind_proxy=behind_proxy is not None)
     try:
         from dnstrail_web.assembly import Place, WebAssembly
         from dnstrail_web.worker import run
@@ -142,15 +163,20 @@ def command(
     observer = observer_of(metrics, "dnstrail_web")
     user = user_of_worker(user, run_dir)
     history = None if folder == Path(NONE) else folder.absolute()
-    place = Place(listen, hosts, tls, run_dir, cache or lookups_address(run_dir))
+    place = Place(listen, hosts, tls, run_dir, cache or lookups_address(run_dir), behind_proxy)
     assembly = WebAssembly(place, history, mutes, findings)  # with the rights of the start
     drop_privileges(user, run_dir)
+    with sole_server(f"ipc://{run_dir}/web"):
+        pass  # locked until this process ends: one server writes the link
     stop = stop_on_signals()
     bus = ZmqBus()
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         worker = assembly.worker(bus)
         observer(watched.observe, worker, assembly.feed)
-        click.echo(f"dnstrail: the page: {assembly.access.new_link()}", err=True)
+        link = assembly.access.new_link()
+        opening = f"`dnstrail open --run-dir {shlex.quote(str(run_dir))}` prints its link"
+        where = link if sys.stderr.isatty() else opening  # others may read a log
+        click.echo(f"dnstrail: the page: {where}", err=True)
         with assembly.serving() as server:
             run(worker, stop, beat=lambda: watched.beat() if server.runs else None)
 
@@ -167,11 +193,18 @@ def _tls_of(
         raise SettingsError("--tls-cert and --tls-key go together")
     if cert is not None and key is not None:
         return cert, key
-    if not (ipaddress.ip_address(listen[0]).is_loopback or behind_proxy):
+    if not (_is_loopback(listen[0]) or behind_proxy):
         raise SettingsError(
             f"--listen {listen[0]}: others could read along: use --tls-cert and --tls-key, or --behind-proxy"
         )
     return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 if __name__ == "__main__":

@@ -8,16 +8,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import blake2b
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from dnstrail.process.private_folder import SAFELY
+from dnstrail.regular_file import read_regular
 
 LINK: Final = "web.link"  # the name of the file with the link, in the run-dir
 #: browsers and programs that are let in at the same time -> the one that was let in first has to use a new link
 MOST_SESSIONS: Final = 64
 #: seconds for which a cookie works -> the browser has to use a new link
 LONGEST: Final = 86_400.0
+_LONGEST_LINK: Final = 4096  # bytes of the file
 _BYTES: Final = 32  # of a token, and of the value of a cookie
 
 
@@ -26,6 +29,13 @@ class Peer(NamedTuple):
 
     address: str
     user: int | None = None
+
+    @property
+    def origin(self) -> int | str:
+        """The user, else the address; of IPv6 its network, which one host may have all addresses of."""
+        if self.user is not None or ":" not in self.address:
+            return self.address if self.user is None else self.user
+        return str(ip_network((self.address.partition("%")[0], 64), strict=False))
 
 
 class Session(NamedTuple):
@@ -49,7 +59,9 @@ class Access:
         self._monotonic = monotonic
         self._secure = secure
         self._token = ""
+        self._link = ""
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._known: OrderedDict[int | str, float] = OrderedDict()  # origins that sent a cookie, until it expires
 
     def new_link(self) -> str:
         """Make a token, and write its link to the file, which only this user can read; return the link.
@@ -67,13 +79,14 @@ class Access:
         finally:
             os.close(descriptor)
         new.rename(self._path)
-        self._token = token
+        self._token, self._link = token, link
         return link
 
     def close(self) -> None:
-        """Remove the file."""
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        """Remove the file, unless it has the link of another server."""
+        with suppress(OSError, UnicodeDecodeError):
+            if self._link and read_regular(self._path, _LONGEST_LINK, links=False).decode().strip() == self._link:
+                self._path.unlink(missing_ok=True)
 
     def exchange(self, token: str, peer: Peer) -> str | None:
         """Return the header that sets a cookie, in place of the token; None if the token is wrong.
@@ -85,7 +98,8 @@ class Access:
             return None
         self.new_link()
         value = secrets.token_urlsafe(_BYTES)
-        self._sessions[_digest(value)] = Session(peer.user, self._monotonic() + LONGEST)
+        session = self._sessions[_digest(value)] = Session(peer.user, self._monotonic() + LONGEST)
+        self._know(peer, session)
         if len(self._sessions) > MOST_SESSIONS:
             self._sessions.popitem(last=False)
         secure = "; Secure" if self._secure else ""
@@ -96,12 +110,23 @@ class Access:
         pairs = (pair.strip().partition("=") for pair in cookies.split(";"))  # others may set cookies of this name
         found = [self._sessions.get(_digest(value)) for name, _, value in pairs if name == self.name]
         now = self._monotonic()
-        return any(one is not None and one.user == peer.user and now < one.until for one in found)
+        for one in found:
+            if one is not None and one.user == peer.user and now < one.until:
+                self._know(peer, one)
+                return True
+        return False
 
     @property
-    def users(self) -> frozenset[int]:
-        """The users of this host that were let in."""
-        return frozenset(session.user for session in self._sessions.values() if session.user is not None)
+    def known(self) -> frozenset[int | str]:
+        """The origins of the peers that were let in."""
+        now = self._monotonic()
+        return frozenset(origin for origin, until in self._known.items() if now < until)
+
+    def _know(self, peer: Peer, session: Session) -> None:
+        self._known[peer.origin] = session.until
+        self._known.move_to_end(peer.origin)
+        if len(self._known) > MOST_SESSIONS:
+            self._known.popitem(last=False)
 
 
 def own_hosts(addresses: Iterable[str], port: int) -> frozenset[str]:

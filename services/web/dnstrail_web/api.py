@@ -16,18 +16,18 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import DataSourceError, LookupRefused, Unavailable
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.lookups import BAD_REQUEST, DATA_NOT_FOUND, OVERLOADED
-from dnstrail_web.errors import ApiError, json_response, of_lookup
+from dnstrail_web.errors import JSON, ApiError, json_response, of_lookup
 from dnstrail_web.feed import KINDS, Feed
-from dnstrail_web.health import MINUTE, Health, past_health
+from dnstrail_web.health import Health
 from dnstrail_web.muting import Muting
 from dnstrail_web.past import PastRecords
-from dnstrail_web.routes import Handler
+from dnstrail_web.past_health import PastHealth
+from dnstrail_web.routes import LINES, Handler
 
 #: lookups that wait for the cache -> `overloaded`
 MOST_LOOKUPS: Final = 64
 _DAY: Final = 86_400.0
 _HOUR: Final = 3600.0
-_LINES: Final = "application/x-ndjson"
 
 
 class State(NamedTuple):
@@ -52,6 +52,7 @@ class Api:
         self._absent = float("-inf")  # when no cache answered last: those that wait for their turn do not ask again
         self._thread = CapacityLimiter(1)  # one client asks: a further thread would wait for it
         self._others = CapacityLimiter(2)
+        self._past_health = PastHealth()
 
     def handler(self, name: str) -> Handler:
         """Return the handler of a route."""
@@ -83,19 +84,19 @@ class Api:
 
     async def new(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Read what is new."""
-        found, begins = await self._state.past.new(asked.get("since", self._state.clock.wall() - _DAY))
-        return _data(found, begins=begins)
+        line = await self._state.past.new(asked.get("since", self._state.clock.wall() - _DAY))
+        return Response(line, media_type=JSON)
 
     async def log(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Send the log."""
-        return StreamingResponse(await self._state.past.log(asked), media_type=_LINES)
+        return StreamingResponse(await self._state.past.log(asked), media_type=LINES)
 
     async def query(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Send passive DNS."""
         lines = await self._state.past.passive_dns(asked["key"])
         if not lines:
             raise ApiError(DATA_NOT_FOUND, "requested data was not found")
-        return Response("".join(f"{line}\n" for line in lines), media_type=_LINES)
+        return Response("".join(f"{line}\n" for line in lines), media_type=LINES)
 
     async def health(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Send outcomes and latency over time."""
@@ -105,9 +106,11 @@ class Api:
         if since > until:
             raise ApiError(BAD_REQUEST, "since is after until")
         health, is_whole = state.health, True
-        if since < state.health.begin - MINUTE and state.past.is_kept:
-            health, is_whole = await state.past.read(lambda folder: past_health(folder, since, until, lambda _: None))
-        buckets = await self._run(lambda: _with_losses(health.shown(since, until), health, state.health))
+        if since < health.begin and state.past.is_kept:
+            health, is_whole = await state.past.read(
+                lambda folder: self._past_health.read(folder, state.health, since, until, now)
+            )
+        buckets = await self._run(lambda: health.shown(since, until))
         shown = {"seconds": health.seconds, "now": now, "status": await self._status(), "buckets": buckets}
         return _data(shown, complete=is_whole)
 
@@ -174,13 +177,6 @@ class Api:
 
     async def _run(self, do: Callable[[], Any]) -> Any:
         return await run_sync(do, limiter=self._others)
-
-
-def _with_losses(buckets: list[dict[str, Any]], health: Health, own: Health) -> list[dict[str, Any]]:
-    """Return buckets of the history with the losses that this worker counted in their time."""
-    if health is own:
-        return buckets
-    return [one | {"lost": own.lost_between(one["start"], one["start"] + health.seconds)} for one in buckets]
 
 
 def _data(data: object, **fields: object) -> Response:

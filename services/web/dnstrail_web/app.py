@@ -60,7 +60,7 @@ _HEADERS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _NO_LINK: Final = (
-    "<!doctype html><html lang=en><title>dnstrail</title><p>This link has been used, or is none. "
+    "<!doctype html><html lang=en><title>dnstrail</title><p>This link is invalid, or was used before. "
     "<code>dnstrail open</code> prints a new one."
 )
 
@@ -129,7 +129,7 @@ class Application:
         headers = Headers(scope=request.scope)
         if headers.getlist("host") != [headers.get("host", "")] or headers["host"].lower() not in self._hosts:
             raise ApiError(WRONG_HOST, "the Host header names another server")
-        await _check_body(headers)
+        _check_body(headers)
         path, peer = request.scope["path"], request.scope["state"]["peer"]
         if not (path.startswith(("/api", "/query/"))):
             return self._page_of(request, path, peer)
@@ -194,7 +194,7 @@ class Application:
         return await self._api.handler(route.name)(request, asked)
 
 
-async def _check_body(headers: Headers) -> None:
+def _check_body(headers: Headers) -> None:
     """Refuse a body that is too long, or whose length is unknown, before any of it is read."""
     length = headers.get("content-length", "0")
     if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()) or int(length) > MOST_BODY:

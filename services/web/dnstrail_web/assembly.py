@@ -39,6 +39,7 @@ class Place(NamedTuple):
     tls: Tls
     run_dir: Path
     lookups: str
+    outer: str | None = None  # the origin of a proxy in front of this server
 
 
 class WebAssembly:
@@ -47,15 +48,15 @@ class WebAssembly:
     def __init__(self, place: Place, history: Path | None, mutes: Path | None, findings: str | None) -> None:
         listener = bind(*place.listen)
         port = listener.getsockname()[1]
-        scheme = "http" if place.tls is None else "https"
-        origin = f"{scheme}://{_in_link(place)}:{port}"
+        origin = place.outer or f"{'http' if place.tls is None else 'https'}://{_in_link(place)}:{port}"
+        scheme = origin.partition(":")[0]
         self._clock = clock = SystemClock()
         self._health = Health()
         self._kept: deque[dict[str, Any]] = deque()
         self._findings = findings
         self._lookups = place.lookups
         self.feed = Feed()
-        self.access = Access(place.run_dir, origin, port, clock.monotonic, secure=place.tls is not None)
+        self.access = Access(place.run_dir, origin, port, clock.monotonic, secure=scheme == "https")
         state = State(
             LookupClient(place.lookups, timeout=_TIMEOUT),
             PastRecords(history),
@@ -66,7 +67,7 @@ class WebAssembly:
             clock,
             socket.gethostname(),
         )
-        hosts = own_hosts([*_names_of(place.listen[0]), *place.hosts], port)
+        hosts = own_hosts([*_names_of(place.listen[0]), *place.hosts], port) | {origin.partition("://")[2]}
         application = Application(Api(state), self.access, hosts, scheme, STATIC)
         self._server = WebServer(application, self.access, self.feed, listener, place.tls)
 

@@ -25,6 +25,7 @@ MOST_READERS: Final = 32
 RESUME: Final = 90.0  # seconds after the last reader for which messages are still made
 _BEAT: Final = 15.0  # seconds between two signs of life of an idle feed
 _AT_ONCE: Final = 64  # messages that are handed to a reader at once
+_BYTES_AT_ONCE: Final = 256 << 10  # bytes of them; a longer message is handed over alone
 _HEAD: Final = b": ready\nretry: 2000\n\n"
 
 
@@ -118,7 +119,14 @@ class Feed:
         first = self._messages[0].number if self._messages else self._number + 1
         if place + 1 < first:
             return None
-        return [*islice(self._messages, place + 1 - first, place + 1 - first + _AT_ONCE)]
+        found: list[FeedMessage] = []
+        size = 0
+        for one in islice(self._messages, place + 1 - first, place + 1 - first + _AT_ONCE):
+            size += len(one.body)
+            if found and size > _BYTES_AT_ONCE:
+                break
+            found.append(one)
+        return found
 
     def _place_of(self, last: str) -> int | None:
         """Return the number of the message with an id; None if those after it are gone, or nobody sent it."""

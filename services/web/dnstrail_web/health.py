@@ -5,23 +5,19 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Final
 
 from dnstrail.events import ANSWERED
 from dnstrail.history.log.entries import LoggedQuestion
-from dnstrail.history.log.history_log import HistoryLog
-from dnstrail.history.log.selection import EVERYTHING, LogSelection
+from dnstrail.history.log.selection import EVERYTHING
 
 MINUTE: Final = 60  # seconds of a bucket
 #: minutes whose outcomes a worker keeps -> earlier ones are read from the history
 KEPT: Final = 360
 #: resolvers, and processes, of a minute -> further ones are added up as "(others)"
 MOST_KEYS: Final = 32
-#: entries of the history that one request for health reads -> the reply has `complete: false`
-MOST_ENTRIES: Final = 500_000
 OTHERS: Final = "(others)"
 _UNKNOWN: Final = "(unknown)"
 _SECOND: Final = 1_000_000_000
@@ -45,6 +41,12 @@ class Outcomes:
             seconds = waited / _SECOND
             self.steps[_step_of(seconds)] += 1
             self.slowest = max(self.slowest, seconds)
+
+    def include(self, other: Outcomes) -> None:
+        """Count the questions of another one."""
+        self.counted.update(other.counted)
+        self.steps = [sum(counts) for counts in zip(self.steps, other.steps, strict=True)]
+        self.slowest = max(self.slowest, other.slowest)
 
     def shown(self) -> dict[str, Any]:
         """Return the counts as a map; latencies are in seconds."""
@@ -73,6 +75,17 @@ class Minute:
         self.resolvers: dict[str, Outcomes] = {}
         self.processes: dict[str, Outcomes] = {}
 
+    def include(self, other: Minute) -> None:
+        """Count the questions of another one."""
+        for known, others in ((self.resolvers, other.resolvers), (self.processes, other.processes)):
+            for name, outcomes in others.items():
+                _of(known, name).include(outcomes)
+
+    def include_lost(self, other: Minute) -> None:
+        """Count the losses of another one."""
+        if other.lost is not None:
+            self.lost = (self.lost or 0) + other.lost
+
     def shown(self, start: int) -> dict[str, Any]:
         """Return the bucket as a map."""
         return {
@@ -92,6 +105,7 @@ class Health:
         self._buckets: OrderedDict[int, Minute] = OrderedDict()
         self._lock = threading.Lock()
         self._counted: int | None = None  # events that were lost up to the last count
+        self._is_full = False  # the first minute, in which the worker began, is forgotten
 
     def add(self, entries: Iterable[LoggedQuestion]) -> None:
         """Count questions of clients: one that a forwarder asked for a known client is that of the client."""
@@ -104,12 +118,17 @@ class Health:
                     _of(bucket.processes, entry.process_name or entry.src or _UNKNOWN).add(entry.outcome, entry.waited)
 
     def count_lost(self, total: int | None, now: float) -> None:
-        """Note how many events were lost since the begin of the cache; None if it does not answer."""
+        """Note how many events were lost since the begin of the cache; None if it does not answer.
+
+        What was lost meanwhile belongs to the minute of the next count. A smaller total is that of a new cache.
+        """
         with self._lock:
             bucket = self._of(int(now))
-            if total is not None and bucket is not None:
-                more = total - self._counted if self._counted is not None else 0
-                bucket.lost = (bucket.lost or 0) + max(more, 0)
+            if total is None:
+                return
+            before = total if self._counted is None else self._counted
+            if bucket is not None:
+                bucket.lost = (bucket.lost or 0) + (total - before if total >= before else total)
             self._counted = total
 
     def shown(self, since: float, until: float) -> list[dict[str, Any]]:
@@ -118,18 +137,23 @@ class Health:
             chosen = [(start, one) for start, one in sorted(self._buckets.items()) if since < start + self.seconds]
             return [one.shown(start) for start, one in chosen if start <= until and (one.resolvers or one.lost)]
 
-    def lost_between(self, since: int, until: int) -> int | None:
-        """Return the events that were lost in a time; None if nobody counted them in all of it."""
-        with self._lock:
-            found = [self._buckets.get(start) for start in range(since // MINUTE * MINUTE, until, MINUTE)]
-        counts = [None if one is None else one.lost for one in found]
-        return None if None in counts else sum(one or 0 for one in counts)
+    def include(self, other: Health, since: float, until: float, begin: float = 0.0) -> None:
+        """Count the losses that another one has in a time, and its questions from `begin` on.
+
+        Its buckets are no longer than those of this one.
+        """
+        with other._lock:
+            for start, one in other._buckets.items():
+                if since < start + other.seconds and start <= until and (bucket := self._of(start)) is not None:
+                    bucket.include_lost(one)
+                    if start >= begin:
+                        bucket.include(one)
 
     @property
     def begin(self) -> float:
         """The time from which the buckets have all questions, as far as this worker received them."""
         with self._lock:
-            return min(self._buckets, default=float("inf"))
+            return min(self._buckets, default=float("inf")) + (0 if self._is_full else self.seconds)
 
     def _of(self, second: int) -> Minute | None:
         """Return the bucket of a time, None for one that is forgotten."""
@@ -141,25 +165,9 @@ class Health:
             if start < oldest:
                 return None
             del self._buckets[oldest]
+            self._is_full = True
         found = self._buckets[start] = Minute()
         return found
-
-
-def past_health(folder: Path, since: float, until: float, warn: Callable[[str], None]) -> tuple[Health, bool]:
-    """Return the health of a past time from the history, and whether all of it was read.
-
-    Raises:
-        OSError, SettingsError, sqlite3.Error: as for `HistoryLog.read`.
-    """
-    minutes = max(int((until - since) // MINUTE // KEPT) + 1, 1)
-    found = Health(minutes * MINUTE, KEPT + 2)
-    selection = LogSelection(since=round(since * _SECOND), until=round(until * _SECOND))
-    for count, entry in enumerate(HistoryLog(folder, warn).read(selection)):
-        if count == MOST_ENTRIES:
-            return found, False
-        if isinstance(entry, LoggedQuestion):
-            found.add([entry])
-    return found, True
 
 
 def _of(known: dict[str, Outcomes], name: str) -> Outcomes:

@@ -32,6 +32,8 @@ from dnstrail_web.live_entries import line_with_domain
 
 #: requests that read the history at the same time -> `overloaded`
 MOST_READERS: Final = 8
+#: domains, programs and resolvers that are new -> the oldest are left out, and the reply has `complete: false`
+MOST_NEW: Final = 10_000
 #: seconds in which a reader of the log takes nothing -> it is cut short
 PATIENCE: Final = 30.0
 _CHUNK: Final = 64 << 10  # bytes that are sent at once
@@ -71,16 +73,17 @@ class PastRecords:
         found, _ = await self._relations(key, 0)
         return [json_line(cof_row(one)) for one in found]
 
-    async def new(self, since: float) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """Return what is new since a time (epoch seconds), and from when each kind is known.
+    async def new(self, since: float) -> str:
+        """Return the reply that has what is new since a time (epoch seconds), and from when each kind is known.
 
         Raises:
             ApiError: the history cannot be read.
         """
 
-        def read(folder: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        def read(folder: Path) -> str:
             found, begins = new_since(folder, since, _warn)
-            return [new_row(one) for one in found], begins
+            rows = [new_row(one) for one in found[-MOST_NEW:]]
+            return json_line({"ok": True, "data": rows, "begins": begins, "complete": len(rows) == len(found)})
 
         return await self.read(read)
 

@@ -39,7 +39,8 @@ class Route(NamedTuple):
     refusals: tuple[int, ...] = ()
 
 
-_JSON, _LINES, _EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
+LINES: Final = "application/x-ndjson"
+_JSON, _EVENTS = "application/json", "text/event-stream"
 ROUTES: Final = (
     Route("session", "GET", "/api/session", "The version, and what this server can answer.", _JSON),
     Route(
@@ -98,7 +99,7 @@ ROUTES: Final = (
         "GET",
         "/api/log",
         "The questions of the history, or its connections, one on each line, as `dnstrail log --json`.",
-        _LINES,
+        LINES,
         {
             "since": Time(),
             "until": Time(),
@@ -136,11 +137,12 @@ ROUTES: Final = (
         "add_mute",
         "POST",
         "/api/mutes",
-        "Mute the findings of an event, of a process or with a value, for some seconds.",
+        "Mute the findings of an event, of a process or with a value (of an argument), for some seconds.",
         _JSON,
         body={
             "event": Text(256, required=True),
             "value": Text(LONGEST),
+            "argument": Text(256),
             "process": Text(256),
             "seconds": Seconds(required=True),
             "note": Text(256),
@@ -171,7 +173,7 @@ ROUTES: Final = (
         "GET",
         "/query/{key}",
         "The relations of a key as passive DNS in the common output format, one on each line.",
-        _LINES,
+        LINES,
         inside={"key": Text(LONGEST, required=True)},
         refusals=(404, 503),
     ),

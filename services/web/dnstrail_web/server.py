@@ -16,7 +16,7 @@ from dnstrail.errors import BusError, SettingsError
 from dnstrail_web.access import Access
 from dnstrail_web.app import Application
 from dnstrail_web.feed import Feed
-from dnstrail_web.http_connection import HttpServer, connections_of
+from dnstrail_web.http_connection import HttpServer
 
 STATIC: Final = Path(__file__).parent / "static"
 #: bytes of the head of a request -> it is refused
@@ -40,7 +40,7 @@ class WebServer:
         self._listener = listener
         self._config = Config(
             application,
-            http=connections_of(access),
+            http="h11",
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -58,7 +58,7 @@ class WebServer:
             self._config.load()
         except OSError as error:  # SSLError is one
             raise SettingsError(f"--tls-cert, --tls-key: {error}") from error
-        self._server = HttpServer(self._config)
+        self._server = HttpServer(self._config, access)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)

@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from dnstrail.bus import Bus
-from dnstrail.bus.ipc import events_address, findings_address, lookups_address, outputs_address, published_address
+from dnstrail.bus.ipc import (
+    events_address,
+    findings_address,
+    lookups_address,
+    outputs_address,
+    published_address,
+    sole_server,
+)
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail.pipeline import MEMORY
@@ -197,6 +204,8 @@ def running(plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> Iterator[Pipeline
     if plan.user is not None:
         hand_over(plan.run_dir, plan.user)
         share_signals(plan.user)  # so that the workers can be ended without rights
+    if plan.web is not None:
+        _remove_link(plan)
     children = Children(plan.commands, plan.memory)
     with children.running():
         drop_privileges(plan.user)
@@ -206,6 +215,18 @@ def running(plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> Iterator[Pipeline
             yield pipeline
         finally:
             pipeline.view.close()
+
+
+def _remove_link(plan: Plan) -> None:
+    """Remove the link that an earlier page left: a link states that the page has started.
+
+    Raises:
+        BusError: another page uses the run-dir.
+    """
+    if plan.user is None:  # else its locks were tried when the run-dir was handed over
+        with sole_server(f"ipc://{plan.run_dir}/web") as lock:
+            os.close(lock)
+    (plan.run_dir / "web.link").unlink(missing_ok=True)
 
 
 def _await_page(plan: Plan, children: Children, clock: Clock) -> None:

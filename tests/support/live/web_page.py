@@ -19,11 +19,11 @@ from live.processes import PATIENCE, started, text_of, wait_until
 class WebPage:
     """A page that runs. `cookie` is the header of a browser that was let in, once `enter` was called."""
 
-    def __init__(self, process: subprocess.Popen[str], run_dir: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], run_dir: Path, port: int = 0) -> None:
         self.process = process
         self.run_dir = run_dir
         self.cookie = ""
-        self.port = urlsplit(self.link).port or 0
+        self.port = port or urlsplit(self.link).port or 0
         self.host = f"127.0.0.1:{self.port}"
 
     @property
@@ -142,6 +142,7 @@ def web_page(run_dir: Path, *options: str | Path) -> Iterator[WebPage]:
         link = run_dir / "web.link"
         wait_until(lambda: process.poll() is not None or text_of(link), "the link")
         assert process.poll() is None, process.stderr and process.stderr.read()
-        page = WebPage(process, run_dir)
+        listen = "0" if place else str(options[options.index("--listen") + 1])
+        page = WebPage(process, run_dir, int(listen.rpartition(":")[2]))
         wait_until(lambda: page.raw(b"no HTTP\r\n\r\n") or page.link.startswith("https"), "the page")
         yield page

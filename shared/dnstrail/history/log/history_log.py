@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -81,6 +81,20 @@ class HistoryLog:
             if len(found) == count:
                 break
         return found[::-1]
+
+    def backwards(self, selection: LogSelection) -> Generator[LogEntry, None, None]:
+        """Yield the entries of a selection, the newest first.
+
+        Raises:
+            OSError, SettingsError, sqlite3.Error: As for `read`.
+        """
+        keys = keys_of(selection)
+        for file in reversed(self._files()):
+            if not _lacks(file, keys):
+                segment = SegmentEntries(file.path, self._topic)
+                with self._naming(segment), closing(segment.newest(selection)) as parts:
+                    for _, entry in chain.from_iterable(parts):
+                        yield entry
 
     def _files(self) -> list[SegmentFile]:
         """Return the files of the segments that can be read, and name the others."""
