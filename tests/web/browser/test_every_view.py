@@ -84,6 +84,23 @@ def test_the_keyboard_reaches_everything(seen, watched):
     page.wait_for_url("**/trail?key=*")
 
 
+def test_a_row_of_new_leads_to_its_trail_by_keys(seen, watched):
+    """Enter opens the trail of a domain, and folds a group."""
+    watched.resolve("www.shop.example")
+    page = seen.open("/new?kind=domain&group=program")
+    page.locator(".body .row a").first.wait_for()
+    page.get_by_role("treegrid").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.locator('.body .row.active[aria-expanded="false"]').wait_for()
+    page.keyboard.press("Enter")
+    page.locator('.body .row.active[aria-expanded="true"]').wait_for()
+    page.keyboard.press("ArrowDown")
+    name = page.locator(".body .row.active a").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/trail?key={name}")
+
+
 def focus_by_tab(page, condition):
     """Press Tab until something has the focus."""
     for _ in range(60):

@@ -23,12 +23,16 @@ def test_a_finding_is_shown_with_its_trail_and_can_be_muted(seen, watched):
     panel = page.get_by_role("complementary", name="Finding")
     panel.get_by_text("Trail of").wait_for()
     panel.locator(".paths li", has_text=WATCHED).first.wait_for()
+    choice = panel.get_by_label("Only with")
+    assert WATCHED in choice.locator("option:checked").inner_text()
+    if '"argument"' not in page.evaluate("fetch('/api/openapi.json').then((reply) => reply.text())"):
+        choice.select_option("any arguments")
     panel.get_by_label("For", exact=False).last.select_option("1 hour")
     panel.get_by_label("Note").fill("<b>known</b>")
     panel.get_by_role("button", name="Mute").click()
     mutes = page.get_by_role("region", name="Mutes")
     mutes.get_by_text("<b>known</b>").wait_for()
-    page.get_by_label(re.compile("Muted, too")).check()
+    page.get_by_label(re.compile("Show muted")).check()
     page.locator(".body .row", has_text="muted").first.wait_for()
 
     before = len(about(watched))
@@ -40,3 +44,19 @@ def test_a_finding_is_shown_with_its_trail_and_can_be_muted(seen, watched):
 
     mutes.get_by_role("button", name=re.compile("End the mute of WATCHED_NAME")).click()
     mutes.wait_for(state="detached")
+
+
+def test_a_finding_before_the_feed_is_open_is_not_missed(seen, watched):
+    """A finding that arrives after the page has read the others, and before its feed is open, is shown."""
+    name = "early.hostile.example"
+    held = []
+    page = seen.page
+    page.route("**/api/events?*", lambda route: held.append(route))  # noqa: PLW0108 - a built-in method is refused
+    with page.expect_response("**/api/mutes"):
+        seen.open(f"/findings?filter={name}")
+    watched.resolve(name)
+    known = "fetch('/api/findings').then((reply) => reply.text())"
+    wait_until(lambda: name in page.evaluate(known), "the finding", 60)
+    assert page.locator(".body .row", has_text="WATCHED_NAME").count() == 0
+    held.pop().continue_()
+    page.locator(".body .row", has_text="WATCHED_NAME").first.wait_for()

@@ -1,6 +1,12 @@
-"""The view Health: a dip that is a loss looks like one."""
+"""The view Health: a dip that is a loss looks like one, and its command is safe to copy."""
 
 from __future__ import annotations
+
+import json
+import subprocess
+from urllib.parse import urlencode
+
+import pytest
 
 from dnstrail.bus.ipc import lookups_address
 from live.workers import asker
@@ -20,3 +26,43 @@ def test_a_loss_is_hatched_and_stated(seen, watched):
     page.wait_for_url("**/health?key=10.99.0.3")
     page.get_by_role("button", name="Processes").click()
     page.locator(".body .row", has_text="getent").wait_for()
+
+
+@pytest.mark.parametrize("key", ["x'$(id)'", "\\(input)", 'a" or "b', "192.0.2.1\n| sh\n", "a\u202eb", "\x1b[201~;id"])
+def test_a_link_places_no_command_in_the_command(seen, key):
+    """A shell passes the key of a link to jq as one text, and control characters are shown and copied as escapes."""
+    page = seen.open(f"/health?{urlencode({'key': key})}")
+    shown = page.locator(".command code").inner_text()
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.get_by_role("button", name="Copy the command").click()
+    assert page.evaluate("window.copied") == shown
+    assert shown.isprintable()
+    log, quoted = shown.split(" | jq ", 1)
+    assert log == "dnstrail log --since -1h --json"
+    program = subprocess.run(["sh", "-c", f"printf %s {quoted}"], capture_output=True, text=True, check=True).stdout
+    text = json.dumps(key, ensure_ascii=False).replace("\u202e", "\\u{202e}")
+    assert program == f"select((.resolver // .dst) == {text})"
+
+
+def test_the_sum_of_others_has_no_command(seen):
+    """No entry of the log is that of "(others)"."""
+    page = seen.open("/health?key=(others)")
+    page.locator(".legend").wait_for()
+    assert page.locator(".command").count() == 0
+
+
+def test_a_part_of_the_history_is_stated(seen):
+    """A reply that the server has cut short is shown with a notice."""
+    page = seen.page
+
+    def cut(route):
+        reply = route.fetch()
+        route.fulfill(response=reply, json=reply.json() | {"complete": False})
+
+    seen.open("/health")
+    page.locator(".body .row").first.wait_for()
+    assert page.get_by_text("The history was read in part").count() == 0
+    page.route("**/api/health*", cut)
+    seen.open("/health")
+    page.get_by_text("The history was read in part").wait_for()
+    page.unroute_all(behavior="ignoreErrors")

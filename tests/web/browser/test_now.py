@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -136,3 +137,35 @@ def test_a_list_of_more_than_a_thousand_rows_holds_few_elements(seen, watched):
     last = int(grid.get_attribute("aria-rowcount"))
     page.locator(f'[role=row][aria-rowindex="{last}"].active').wait_for()
     assert page.locator(".body .row").count() < 80
+
+
+def test_a_past_time_with_too_many_facts_is_stated(seen, watched):
+    """Of more facts than the page reads, the newest are shown with a notice; of as many as it reads, without one."""
+    for number in range(4):
+        watched.resolve(f"cut{number}.any.example")
+    wait_until(lambda: len(watched.log("--name", "cut?.any.example")) >= 4, "the log")
+    total = len(watched.log("--name", "cut?.any.example"))
+    until = time.time()
+    wait_until(lambda: time.time() > until + 1, "the end of the time")
+    page = seen.page
+    facts = Path(__file__).parents[3] / "services/web/dnstrail_web/static/js/now/facts.js"
+    for most in (total - 1, total):
+        module = facts.read_text().replace("MOST_PAST = 50_000", f"MOST_PAST = {most}")
+        page.route(
+            "**/now/facts.js",
+            lambda route, _, module=module: route.fulfill(body=module, content_type="text/javascript"),
+        )
+        seen.open(f"/now?since={watched.began - 5:.3f}&until={until:.3f}&group=none&filter=name:cut?.any.example")
+        page.get_by_text(re.compile(f"^{total} facts$")).wait_for()
+        assert page.locator(".notice", has_text="Not all questions").count() == (most < total)
+        assert page.locator(".notice", has_text="Not all connections").count() == 0
+
+
+def test_names_of_every_object_are_no_parameters(seen):
+    """A group, a time and an outcome named as what every object has are unknown, as any other text."""
+    page = seen.open("/now?group=toString&filter=outcome:constructor")
+    assert page.get_by_label("Group by").input_value() == "process"
+    page.get_by_text("not understood: outcome:constructor").wait_for()
+    page = seen.open("/new?group=constructor")
+    page.locator(".body .row a").first.wait_for()
+    assert page.locator(".body .row .fold button").count() == 0

@@ -2,15 +2,20 @@
 
 import { serialize } from "./api.js";
 
-/** Save rows as CSV. A text that a spreadsheet would run as a formula begins with an apostrophe. */
+/** Save rows as CSV. */
 export function saveCsv(name, columns, rows) {
+  save(`${name}.csv`, "text/csv", csvLines(columns, rows));
+}
+
+/** Return rows as lines of CSV. A text or a list that a spreadsheet would run as a formula begins with an apostrophe. */
+export function csvLines(columns, rows) {
   const field = (value) => {
     const text = value === undefined || value === null ? "" : Array.isArray(value) ? value.join(" ") : String(value);
-    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    const safe = typeof value !== "number" && /^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text;
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))];
-  save(`${name}.csv`, "text/csv", lines.map((line) => `${line.map(field).join(",")}\r\n`));
+  return lines.map((line) => `${line.map(field).join(",")}\r\n`);
 }
 
 /** Save objects as JSON, one on each line. */

@@ -6,6 +6,7 @@ const SLEEP = 60_000; // ms that a hidden page keeps its stream
 const LONGEST = 30_000; // ms between two attempts
 export const KINDS = ["questions", "connections", "findings"];
 
+/** "begin": a stream is open that resumes no other one, so what was before has to be read. "gap": facts are missing. */
 class Feed extends EventTarget {
   constructor() {
     super();
@@ -50,6 +51,7 @@ class Feed extends EventTarget {
     source.onopen = () => {
       this._attempts = 0;
       this._become("live");
+      if (!this._last) this.dispatchEvent(new Event("begin"));
     };
     source.onerror = () => this._broken(source);
     for (const kind of KINDS) source.addEventListener(kind, (event) => this._take(kind, event));

@@ -92,11 +92,16 @@ export function Grid({ label, columns, rows, sort, onSort, onOpen, onChoose, cho
             ${rows.slice(start, end).map((row, offset) => html`
               <${Row} key=${row.key} id=${`${id}-${start + offset}`} row=${row} index=${start + offset + 2} columns=${columns}
                 template=${narrow ? { "--level": row.level || 0 } : template} tree=${Boolean(onOpen)} active=${row.key === active} chosen=${row.key === chosen}
-                onOpen=${onOpen} onClick=${() => (setActive(row.key), onChoose?.(row))} />`)}
+                onOpen=${onOpen} onClick=${(event) => (setActive(row.key), isOther(event) || onChoose?.(row))} />`)}
           </div>
         </div>
       </div>
     </div>`;
+}
+
+/** Return whether a click follows a link, or ends the selection of a text. */
+function isOther(event) {
+  return event.target.closest("a") || !getSelection().isCollapsed;
 }
 
 function Head({ column, sort, onSort }) {

@@ -1,12 +1,13 @@
 // New: domains, programs, resolvers and servers that the history saw first in a time, by host and program.
 
-import { change, href } from "./address.js";
+import { change, go, href } from "./address.js";
 import { get } from "./api.js";
 import { Command, commandLine } from "./command.js";
 import { saveCsv, saveJson } from "./export.js";
 import { clock, count, day, utc, visible } from "./format.js";
 import { Grid } from "./grid.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
+import { poll } from "./pace.js";
 import { moment } from "./times.js";
 
 const KINDS = { domain: "Domains", program: "Programs", resolver: "Resolvers", server: "Servers" };
@@ -20,20 +21,13 @@ export function New({ params, session }) {
   const [sort, setSort] = useState({ by: "first", down: true });
   const [folded, setFolded] = useState(() => new Set());
   useEffect(() => {
-    const abort = new AbortController();
-    const read = () =>
-      document.hidden ||
-      get("new", { since: moment(since) }, abort.signal).then(
+    const read = (signal) =>
+      get("new", { since: moment(since) }, signal).then(
         (reply) => set({ rows: reply.data, begins: reply.begins || {} }),
         (error) => error.name === "AbortError" || set({ error }),
       );
     set({ loading: true });
-    read();
-    const timer = setInterval(read, EVERY);
-    return () => {
-      abort.abort();
-      clearInterval(timer);
-    };
+    return poll(read, EVERY);
   }, [since]);
 
   const fits = (row) => (!params.kind || row.kind === params.kind) && (!params.filter || `${row.name} ${row.program} ${row.container}`.toLowerCase().includes(params.filter.toLowerCase()));
@@ -45,13 +39,14 @@ export function New({ params, session }) {
     if (!next.delete(row.key)) next.add(row.key);
     setFolded(next);
   };
+  const open = (row) => (row.expandable ? fold(row) : row.kind !== "program" && go(trailOf(row)));
   const kinds = Object.keys(KINDS).filter((kind) => kind !== "server" || (state.rows || []).some((row) => row.kind === kind));
   return html`
     <h1 class="hidden">New: first seen</h1>
     <div class="bar">
       <label class="field">First seen <select value=${params.since || ""} onChange=${(event) => change({ since: event.target.value })}>
         ${Object.entries(SINCE).map(([value, name]) => html`<option value=${value} key=${value}>${name}</option>`)}
-        ${params.since && !(params.since in SINCE) && html`<option value=${params.since}>${params.since}</option>`}</select></label>
+        ${params.since && !Object.hasOwn(SINCE, params.since) && html`<option value=${params.since}>${params.since}</option>`}</select></label>
       <div class="choice" role="group" aria-label="Kind">
         ${["", ...kinds].map((kind) => html`<button type="button" key=${kind} aria-pressed=${(params.kind || "") === kind} onClick=${() => change({ kind })}>${kind ? KINDS[kind] : "All"} <span class="quiet">${count(number(state.rows, kind))}</span></button>`)}
       </div>
@@ -62,18 +57,19 @@ export function New({ params, session }) {
         <button type="button" onClick=${() => saveJson("dnstrail-new", exported)}>JSON</button></div>
     </div>
     <${Note} state=${state} since=${since} />
-    <${Grid} label="First seen" rows=${rows} columns=${columns(session)} sort=${sort} onSort=${setSort} onOpen=${params.group ? fold : undefined}
+    <${Grid} label="First seen" rows=${rows} columns=${columns(session)} sort=${sort} onSort=${setSort} onOpen=${params.group ? fold : undefined} onChoose=${open}
       empty=${state.loading ? "Reading …" : state.error ? "" : "Nothing is new in this time."} />
-    <${Command} text=${commandLine(["dnstrail", "new"], [["--since", params.since || "today 0:00"], ["--json", false]])} />`;
+    <${Command} text=${commandLine(["dnstrail", "new"], [["--since", params.since || "today 0:00"]])} />`;
 }
 
 /** What the history cannot know: before its beginning everything is new to it. */
 function Note({ state, since }) {
   if (state.error) return html`<div class="notice error" role="alert">${state.error.error === "no_history" ? "No history is kept on this host, so nothing is known of earlier days. Run dnstrail history beside the cache." : state.error.message}</div>`;
   if (!state.rows) return null;
-  const late = Object.entries(state.begins).filter(([, begin]) => begin === null || begin >= moment(since) - 1);
-  const text = late.map(([kind, begin]) => `${KINDS[kind]?.toLowerCase() || kind}${begin === null ? "" : ` since ${clock(begin)}`}`).join(", ");
-  return html`<p class="notes quiet" role="status">${count(state.rows.length)} first seen since ${moment(since) < Date.now() / 1000 - 86400 ? clock(moment(since)) : clock(moment(since))}${text && `. The history knows ${text} alone: all of these count as new`}</p>`;
+  const late = Object.entries(state.begins).filter(([, begin]) => begin !== null && begin >= moment(since) - 1);
+  const kinds = Map.groupBy(late, ([, begin]) => clock(begin));
+  const text = [...kinds].map(([time, some]) => `${time} (${some.map(([kind]) => KINDS[kind]?.toLowerCase() || kind).join(", ")})`).join(", ");
+  return html`<p class="notes quiet" role="status">${count(state.rows.length)} first seen since ${clock(moment(since))}${text && `. The history begins at ${text}; everything before it counts as new`}</p>`;
 }
 
 function midnight() {
@@ -94,7 +90,7 @@ const OF = { program: (row) => row.program || "(no program)", host: (row) => row
 
 function grouped(found, group, folded) {
   const keyed = found.map((row) => ({ ...row, key: `${row.kind} ${row.name} ${row.program} ${row.container} ${row.host || ""}`, level: group ? 1 : 0 }));
-  if (!OF[group]) return keyed;
+  if (!Object.hasOwn(OF, group)) return keyed;
   const rows = [];
   for (const [label, some] of Map.groupBy(keyed, OF[group])) {
     const open = !folded.has(label);
@@ -104,10 +100,14 @@ function grouped(found, group, folded) {
   return rows;
 }
 
+function trailOf(row) {
+  return href("trail", { key: row.name });
+}
+
 function name(row) {
   if (row.label !== undefined) return html`${visible(row.label)} <span class="quiet">${count(row.size)}</span>`;
   const text = visible(row.name);
-  return row.kind === "program" ? html`<span class="mono">${text}</span>` : html`<a class="mono" tabindex="-1" href=${href("trail", { key: row.name })}>${text}</a>`;
+  return row.kind === "program" ? html`<span class="mono">${text}</span>` : html`<a class="mono" tabindex="-1" href=${trailOf(row)}>${text}</a>`;
 }
 
 function columns(session) {

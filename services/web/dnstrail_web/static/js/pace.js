@@ -51,6 +51,24 @@ export function useSeconds(every = 1) {
   return now;
 }
 
+/**
+ * Call `read` now, and again `every` ms after it has ended, while the page is visible. Returns what ends it; the signal
+ * that `read` receives is aborted then.
+ */
+export function poll(read, every) {
+  const abort = new AbortController();
+  let timer = 0;
+  const next = async () => {
+    if (!document.hidden) await read(abort.signal);
+    if (!abort.signal.aborted) timer = setTimeout(next, every);
+  };
+  next();
+  return () => {
+    abort.abort();
+    clearTimeout(timer);
+  };
+}
+
 /** Return whether a media query holds. */
 export function useMedia(query) {
   const [holds, set] = useState(() => matchMedia(query).matches);

@@ -23,7 +23,7 @@ export function localInput(seconds) {
 
 /** Choose a range: `since` and `until` of the address. Without them it is the feed if `live`, else the `usual` one. */
 export function Range({ since, until, live, usual = "-1h" }) {
-  const known = since in LENGTHS && !until;
+  const known = Object.hasOwn(LENGTHS, since) && !until;
   const [own, setOwn] = useState(Boolean(since) && !known);
   const value = own ? "own" : known ? since : live ? "" : usual;
   const choose = (event) => {

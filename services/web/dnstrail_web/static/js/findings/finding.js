@@ -5,22 +5,22 @@ import { get } from "../api.js";
 import { clock, visible } from "../format.js";
 import { html, useEffect, useState } from "../html.js";
 import { Paths } from "../trail/paths.js";
-import { findings } from "./state.js";
+import { findings, isSimple } from "./state.js";
 
 const LENGTHS = [[3600, "1 hour"], [28800, "8 hours"], [86400, "1 day"], [604800, "7 days"], [2592000, "30 days"]];
 const KEYS = ["dst", "dns_root", "name", "address", "domain", "query", "answer"];
 const NAME = /^[a-z0-9_-]+(\.[a-z0-9_-]+)+$|^\d+(\.\d+){3}$|^[0-9a-f]*:[0-9a-f:]+$/i;
 
-/** Return the name or address that a finding is about; "" without one. */
-export function keyOf(finding) {
+/** Return the argument with the name or address that a finding is about; undefined without one. */
+function keyArgument(finding) {
   const texts = finding.args.filter((arg) => typeof arg.value === "string" && NAME.test(arg.value));
   const known = KEYS.map((name) => texts.find((arg) => arg.name === name)).find(Boolean);
-  return (known || texts[0])?.value || "";
+  return known || texts[0];
 }
 
 export function Finding({ finding, onClose }) {
   const at = Number(finding.timestamp) / 1e9;
-  const key = keyOf(finding);
+  const key = keyArgument(finding)?.value;
   const mute = findings.muteOf(finding);
   const { Description: description } = finding.metadata || {};
   return html`<aside class="side" aria-label="Finding">
@@ -64,21 +64,22 @@ function TrailOf({ name, at }) {
 
 /** Mute findings like this one: each choice makes the mute narrower. */
 function MuteForm({ finding }) {
-  const values = finding.args.filter((arg) => ["string", "number"].includes(typeof arg.value) && arg.value !== "");
-  const [value, setValue] = useState(keyOf(finding));
+  const values = finding.args.filter((arg) => isSimple(arg.value) && arg.value !== "");
+  const [argument, setArgument] = useState(keyArgument(finding)?.name || "");
   const [process, setProcess] = useState(Boolean(finding.processName));
   const [seconds, setSeconds] = useState(86400);
   const [note, setNote] = useState("");
   const [failure, setFailure] = useState("");
   const submit = (event) => {
     event.preventDefault();
-    const body = { event: finding.eventName, value, process: process ? finding.processName : "", seconds: Number(seconds), note };
-    findings.mute(body).catch((error) => setFailure(error.message));
+    const chosen = values.find((arg) => arg.name === argument);
+    const body = { event: finding.eventName, process: process ? finding.processName : "", seconds: Number(seconds), note };
+    findings.mute(chosen ? { ...body, argument, value: String(chosen.value) } : body).catch((error) => setFailure(error.message));
   };
   return html`<form class="form" onSubmit=${submit}>
-    <label>Only with <select value=${value} onChange=${(event) => setValue(event.target.value)}>
+    <label>Only with <select value=${argument} onChange=${(event) => setArgument(event.target.value)}>
       <option value="">any arguments</option>
-      ${values.map((arg) => html`<option value=${String(arg.value)} key=${arg.name}>${visible(arg.name)} ${visible(arg.value)}</option>`)}</select></label>
+      ${values.map((arg) => html`<option value=${arg.name} key=${arg.name}>${visible(arg.name)} ${visible(arg.value)}</option>`)}</select></label>
     ${finding.processName && html`<label class="check"><input type="checkbox" checked=${process} onChange=${(event) => setProcess(event.target.checked)} /> Only of ${visible(finding.processName)}</label>`}
     <label>For <select value=${seconds} onChange=${(event) => setSeconds(event.target.value)}>${LENGTHS.map(([length, name]) => html`<option value=${length} key=${length}>${name}</option>`)}</select></label>
     <label>Note <input maxlength="200" value=${note} onInput=${(event) => setNote(event.target.value)} /></label>

@@ -18,7 +18,7 @@ class Findings extends EventTarget {
 
   start() {
     feed.on("findings", (found) => this._take(found, true));
-    feed.addEventListener("gap", () => this.read());
+    for (const event of ["begin", "gap"]) feed.addEventListener(event, () => this.read());
     this.read();
   }
 
@@ -57,7 +57,7 @@ class Findings extends EventTarget {
         mute.until > now &&
         mute.event === finding.eventName &&
         (!mute.process || mute.process === finding.processName) &&
-        (!mute.value || finding.args.some((arg) => String(arg.value) === mute.value)),
+        (!mute.value || finding.args.some((arg) => (!mute.argument || arg.name === mute.argument) && isSimple(arg.value) && String(arg.value) === mute.value)),
     );
   }
 
@@ -72,6 +72,11 @@ class Findings extends EventTarget {
   _changed() {
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** Return whether a mute can name a value: a text, or a number as text. */
+export function isSimple(value) {
+  return typeof value === "string" || typeof value === "number";
 }
 
 /** Return the identity of a finding. */

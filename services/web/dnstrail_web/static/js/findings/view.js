@@ -43,7 +43,7 @@ export function Findings({ params }) {
     <div class="bar">
       <label class="field">Event <select value=${params.event || ""} onChange=${(event) => change({ event: event.target.value })}>
         <option value="">All</option>${events.map((name) => html`<option value=${name} key=${name}>${name}</option>`)}</select></label>
-      <label class="field"><input type="checkbox" checked=${params.muted === "1"} onChange=${(event) => change({ muted: event.target.checked ? "1" : "" })} /> Muted, too${hidden ? ` (${count(hidden)})` : ""}</label>
+      <label class="field"><input type="checkbox" checked=${params.muted === "1"} onChange=${(event) => change({ muted: event.target.checked ? "1" : "" })} /> Show muted${hidden ? ` (${count(hidden)})` : ""}</label>
       <label class="field wide">Filter <input class="mono" type="search" id="filter" value=${params.filter || ""} placeholder="event, process or argument" onInput=${(event) => change({ filter: event.target.value }, { replace: true })} /></label>
       <div class="end"><button type="button" onClick=${() => saveCsv("dnstrail-findings", COLUMNS, exported)}>CSV</button>
         <button type="button" onClick=${() => saveJson("dnstrail-findings", shown)}>JSON</button></div>
@@ -65,7 +65,7 @@ function Mutes() {
   return html`<section class="mutes" aria-label="Mutes"><h2>Mutes</h2>
     ${failure && html`<p class="bad" role="alert">${failure}</p>`}
     <ul class="plain-list">${findings.mutes.map((mute) => html`<li key=${mute.id}>
-      <b>${visible(mute.event)}</b>${mute.value && html` <span class="mono">${visible(mute.value)}</span>`}${mute.process && html` of ${visible(mute.process)}`}
+      <b>${visible(mute.event)}</b>${mute.value && html` with ${mute.argument && `${visible(mute.argument)} `}<span class="mono">${visible(mute.value)}</span>`}${mute.process && html` of ${visible(mute.process)}`}
       <span class="quiet"> until ${clock(mute.until)}${mute.note ? `, ${visible(mute.note)}` : ""}</span>
       <button type="button" class="plain" onClick=${() => end(mute.id)}>End<span class="hidden"> the mute of ${mute.event} ${mute.value}</span></button></li>`)}</ul></section>`;
 }

@@ -3,6 +3,7 @@
 import { parted, PARTS, total } from "./chart.js";
 
 const MOST = 180; // columns
+export const EXPORTED = ["start", "by", "key", "questions", ...PARTS.map(([id]) => id), "median", "p95", "slowest", "lost"];
 
 /** Return the columns of a chart, without a hole: the sums of `key`, or of all. */
 export function columnsOf(data, by, key, since) {
@@ -47,4 +48,14 @@ export function rowsOf(data, by, sort) {
     const [a, b] = [value(one), value(other)];
     return a < b ? -turn : a > b ? turn : one.key < other.key ? -1 : 1;
   });
+}
+
+/** Return one row for each bucket and resolver or process: of `key`, or of all. Its counts add up to those of the table. */
+export function bucketRows(data, by, key) {
+  return (data?.buckets || []).flatMap(({ start, lost, [by]: found }) =>
+    Object.entries(found || {}).filter(([name]) => !key || name === key).map(([name, { outcomes, median, p95, slowest }]) => {
+      const parts = parted(outcomes);
+      return { start, by, key: name, questions: total({ parts }), ...parts, median, p95, slowest, lost };
+    }),
+  );
 }

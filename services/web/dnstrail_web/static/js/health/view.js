@@ -7,32 +7,26 @@ import { saveCsv, saveJson } from "../export.js";
 import { clock, count, duration, percent, visible } from "../format.js";
 import { Grid } from "../grid.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
+import { poll } from "../pace.js";
 import { moment, Range } from "../times.js";
 import { Chart, Latency, PARTS, total } from "./chart.js";
-import { columnsOf, rowsOf } from "./buckets.js";
+import { bucketRows, columnsOf, EXPORTED, rowsOf } from "./buckets.js";
 
 const EVERY = 5000; // ms
 const EVERY_PAST = 60_000; // ms, of a longer time, which may have to be read from the history
 const FEWEST = 30; // columns
-const EXPORTED = ["start", "by", "key", "answered", "no_data", "nxdomain", "failed", "unanswered", "median", "p95", "slowest", "lost"];
+const SUMS = ["(others)", "(unknown)"]; // keys of the server that no entry of the log has
 
 export function Health({ params }) {
   const by = params.by === "processes" ? "processes" : "resolvers";
   const [state, set] = useState({});
   useEffect(() => {
-    const abort = new AbortController();
-    const read = () =>
-      document.hidden ||
-      get("health", params.since ? { since: moment(params.since), until: moment(params.until) } : {}, abort.signal).then(
+    const read = (signal) =>
+      get("health", params.since ? { since: moment(params.since), until: moment(params.until) } : {}, signal).then(
         (reply) => set({ data: { ...reply.data, now: moment(params.until) ?? reply.data.now }, complete: reply.complete }),
         (error) => error.name === "AbortError" || set((now) => ({ ...now, error })),
       );
-    read();
-    const timer = setInterval(read, params.since ? EVERY_PAST : EVERY);
-    return () => {
-      abort.abort();
-      clearInterval(timer);
-    };
+    return poll(read, params.since ? EVERY_PAST : EVERY);
   }, [params.since, params.until]);
 
   const [sort, setSort] = useState({ by: "total", down: true });
@@ -51,10 +45,11 @@ export function Health({ params }) {
         ${["resolvers", "processes"].map((one) => html`<button type="button" key=${one} aria-pressed=${by === one} onClick=${() => change({ by: one === "resolvers" ? "" : one, key: "" })}>${one === "resolvers" ? "Resolvers" : "Processes"}</button>`)}</div>
       ${params.key && html`<span class="field">Only <b class="mono">${visible(params.key)}</b> <button type="button" class="plain" onClick=${() => change({ key: "" })}>All</button></span>`}
       <div class="end"><${Status} state=${state} />
-        <button type="button" onClick=${() => saveCsv("dnstrail-health", EXPORTED, exported(data, by))}>CSV</button>
-        <button type="button" onClick=${() => saveJson("dnstrail-health", exported(data, by))}>JSON</button></div>
+        <button type="button" onClick=${() => saveCsv("dnstrail-health", EXPORTED, bucketRows(data, by, params.key))}>CSV</button>
+        <button type="button" onClick=${() => saveJson("dnstrail-health", bucketRows(data, by, params.key))}>JSON</button></div>
     </div>
     ${state.error && html`<div class="notice error" role="alert">${state.error.message}</div>`}
+    ${state.complete === false && html`<div class="notice" role="status"><b>The history was read in part</b>: it has more questions in this time than the server reads at once. Choose a shorter time.</div>`}
     ${lost > 0 && html`<div class="notice" role="status"><b>${count(lost)} events lost</b> in ${lossy.length === 1 ? "one interval" : `${lossy.length} intervals`} between ${clock(lossy[0].start)} and ${clock(lossy.at(-1).start + data.seconds)}: in the hatched part, fewer questions were seen than asked.</div>`}
     <div class="charts">
       <div class="legend">${PARTS.map(([id, name]) => html`<span key=${id}><i class=${`part ${id}`}></i>${name}</span>`)}<span><i class="lost"></i>Events lost</span><span><i class="uncounted"></i>Losses not counted</span></div>
@@ -82,15 +77,10 @@ function Status({ state }) {
 }
 
 function command(params, by) {
+  if (SUMS.includes(params.key)) return "";
   if (!params.key) return params.since ? commandLine(["dnstrail", "log"], [["--since", params.since], ["--outcome", "unanswered"]]) : "dnstrail health; dnstrail stats; dnstrail log --since -1h --outcome unanswered";
   if (by === "processes") return commandLine(["dnstrail", "log"], [["--since", params.since || "-1h"], ["--process", params.key]]);
-  return `${commandLine(["dnstrail", "log"], [["--since", params.since || "-1h"], ["--json", true]])} | ${`jq 'select(.dst == ${JSON.stringify(params.key)})'`}`;
-}
-
-function exported(data, by) {
-  return (data?.buckets || []).flatMap((bucket) =>
-    Object.entries(bucket[by] || {}).map(([key, one]) => ({ start: bucket.start, by, key, ...one.outcomes, median: one.median, p95: one.p95, slowest: one.slowest, lost: bucket.lost })),
-  );
+  return `${commandLine(["dnstrail", "log"], [["--since", params.since || "-1h"], ["--json", true]])} | ${commandLine(["jq", `select((.resolver // .dst) == ${JSON.stringify(params.key)})`])}`;
 }
 
 const share = (id) => (row) => (row.parts[id] ? `${percent(row.parts[id], total(row))}` : "");

@@ -9,10 +9,13 @@ export class Facts extends EventTarget {
     super();
     this.most = most;
     this.left = 0;
+    this.cut = []; // kinds of facts of which there are more than were read
     this.loading = false;
     this.failure = null;
     this.hosts = new Set();
     this._held = new Map(); // key -> fact, the oldest first
+    this._connections = new Map(); // id of a connection -> its fact
+    this._newest = new Map(); // ends of a connection -> the fact that was opened last
     this._ids = 0;
     this._fits = () => true;
     this._projection = null;
@@ -47,17 +50,21 @@ export class Facts extends EventTarget {
     this._changed();
   }
 
-  /** Take stages of connections: a later stage replaces the one before. */
+  /** Take stages of connections, also those that are held already: a later stage replaces the one before. */
   addConnections(entries) {
     for (const entry of entries) {
-      const key = `${entry.host} ${entry.transport} ${entry.src} ${entry.src_port} ${entry.dst} ${entry.dst_port}`;
-      const held = this._held.get(key);
-      if (held && held.entry.id === entry.id) continue;
-      if (held && !held.over && !(entry.stage === "opened" && held.entry.socket !== undefined)) this._replace(held, connection(key, entry, held));
-      else {
-        if (held) this._rename(held);
-        this._add(key, connection(key, entry, null));
+      const id = connectionId(entry);
+      const ends = endsOf(entry);
+      let held = this._connections.get(id);
+      if (!held) {
+        const newest = this._newest.get(ends);
+        if (newest && !newest.entry.id && isBegunAt(newest, begunOf(entry))) held = newest; // the cache stated it as open
       }
+      if (held && !isLater(entry, held)) continue;
+      if (held) this._replace(held, connection(held.key, entry, held));
+      else held = this._add(id, connection(id, entry, null));
+      this._connections.set(id, held);
+      this._note(ends, held);
     }
     this._changed();
   }
@@ -65,10 +72,14 @@ export class Facts extends EventTarget {
   /** Take the connections that the cache holds as open, with their rivals. */
   addOpen(found) {
     for (const one of found) {
-      const key = `${one.host} ${one.transport} ${one.client} ${one.client_port} ${one.address} ${one.port}`;
-      const held = this._held.get(key);
-      if (held) held.rivals = one.rivals || [];
-      else this._add(key, connection(key, opened(one), null, one.rivals || []));
+      const entry = opened(one);
+      const ends = endsOf(entry);
+      const held = this._newest.get(ends);
+      if (held && isBegunAt(held, one.since)) held.rivals = one.rivals || [];
+      else if (!held || held.begun < one.since) {
+        const key = `${ends} ${one.since}`;
+        this._note(ends, this._add(key, connection(key, entry, null, one.rivals || [])));
+      }
     }
     this._changed();
   }
@@ -82,9 +93,11 @@ export class Facts extends EventTarget {
     while (this._held.size > this.most) {
       const [oldest, gone] = this._held.entries().next().value;
       this._held.delete(oldest);
+      this._forget(gone);
       this.left += 1;
       if (gone.shown) this._projection?.remove(gone);
     }
+    return fact;
   }
 
   _replace(held, fact) {
@@ -94,11 +107,16 @@ export class Facts extends EventTarget {
     if (held.shown) this._projection?.add(held);
   }
 
-  /** Keep a connection that is over under another key: its ports are used again. */
-  _rename(held) {
-    this._held.delete(held.key);
-    held.key = `${held.key} ${held.order}`;
-    this._held.set(held.key, held);
+  _note(ends, fact) {
+    const newest = this._newest.get(ends);
+    if (!newest || newest.begun <= fact.begun) this._newest.set(ends, fact);
+  }
+
+  _forget(fact) {
+    if (fact.kind !== "connection") return;
+    const ends = endsOf(fact.entry);
+    if (fact.entry.id) this._connections.delete(connectionId(fact.entry));
+    if (this._newest.get(ends) === fact) this._newest.delete(ends);
   }
 
   _changed() {
@@ -127,6 +145,35 @@ function question(entry) {
   };
 }
 
+/** Return the id that all stages of a connection share: the one of a stage, without the stage. */
+function connectionId(entry) {
+  return entry.id.slice(0, entry.id.lastIndexOf("/"));
+}
+
+function endsOf(entry) {
+  return `${entry.host} ${entry.transport} ${entry.src} ${entry.src_port} ${entry.dst} ${entry.dst_port}`;
+}
+
+/** Return when the connection of a stage was opened, in seconds. */
+function begunOf(entry) {
+  return (Number(entry.timestamp) - (entry.lasted || 0)) / 1e9;
+}
+
+/** Return whether a connection was opened at a time. Two readings of one time differ a little: clocks are compared anew. */
+function isBegunAt(fact, time) {
+  return Math.abs(fact.begun - time) < 0.5;
+}
+
+const STAGES = { opened: 0, result: 1, named: 1, end: 2 };
+
+/** Return whether a stage states more of its connection than the one that is held. */
+function isLater(entry, { over, entry: held }) {
+  if (!held.id) return true;
+  if (over || held.id === entry.id) return false;
+  const further = STAGES[entry.stage] - STAGES[held.stage];
+  return further > 0 || (further === 0 && Number(entry.timestamp) >= Number(held.timestamp));
+}
+
 function connection(key, entry, before, rivals = before?.rivals || []) {
   const name = entry.name || before?.name || "";
   return {
@@ -145,6 +192,7 @@ function connection(key, entry, before, rivals = before?.rivals || []) {
     connected: entry.connected ?? before?.connected,
     error: entry.error || before?.error || "",
     over: entry.stage === "end" || Boolean(entry.error),
+    begun: begunOf(entry),
     rivals,
     entry,
   };

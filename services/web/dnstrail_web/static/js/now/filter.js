@@ -22,7 +22,7 @@ export function parseFilter(text) {
 }
 
 function isGood(field, value) {
-  if (field === "outcome") return value in OUTCOMES;
+  if (field === "outcome") return Object.hasOwn(OUTCOMES, value);
   if (field === "slower") return seconds(value) !== null;
   if (field === "address") return network(value) !== null;
   return true;

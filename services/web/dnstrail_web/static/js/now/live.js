@@ -2,6 +2,7 @@
 
 import { get, lines, openConnections } from "../api.js";
 import { feed } from "../feed.js";
+import { poll } from "../pace.js";
 import { Facts, MOST } from "./facts.js";
 
 const FIRST = 1000; // of each kind, from the history
@@ -14,15 +15,8 @@ function start() {
   const { facts } = live;
   feed.on("questions", (entries) => facts.addQuestions(entries));
   feed.on("connections", (entries) => facts.addConnections(entries));
-  feed.addEventListener("gap", () => fill(facts));
-  fill(facts);
-  let busy = false;
-  setInterval(async () => {
-    if (document.hidden || busy || feed.state !== "live") return;
-    busy = true;
-    await open(facts);
-    busy = false;
-  }, EVERY);
+  for (const event of ["begin", "gap"]) feed.addEventListener(event, () => fill(facts));
+  poll(() => feed.state === "live" && open(facts), EVERY);
 }
 
 async function fill(facts) {

@@ -8,7 +8,7 @@ import { asParameters } from "./filter.js";
 
 /** Return the facts of a time that fit the filter; they come in little by little. */
 export function usePast(since, until, options) {
-  const facts = useMemo(() => Object.assign(new Facts(2 * MOST_PAST), { loading: Boolean(since) }), [since, until, options]);
+  const facts = useMemo(() => Object.assign(new Facts(2 * MOST_PAST + 2), { loading: Boolean(since) }), [since, until, options]);
   useEffect(() => {
     if (!since) return undefined;
     const abort = new AbortController();
@@ -19,11 +19,16 @@ export function usePast(since, until, options) {
 }
 
 async function read(facts, since, until, options, signal) {
-  const time = { since: moment(since), until: moment(until), last: MOST_PAST, domain: true };
+  const time = { since: moment(since), until: moment(until), last: MOST_PAST + 1, domain: true };
   const { outcome, slower, ...both } = asParameters(options);
+  const load = async (kind, params, add) => {
+    let found = 0;
+    await lines("log", { ...time, ...both, ...params }, (some) => (add(some), (found += some.length)), signal);
+    if (found > MOST_PAST) facts.cut.push(kind);
+  };
   try {
-    await lines("log", { ...time, ...both, outcome, slower }, (some) => facts.addQuestions(some), signal);
-    if (!outcome && !slower) await lines("log", { ...time, ...both, connections: true }, (some) => facts.addConnections(some), signal);
+    await load("questions", { outcome, slower }, (some) => facts.addQuestions(some));
+    if (!outcome && !slower) await load("connections", { connections: true }, (some) => facts.addConnections(some));
   } catch (error) {
     if (error.name !== "AbortError") facts.failure = error;
   }

@@ -10,6 +10,7 @@ import { useChanges } from "../pace.js";
 import { moment, Range } from "../times.js";
 import { groupColumns, listColumns } from "./columns.js";
 import { Detail } from "./detail.js";
+import { MOST_PAST } from "./facts.js";
 import { FIELDS, matcher, parseFilter } from "./filter.js";
 import { List } from "./list.js";
 import { live } from "./live.js";
@@ -22,7 +23,7 @@ const DOWN = { by: "lookups", down: true };
 const FRAMES = 4; // a second
 
 export function Now({ params, session }) {
-  const group = params.group in NAMES ? params.group : "process";
+  const group = Object.hasOwn(NAMES, params.group) ? params.group : "process";
   const { options, wrong } = useMemo(() => parseFilter(params.filter || ""), [params.filter]);
   const isLive = !params.since;
   const past = usePast(params.since, params.until, options);
@@ -111,11 +112,13 @@ function FilterField({ text, wrong }) {
 function Coverage({ facts, isLive, projection, session }) {
   if (facts.failure) return html`<div class="notice error" role="alert">${facts.failure.error === "no_history" ? "No history is kept on this host: only live facts can be shown." : facts.failure.message}</div>`;
   const parts = [];
+  const most = count(MOST_PAST);
   if (facts.left) parts.push(`only the newest ${count(facts.most)} facts are held`);
   if (isLive && facts.since) parts.push(`since ${clock(facts.since)}`);
   if (facts.loading) parts.push("reading the history …");
   const hidden = facts.size - projection.size;
-  return html`<p class="notes quiet" role="status">${count(projection.size)} facts${parts.length ? `, ${parts.join(", ")}` : ""}${hidden > 0 ? `; the filter hides ${count(hidden)}` : ""}${session && !session.history && isLive ? ". No history is kept" : ""}</p>`;
+  return html`${facts.cut.map((kind) => html`<div class="notice" role="status" key=${kind}><b>Not all ${kind} of this time are shown</b>: it has more than ${most}, and only the newest are read. Choose a shorter time, or a filter.</div>`)}
+    <p class="notes quiet" role="status">${count(projection.size)} facts${parts.length ? `, ${parts.join(", ")}` : ""}${hidden > 0 ? `; the filter hides ${count(hidden)}` : ""}${session && !session.history && isLive ? ". No history is kept" : ""}</p>`;
 }
 
 function emptyText(facts, isLive, filter) {

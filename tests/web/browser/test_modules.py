@@ -1,0 +1,147 @@
+"""Modules of the page, without a view: the facts of Now, exports, mutes, and the pace of requests."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+FACTS = """async ([entries, open, again]) => {
+    const { Facts } = await import('/static/js/now/facts.js');
+    const { Tree, GROUPS } = await import('/static/js/now/tree.js');
+    const facts = new Facts(100);
+    const tree = new Tree(GROUPS.process);
+    facts.project(tree, () => true);
+    const seen = [];
+    const note = () => seen.push([facts.size, tree.root.connections, tree.root.running, tree.root.sent]);
+    facts.addConnections(entries);
+    note();
+    facts.addOpen(open);
+    note();
+    facts.addConnections(again);
+    facts.addOpen(open);
+    note();
+    return seen;
+}"""
+CSV = """async ([columns, rows]) => (await import('/static/js/export.js')).csvLines(columns, rows).join('')"""
+MUTE_OF = """async ([mute, finding]) => {
+    const { findings } = await import('/static/js/findings/state.js');
+    findings.mutes = [{ event: 'E', until: Date.now() / 1000 + 60, process: '', ...mute }];
+    return Boolean(findings.muteOf({ eventName: 'E', ...finding }));
+}"""
+POLL = """async () => {
+    const { poll } = await import('/static/js/pace.js');
+    const pause = (ms) => new Promise((next) => setTimeout(next, ms));
+    let running = 0;
+    let most = 0;
+    let calls = 0;
+    let last;
+    const ended = new Promise((done) => {
+        const end = poll(async (signal) => {
+            last = signal;
+            running += 1;
+            most = Math.max(most, running);
+            await pause(30);
+            running -= 1;
+            calls += 1;
+            if (calls === 5) setTimeout(() => (end(), done()));
+        }, 1);
+    });
+    await ended;
+    const after = calls;
+    await pause(100);
+    return [most, calls - after, last.aborted];
+}"""
+BUCKETS = """async ([data, key]) => {
+    const { bucketRows, rowsOf } = await import('/static/js/health/buckets.js');
+    return [bucketRows(data, 'resolvers', key), rowsOf(data, 'resolvers', { by: 'key', down: false })];
+}"""
+SECOND = 1_000_000_000
+
+
+def stage(name, number, at, port=40_000, lasted=0, **others):
+    """Return a stage of a connection; times are in seconds."""
+    ends = {"host": "h", "transport": "tcp", "src": "10.0.0.1", "src_port": port, "dst": "10.0.0.2", "dst_port": 443}
+    lives = {"lasted": lasted * SECOND} if lasted else {}
+    identity = f"start/net_tcp_connect/1/{number}/{name}"
+    return {
+        "timestamp": str(at * SECOND),
+        "id": identity,
+        "stage": name,
+        "process_name": "p",
+        **ends,
+        **lives,
+        **others,
+    }
+
+
+def held_open(at, port=40_000):
+    """Return a connection as the cache states an open one."""
+    ends = {"host": "h", "transport": "tcp", "client": "10.0.0.1", "client_port": port, "address": "10.0.0.2"}
+    return {**ends, "port": 443, "process_name": "p", "since": at, "rivals": [], "connected": True}
+
+
+def test_a_refill_adds_no_connection_twice(seen):
+    """After a gap the history repeats stages: each connection counts once, also where its ports are used again."""
+    first = [stage("opened", 1, 100), stage("end", 1, 110, lasted=10, bytes_sent=7)]
+    second = [stage("opened", 2, 120), stage("result", 2, 121, lasted=1, connected=True)]
+    found = seen.open("/new").evaluate(FACTS, [[*first, *second], [held_open(120)], [first[1], *second, *first]])
+    assert found == [[2, 2, 1, 7]] * 3
+
+
+def test_open_connections_count_once(seen):
+    """A connection that only the cache stated is the one whose stages arrive later; a later one is another."""
+    entries = [stage("end", 1, 110, lasted=10, bytes_sent=7)]
+    again = [stage("opened", 2, 120), stage("end", 2, 130, lasted=10, bytes_sent=5), stage("opened", 3, 140, 40_001)]
+    found = seen.open("/new").evaluate(FACTS, [entries, [held_open(120), held_open(140, 40_001)], [*again, *entries]])
+    assert found == [[1, 1, 0, 7], [3, 3, 2, 7], [3, 3, 1, 12]]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_no_field_of_a_csv_is_a_formula(seen, text):
+    """A text, and a list that begins with one, is exported behind an apostrophe; a number stays as it is."""
+    found = seen.open("/new").evaluate(CSV, [["a", "b", "c"], [{"a": text, "b": [text, "x"], "c": -5}]])
+    assert next(csv.DictReader(io.StringIO(found, newline=""))) == {"a": f"'{text}", "b": f"'{text} x", "c": "-5"}
+
+
+@pytest.mark.parametrize(
+    ("mute", "fits"),
+    [
+        ({"value": ""}, True),
+        ({"value": "10.0.0.1"}, True),
+        ({"value": "10.0.0.1", "argument": "resolver"}, True),
+        ({"value": "10.0.0.1", "argument": "client"}, False),
+        ({"value": "10.0.0.2", "argument": "resolver"}, False),
+        ({"value": "53", "argument": "port"}, True),
+        ({"value": "53", "argument": "resolver"}, False),
+    ],
+)
+def test_a_mute_fits_the_argument_that_it_names(seen, mute, fits):
+    """The argument of a mute has its value, where numbers are compared as text."""
+    found = {"args": [{"name": "resolver", "value": "10.0.0.1"}, {"name": "port", "value": 53}]}
+    assert seen.open("/new").evaluate(MUTE_OF, [mute, found]) is fits
+
+
+def test_a_request_waits_for_the_reply_before(seen):
+    """A slow server has one request at a time, and none once the view is left."""
+    assert seen.open("/new").evaluate(POLL) == [1, 0, True]
+
+
+def test_an_export_of_health_adds_up_to_its_table(seen):
+    """All outcomes that the table counts are exported, of the chosen resolver alone if there is one."""
+    names = ["answered", "no_data", "nxdomain", "refused", "failed", "truncated", "unanswered", "unknown"]
+    rest = {"median": 0.1, "p95": 0.2, "slowest": 0.3}
+    outcomes = [dict.fromkeys(names, number) for number in (1, 2)]
+    buckets = [
+        {"start": 60, "lost": 0, "resolvers": {key: {"outcomes": one, **rest} for key in ("a", "b")}}
+        for one in outcomes
+    ]
+    page = seen.open("/new")
+    exported, table = page.evaluate(BUCKETS, [{"buckets": buckets}, ""])
+    for row in table:
+        rows = [one for one in exported if one["key"] == row["key"]]
+        assert {part: sum(one[part] for one in rows) for part in row["parts"]} == row["parts"]
+        assert sum(one["questions"] for one in rows) == 3 * len(names)
+    chosen, _ = page.evaluate(BUCKETS, [{"buckets": buckets}, "b"])
+    assert chosen == [one for one in exported if one["key"] == "b"]
