@@ -19,7 +19,7 @@ from live import unlisted_questions
 from live.attempts import allowed_name
 from live.enforced import LISTED_RUN, client_folder, enforced, watched
 from live.listed_network import FOREIGN, RESOLVER, RESOLVER6, SHARED, ListedNetwork, listed_network, serving
-from live.namespaces import live_or_skip
+from live.namespaces import dnsmasq, live_or_skip
 from live.processes import PATIENCE, run_dir, wait_until
 from live.run_commands import within
 from live.tunnels import IODINE
@@ -208,3 +208,40 @@ dig fourth.test @{FOREIGN}
     assert [line for line in out.splitlines() if not line.startswith(";;")] == [SHARED, "connected"]
     refused = {(one["name"], one["address"], one["reason"]) for one in report["refused"]}
     assert refused == {("fourth.test", RESOLVER, "resolver"), ("shared.test", FOREIGN, "resolver")}
+
+
+def test_a_resolver_of_this_host_by_another_address(network, folder):
+    """At 0.0.0.0 and ::, which reach a resolver of this host that the list allows, questions are checked."""
+    with (folder / "allowed").open("a") as file:
+        file.write("127.0.0.0/8\n[::1]\n")
+    script = f"""
+import sys
+sys.path.insert(0, {str(SUPPORT)!r})
+from live.unlisted_questions import *
+from live.unlisted_questions import _answered
+def ask(name, own, address, kind):
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as made:
+        made.settimeout(10 if name == OWN else 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        made.bind((own, 0)) if own else None
+        made.connect((address, 53))
+        if kind == socket.SOCK_DGRAM:
+            return _answered(made, message(wire(name)))
+        made.sendall(framed(message(wire(name))))
+        if not made.recv(2):
+            raise TimeoutError
+for own, address in ("", "0.0.0.0"), ("", "::"), ("", "::ffff:0.0.0.0"), ("::ffff:127.0.0.1", "::"):
+    for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:
+        unlisted, listed = (result(lambda: ask(name, own, address, kind)) for name in (leak(), OWN))
+        print(address, own, unlisted, listed, sep=",")
+"""
+    client = network.hosts.client
+    with dnsmasq(client, "127.0.0.1", 53, "/test/192.0.2.9"), dnsmasq(client, "::1", 53, "/test/192.0.2.9"):
+        network.ask("127.0.0.1", "::1")
+        try:
+            report, out = enforced(network, folder, sys.executable, "-c", script, prefix=LISTED_RUN)
+        finally:
+            network.ask(RESOLVER, RESOLVER6)
+    forms = ["0.0.0.0,", "::,", "::ffff:0.0.0.0,", "::,::ffff:127.0.0.1"]
+    assert out.splitlines() == [f"{form},{first},ok" for form in forms for first in ("EPERM", "ETIMEDOUT")]
+    assert {one["reason"] for one in report["refused"]} == {"name"}

@@ -20,7 +20,8 @@ from dnstrail.pipeline.view import EventView
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, decode
-from dnstrail.protocol.replays import TurnRequests, replay_address
+from dnstrail.protocol.replays import ReplayRequest, TurnRequests, encode_replay, replay_address
+from live.processes import PATIENCE
 from live.workers import FakeClock, asker, open_bus, running, short_folder, wait_until
 
 NEVER = 1e6  # seconds
@@ -75,7 +76,7 @@ class Piped(Idle):
 
 @contextmanager
 def piped(monkeypatch, **seconds: float):
-    """Run the probe of a source whose events a test writes, and yield both it and its events at a subscriber."""
+    """Run the probe of a source whose events a test writes, and yield it, and its events and turns at a subscriber."""
     for name, value in {"HEARTBEAT": NEVER, "_IDLE": NEVER, **seconds}.items():
         monkeypatch.setattr(dnstrail_probe.worker, name, value)
     source, stopped = Piped(), threading.Event()
@@ -94,9 +95,12 @@ def piped(monkeypatch, **seconds: float):
                 received.append(message)
             return sum(len(decode(body, Batch).events) for topic, body in received if topic == NET_PACKET_DNS)
 
+        def turns() -> int:
+            return sum(topic == TURN for topic, _ in received)
+
         try:
             wait_until(lambda: events() == 0 and received, "the first turn")
-            yield source, events, bus, folder
+            yield source, events, bus, folder, turns
         finally:
             stopped.set()
             source.write()
@@ -104,7 +108,7 @@ def piped(monkeypatch, **seconds: float):
 
 def test_an_event_ends_the_wait_of_an_idle_probe(monkeypatch):
     """A probe that waits without an end is woken by the first event."""
-    with piped(monkeypatch) as (source, events, _, _):
+    with piped(monkeypatch) as (source, events, *_):
         for number in range(1, 4):
             source.write()
             wait_until(lambda number=number: events() == number, "the event")
@@ -112,7 +116,7 @@ def test_an_event_ends_the_wait_of_an_idle_probe(monkeypatch):
 
 def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
     """Few events gather until a subscriber asks for the end of the turn."""
-    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, bus, folder):
+    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, bus, folder, _):
         source.write()
         wait_until(lambda: events() == 1, "the first event")
         source.write()
@@ -133,11 +137,29 @@ def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
 
 def test_many_events_end_a_turn_that_gathers_few(monkeypatch):
     """256 events end the turn, although it was to gather without an end."""
-    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, _, _):
+    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, *_):
         source.write()
         wait_until(lambda: events() == 1, "the first event")
         source.write(256)
         wait_until(lambda: events() == 257, "all events")
+
+
+def ask_once(bus, folder) -> None:
+    """Ask a probe once for the end of its open turn, whatever its number."""
+    with closing(bus.requester(replay_address(events_address(folder)))) as requester:
+        assert requester.request(encode_replay(ReplayRequest("", 0, 1 << 30)), PATIENCE) is not None
+
+
+@pytest.mark.parametrize("written", [0, 1], ids=["idle", "while events gather"])
+def test_one_request_ends_the_open_turn(monkeypatch, written):
+    """One request ends the turn of a probe that waits without an end, whether for the first event or for more."""
+    with piped(monkeypatch, _GATHER=NEVER) as (source, events, bus, folder, turns):
+        if written:
+            source.write(written)
+        wait_until(lambda: events() == written, "the events")
+        before = turns()
+        ask_once(bus, folder)
+        wait_until(lambda: events() == written and turns() > before, "the turn that was asked for")
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
+from dnstrail_run.allow_list import parse_allow_list
 from dnstrail_run.files import MOST_BYTES, read_list
 
 STRANGER = User(54321, 54321)
@@ -19,10 +21,31 @@ def test_a_list_is_bounded(tmp_path):
     path = tmp_path / "allowed"
     path.write_bytes(b"#" * MOST_BYTES)
     assert len(read_list(path, None)) == MOST_BYTES
-    for data, fault in ((b"#" * (MOST_BYTES + 1), "larger"), (b"\xff", "UTF-8")):
+    for data, fault in ((b"#" * (MOST_BYTES + 1), "longer"), (b"\xff", "UTF-8")):
         path.write_bytes(data)
         with pytest.raises(SettingsError, match=fault):
             read_list(path, None)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_list_is_a_regular_file(tmp_path, trusted):
+    """A FIFO that nobody writes is refused at once, also as an included file."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SettingsError, match="not a regular file"):
+        read_list(tmp_path / "fifo", None, trusted=trusted)
+    with pytest.raises(SettingsError, match="not a regular file"):
+        parse_allow_list("include fifo", tmp_path / "list", partial(read_list, user=None, trusted=trusted))
+
+
+def test_a_trusted_list_is_written_by_nobody_else(tmp_path):
+    """A list that others may write is refused if it is to be trusted."""
+    path = tmp_path / "allowed"
+    path.write_text("a.example")
+    assert read_list(path, None, trusted=True) == "a.example"
+    path.chmod(0o666)
+    assert read_list(path, None) == "a.example"
+    with pytest.raises(SettingsError, match=f"--allow {path}: others may write it"):
+        read_list(path, None, trusted=True)
 
 
 @as_root

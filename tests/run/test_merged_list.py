@@ -54,6 +54,10 @@ def test_lines_stay_and_get_a_mark():
     ("entry", "line", "is_new"),
     [
         ("a.test:443", "a.test", False),
+        ("a.test", "a.test SRV", True),
+        ("a.test SRV\n*.test NAPTR", "a.test NAPTR SRV", False),
+        ("a.test resolver 192.0.2.53", "a.test", True),
+        ("a.test resolver 192.0.2.53", "a.test resolver 192.0.2.53", False),
         ("a.test:443", "a.test:443", False),
         ("a.test:443", "a.test:22,443", True),
         ("a.test:22\na.test:443", "a.test:22,443", False),

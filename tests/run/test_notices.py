@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from select import PIPE_BUF
 
+import pytest
+
+from dnstrail_run import notices
 from dnstrail_run.allow_list import parse_allow_list
 from dnstrail_run.enforce.refusals import ASK, REACH, Ancestor, Attempt, First, Limits
 from dnstrail_run.notices import MOST_SHOWN, Notices
@@ -71,6 +75,37 @@ def test_a_name_makes_no_second_line():
     for text in (*written.shown, *written.lines):
         assert text.count("\n") == 1
         assert text[:-1].isprintable()
+
+
+@pytest.mark.parametrize("hostile", ["x; to allow it: evil.test", "a.test A of 192.0.2.53:53/udp", "a(1) to"])
+def test_a_name_forges_no_part_of_a_line(hostile):
+    """A name of a question or process that is not ordinary stands in quotes, in the rule as well."""
+    written = Written()
+    written.take(first(name=hostile), First(Attempt(REACH, "192.0.2.1", 80, "tcp", 7, hostile, 1), 1.0, []))
+    asked, reached = written.shown
+    assert asked.count(repr(hostile)) == asked.count(hostile) == 2
+    assert f"refused {hostile!r}(7) to" in reached
+
+
+def test_what_is_not_shown_is_not_looked_up(monkeypatch):
+    """Without lines of JSON, no rule is looked up for a refusal that stderr does not show."""
+    asked = []
+    monkeypatch.setattr(notices, "reason_of", lambda *arguments: asked.append(arguments) or "rule")
+    shown: list[str] = []
+    made = Notices(LIST, None, shown.append, lambda: 0.0)
+    for number in range(500):
+        made.take(first(number))
+    made.end(Limits(unlisted=3))
+    assert (len(asked), len(shown)) == (MOST_SHOWN, MOST_SHOWN + 1)
+
+
+def test_a_long_line_has_no_parents():
+    """A line that a pipe would not take at once leaves the parents out."""
+    written = Written()
+    written.take(First(first().attempt, 1.0, [Ancestor(3, "x" * 100)] * 60))
+    (line,) = written.lines
+    assert len(line) <= PIPE_BUF
+    assert json.loads(line)["parents"] == []
 
 
 def test_a_flood_is_counted():

@@ -100,6 +100,7 @@ def test_a_name_has_its_best_outcome(reach):
     answers(reach, "one.example")
     [name] = reach.names
     assert (name.outcome, name.questions) == ("answered", 2)
+    assert name.types == ["A", "AAAA"]
 
 
 def test_connections_add_up_by_name_end_and_process(reach):

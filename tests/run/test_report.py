@@ -298,6 +298,17 @@ def test_a_name_like_an_address_is_no_entry(name):
     assert (allowed.networks, [*allowed.names]) == ([], ["one.example"])
 
 
+def test_a_learned_list_has_types():
+    """An entry has the types of questions that it does not have anyway, as far as an entry can have them."""
+    names = [
+        AskedName("_http._tcp.one.example.com", "answered", 2, APP, ["A", "SRV"]),
+        AskedName("two.example.com", "answered", 4, APP, ["AAAA", "HTTPS", "MX", "TXT", "ANY", "TYPE65280"]),
+    ]
+    seen = report(names=names, connections=[reached("two.example.com")])
+    assert [*learned(seen)][1:] == ["_http._tcp.one.example.com SRV", "two.example.com:443 MX TXT"]
+    assert [*learned(seen, domains=True)][1:] == ["*.example.com:443 MX SRV TXT"]
+
+
 def test_a_list_of_domains_allows_their_other_names():
     """The list has one entry for all names below a registered domain, and no entry for a whole public suffix."""
     names = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail_run.files import Descriptor, OutputFile, WriterHandle
+from dnstrail_run.files import Descriptor, OutputFile, RefusalLines, WriterHandle
 from live.processes import wait_until
 
 NOBODY = 54321
@@ -88,6 +90,35 @@ def test_a_descriptor_gets_lines(tmp_path):
     os.close(writing)
     with pytest.raises(SettingsError, match="Bad file descriptor"):
         Descriptor("--refusals", writing)
+
+
+def test_a_descriptor_never_blocks():
+    """A line longer than a page of a pipe is not written; neither are the streams of the command taken."""
+    reading, writing = os.pipe()
+    made = Descriptor("--refusals", writing)
+    capacity = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    os.write(writing, bytes(capacity - select.PIPE_BUF))
+    assert not made.append("x" * (select.PIPE_BUF + 1))
+    assert made.append("x" * select.PIPE_BUF)
+    os.close(reading)
+    os.close(writing)
+    for number in range(3):
+        with pytest.raises(SettingsError, match=f"--refusals {number}: the command has it, too"):
+            Descriptor("--refusals", number)
+
+
+def test_a_fifo_that_nobody_empties_loses_lines(tmp_path):
+    """Lines that a FIFO does not take in time are reported as lost; those of a regular file are kept for the end."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = WriterHandle([OutputFile("--refusals", path, None)])
+    fifo = RefusalLines(writer, 0, None, is_regular=False)
+    while fifo.append("x" * 1000 + "\n"):
+        pass
+    assert RefusalLines(writer, 0, None).append("y\n")
+    os.close(reading)
+    writer.close()
 
 
 def test_a_writer_that_was_ended_wrote_nothing(writer, tmp_path):

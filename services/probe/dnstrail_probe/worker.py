@@ -152,11 +152,14 @@ class _Probe:
             self._gather(earliest)
         elif self._open:
             self._gather(max(min(now + _STEP, latest), earliest))
+        elif self._is_awaited and self._bus is not None:
+            self._gather(self._began + _ON_REQUEST)
         elif self._bus is None or self._source.descriptor is None:
             return self._look(_POLL)
         else:
             longest = min(_IDLE, max(self._began + HEARTBEAT - now, 0.0))
             self._bus.wait(*self._requests, timeout=longest, file=self._source.descriptor)
+            self._replay()
         return self._look(0.0)
 
     def _look(self, timeout: float) -> Captures | None:
@@ -164,8 +167,9 @@ class _Probe:
         return self._source.read(timeout)
 
     def _gather(self, end: float) -> None:
-        """Let events gather until a time, but serve the requests that arrive meanwhile."""
-        while (left := end - self._clock.monotonic()) > 0:
+        """Let events gather until a time, but serve the requests that arrive meanwhile: one for the turn ends this."""
+        on_request = self._began + _ON_REQUEST
+        while (left := (min(end, on_request) if self._is_awaited else end) - self._clock.monotonic()) > 0:
             if self._bus is None:
                 self._clock.sleep(left)
                 return

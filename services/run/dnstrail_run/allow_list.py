@@ -37,6 +37,7 @@ RESOLVER = "resolver"  # begins an entry
 #: types of questions that each name of an allow list may be asked for
 USUAL_TYPES = frozenset({1, 5, 28, 64, 65})  # A, CNAME, AAAA, SVCB, HTTPS
 _TYPES = {text: number for number, text in TYPES.items() if number < 64}  # noqa: PLR2004 - bits of a mask
+ENTRY_TYPES = frozenset(text for text, number in _TYPES.items() if number not in USUAL_TYPES)  # an entry adds them
 Network = IPv4Network | IPv6Network
 Ports = frozenset[int]  # empty: all ports
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dnstrail.errors import SettingsError
+from dnstrail.regular_file import read_regular, read_trusted
 from dnstrail.users import User
 from dnstrail_run.command_process import groups_of
 from dnstrail_run.launcher import OF_TERMINAL, PASSED
@@ -45,17 +46,17 @@ def as_user(user: User | None) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def read_list(path: Path, user: User | None) -> str:
-    """Return the text of an allow list.
+def read_list(path: Path, user: User | None, *, trusted: bool = False) -> str:
+    """Return the text of an allow list; if it is to be `trusted`, only root and the caller may write or replace it.
 
     Raises:
-        SettingsError: it cannot be read, or is too long.
+        SettingsError: it cannot be read, is no regular file, or is too long; or others may write it.
     """
     try:
-        with as_user(user), path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        with as_user(user):
+            data = read_trusted(path, "--allow") if trusted else read_regular(path, MOST_BYTES)
         if len(data) > MOST_BYTES:
-            raise SettingsError(f"--allow {path}: larger than {MOST_BYTES} bytes")
+            raise SettingsError(f"--allow {path}: it is longer than {MOST_BYTES} bytes")
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--allow {path}: {getattr(error, 'strerror', None) or 'no UTF-8'}") from error
@@ -84,6 +85,11 @@ class OutputFile:
         except OSError as error:
             raise SettingsError(f"{self.name}: {error.strerror}") from error
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether the file has a content, as no device and no FIFO has."""
+        return stat.S_ISREG(self._opened.st_mode)
+
     def change(self) -> str:
         """Return a sentence about what happened to the file since it was opened, "" if nothing did."""
         with as_user(self._user):
@@ -98,7 +104,7 @@ class OutputFile:
         """Write and close the file; return why it cannot be written, "" if it was."""
         try:
             with as_user(self._user):
-                if self._has_begun and not stat.S_ISREG(self._opened.st_mode):
+                if self._has_begun and not self.is_regular:
                     return ""  # a device or a FIFO has all of it
                 return self._write(text.encode(errors="backslashreplace"))
         except OSError as error:
@@ -109,7 +115,7 @@ class OutputFile:
     def append(self, text: str) -> None:
         """Add text to what was written in this run, at once. `write` repairs what cannot be written now."""
         self._is_changed |= _is_changed(os.fstat(self._file), self._opened)
-        if not self._has_begun and stat.S_ISREG(self._opened.st_mode):
+        if not self._has_begun and self.is_regular:
             os.ftruncate(self._file, 0)
         self._has_begun = True
         with suppress(OSError):
@@ -188,20 +194,25 @@ class Descriptor:
 
     def __init__(self, option: str, number: int) -> None:
         self._number = number
+        if number <= _STDERR:
+            raise SettingsError(f"{option} {number}: the command has it, too")
         try:
             access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
         except OSError as error:
             raise SettingsError(f"{option} {number}: {error.strerror}") from error
         if access == os.O_RDONLY:
             raise SettingsError(f"{option} {number}: not open for writing")
-        if number > _STDERR:
-            os.set_inheritable(number, False)
+        os.set_inheritable(number, False)
 
     def append(self, text: str) -> bool:
-        """Write a line, unless the reader is too slow to take it; return whether it was written."""
+        """Write a line, unless the reader is too slow to take it; return whether it was written.
+
+        A pipe that is writable takes PIPE_BUF bytes at once; a longer line could block, and is not written.
+        """
+        line = text.encode()
         with suppress(OSError, ValueError):
-            if select.select([], [self._number], [], 0)[1]:
-                return os.write(self._number, text.encode()) > 0
+            if len(line) <= select.PIPE_BUF and select.select([], [self._number], [], 0)[1]:
+                return os.write(self._number, line) == len(line)
         return False
 
 
@@ -283,10 +294,16 @@ def _serve(files: Sequence[OutputFile], asked: socket.socket) -> None:
 
 
 class RefusalLines:
-    """Where `--refusals` writes: a descriptor, or the last file of the writer, whose lines are kept for the end."""
+    """Where `--refusals` writes: a descriptor, or the last file of the writer.
 
-    def __init__(self, writer: WriterHandle, number: int, descriptor: Descriptor | None) -> None:
+    The lines of a regular file are kept for the end, where the writer repairs what it could not write.
+    """
+
+    def __init__(
+        self, writer: WriterHandle, number: int, descriptor: Descriptor | None, *, is_regular: bool = True
+    ) -> None:
         self._writer = writer
+        self._is_regular = is_regular
         self._number = number
         self._descriptor = descriptor
         self.lines: list[str] = []
@@ -296,5 +313,4 @@ class RefusalLines:
         if self._descriptor is not None:
             return self._descriptor.append(line)
         self.lines.append(line)
-        self._writer.append(self._number, line)
-        return True
+        return self._writer.append(self._number, line) or self._is_regular

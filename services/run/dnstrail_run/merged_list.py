@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from typing import TypeVar
 
-from dnstrail_run.allow_list import GROUP, INCLUDE, AllowList, Network, parse_allow_list
+from dnstrail_run.allow_list import GROUP, INCLUDE, AllowList, ListedName, Network, parse_allow_list
 from dnstrail_run.report import RunReport
 
+_T = TypeVar("_T")
 _MARK = re.compile(r"\s*# not used since \d{4}-\d\d-\d\d$")
 
 
@@ -59,13 +61,22 @@ def _covers(allowed: AllowList, line: str) -> bool:
         return False
     for names, below in ((needed.names, ""), (needed.suffixes, "*.")):
         for name, entries in names.items():
-            there = [*allowed.ports_of(f"{below}{name}")]
-            if not there or not all(not entry.ports or _has_all(entry.ports, there) for entry in entries):
+            there = [*allowed.entries_of(f"{below}{name}")]
+            if not there or not all(_has_entry(entry, there) for entry in entries):
                 return False
     return all(
         any(_is_in(network, other) and _has_all(ports, [others]) for other, others in allowed.networks)
         for network, ports in needed.networks
     )
+
+
+def _has_entry(needed: ListedName, there: list[ListedName]) -> bool:
+    """Return whether the entries of a name together have all that one line needs."""
+    if needed.ports and not _has_all(needed.ports, [entry.ports for entry in there]):
+        return False
+    if needed.types - frozenset[int]().union(*(entry.types for entry in there)):
+        return False
+    return _has_all(needed.resolvers, [entry.resolvers for entry in there])
 
 
 def _is_in(network: Network, other: Network) -> bool:
@@ -74,8 +85,9 @@ def _is_in(network: Network, other: Network) -> bool:
     return network.supernet(new_prefix=other.prefixlen) == other
 
 
-def _has_all(ports: frozenset[int], there: Iterable[frozenset[int]]) -> bool:
+def _has_all(needed: frozenset[_T], there: Iterable[frozenset[_T]]) -> bool:
+    """Return whether sets together have all values of another one; an empty set stands for all values."""
     sets = [*there]
     if any(not one for one in sets):
         return True
-    return bool(ports) and ports <= set().union(*sets)
+    return bool(needed) and needed <= frozenset[_T]().union(*sets)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from select import PIPE_BUF
 
 import msgspec
 
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_run.advice import NearestEntries, allowing_line
-from dnstrail_run.allow_list import AllowList
+from dnstrail_run.allow_list import NAME, AllowList
 from dnstrail_run.enforce.refusals import Ancestor, First, Limits, refusals
 from dnstrail_run.report import Coverage, Refusal, RunReport
 from dnstrail_run.verdict import attempt_of, reason_of
@@ -50,13 +51,14 @@ class LeftOut(msgspec.Struct, frozen=True):
 class Notices:
     """Writes refusals as they arrive. On stderr a flood is counted: one line follows for all that were not shown.
 
-    `write` gets a line of JSON, and returns whether it was written. `show` gets a line for stderr.
+    `write` gets a line of JSON, and returns whether it was written; None: there are no such lines. `show` gets a line
+    for stderr.
     """
 
     def __init__(
         self,
         allowed: AllowList,
-        write: Callable[[str], bool],
+        write: Callable[[str], bool] | None,
         show: Callable[[str], object],
         monotonic: Callable[[], float],
     ) -> None:
@@ -74,21 +76,26 @@ class Notices:
         self._at = now
         if self._held and self._tokens >= MOST_SHOWN:
             self._show_held()
+        is_shown = self._tokens >= 1
+        if is_shown:
+            self._tokens -= 1
+        else:
+            self._held += 1
+        if self._write is None and not is_shown:
+            return  # a rule and the nearest entry cost a search of the list
         (refused,) = refusals([first.attempt], [])
         notice = self._notice(first, refused)
-        self._left_out += not self._write(json_line(msgspec.to_builtins(notice)) + "\n")
-        if self._tokens < 1:
-            self._held += 1
-            return
-        self._tokens -= 1
-        self._show(_line(notice, refused))
+        if self._write is not None:
+            self._left_out += not self._write(_json(notice))
+        if is_shown:
+            self._show(_line(notice, refused))
 
     def end(self, limits: Limits) -> None:
         """Show the number of refusals that were held back, and write the number of those without a line."""
         if self._held:
             self._show_held()
-        if left_out := self._left_out + limits.unlisted:
-            self._write(json_line(msgspec.to_builtins(LeftOut(left_out))) + "\n")
+        if self._write is not None and (left_out := self._left_out + limits.unlisted):
+            self._write(_json(LeftOut(left_out)))
 
     def _show_held(self) -> None:
         self._show(f"dnstrail: refused {self._held} more, which are not shown one by one\n")
@@ -105,16 +112,33 @@ class Notices:
             transport=refused.transport,
             process=Ancestor(first.attempt.pid, first.attempt.name),
             parents=first.parents,
-            rule=reason_of(refused, self._allowed, _NOTHING),
+            rule=reason_of(_with_quotes(refused), self._allowed, _NOTHING),
             nearest=self._nearest.of(refused),
             allow=allowing_line(refused),
         )
 
 
+def _json(line: Notice | LeftOut) -> str:
+    """Return a line of `--refusals`, without the parents if it does not fit into a pipe at once."""
+    text = json_line(msgspec.to_builtins(line)) + "\n"
+    if len(text) > PIPE_BUF and isinstance(line, Notice):
+        text = json_line(msgspec.to_builtins(msgspec.structs.replace(line, parents=[]))) + "\n"
+    return text
+
+
+def _quoted(name: str) -> str:
+    """Return a name as text; in quotes if it could be taken for another part of a line."""
+    return name if name.isascii() and (not name or NAME.fullmatch(name.lower())) else ascii(name)
+
+
+def _with_quotes(refused: Refusal) -> Refusal:
+    return msgspec.structs.replace(refused, name=_quoted(refused.name))
+
+
 def _line(notice: Notice, refused: Refusal) -> str:
-    """Return one line about a refusal; what strangers named cannot leave it."""
-    who = f"{notice.process.name}({notice.process.pid})"
-    parts = [f"dnstrail: refused {who} to {attempt_of(refused)}: {notice.rule}"]
+    """Return one line about a refusal; names of strangers cannot leave it, and one that is not ordinary is quoted."""
+    who = f"{_quoted(notice.process.name)}({notice.process.pid})"
+    parts = [f"dnstrail: refused {who} to {attempt_of(_with_quotes(refused))}: {notice.rule}"]
     parts += [f"nearest entry: {notice.nearest}"] if notice.nearest else []
     parts += [f"to allow it: {notice.allow}"] if notice.allow else []
     return escape_unprintable("; ".join(parts)) + "\n"

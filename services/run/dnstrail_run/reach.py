@@ -20,6 +20,7 @@ from dnstrail.events import (
     Question,
 )
 from dnstrail.protocol.lookups import ConnectionTo
+from dnstrail.tracee.codes import TYPES
 from dnstrail_run.connections import CONNECTED, Connections, ReachedTarget
 from dnstrail_run.report import (
     ANSWERED,
@@ -97,7 +98,10 @@ class Reach:
     @property
     def names(self) -> list[AskedName]:
         """The names that were asked, in the order of the first question."""
-        return [AskedName(name, _best(one.outcomes), one.questions, one.by) for name, one in self._names.items()]
+        return [
+            AskedName(name, _best(one.outcomes), one.questions, one.by, _types(one.outcomes))
+            for name, one in self._names.items()
+        ]
 
     @property
     def connections(self) -> list[ReachedAddress]:
@@ -203,6 +207,10 @@ def _outcome(payload: bytes) -> str:
 
 def _better(one: str, other: str) -> str:
     return min(one, other, key=OUTCOMES.index)
+
+
+def _types(numbers: Collection[int]) -> list[str]:
+    return [TYPES.get(number, f"TYPE{number}") for number in sorted(numbers)]
 
 
 def _best(outcomes: dict[int, str]) -> str:

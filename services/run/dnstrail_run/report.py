@@ -34,12 +34,13 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class AskedName(msgspec.Struct, frozen=True):
-    """A name that was asked: its best outcome, the number of questions, and the first asker."""
+    """A name that was asked: its best outcome, the number of questions, the first asker, and the types of questions."""
 
     name: str
     outcome: str
     questions: int
     asked_by: Program
+    types: list[str] = []
 
 
 class ReachedAddress(msgspec.Struct, frozen=True):

@@ -147,7 +147,8 @@ def run_session(settings: Settings) -> int:
         clock = SystemClock()
         if files.allowed is not None:
             show = _silent if settings.quiet else _say
-            notices = Notices(files.allowed, files.refusals.append, show, clock.monotonic)
+            write = None if settings.refusals is None else files.refusals.append
+            notices = Notices(files.allowed, write, show, clock.monotonic)
             launcher.on_first = notices.take
         pass_on_signals(launcher)
         try:
@@ -185,9 +186,10 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
 def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
     """Read the list, and open the files that are written at the end: the reports, and the list to learn."""
     forms = [format_of(path) for path in settings.reports]
-    allowed = None if settings.allow is None else _list_of(settings.allow, read_list(settings.allow, user), user)
+    read = partial(read_list, user=user, trusted=settings.enforce)
+    allowed = None if settings.allow is None else parse_allow_list(read(settings.allow), settings.allow, read)
     known = read_list(settings.learn, user) if settings.learn is not None and settings.learn.is_file() else ""
-    learning = Learning(known, _list_of(settings.learn or Path(), known, user))
+    learning = Learning(known, parse_allow_list(known, settings.learn, partial(read_list, user=user)))
     named = [("--report", path) for path in settings.reports]
     named += [] if settings.learn is None else [("--allow-learn", settings.learn)]
     descriptor = None
@@ -203,15 +205,13 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
         for file in files:
             file.discard()
         raise
+    is_regular = not files or files[-1].is_regular
     writer = WriterHandle(files)
     try:
-        yield _Files(allowed, forms, writer, RefusalLines(writer, len(files) - 1, descriptor), learning)
+        lines = RefusalLines(writer, len(files) - 1, descriptor, is_regular=is_regular)
+        yield _Files(allowed, forms, writer, lines, learning)
     finally:
         writer.close()
-
-
-def _list_of(path: Path, text: str, user: User | None) -> AllowList:
-    return parse_allow_list(text, path, lambda other: read_list(other, user))
 
 
 def _load_forms() -> None:

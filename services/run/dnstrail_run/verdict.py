@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import msgspec
 
 from dnstrail.registered_domain import registered_domain
-from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList, Ports
+from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, AllowList, Ports
 from dnstrail_run.enforce.refusals import ASK, BIND, REACH, UNREADABLE
 from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
 from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
@@ -99,11 +99,15 @@ def learned(report: RunReport, *, domains: bool = False) -> Iterator[str]:
         ports.setdefault(entry(reached.name) or bracketed(reached.address), set()).add(reached.port)
     for server in servers:
         ports.setdefault(bracketed(server.address), set()).add(server.port)
+    types: dict[str, set[str]] = {}
+    for one in report.names:
+        types.setdefault(entry(one.name), set()).update(ENTRY_TYPES.intersection(one.types))
     for subject, reached_ports in sorted(ports.items()):
         if subject not in addresses and not _is_usual(subject.removeprefix("*.")):
             yield f"# left out, since it is no usual name: {subject!a}"
         else:
-            yield subject + (f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else "")
+            numbered = f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else ""
+            yield " ".join([subject + numbered, *sorted(types.get(subject, ()))])
 
 
 def _is_usual(name: str) -> bool:

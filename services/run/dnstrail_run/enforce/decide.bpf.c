@@ -62,9 +62,19 @@ static __always_inline int refuse(struct refusal *refusal)
     return 0;
 }
 
-static __always_inline int is_any(struct address *address)
+// Makes 0.0.0.0 and :: the loopback address that they reach: that of IPv4 from a socket whose own address is mapped.
+static __always_inline void to_loopback(struct bpf_sock_addr *ctx, struct address *address)
 {
-    return !address->words[0] && !address->words[1] && !address->words[2] && !address->words[3];
+    u32 *words = address->words;
+    struct bpf_sock *socket = ctx->sk;
+    if (words[0] || words[1] || words[2] || words[3])
+        return;
+    if (address->family == 6 && !(socket && socket->src_ip6[2] == bpf_htonl(0xffff))) {
+        words[3] = bpf_htonl(1);
+    } else {
+        address->family = 4;
+        words[0] = bpf_htonl(0x7f000001);
+    }
 }
 
 // Returns the sets of ports to which names led. After a conflict whose addresses are not all remembered, there are none.
@@ -80,10 +90,6 @@ static __always_inline u64 sets_by_name(struct address *address)
 static __always_inline u64 sets_of(struct address *address)
 {
     struct network network = {.length = 160, .address = *address};
-    if (is_any(address)) { // reaches this host
-        network.address.words[0] = address->family == 4 ? bpf_htonl(0x7f000001) : 0;
-        network.address.words[3] = address->family == 4 ? 0 : bpf_htonl(1);
-    }
     u64 *by_list = networks.lookup(&network);
     return sets_by_name(address) | (by_list ? *by_list : 0);
 }
@@ -134,9 +140,11 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
 {
     u32 port = bpf_ntohs((u16)ctx->user_port);
     unmap(address);
-    if (port == DNS && is_resolver(ctx, address))
+    struct address reached = *address;
+    to_loopback(ctx, &reached);
+    if (port == DNS && is_resolver(ctx, &reached))
         return 1;
-    u64 sets = sets_of(address), *of_port = ports.lookup(&port);
+    u64 sets = sets_of(&reached), *of_port = ports.lookup(&port);
     if (!port)
         return sets != 0;
     if (sets & (1 | (of_port ? *of_port : 0)))

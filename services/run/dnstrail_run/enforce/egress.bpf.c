@@ -1,5 +1,5 @@
-// What leaves the sockets that ask a resolver: questions that the list contains, unless every question is allowed. A packet
-// is read where no other packet can change what was read: on the stack of the program.
+// What leaves the sockets that ask a resolver: questions that the list contains, unless every question is allowed. The
+// program reads into its stack; over TCP the pages may change afterwards.
 
 #define URGENT 0x20 // a flag of TCP: the receiver reads the byte that it marks apart from the others
 #define OPT 41
@@ -146,7 +146,7 @@ static __always_inline int refuse_question(struct asker *asker, struct suffix *n
 }
 
 // Returns the place of the first byte that a packet carries; 0 if the packet cannot be read. A datagram that is sent in
-// segments, or from memory that the command can still change, is another one when it arrives.
+// segments, or from memory that the command can still change, may have changed when it arrives.
 static __always_inline u32 payload_of(struct __sk_buff *skb, u32 offset, u32 protocol)
 {
     u8 tcp[14];

@@ -187,13 +187,13 @@ class Engine:
         """
         before, self.signatures = self.signatures, [*prepared.signatures]
         self._settings, self._left_out = prepared.settings, prepared.left_out
+        self._by_message.clear()
         self._selecting.clear()
         former = {type(signature): signature for signature in before}
         for signature in self.signatures:
             replaced = former.get(type(signature), signature)
             if replaced is not signature and isinstance(signature, StatefulSignature):
                 self._guard(signature, signature.take_over, replaced)
-        self._by_message.clear()
         for signature in before:
             if signature in self.signatures:
                 self._reload(signature)
