@@ -16,6 +16,7 @@ function start() {
   feed.on("questions", (entries) => facts.addQuestions(entries));
   feed.on("connections", (entries) => facts.addConnections(entries));
   for (const event of ["begin", "gap"]) feed.addEventListener(event, () => fill(facts));
+  fill(facts);
   poll(() => feed.state === "live" && open(facts), EVERY);
 }
 
