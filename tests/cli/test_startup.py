@@ -84,7 +84,7 @@ def test_no_worker_imports_a_library_for_terminals(module):
 def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
-    lookups, workers = ["get", "trail", "connections"], ["probe", "cache", "signatures", "findings", "history", "fleet"]
+    lookups, workers = ["get", "trail", "connections"], ["probe", "cache", "signatures", "findings", "history"]
     assert [
         *lookups,
         "log",
@@ -101,6 +101,7 @@ def test_help_lists_every_command():
         *workers,
         "web",
         "open",
+        "fleet",
     ] == COMMANDS
     for name in COMMANDS:
         assert f"  {name} " in shown

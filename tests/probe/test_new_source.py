@@ -31,6 +31,7 @@ from dnstrail_probe.check import Check
 class TickSource:
     live = True
     damage = ""
+    descriptor = None
     capabilities = ()
     lost_by_cgroup = ()
     losses = {"tick_lost": "probe"}

@@ -254,11 +254,11 @@ def _connection_class(address: EngineAddress, authority: str) -> type[Any]:
     except (ssl.SSLError, ValueError) as error:
         raise SettingsError(f"certificate {address.ca}: {error}: it must contain the CA in PEM form") from error
 
-    class Connection(SSLConnection):
+    class EngineConnection(SSLConnection):
         def _wrap_socket_with_ssl(self, sock: Any) -> Any:
             return context.wrap_socket(sock, server_hostname=self.host)
 
-    return Connection
+    return EngineConnection
 
 
 def _entries_of(stream: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[StreamEntry]:
