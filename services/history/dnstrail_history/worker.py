@@ -214,7 +214,10 @@ class HistoryWorker:
         else:
             self._stretch = stretch._replace(until=until)
         if not self._start:
-            self.store.knows_begin = turn.turn == 0
+            published = turn.published
+            self.store.knows_begin = published is not None and self.counters["received"] == sum(
+                published.get(topic, 0) for topic in TOPICS
+            )
         self._start, self._lost = turn.start, lost
 
     def _note_difference(self, turn: Turn) -> None:
