@@ -266,5 +266,6 @@ def test_the_worker_can_finish_a_segment_that_was_read(following: Following) -> 
     following.names()
     following.keep(1)
     following.finish()
+    wait_until(lambda: following.store.step() or following.store.counters["finished"], "the note of the thread")
     assert following.store.counters["finished"] == 1
     assert following.names() == names(5)
