@@ -56,7 +56,7 @@ test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as r
 test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root
 	@deploy/setup-live.sh --tests
 	@deploy/setup-web.sh $(VENV)
-	DNSTRAIL_BROWSER=1 DNSTRAIL_SSE_CLIENTS=10000 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser tests/web/test_attacks.py $(ARGS)
+	DNSTRAIL_BROWSER=1 DNSTRAIL_SSE_CLIENTS=10000 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser tests/web/test_attacks.py::test_thousands_of_strangers_are_kept_out $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image, cache and engine, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)
