@@ -84,7 +84,7 @@ CASES = {
     "a run in a folder that cannot be made": Case("--capture demo --run-dir /proc/none", 4, "--run-dir"),
     "a report of an unknown form": Case("run --report x.txt -- true", 2, ".json"),
     "a list that is missing": Case("run --allow /no/such -- true", 2, "/no/such"),
-    "a list that is none": Case("run --allow {folder} -- true", 2, "Is a directory"),
+    "a list that is none": Case("run --allow {folder} -- true", 2, "not a regular file"),
     "a report that cannot be written": Case("run --report /no/such.json -- true", 2, "/no/such.json"),
     "a run without a command": Case("run", 2, "COMMAND"),
     "connections without a cache": Case("connections --run-dir {folder}", 3, "{folder}"),
