@@ -45,13 +45,12 @@ def network() -> Iterator[Hosts]:
 
 @pytest.fixture
 def folder(network: Hosts) -> Iterator[Path]:
-    """Yield a folder of the caller, with a list that the command may reach, and rights in sudoers."""
+    """Yield a folder with a list that the command may reach, and rights in sudoers."""
     with asking_folder() as made, serving(network, made / "seen", *WEB_SERVER):
         (made / "allowed").write_text("one.google.com:80\n")
         (made / "sudoers").write_text(f"{CALLER.pw_name} ALL=(ALL) NOPASSWD: ALL\n")
         (made / "sudoers").chmod(0o440)
         (made / "pam").write_text(PAM)
-        shutil.chown(made, CALLER.pw_uid, CALLER.pw_gid)
         yield made
 
 
@@ -67,6 +66,7 @@ def run(network: Hosts, folder: Path, watched: Path) -> Run:
     """Return a function that runs a script in bash under --enforce, and returns its end and its report."""
 
     def ran(script: str, *options: str, **env: str) -> tuple[subprocess.CompletedProcess[str], dict]:
+        shutil.chown(folder, CALLER.pw_uid if env else 0)  # root takes no list that another user could replace
         command = (*WITH_CGROUPS, *WITH_SUDO, *RUN, *ENFORCE, *options, "--", "bash", "-c", script)
         done = on_client(network, folder, *command, run_dir=watched, **env)
         return done, json.loads((folder / "r.json").read_text())

@@ -29,5 +29,6 @@ if sys.stdin.readline() == "close\\n":
 
 def await_collection(network: Hosts, received: Callable[[], list]) -> None:
     """Connect until a stage arrives: the cache then collects the connections."""
-    connect = "import socket, sys; socket.create_connection((sys.argv[1], 53)).close()"
+    # The program outlives its connection: else the connection may end with the process.
+    connect = "import socket, sys; s = socket.create_connection((sys.argv[1], 53)); s.shutdown(1); s.recv(1); s.close()"
     wait_until(lambda: network.on_client(sys.executable, "-c", connect, SERVER) and received(), "a stage")
