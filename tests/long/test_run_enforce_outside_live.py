@@ -163,6 +163,7 @@ def test_without_enforce(network, folder, watched):
 @pytest.mark.parametrize("target", ["3", "0"])
 def test_an_inherited_socket(network, folder, watched, target):
     """A run that would hand on a connected socket starts nothing, and names its descriptor."""
+    shutil.chown(folder, 0)  # root takes no list that another user could replace
     run = shlex.join([*RUN, "--allow", "allowed", "--enforce", "--", "touch", "started"])
     done = on_client(network, folder, "bash", "-c", f"exec {target}<>/dev/tcp/{SENDER}/80; {run}", run_dir=watched)
     assert (done.returncode, (folder / "started").exists()) == (2, False)
