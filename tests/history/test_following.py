@@ -53,6 +53,7 @@ class Following:
             stated = {"relations": ((name, 1, "192.0.2.1", 30),), "ended": BEGIN + self.number * SECOND} | values
             assert self.store.add(fact_of(self.number, **stated))
         assert self.store.commit(progress_of(self.number))
+        self.finish()  # while the worker finishes a segment, a reader returns less
 
     def finish(self) -> None:
         """Let the store finish all full segments."""
