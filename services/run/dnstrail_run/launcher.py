@@ -41,6 +41,7 @@ MOST_PARENTS = 16
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
 PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # signals for the command
 OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes in its foreground
+_SENT = 0x80  # a bit beside the number of a signal: a terminal has sent it to the command, too, if that was running
 
 
 class Enforce(NamedTuple):
@@ -93,11 +94,6 @@ class Launcher:
         while not self.cgroup and not self.done:
             self.wait()
 
-    @property
-    def is_running(self) -> bool:
-        """True while the command runs, as far as it is known."""
-        return self.pid != 0 and self.code is None
-
     def go(self) -> None:
         """Start the command."""
         self.order(GO)
@@ -105,7 +101,8 @@ class Launcher:
     def order(self, order: bytes) -> None:
         """Send `GO`, or a signal as one byte.
 
-        The command receives the signal. Before its start and after its end, the signal ends the launcher instead.
+        The command receives the signal, unless it is `_SENT`. Before its start and after its end, the signal ends the
+        launcher instead. The launcher alone knows which it is.
         """
         if self._orders >= 0:
             with suppress(BrokenPipeError):  # the launcher has ended
@@ -146,8 +143,8 @@ def pass_on_signals(launcher: Launcher) -> None:
     """Pass signals on to the command, but not those that a terminal sends to the command itself while it runs."""
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        if number not in OF_TERMINAL or not launcher.is_running or not _is_in_foreground():
-            launcher.order(bytes([number]))
+        sent = _SENT if number in OF_TERMINAL and _is_in_foreground() else 0
+        launcher.order(bytes([number | sent]))
 
     for number in (*PASSED, *OF_TERMINAL):
         signal.signal(number, forward)
@@ -211,7 +208,7 @@ class _Launched:
             if order == GO:
                 self._run_command(cgroup, ignored)
             elif order:
-                self._report(code=_KILLED + order[0])
+                self._report(code=_KILLED + (order[0] & ~_SENT))
         except SourceUnavailable as error:
             self._report(error=[error.source, error.reason, error.remedy])
             return 1
@@ -295,8 +292,9 @@ class _Launched:
     def _pass_on(self, pid: int) -> bool:
         """Pass on the signals that have arrived; return False if the other end was closed."""
         orders = os.read(self.orders, 64)
-        for number in orders:
-            os.kill(pid, number)
+        for order in orders:
+            if not order & _SENT:
+                os.kill(pid, order)
         return bool(orders)
 
     def _report(self, **fields: object) -> None:
