@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+import msgspec
+import pytest
+
+from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
 from dnstrail_run.cgroup import make_cgroup
 from dnstrail_run.enforce.routes import Routes
@@ -25,5 +29,17 @@ def test_the_sockets_are_of_the_user_and_no_command_inherits_them():
         assert not any(os.get_inheritable(each) for each in (*marked, routes.fileno()))
         assert cgroup.processes() == []
         routes.close()
+    finally:
+        cgroup.remove()
+
+
+def test_a_namespace_that_took_the_place_of_another_is_left_alone():
+    """The rules know the resolvers of a namespace by its cookie: under the path of one that is gone nothing is sent."""
+    live_or_skip()
+    cgroup, own = make_cgroup(), own_namespace()
+    try:
+        with pytest.raises(SourceUnavailable):
+            Routes(cgroup, USER, msgspec.structs.replace(own, cookie=own.cookie + 1), pytest.fail)
+        assert cgroup.processes() == []
     finally:
         cgroup.remove()

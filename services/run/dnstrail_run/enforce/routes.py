@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.sock_diag import namespace_cookie
 from dnstrail.users import User
 from dnstrail_run.cgroup import CommandCgroup
 from dnstrail_run.command_process import become
@@ -32,7 +33,7 @@ class Routes:
         self, cgroup: CommandCgroup, user: User | None, namespace: NetworkNamespace, guide: Callable[[int], None]
     ) -> None:
         self._resolvers = [*namespace.resolvers.values()]
-        self._changes, *guides = _sockets_within(namespace.path, cgroup, user)
+        self._changes, *guides = _sockets_within(namespace, cgroup, user)
         self._guides = {made.family: made for made in guides}
         for made in self._guides.values():
             guide(made.fileno())
@@ -58,19 +59,21 @@ class Routes:
             made.close()
 
 
-def _sockets_within(namespace: str, cgroup: CommandCgroup, user: User | None) -> list[socket.socket]:
+def _sockets_within(namespace: NetworkNamespace, cgroup: CommandCgroup, user: User | None) -> list[socket.socket]:
     """Return a socket that receives changes of routes, and a UDP socket of each family that a network namespace has.
 
     A process in the cgroup, of the user, makes the UDP sockets.
 
     Raises:
-        SourceUnavailable: there is none.
+        SourceUnavailable: there is none; or another namespace has the path now, whose resolvers have no rules.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         if (child := os.fork()) == 0:
             try:
-                enter(namespace)
+                enter(namespace.path)
+                if namespace.cookie not in (0, namespace_cookie()):
+                    os._exit(0)
                 changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
                 changes.bind((0, _GROUPS))
                 cgroup.add(os.getpid())
