@@ -18,13 +18,13 @@ import msgspec
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import NXDOMAIN, EventSelector, SignatureContext, SignatureMetadata
+from dnstrail.signature import NXDOMAIN, RCODE, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, Once
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import party_of
 
 _SECOND = 1_000_000_000
-_NXDOMAIN, _RCODE = 3, 0x0F
+_NXDOMAIN = 3  # a response code
 _SHORTEST = 6  # characters of a label that can be a generated one
 
 
@@ -93,7 +93,7 @@ class DnsGeneratedName(StatefulSignature):
 
     def _on_answer(self, event: Event, domain: str) -> None:
         party = party_of(event)
-        if event.captured.payload[3] & _RCODE == _NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
+        if event.captured.payload[3] & RCODE == _NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
             missing = self._missing.of(party, lambda: BoundedTable(self.settings.names))
             missing.put(domain, event.timestamp)
         elif domain:
