@@ -120,7 +120,6 @@ class WebWorker:
         self._pause = LogPause()
         self._follower = TurnFollower(TOPICS)
         self._starts = FollowedStarts(RUNS, self._follower.forget, self.counters)
-        self._differences: dict[str, int] = {}
         self._lines: dict[str, list[str]] = {QUESTIONS: [], CONNECTIONS: [], FINDINGS: []}
         self._size: Counter[str] = Counter()
         self._left_out = 0
@@ -180,10 +179,6 @@ class WebWorker:
             return
         self._follower.turn(turn)
         self._facts.turn(turn)
-        self._differences.pop(turn.start, None)
-        self._differences[turn.start] = turn.difference
-        if len(self._differences) > RUNS:
-            del self._differences[next(iter(self._differences))]
 
     def _on_batch(self, topic: str, batch: Batch, facts: list[FactRow[Any]]) -> None:
         if not self._starts.follow(batch, self._clock.monotonic()):
@@ -191,10 +186,10 @@ class WebWorker:
         self._follower.batch(topic, batch)
         self._facts.batch(batch)
         self.counters["received"] += len(batch.events)
-        difference = self._differences.get(batch.start)
-        if difference is None:
+        last = self._follower.last_turn(batch.start)
+        if last is None:
             return  # it was published before this worker was here
-        entries = [*entries_of(topic, batch.host, facts, difference)]
+        entries = [*entries_of(topic, batch.host, facts, last.difference)]
         self._health.add(entry for entry in entries if isinstance(entry, LoggedQuestion))
         if self._readers.wanted():
             self._add(_KINDS[topic], entries)

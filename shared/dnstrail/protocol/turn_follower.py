@@ -167,10 +167,15 @@ class TurnFollower:
         """Return the number of events of a start that were lost on the bus."""
         return self._starts[start].missed if start in self._starts else 0
 
+    def last_turn(self, start: str) -> Turn | None:
+        """Return the last turn of a start; None before its first turn."""
+        known = self._starts.get(start)
+        return known.last if known else None
+
     def difference(self, start: str) -> int:
         """Return wall time minus the clock of a start in ns, as its last turn states it; 0 before its first turn."""
-        known = self._starts.get(start)
-        return known.last.difference if known and known.last else 0
+        last = self.last_turn(start)
+        return last.difference if last else 0
 
     @property
     def probes(self) -> list[Turn]:
