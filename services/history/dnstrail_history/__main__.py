@@ -19,8 +19,8 @@ from dnstrail.pipeline import HISTORY, is_empty
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
+    cache_with_facts_option,
     check_file_path,
-    check_local_address,
     examples,
     log_level_option,
     run_command,
@@ -91,12 +91,7 @@ def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple
     help="Never keep questions about name=SUFFIX, or by user=NAME|UID or container=NAME|ID (repeatable). With a NAME no"
     " question of a container without a known name is kept.",
 )
-@click.option(
-    "--cache",
-    metavar="ADDRESS",
-    callback=check_local_address,
-    help="Address of the cache, with facts.sock beside it (default: lookups.sock in the run-dir).",
-)
+@cache_with_facts_option
 @metrics_option
 @user_option
 @run_dir_option

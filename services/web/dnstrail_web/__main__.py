@@ -19,6 +19,7 @@ from dnstrail.pipeline import HISTORY
 from dnstrail.process.command import (
     HELP,
     NONE,
+    cache_with_facts_option,
     check_file_path,
     check_local_address,
     examples,
@@ -122,12 +123,7 @@ def convert_origin(_ctx: click.Context, _param: click.Parameter, value: str | No
     callback=check_file_path,
     help="File of muted findings, which `dnstrail signatures --mutes` obeys; the only file that the page changes.",
 )
-@click.option(
-    "--cache",
-    metavar="ADDRESS",
-    callback=check_local_address,
-    help="Address of the cache, with facts.sock beside it (default: lookups.sock in the run-dir).",
-)
+@cache_with_facts_option
 @metrics_option
 @user_option
 @run_dir_option

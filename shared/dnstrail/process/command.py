@@ -152,6 +152,14 @@ def check_local_address(_ctx: click.Context, _param: click.Parameter, value: str
     return value
 
 
+cache_with_facts_option = click.option(
+    "--cache",
+    metavar="ADDRESS",
+    callback=check_local_address,
+    help="Address of the cache, with facts.sock beside it (default: lookups.sock in the run-dir).",
+)
+
+
 def _check_addresses(value: str | tuple[str, ...] | None, *, local: bool) -> None:
     for address in (value,) if isinstance(value, str) else value or ():
         from dnstrail.bus import ipc
