@@ -74,7 +74,6 @@ class FleetSender:
         self._totals = RelationTotals(state.load())
         self._position = state.position
         self._dropped = state.dropped
-        self._is_read = False  # to its end
         self._next = self._alive = float("-inf")
         self._faults: dict[str, str] = {}  # by what fails: the engine, the history, the state
 
