@@ -7,12 +7,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from dnstrail.errors import SettingsError
+from dnstrail.history.database import connect, transaction
 from dnstrail.process.private_folder import SAFELY
-
-_PATIENCE: Final = 5.0  # seconds for a lock that another process holds
 
 
 def open_file(path: Path, kind: int, versions: Sequence[str]) -> sqlite3.Connection:
@@ -23,7 +21,7 @@ def open_file(path: Path, kind: int, versions: Sequence[str]) -> sqlite3.Connect
         OSError, sqlite3.Error: It cannot be made or opened now.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | SAFELY, 0o600))
-    database = _connect(path, "rw")
+    database = connect(path, "rw")
     try:
         with naming_file(path):
             database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF")
@@ -41,24 +39,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: It cannot be opened now.
     """
-    return _connect(path, "ro")
-
-
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Write all of a block, or nothing.
-
-    Raises:
-        sqlite3.Error: It cannot be written now.
-    """
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
+    return connect(path, "ro")
 
 
 @contextmanager
@@ -75,11 +56,6 @@ def naming_file(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         raise SettingsError(f"{path}: {error}: move it away, or restore it from a copy") from error
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, timeout=_PATIENCE, isolation_level=None, uri=True)
 
 
 def _update(path: Path, database: sqlite3.Connection, kind: int, versions: Sequence[str]) -> None:

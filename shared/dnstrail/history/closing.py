@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from dnstrail.history.database import naming_damage, open_existing, remove_logs
+from dnstrail.history.database import naming_damage, open_existing, remove_logs, transaction
 from dnstrail.history.lives import lives_of, merge_lives
 from dnstrail.history.lives_parts import kept_until
 from dnstrail.history.rows import insert, rows
@@ -97,16 +97,10 @@ def add_indexes(database: sqlite3.Connection) -> None:
     """
     if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extent'").fetchone():
         return
-    database.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(database):
         for statement in _INDEXES.split(";"):
             database.execute(statement)
         insert(database, "names", sorted((text[::-1], number) for number, text in rows(database, "texts")))
         for related in _related(database):
             insert(database, "related", sorted(related))
         store_sums(database)
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise

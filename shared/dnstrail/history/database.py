@@ -70,9 +70,9 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
         for one in (new, path):
             remove_logs(one)  # SQLite would add what they hold to the new file
         os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFELY, 0o600))
-        _checked(new, schema, _connect(new, "rw"), make=True).close()
+        _checked(new, schema, connect(new, "rw"), make=True).close()
         new.rename(path)
-    return _checked(path, schema, _connect(path, "rw"), make=True)
+    return _checked(path, schema, connect(path, "rw"), make=True)
 
 
 def open_existing(path: Path, schema: Schema) -> sqlite3.Connection:
@@ -83,7 +83,7 @@ def open_existing(path: Path, schema: Schema) -> sqlite3.Connection:
         SettingsError: A later version of dnstrail made it.
         sqlite3.Error: It cannot be opened.
     """
-    return _checked(path, schema, _connect(path, "rw"))
+    return _checked(path, schema, connect(path, "rw"))
 
 
 def open_reader(path: Path, schema: Schema, *, final: bool, patience: float = PATIENCE) -> sqlite3.Connection:
@@ -94,7 +94,34 @@ def open_reader(path: Path, schema: Schema, *, final: bool, patience: float = PA
         SettingsError: A later version of dnstrail made it.
         sqlite3.Error: It cannot be opened.
     """
-    return _checked(path, schema, _connect(path, "ro&immutable=1" if final else "ro", patience), writes=False)
+    return _checked(path, schema, connect(path, "ro&immutable=1" if final else "ro", patience), writes=False)
+
+
+def connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Connection:
+    """Open a file as it is: `mode` is that of SQLite's URIs, and `patience` the time (s) for a lock of another process.
+
+    Raises:
+        sqlite3.Error: It cannot be opened.
+    """
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, timeout=patience, isolation_level=None, uri=True)
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Write all of a block, or nothing.
+
+    Raises:
+        sqlite3.Error: It cannot be written.
+    """
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
 
 
 def remove_logs(path: Path) -> None:
@@ -161,11 +188,6 @@ def check(database: sqlite3.Connection, path: Path) -> None:
         [found] = database.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise DamagedFileError(path, str(found))
-
-
-def _connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, timeout=patience, isolation_level=None, uri=True)
 
 
 def _checked(

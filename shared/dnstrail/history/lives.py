@@ -16,7 +16,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from dnstrail.captured import LAST_TIME
-from dnstrail.history.database import Schema, naming_damage, naming_damaged_file, open_database
+from dnstrail.history.database import Schema, naming_damage, naming_damaged_file, open_database, transaction
 from dnstrail.history.periods import MERGE, merge_periods
 from dnstrail.history.rows import ADMITTED, Relation, Row, flag_of, read_relations, rows
 
@@ -257,8 +257,7 @@ def read_lives(database: sqlite3.Connection) -> Iterator[RelationLife]:
 
 def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[RelationLife]) -> int:
     kept = lives
-    database.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(database):
         if not database.execute("SELECT 1 FROM segments WHERE name = ?", (name,)).fetchone():
             with naming_damage(path):
                 kept = _with_room(database, lives)
@@ -267,11 +266,6 @@ def _merge(path: Path, database: sqlite3.Connection, name: str, lives: list[Rela
             database.execute("INSERT INTO segments VALUES (?)", (name,))
             with naming_damage(path):
                 merge_periods(database, max(life.day for life in lives))
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
     return sum(life.answers for life in lives) - sum(life.answers for life in kept)
 
 

@@ -18,6 +18,7 @@ from dnstrail.history.database import (
     naming_damaged_file,
     open_database,
     open_reader,
+    transaction,
 )
 from dnstrail.history.fact import Fact, StageFact
 from dnstrail.history.open_stages import Carried, carried_from
@@ -213,16 +214,10 @@ class OpenSegment:
     def _committing(self) -> Iterator[sqlite3.Connection]:
         """Yield the file to add rows to, with the new contents that have ids: all of it is written, or nothing."""
         database = self._database
-        database.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(database):
             for name, table in self._tables.items():
                 insert(database, name, table.rows)
             yield database
-            database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
         for table in self._tables.values():
             table.rows.clear()
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.history.database import transaction
 from dnstrail.history.following import SpoolPosition
 from dnstrail.process.private_folder import open_private
-from dnstrail_fleet.files import naming_file, open_file, transaction
+from dnstrail_fleet.files import naming_file, open_file
 from dnstrail_fleet.sender.totals import RowKey, RowTotals
 
 _KIND: Final = 0x444E5353

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dnstrail_fleet.files import naming_file, open_file, transaction
+from dnstrail.history.database import transaction
+from dnstrail_fleet.files import naming_file, open_file
 from dnstrail_fleet.log.contract import StreamLag
 from dnstrail_fleet.row import DAY, CheckedEntry, FleetRow
 from dnstrail_fleet.store.schema import KIND, NAME, VERSIONS
