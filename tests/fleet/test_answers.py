@@ -1,7 +1,7 @@
 """Lookups of the fleet: hosts, names, askers and times; private addresses stay those of their hosts.
 
 Tests of dnstrail_fleet.lookups.answers, dnstrail_fleet.lookups.requests, dnstrail_fleet.lookups.reading,
-dnstrail_fleet.private_address.
+dnstrail_fleet.private_address, dnstrail.protocol.lookup_thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The history answers lookups of a past time at its socket, and states where it does not know all.
 
-Tests of dnstrail_history.past.given_answers.
+Tests of dnstrail_history.past.given_answers, dnstrail.protocol.lookup_thread.
 """
 
 from __future__ import annotations
