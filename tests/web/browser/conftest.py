@@ -39,6 +39,7 @@ ARGUMENTS = [
 ]
 LIFE = 600  # seconds: the TTL of the names that stay
 FORGETS = 15  # seconds after their end that the image remembers relations; the others last a second
+HUB = 1200  # names of one address
 PATIENCE = 60_000  # ms for the page
 _ANSWERS = (
     f"--cname=www.shop.example,shop.cdn.example,{LIFE}",
@@ -48,6 +49,7 @@ _ANSWERS = (
     f"--cname=www.crowd.example,edge.crowd.example,{LIFE}",
     f"--host-record=edge.crowd.example,{SERVER},{LIFE}",
     f"--address=/hostile.example/{SERVER}",
+    *(f"--host-record=hub{number}.crowd.example,{SERVER},{LIFE}" for number in range(HUB)),
     "--local=/gone.example/",
     "--local-ttl=1",
 )

@@ -24,6 +24,15 @@ FACTS = """async ([entries, open, again]) => {
     note();
     return seen;
 }"""
+LATE = """async ([live, past]) => {
+    const { Facts } = await import('/static/js/now/facts.js');
+    const { List } = await import('/static/js/now/list.js');
+    const facts = new Facts(4);
+    const list = new List();
+    facts.project(list, () => true);
+    for (const some of [live, past]) facts.addQuestions(some);
+    return [list.rows().map((fact) => fact.name), facts.since];
+}"""
 CSV = """async ([columns, rows]) => (await import('/static/js/export.js')).csvLines(columns, rows).join('')"""
 MUTE_OF = """async ([mute, finding]) => {
     const { findings } = await import('/static/js/findings/state.js');
@@ -96,6 +105,14 @@ def test_open_connections_count_once(seen):
     again = [stage("opened", 2, 120), stage("end", 2, 130, lasted=10, bytes_sent=5), stage("opened", 3, 140, 40_001)]
     found = seen.open("/new").evaluate(FACTS, [entries, [held_open(120), held_open(140, 40_001)], [*again, *entries]])
     assert found == [[1, 1, 0, 7], [3, 3, 2, 7], [3, 3, 1, 12]]
+
+
+def test_facts_of_the_history_that_arrive_late_are_listed_by_time(seen):
+    """The newest fact is the first row, also where the feed was faster than the history; the oldest one is known."""
+    live = [{"id": f"l{at}", "name": f"live{at}", "timestamp": str(at * SECOND), "host": "h"} for at in (30, 40)]
+    past = [{"id": f"p{at}", "name": f"past{at}", "timestamp": str(at * SECOND), "host": "h"} for at in (10, 35)]
+    found = seen.open("/new").evaluate(LATE, [live, past])
+    assert found == [["live40", "past35", "live30", "past10"], 10]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])

@@ -25,10 +25,11 @@ export class Facts extends EventTarget {
     return this._held.size;
   }
 
-  /** The time of the oldest fact, in seconds; null without one. */
+  /** The time of the oldest fact, in seconds; null without one. The history's facts may arrive after those of the feed. */
   get since() {
-    for (const fact of this._held.values()) return fact.time;
-    return null;
+    let oldest = Infinity;
+    for (const { time } of this._held.values()) oldest = Math.min(oldest, time);
+    return this._held.size ? oldest : null;
   }
 
   /** Show the facts that fit in a projection, from now on. */

@@ -4,6 +4,7 @@ export class List {
   constructor() {
     this._facts = []; // the oldest first
     this._head = 0; // the places before it are empty
+    this._sorted = true; // facts of the history may arrive after later ones of the feed
   }
 
   get size() {
@@ -11,6 +12,7 @@ export class List {
   }
 
   add(fact) {
+    if (this.size && fact.time < this._facts.at(-1).time) this._sorted = false;
     this._facts.push(fact);
   }
 
@@ -27,6 +29,11 @@ export class List {
   }
 
   rows() {
+    if (!this._sorted) {
+      this._facts = this._facts.slice(this._head).sort((one, other) => one.time - other.time);
+      this._head = 0;
+      this._sorted = true;
+    }
     return this._facts.slice(this._head).reverse();
   }
 }
