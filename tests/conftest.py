@@ -35,6 +35,12 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the compiled eBPF programs of this run in a folder of its own."""
+    os.environ["CACHE_DIRECTORY"] = str(tmp_path_factory.mktemp("programs", numbered=False))
+
+
 @pytest.fixture
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the host's zone be UTC."""

@@ -7,13 +7,14 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from figures import Figure
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf import link_cgroup
+from dnstrail.kernel.bpf import AttachType, ProgramType, link_cgroup
 from dnstrail.kernel.cgroups import find_cgroup2
+from dnstrail.kernel.objects import LoadedObject, compile_object
 from dnstrail_probe.ebpf import loader
 
 COUNT = 100_000
@@ -92,17 +93,15 @@ def _statistics() -> Iterator[None]:
 @contextmanager
 def _empty_programs() -> Iterator[Callable[[str], int]]:
     """Attach empty programs to the same hooks; yield the function that finds the descriptor of one by name."""
-    bcc: Any = loader.load_bcc()
     cgroup = os.open(str(find_cgroup2()), os.O_RDONLY)
-    bpf = loader.compile_text(bcc, _EMPTY)
-    links, descriptors = [], {}
+    loaded = LoadedObject(compile_object(_EMPTY))
     try:
-        for name, hook in (("on_ingress", "CGROUP_INET_INGRESS"), ("on_egress", "CGROUP_INET_EGRESS")):
-            attach_type = getattr(bcc.BPFAttachType, hook)
-            descriptors[name] = bpf.load_func(name, bcc.BPFProgType.CGROUP_SKB, attach_type=attach_type).fd
-            links.append(link_cgroup(descriptors[name], cgroup, int(attach_type)))
-        yield descriptors.__getitem__
+        for name, hook in (
+            ("on_ingress", AttachType.CGROUP_INET_INGRESS),
+            ("on_egress", AttachType.CGROUP_INET_EGRESS),
+        ):
+            loaded.links.append(link_cgroup(loaded.load(name, ProgramType.CGROUP_SKB, hook), cgroup, hook))
+        yield loaded.programs.__getitem__
     finally:
-        for descriptor in (*links, cgroup):
-            os.close(descriptor)
-        bpf.cleanup()
+        os.close(cgroup)
+        loaded.close()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import communityid
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 
 from dnstrail.captured import Captured
 from dnstrail.events import NET_TCP_CLOSE, NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT
-from dnstrail_probe.ebpf import loader
+from dnstrail_probe.ebpf import kept_objects, loader
 from live.ebpf_source import Watching, watching
 from live.namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
 from live.processes import PATIENCE, wait_until
@@ -225,6 +226,7 @@ def test_without_btf(network, monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr(loader, "Btf", none)
+    monkeypatch.setattr(kept_objects, "VMLINUX", Path("/none"))
     with watching() as seen:
         pid, _ = connect(network, SERVER, OPEN)
         seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")

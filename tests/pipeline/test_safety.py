@@ -137,6 +137,7 @@ def test_killed_probe_leaves_nothing_in_the_kernel(network, capture):
     with probe(capture=capture) as (started, _):
         held = held_by(started.process.pid)
         assert {"prog", "link", "map"} == {kind for kind, _ in held}
+        assert re.findall("LLVM|libbcc", text_of(Path(f"/proc/{started.process.pid}/maps"))) == []
         assert held <= loaded()
         assert dig(network, "before.test")
         started.process.send_signal(signal.SIGKILL)
@@ -173,8 +174,9 @@ def test_two_probes_at_once_both_see_all(network, capture):
         assert pid
         for started, subscriber in ((first, first_subscriber), (second, second_subscriber)):
             wait_until(lambda s=started, of=subscriber: s.listen(of) and ends_of(s, pid), "the end of dig")
-            asked = [event for topic, event in started.events if topic == NET_PACKET_DNS]
-            assert {event.process.pid for event in asked if event.flow.role == ASKS} >= {pid}
+            packets = [event for topic, event in started.events if topic == NET_PACKET_DNS]
+            asked = [event for event in packets if event.flow and event.flow.role == ASKS]
+            assert pid in {event.process.pid for event in asked if event.process}  # others may be older than the probe
 
 
 SEND = """

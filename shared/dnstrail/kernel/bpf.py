@@ -1,112 +1,131 @@
-"""Compiles eBPF programs with the system's bcc and stand-in kernel headers, and attaches them with BPF_LINK_CREATE."""
+"""The bpf(2) system call: makes maps, loads programs, and attaches them. All ends with the last descriptor of it.
+
+Numbers and layouts: `union bpf_attr` and the enums of include/uapi/linux/bpf.h.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
+import errno
 import os
 import platform
+import resource
 import struct
-import sys
-import tempfile
-from pathlib import Path
-from types import ModuleType
+from contextlib import suppress
+from enum import IntEnum
 from typing import Any
 
-from dnstrail.errors import SourceUnavailable
+import msgspec
+
 from dnstrail.kernel.libc import system_call
 
-UPROBE_MULTI = 48  # BPF_TRACE_UPROBE_MULTI; Linux 6.6
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}
-_LINK_CREATE = 28
+_MAP_CREATE, _LOOKUP, _UPDATE, _PROG_LOAD, _TRACEPOINT_OPEN = 0, 1, 2, 5, 17
+_LOOKUP_BATCH, _TAKE_BATCH, _LINK_CREATE = 24, 25, 28
 _UPROBE_RETURN = 1
+_MAP = struct.Struct("=7I16s")
+_ELEMENT = struct.Struct("=I4x3Q")
+_PROGRAM = struct.Struct("=2I2Q2IQ2I16s2I")
+_TRACEPOINT = struct.Struct("=QI4x")
+_BATCH = struct.Struct("=4Q2I2Q")
+_COUNT = struct.Struct("=32xI")  # of a batch: how many the kernel has read
 _HEAD = struct.Struct("=4I")
 _UPROBE = struct.Struct("=4Q3I")
-_SIZE = 64
-REMEDY = "apt-get install python3-bpfcc"
-_BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
-_TYPES = """\
-#pragma once
-typedef signed char __s8; typedef unsigned char __u8; typedef short __s16; typedef unsigned short __u16;
-typedef int __s32; typedef unsigned int __u32; typedef long long __s64; typedef unsigned long long __u64;
-typedef __u16 __le16; typedef __u16 __be16; typedef __u32 __le32; typedef __u32 __be32;
-typedef __u64 __le64; typedef __u64 __be64; typedef __u16 __sum16; typedef __u32 __wsum; typedef unsigned __poll_t;
-typedef __s8 s8; typedef __u8 u8; typedef __s16 s16; typedef __u16 u16;
-typedef __s32 s32; typedef __u32 u32; typedef __s64 s64; typedef __u64 u64;
-typedef _Bool bool; typedef __SIZE_TYPE__ size_t; typedef long ssize_t; typedef int pid_t;
-typedef unsigned uid_t; typedef unsigned gid_t; typedef unsigned short umode_t; typedef u64 sector_t;
-typedef u32 dev_t; typedef long long loff_t; typedef int key_t; typedef long clock_t; typedef u32 gfp_t;
-typedef unsigned long uintptr_t;
-#define __bitwise
-#define __user
-#define __aligned_u64 __u64 __attribute__((aligned(8)))
-#define __aligned_be64 __be64 __attribute__((aligned(8)))
-#define __aligned_le64 __le64 __attribute__((aligned(8)))
-#define true 1
-#define false 0
-#define NULL ((void *)0)
-#ifndef __always_inline
-#define __always_inline inline __attribute__((always_inline))
-#endif
-"""
-_REGISTERS = {
-    "x86_64": "struct pt_regs { unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di,"
-    " orig_ax, ip, cs, flags, sp, ss; };",
-    "aarch64": "struct user_pt_regs { __u64 regs[31]; __u64 sp, pc, pstate; };\n"
-    "struct pt_regs { union { struct user_pt_regs user_regs; struct { u64 regs[31]; u64 sp, pc, pstate; }; }; };",
-}
-# bcc brings its own bpf.h; the other files that it includes can be empty.
-_EMPTY = (
-    "linux/log2.h", "linux/compiler.h", "linux/bpf.h", "linux/stddef.h", "linux/bpf_common.h",
-    "uapi/linux/bpf.h", "uapi/linux/bpf_common.h", "uapi/linux/if_packet.h", "uapi/linux/if_ether.h",
-)  # fmt: skip
+_SIZE = 80  # bytes of the attributes: a kernel accepts more than it knows, if they are 0
+_LONGEST_NAME = 15
+_INSTRUCTION = 8  # bytes
+_LICENSE = b"GPL"
+_LONGEST_LOG = 1 << 24  # bytes of the steps of the verifier
+_LAST_LINES = 2  # of the log: what the verifier refused, and how far it came
+ANY, NOEXIST = 0, 1  # BPF_ANY, BPF_NOEXIST
 
 
-def load_bcc() -> ModuleType:
-    """Load Debian's bcc into any environment, without the rest of the system's packages."""
-    if not _BCC.exists():
-        raise SourceUnavailable("ebpf", "bcc is not installed", REMEDY)
-    spec = importlib.util.spec_from_file_location("bcc", _BCC, submodule_search_locations=[str(_BCC.parent)])
-    if spec is None or spec.loader is None:
-        raise SourceUnavailable("ebpf", "bcc cannot be loaded", REMEDY)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bcc"] = module
+class ProgramType(IntEnum):
+    """The types of programs (`enum bpf_prog_type`)."""
+
+    KPROBE = 2
+    CGROUP_SKB = 8
+    CGROUP_SOCK = 9
+    RAW_TRACEPOINT = 17
+    CGROUP_SOCK_ADDR = 18
+
+
+class AttachType(IntEnum):
+    """The hooks of programs (`enum bpf_attach_type`)."""
+
+    CGROUP_INET_INGRESS = 0
+    CGROUP_INET_EGRESS = 1
+    CGROUP_INET_SOCK_CREATE = 2
+    CGROUP_INET4_CONNECT = 10
+    CGROUP_INET6_CONNECT = 11
+    CGROUP_INET4_POST_BIND = 12
+    CGROUP_INET6_POST_BIND = 13
+    CGROUP_UDP4_SENDMSG = 14
+    CGROUP_UDP6_SENDMSG = 15
+    CGROUP_INET_SOCK_RELEASE = 34
+    TRACE_UPROBE_MULTI = 48  # Linux 6.6
+
+
+class MapShape(msgspec.Struct, frozen=True):
+    """The type of a map (`enum bpf_map_type`), the bytes of a key and of a value, its entries and flags."""
+
+    type: int
+    key_size: int
+    value_size: int
+    entries: int
+    flags: int
+
+
+def create_map(name: str, shape: MapShape) -> int:
+    """Make a map; return its descriptor.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    attributes = _MAP.pack(shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags, 0, 0, _short(name))
     try:
-        spec.loader.exec_module(module)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise SourceUnavailable("ebpf", f"bcc does not load ({error})", REMEDY) from error
-    return module
+        return _bpf("BPF_MAP_CREATE", _MAP_CREATE, attributes)
+    except PermissionError:  # before Linux 5.11 the memory of maps counts as locked
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return _bpf("BPF_MAP_CREATE", _MAP_CREATE, attributes)
 
 
-def compile_text(bcc: ModuleType, text: str) -> Any:
-    """Compile a text with bcc, without kernel headers."""
-    with tempfile.TemporaryDirectory(prefix="dnstrail-headers-") as folder:
-        _write_headers(Path(folder))
-        os.environ["BCC_KERNEL_SOURCE"] = folder
-        try:
-            return bcc.BPF(text=text, cflags=["-w"])
-        finally:
-            del os.environ["BCC_KERNEL_SOURCE"]
+def load_program(name: str, instructions: bytes, kind: ProgramType, hook: AttachType | None = None) -> int:
+    """Load a program, whose instructions contain descriptors of maps; return its descriptor.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    try:
+        return _load(name, instructions, kind, hook, None)
+    except OSError as error:
+        log = ctypes.create_string_buffer(_LONGEST_LOG)
+        with suppress(OSError):
+            return _load(name, instructions, kind, hook, log)
+        said = log.value.decode(errors="replace").splitlines()[-_LAST_LINES:]
+        raise OSError(error.errno, "; ".join([error.strerror or "", *said])) from error
 
 
-def _write_headers(folder: Path) -> None:
-    """Write the headers to a folder, which BCC_KERNEL_SOURCE must name while bcc compiles."""
-    major, minor, *_ = (int(part) for part in os.uname().release.split("-")[0].split(".")[:3])
-    files = dict.fromkeys(_EMPTY, "#pragma once\n")
-    files["linux/kconfig.h"] = "#define CONFIG_64BIT 1\n#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_X86_64 1\n"
-    files["linux/types.h"] = files["uapi/linux/types.h"] = _TYPES
-    files["linux/version.h"] = (
-        "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
-        f"#define LINUX_VERSION_CODE {(major << 16) + (minor << 8)}\n"
-    )
-    files["asm/page.h"] = f"#pragma once\n#define PAGE_SIZE {os.sysconf('SC_PAGESIZE')}\n"
-    registers = _REGISTERS.get(platform.machine(), "struct pt_regs { unsigned long unknown; };")
-    files["uapi/linux/ptrace.h"] = f"#pragma once\n#include <linux/types.h>\n{registers}\n"
-    files["linux/ptrace.h"] = "#pragma once\n#include <uapi/linux/ptrace.h>\n"
-    for name, text in files.items():
-        path = folder / "include" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+def _load(
+    name: str, instructions: bytes, kind: ProgramType, hook: AttachType | None, log: ctypes.Array[ctypes.c_char] | None
+) -> int:
+    """Load a program; `log` receives the steps of the verifier, of which it has room for the first."""
+    code, license_text = ctypes.c_char_p(instructions), ctypes.c_char_p(_LICENSE)
+    count = len(instructions) // _INSTRUCTION
+    logged = (1, len(log), ctypes.addressof(log)) if log else (0, 0, 0)
+    start = (kind, count, _address(code), _address(license_text), *logged)
+    return _bpf("BPF_PROG_LOAD", _PROG_LOAD, _PROGRAM.pack(*start, 0, 0, _short(name), 0, hook or 0))
+
+
+def attach_raw_tracepoint(program: int, name: str) -> int:
+    """Attach a program to a raw tracepoint; return the descriptor that keeps it attached.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    text = ctypes.c_char_p(name.encode())
+    return _bpf("BPF_RAW_TRACEPOINT_OPEN", _TRACEPOINT_OPEN, _TRACEPOINT.pack(_address(text), program))
 
 
 def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:
@@ -115,7 +134,7 @@ def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:
     Raises:
         OSError: the kernel refused it.
     """
-    return _create(_HEAD.pack(program, cgroup, attach_type, 0))
+    return _bpf("BPF_LINK_CREATE", _LINK_CREATE, _HEAD.pack(program, cgroup, attach_type, 0))
 
 
 def link_uprobe(program: int, path: str, offset: int, *, returns: bool, pid: int = 0) -> int:
@@ -130,12 +149,70 @@ def link_uprobe(program: int, path: str, offset: int, *, returns: bool, pid: int
     offsets = (ctypes.c_uint64 * 1)(offset)
     flags = _UPROBE_RETURN if returns else 0
     where = _UPROBE.pack(ctypes.addressof(name), ctypes.addressof(offsets), 0, 0, len(offsets), flags, pid)
-    return _create(_HEAD.pack(program, 0, UPROBE_MULTI, 0) + where)
+    head = _HEAD.pack(program, 0, AttachType.TRACE_UPROBE_MULTI, 0)
+    return _bpf("BPF_LINK_CREATE", _LINK_CREATE, head + where)
 
 
-def _create(attributes: bytes) -> int:
+def look_up(map_fd: int, key: bytes, size: int) -> bytes:
+    """Return the value of a key in a map; the values of the map have this size.
+
+    Raises:
+        OSError: the map has no such key, or cannot be read.
+    """
+    value = ctypes.create_string_buffer(size)
+    _bpf("BPF_MAP_LOOKUP_ELEM", _LOOKUP, _element(map_fd, key, ctypes.addressof(value), 0))
+    return value.raw
+
+
+def update(map_fd: int, key: bytes, value: bytes, flags: int = ANY) -> None:
+    """Add an entry to a map, or (ANY) replace it. Key and value have the sizes of the map.
+
+    Raises:
+        OSError: the map is full, has the entry already (NOEXIST), or cannot be written.
+    """
+    text = ctypes.c_char_p(value)
+    _bpf("BPF_MAP_UPDATE_ELEM", _UPDATE, _element(map_fd, key, _address(text), flags))
+
+
+def read_batch(map_fd: int, keys: Any, values: Any, *, take: bool) -> int:
+    """Read entries of a hash map into arrays of equal length, and (`take`) remove them; return how many.
+
+    Raises:
+        OSError: the map cannot be read.
+    """
+    place = ctypes.c_uint32()
+    where = (ctypes.addressof(each) for each in (place, keys, values))
+    attributes = ctypes.create_string_buffer(_BATCH.pack(0, *where, len(keys), map_fd, 0, 0), _SIZE)
+    name, command = ("LOOKUP_AND_DELETE", _TAKE_BATCH) if take else ("LOOKUP", _LOOKUP_BATCH)
+    try:
+        _call(f"BPF_MAP_{name}_BATCH", command, attributes)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # ENOENT: these are all
+            raise
+    (count,) = _COUNT.unpack_from(attributes)
+    return int(count)
+
+
+def _element(map_fd: int, key: bytes, value: int, flags: int) -> bytes:
+    # The caller holds `key`, so that its memory stays until the system call has returned.
+    return _ELEMENT.pack(map_fd, _address(ctypes.c_char_p(key)), value, flags)
+
+
+def _address(text: ctypes.c_char_p) -> int:
+    """Return the address of bytes, which are to be kept meanwhile."""
+    return ctypes.cast(text, ctypes.c_void_p).value or 0
+
+
+def _short(name: str) -> bytes:
+    return name.encode()[:_LONGEST_NAME]
+
+
+def _bpf(name: str, command: int, attributes: bytes) -> int:
+    return _call(name, command, ctypes.create_string_buffer(attributes, _SIZE))
+
+
+def _call(name: str, command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     number = _SYS_BPF.get(platform.machine())
     if number is None:
         raise OSError(f"unknown machine {platform.machine()}")
-    padded = ctypes.c_char_p(attributes.ljust(_SIZE, b"\0"))
-    return system_call("BPF_LINK_CREATE", number, _LINK_CREATE, padded, _SIZE)
+    return system_call(name, number, command, attributes, _SIZE)

@@ -89,6 +89,24 @@ def test_one_call_reads_half_a_mebibyte_at_most(file):
     assert counts == [13, 12, 0]
 
 
+@pytest.mark.parametrize("size", [64 << 10, 512 << 10, SIZE, 8 * SIZE])
+def test_the_window_moves_with_the_reader(size):
+    """Of a buffer of any size, each byte is read, also of records across its end; little of a large one is mapped."""
+    file = os.memfd_create("ring")
+    os.ftruncate(file, 2 * PAGE + 2 * size)
+    ring, at = RingBuffer(file, size), 0
+    while at < 3 * size:
+        payload = struct.pack("Q", at) * 3751  # 30 kB, so that records lie anywhere
+        os.pwrite(file, struct.pack("II", len(payload), 0) + payload, 2 * PAGE + at % size)
+        at += 8 + len(payload)
+        os.pwrite(file, struct.pack("Q", at), PAGE)
+        assert ring.drain() == [payload]
+    mapped = len(ring._window)
+    ring.close()
+    os.close(file)
+    assert mapped <= 2 * SIZE
+
+
 def test_reader_and_writer_see_whole_positions(file):
     """While another process writes, each record is read once, and the position of the reader never goes back.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+
+from dnstrail.kernel.bpf import read_batch
 
 #: cgroups that a probe names with their losses, and owners of further ones -> the losses of the others are added up
 NAMED = 64
@@ -14,28 +14,27 @@ OTHERS = 0  # in place of a cgroup: every loss that no named cgroup has
 
 
 class LossMap:
-    """A hash map with at most `size` counts, by cgroup id. `library` is libbcc; the caller owns the descriptor."""
+    """A hash map with at most `size` counts, by cgroup id. The caller owns the descriptor."""
 
-    def __init__(self, library: Any, map_fd: int, size: int) -> None:
+    def __init__(self, map_fd: int, size: int) -> None:
         self.size = size
-        self._library = library
         self._fd = map_fd
         self._keys, self._values = (ctypes.c_uint64 * size)(), (ctypes.c_uint64 * size)()
 
     def read(self) -> dict[int, int]:
         """Return all counts."""
-        return self._batch(self._library.bpf_lookup_batch)
+        return self._batch(take=False)
 
     def take(self) -> dict[int, int]:
         """Remove all counts from the map, and return them."""
-        return self._batch(self._library.bpf_lookup_and_delete_batch)
+        return self._batch(take=True)
 
-    def _batch(self, operation: Any) -> dict[int, int]:
-        count, place = ctypes.c_uint32(self.size), ctypes.c_uint32()
-        failed = operation(self._fd, None, ctypes.byref(place), self._keys, self._values, ctypes.byref(count))
-        if failed and ctypes.get_errno() != errno.ENOENT:  # ENOENT: these are all
+    def _batch(self, *, take: bool) -> dict[int, int]:
+        try:
+            count = read_batch(self._fd, self._keys, self._values, take=take)
+        except OSError:
             return {}
-        return dict(zip(self._keys[: count.value], self._values[: count.value], strict=True))
+        return dict(zip(self._keys[:count], self._values[:count], strict=True))
 
 
 class WithStreams:

@@ -8,9 +8,9 @@ import socket
 
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf import REMEDY as BCC
-from dnstrail.kernel.bpf import load_bcc
 from dnstrail.kernel.cgroups import find_cgroup2
+from dnstrail.kernel.compiler import REMEDY as BCC
+from dnstrail.kernel.compiler import load_bcc
 from dnstrail_probe.check import Check, Host, capability
 from dnstrail_probe.ebpf.btf import Btf, process_offsets
 from dnstrail_probe.ebpf.loader import BTF, CGROUP2, HOOKS, KERNEL, UPROBES

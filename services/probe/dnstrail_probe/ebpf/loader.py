@@ -1,24 +1,24 @@
-"""Assembles the programs, and loads them with the system's bcc. The kernel detaches them when this process ends."""
+"""Assembles the programs, loads and attaches them. The kernel detaches them when this process ends."""
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
+import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf import UPROBE_MULTI, compile_text, link_cgroup, link_uprobe, load_bcc
+from dnstrail.kernel.bpf import NOEXIST, AttachType, ProgramType, link_cgroup, link_uprobe, look_up, update
 from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.kernel.cgroups import find_cgroup2
+from dnstrail.kernel.objects import BpfObject, LoadedObject
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.cgroup_losses import LossMap
+from dnstrail_probe.ebpf.kept_objects import load_kept
 from dnstrail_probe.source import SUDO
 
 _HERE = Path(__file__).with_name("programs")
@@ -29,9 +29,10 @@ CGROUP2 = "mount -t cgroup2 none /sys/fs/cgroup"
 BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"
 HOOKS = "Linux 5.10 or newer with CONFIG_CGROUP_BPF"
 UPROBES = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
+_RIGHTS = f"{HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
-_BPF_ANY, _BPF_NOEXIST = 0, 1
+_COUNTER = struct.Struct("=Q")
 _OWNERS_FOUND, _OWNERS_REFUSED = 6, 7  # places of `enum counter` (events.bpf.c), as those of the next table
 _COUNTERS = {
     "ring_full": 0,
@@ -41,19 +42,28 @@ _COUNTERS = {
     "ipv6_too_many_extensions": 4,
     "owners_refused": _OWNERS_REFUSED,
 }
-# Function -> program type and attach type, by their names in bcc.
+# Function -> program type and attach type.
 _HOOKS = {
-    "on_ingress": ("CGROUP_SKB", "CGROUP_INET_INGRESS"),
-    "on_egress": ("CGROUP_SKB", "CGROUP_INET_EGRESS"),
-    "on_create": ("CGROUP_SOCK", "CGROUP_INET_SOCK_CREATE"),
-    "on_release": ("CGROUP_SOCK", "CGROUP_INET_SOCK_RELEASE"),
-    "on_post_bind4": ("CGROUP_SOCK", "CGROUP_INET4_POST_BIND"),
-    "on_post_bind6": ("CGROUP_SOCK", "CGROUP_INET6_POST_BIND"),
-    "on_connect4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_CONNECT"),
-    "on_connect6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_CONNECT"),
-    "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
-    "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
+    "on_ingress": (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_INGRESS),
+    "on_egress": (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_EGRESS),
+    "on_create": (ProgramType.CGROUP_SOCK, AttachType.CGROUP_INET_SOCK_CREATE),
+    "on_release": (ProgramType.CGROUP_SOCK, AttachType.CGROUP_INET_SOCK_RELEASE),
+    "on_post_bind4": (ProgramType.CGROUP_SOCK, AttachType.CGROUP_INET4_POST_BIND),
+    "on_post_bind6": (ProgramType.CGROUP_SOCK, AttachType.CGROUP_INET6_POST_BIND),
+    "on_connect4": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT),
+    "on_connect6": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),
+    "on_sendmsg4": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP4_SENDMSG),
+    "on_sendmsg6": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP6_SENDMSG),
 }
+# Raw tracepoints; the name of the function begins with "on_". Without BTF there are no such functions.
+_TRACEPOINTS = (
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+    "cgroup_mkdir",
+    "cgroup_rmdir",
+    "inet_sock_set_state",
+)
 # Function -> true if it runs at the return. The return is attached first, so every call that is noted has its return.
 _UPROBES = {"on_getaddrinfo_return": True, "on_getaddrinfo": False}
 # The values that programs on packets can read (current task, network namespace), newest kernels first.
@@ -100,27 +110,25 @@ class Programs:
         sizes: Sizes = SIZES,
     ) -> None:
         _check_capabilities()
-        self._bcc = load_bcc()
         root = find_cgroup2()
         if root is None:
             raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted", CGROUP2)
         self.cgroup_root = root
-        self._links: list[int] = []
-        self._bpf: Any = None
         self._sizes = sizes
         self.most_owners = sizes.owners
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
         self._extra = ("getaddrinfo",) if getaddrinfo else ()
+        self._loaded, self.sees_processes, self.sees_namespaces = self._load(ports)
         try:
-            self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
             if getaddrinfo:
                 self._load_uprobes()
         except BaseException:
             self.close()
             raise
-        self.ring_fd: int = self._bpf["events"].map_fd
-        self._counters = self._bpf["counters"]
-        self.losses = LossMap(self._bcc.lib, self._bpf["losses"].map_fd, sizes.losing_cgroups)
+        maps = self._loaded.maps
+        self.ring_fd = maps["events"]
+        self._counters = maps["counters"]
+        self.losses = LossMap(maps["losses"], sizes.losing_cgroups)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -129,7 +137,7 @@ class Programs:
 
     def program_fd(self, function: str) -> int:
         """Return the descriptor of a program; its fdinfo contains the number and the duration of its runs."""
-        return int(self._bpf.funcs[function.encode()].fd)
+        return self._loaded.programs[function]
 
     def refuse_owner(self) -> None:
         """Count a socket that finds no room in the map of owners."""
@@ -137,14 +145,15 @@ class Programs:
 
     def add(self, table: str, key: bytes, value: bytes) -> None:
         """Add an entry to a map, unless a program has added it already."""
-        added = self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST) == 0
-        if added and table == "owners":
-            self._count_one(_OWNERS_FOUND)
+        with suppress(OSError):  # it is there, or the map is full
+            update(self._loaded.maps[table], key, value, NOEXIST)
+            if table == "owners":
+                self._count_one(_OWNERS_FOUND)
 
     def note_owner_of_cgroup(self, cgroup: int, owner: int) -> None:
         """Note the owner of a cgroup, in whose share the events and sockets of the cgroup are counted."""
-        key, value = records.pack_id(cgroup), records.pack_id(owner)
-        self._bcc.lib.bpf_update_elem(self._bpf["cgroup_owners"].map_fd, key, value, _BPF_ANY)
+        with suppress(OSError):  # without an entry, its share is that of unknown cgroups
+            update(self._loaded.maps["cgroup_owners"], records.pack_id(cgroup), records.pack_id(owner))
 
     def watch_getaddrinfo(self, file: int, offset: int, pid: int = 0) -> tuple[int, ...]:
         """Watch the getaddrinfo of an open file, in one process or (0) in all; return descriptors that keep it watched.
@@ -165,35 +174,29 @@ class Programs:
 
     def close(self) -> None:
         """Detach all programs. Further calls have no effect."""
-        self._detach()
-        if self._bpf is not None:
-            self._bpf.cleanup()  # detaches the raw tracepoints, which bcc attached
-            self._bpf = None
+        self._loaded.close()
 
     def _count(self, which: int) -> int:
-        return int(self._counters[ctypes.c_int(which)].value)
+        (count,) = _COUNTER.unpack(look_up(self._counters, _key(which), _COUNTER.size))
+        return int(count)
 
     def _count_one(self, which: int) -> None:
-        self._counters[ctypes.c_int(which)] = ctypes.c_uint64(self._count(which) + 1)
+        update(self._counters, _key(which), _COUNTER.pack(self._count(which) + 1))
 
-    def _detach(self) -> None:
-        for descriptor in self._links:
-            os.close(descriptor)
-        self._links.clear()
-
-    def _load(self, ports: frozenset[int]) -> tuple[Any, bool, bool]:
+    def _load(self, ports: frozenset[int]) -> tuple[LoadedObject, bool, bool]:
         """Load and attach the programs with all that this kernel lets them read."""
         refused: SourceUnavailable | None = None
         for abilities in _ABILITIES:
-            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra, self._sizes)
+            loaded, sees_processes = _open(ports, abilities | self._wanted, self._extra, self._sizes)
             try:
-                self._attach_hooks(bpf)
-            except SourceUnavailable as error:
+                self._attach_hooks(loaded)
+            except BaseException as error:
+                loaded.close()
+                if not isinstance(error, SourceUnavailable):
+                    raise
                 refused = error
-                self._detach()
-                bpf.cleanup()
             else:
-                return bpf, sees_processes, bool(abilities["SEES_NETNS"])
+                return loaded, sees_processes, bool(abilities["SEES_NETNS"])
         raise refused or SourceUnavailable("ebpf", "there is nothing to load")
 
     def _load_uprobes(self) -> None:
@@ -202,25 +205,19 @@ class Programs:
             raise SourceUnavailable(_GETADDRINFO, "the kernel reports no processes", BTF)
         for function in _UPROBES:
             try:
-                self._bpf.load_func(function, self._bcc.BPFProgType.KPROBE, attach_type=UPROBE_MULTI)
-            except Exception as error:
+                self._loaded.load(function, ProgramType.KPROBE, AttachType.TRACE_UPROBE_MULTI)
+            except OSError as error:
                 raise SourceUnavailable(_GETADDRINFO, f"the kernel refused {function}", UPROBES) from error
 
-    def _attach_hooks(self, bpf: Any) -> None:
+    def _attach_hooks(self, loaded: LoadedObject) -> None:
         cgroup = os.open(self.cgroup_root, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for function, (program, hook) in _HOOKS.items():
-                self._attach(bpf, function, program, hook, cgroup)
+                loaded.links.append(link_cgroup(loaded.load(function, program, hook), cgroup, hook))
+        except OSError as error:
+            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", HOOKS) from error
         finally:
             os.close(cgroup)
-
-    def _attach(self, bpf: Any, function: str, program: str, hook: str, cgroup: int) -> None:
-        attach_type = getattr(self._bcc.BPFAttachType, hook)
-        try:
-            loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
-            self._links.append(link_cgroup(loaded.fd, cgroup, int(attach_type)))
-        except Exception as error:
-            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", HOOKS) from error
 
 
 def _check_capabilities() -> None:
@@ -230,23 +227,54 @@ def _check_capabilities() -> None:
         raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}", SUDO)
 
 
-def _compile(
-    bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...], sizes: Sizes
-) -> tuple[Any, bool]:
-    """Compile the programs; with process events and results of connections if the kernel has BTF."""
-    with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
-        btf = Btf()
-        offsets = process_offsets(btf) | socket_offsets(btf) | byte_offsets(btf)
-        parts = ("events", "sockets", "dns", "process", "results")
-        return compile_text(bcc, program_text(parts + extra, ports, abilities | offsets, sizes)), True
+def _open(
+    ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...], sizes: Sizes
+) -> tuple[LoadedObject, bool]:
+    """Load the programs; with process events and results of connections if the kernel has BTF."""
+    parts = ("events", "sockets", "dns")
+    with suppress(OSError, ValueError, KeyError, SourceUnavailable):  # without BTF there are no offsets
+        text = program_text((*parts, "process", "results", *extra), ports, abilities, sizes)
+        return load_kept(text, _offsets, _load_object), True
+    text = program_text((*parts, *extra), ports, abilities, sizes)
     try:
-        return compile_text(bcc, program_text(("events", "sockets", "dns", *extra), ports, abilities, sizes)), False
-    except Exception as error:
-        raise SourceUnavailable(
-            "ebpf",
-            f"the programs do not load ({error})",
-            f"{HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
-        ) from error
+        return load_kept(text, str, _load_object), False
+    except SourceUnavailable as error:
+        raise SourceUnavailable("ebpf", error.reason, error.remedy or _RIGHTS) from error
+    except OSError as error:
+        raise SourceUnavailable("ebpf", f"the programs do not load ({error})", _RIGHTS) from error
+
+
+def _load_object(compiled: BpfObject) -> LoadedObject:
+    """Make the maps, and attach the programs on raw tracepoints."""
+    loaded = LoadedObject(compiled)
+    try:
+        for tracepoint in _TRACEPOINTS:
+            if f"on_{tracepoint}" in compiled.programs:
+                loaded.attach_raw_tracepoint(f"on_{tracepoint}", tracepoint)
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _offsets() -> str:
+    """Return the definitions of the offsets in structs of this kernel.
+
+    Raises:
+        OSError: the kernel has no BTF.
+        ValueError: the file contains no BTF.
+        KeyError: a struct or a member is unknown.
+    """
+    btf = Btf()
+    return _definitions(process_offsets(btf) | socket_offsets(btf) | byte_offsets(btf))
+
+
+def _definitions(defines: Mapping[str, int]) -> str:
+    return "".join(f"#define {name} {value}\n" for name, value in defines.items())
+
+
+def _key(which: int) -> bytes:
+    return which.to_bytes(4, "little")
 
 
 def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int], sizes: Sizes = SIZES) -> str:
@@ -261,7 +289,7 @@ def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[st
         "SHARES": sizes.shares,
         "RELAYS": sizes.relays,
     }
-    text = "".join(f"#define {name} {value}\n" for name, value in named.items())
+    text = _definitions(named)
     is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))
     text += f"#define IS_DNS(port) ({is_one or 0})\n"
     return text + "".join(_write_out_tiers((_HERE / f"{part}.bpf.c").read_text()) for part in parts)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf import compile_text, link_cgroup, load_bcc
+from dnstrail.kernel.bpf import link_cgroup
+from dnstrail.kernel.compiler import compile_text, load_bcc
 from dnstrail.tracee.codes import TYPES
 from dnstrail_run.allow_list import DNS, MOST_ENTRIES
 from dnstrail_run.enforce.refusals import ACTIONS, ASK, REASONS, SOCKET, Attempt, Limits, transport_of

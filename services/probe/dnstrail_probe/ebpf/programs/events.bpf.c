@@ -1,6 +1,8 @@
 // Shared by all programs. One ring buffer carries every kind of event, so that their order is kept.
 #include <linux/bpf.h>
 
+// Not bcc's own names, whose functions it attaches in the process that compiles.
+#define ON_TRACEPOINT(event) int on_##event(struct bpf_raw_tracepoint_args *ctx)
 #define WAKE_IF_WAITING 0 // user space is woken by the first event after those that it has read
 
 enum kind {

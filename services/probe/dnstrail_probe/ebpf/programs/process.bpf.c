@@ -68,7 +68,7 @@ static __always_inline void note(struct process *event, u32 kind, void *task)
     note_namespaces(event, task);
 }
 
-RAW_TRACEPOINT_PROBE(sched_process_fork)
+ON_TRACEPOINT(sched_process_fork)
 {
     void *child = (void *)ctx->args[1];
     u32 pid = 0, tgid = 0;
@@ -90,7 +90,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
     return 0;
 }
 
-RAW_TRACEPOINT_PROBE(sched_process_exec)
+ON_TRACEPOINT(sched_process_exec)
 {
     u64 cgroup = bpf_get_current_cgroup_id();
     struct exec *event = has_room(cgroup, sizeof(*event)) ? events.ringbuf_reserve(sizeof(struct exec)) : 0;
@@ -136,7 +136,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
     return 0;
 }
 
-RAW_TRACEPOINT_PROBE(sched_process_exit)
+ON_TRACEPOINT(sched_process_exit)
 {
     void *task = (void *)ctx->args[0], *signal = 0;
     int live = 0;
@@ -183,5 +183,5 @@ static __always_inline int note_cgroup(struct bpf_raw_tracepoint_args *ctx, u32 
     return 0;
 }
 
-RAW_TRACEPOINT_PROBE(cgroup_mkdir) { return note_cgroup(ctx, CGROUP_MADE); }
-RAW_TRACEPOINT_PROBE(cgroup_rmdir) { return note_cgroup(ctx, CGROUP_REMOVED); }
+ON_TRACEPOINT(cgroup_mkdir) { return note_cgroup(ctx, CGROUP_MADE); }
+ON_TRACEPOINT(cgroup_rmdir) { return note_cgroup(ctx, CGROUP_REMOVED); }

@@ -60,7 +60,7 @@ static __always_inline void report_change(void *sock, u64 cookie, u32 kind)
     events.ringbuf_submit(change, WAKE_IF_WAITING);
 }
 
-RAW_TRACEPOINT_PROBE(inet_sock_set_state)
+ON_TRACEPOINT(inet_sock_set_state)
 {
     void *sock = (void *)ctx->args[0];
     int before = ctx->args[1], after = ctx->args[2];
