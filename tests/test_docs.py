@@ -77,6 +77,7 @@ COMPLETE = {  # of each operation the least request that is complete
     "get_many": {"keys": ["192.0.2.10"]},
     "trail": {"key": "192.0.2.10"},
     "rank": {"connections": [{"address": "192.0.2.10"}]},
+    "trail_many": {"connections": [{"address": "192.0.2.10"}]},
     "lost": {"worker": "test", "lost": {}},
     "join": {"group": "test", "worker": "test"},
 }
