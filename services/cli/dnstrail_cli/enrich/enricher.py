@@ -106,14 +106,17 @@ class Enricher:
     def _added(self, connections: Sequence[Fields]) -> dict[_Key, tuple[bytes, bytes]]:
         """Return what is added to the lines of some connections, without those that nobody answered.
 
-        An answer as of a time remains: the times of these lines are settled.
+        An answer as of a time that is settled remains, unless something about that time is unknown.
         """
         wanted = {_key(one): one for one in connections}
-        asked = {key: one for key, one in wanted.items() if key not in self._known}
-        trails = self._ask([*asked.values()]) if asked else ()
-        new = zip(asked, map(_fields, trails), strict=True) if trails is not None else ()
-        added = {key: self._known[key] for key in wanted if key in self._known} | dict(new)
-        self._known |= {key: fields for key, fields in added.items() if "at_ns" in wanted[key]}
+        added = {key: self._known[key] for key in wanted if key in self._known}
+        asked = [one for key, one in wanted.items() if key not in added]
+        trails = self._ask(asked) if asked else ()
+        settled = int((self._wall() - SETTLED) * _SECOND)
+        for one, trail in zip(asked, trails or (), strict=trails is not None):
+            added[_key(one)] = fields = _fields(trail)
+            if int(one.get("at_ns", settled + 1)) <= settled and trail.get("history", True):
+                self._known[_key(one)] = fields
         while len(self._known) > MOST_KNOWN:
             del self._known[next(iter(self._known))]
         return added
