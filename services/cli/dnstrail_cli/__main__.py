@@ -82,6 +82,9 @@ _COMMANDS = {
     ),
     "seen": LazyCommand("dnstrail_cli.seen.command", "seen", "Show when a name or address was seen, and by whom."),
     "new": LazyCommand("dnstrail_cli.seen.new", "new", "Show the domains, programs and resolvers that are new."),
+    "enrich": LazyCommand(
+        "dnstrail_cli.enrich.command", "enrich", "Add the names of connections to JSON lines of other tools."
+    ),
     "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),

@@ -217,3 +217,18 @@ def unpack(body: bytes) -> Any:
         return msgpack.unpackb(body)
     except (ValueError, msgpack.UnpackException) as error:  # its other errors derive from ValueError
         raise BadMessage(f"no MessagePack: {error or type(error).__name__}") from error
+
+
+def nesting(fields: dict[str, Any], most: int) -> int:
+    """Return the depth of nested maps and arrays; the count stops one level beyond `most`."""
+    depth = 0
+    level: list[Any] = [fields]
+    while level and depth <= most:
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (list, dict))
+        ]
+        depth += 1
+    return depth

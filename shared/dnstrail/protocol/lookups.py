@@ -19,7 +19,7 @@ from dnstrail.dns.names import address_text
 from dnstrail.errors import BadMessage, DnstrailError
 from dnstrail.events import LOSS_REASONS, NAMES
 from dnstrail.protocol import MOST_PROBES
-from dnstrail.protocol.batches import TURN, Count, Mark, unpack
+from dnstrail.protocol.batches import TURN, Count, Mark, nesting, unpack
 from dnstrail.protocol.members import Name, Progress, Work
 
 VERSION = 1
@@ -42,7 +42,6 @@ OVERLOADED = "overloaded"  #: error: too many lookups wait for their events, or 
 SCHEMA = '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'
 OPERATIONS: dict[str, type[Request]] = {}  # every public subclass of Request, by the name of its operation
 
-_NESTED = list, dict
 _ENCODE = msgspec.msgpack.Encoder().encode
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
 _ProcessId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -180,7 +179,7 @@ class TrailRequest(_AboutConnection, frozen=True, kw_only=True):
 
 
 class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A connection in a `rank` request: its destination, and what is known of its client."""
+    """A connection in a request about many: its destination, and what is known of its client."""
 
     address: _Short  #: address of the server
     process: _ProcessId | None = None  #: id of the process
@@ -189,8 +188,9 @@ class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     port: _Port | None = None  #: port of the server
     source_port: _Port | None = None  #: port of the client
     host: _Short = ""  #: name of the host
-    socket: _Cookie = 0  #: cookie of the socket
+    socket: _Cookie = 0  #: cookie of the socket, for `rank`
     event: EventTime | None = None  #: as for `get`
+    at_ns: _Nanoseconds | None = None  #: epoch nanoseconds: its own time, where the request has none
 
     def __post_init__(self) -> None:
         _check_address("address", self.address)
@@ -210,6 +210,15 @@ class RankRequest(_AtTime, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_count("connections", len(self.connections))
+
+
+class TrailManyRequest(RankRequest, frozen=True, kw_only=True):
+    """Up to 1,024 connections, as for `rank`. Replies with the first trail of each one, in their order.
+
+    The list is shorter than the request once 5 ms are over: ask again for the others. A map has `dns_root`, `state`,
+    `scope`, `bound`, the questions of other trails as `rivals`, `process`, which connected, and `asked_by`, as far as
+    they are known, and `history`, as a reply to `trail`.
+    """
 
 
 class ConnectionsRequest(_AtTime, frozen=True, kw_only=True):
@@ -352,7 +361,7 @@ def decode_map(body: bytes) -> dict[str, Any]:
         raise RefusedRequestError(BAD_REQUEST, str(error)) from error
     if not isinstance(fields, dict):
         raise RefusedRequestError(BAD_REQUEST, "a request is a MessagePack map")
-    if _nesting(fields) > MAX_NESTING:
+    if nesting(fields, MAX_NESTING) > MAX_NESTING:
         raise RefusedRequestError(BAD_REQUEST, f"nested deeper than {MAX_NESTING}")
     if (version := fields.get("v")) != VERSION or version is True:
         raise RefusedRequestError(UNSUPPORTED_VERSION, f"v is {version!r:.40}; this cache speaks {VERSION}")
@@ -382,18 +391,3 @@ def _check_count(name: str, count: int) -> None:
 def _check_address(name: str, text: str | None) -> None:
     if text is not None and address_text(text) is None:
         raise RefusedRequestError(BAD_REQUEST, f"{name} is no address")
-
-
-def _nesting(fields: dict[str, Any]) -> int:
-    """Return the depth of nested maps and arrays; the count stops one level beyond the limit."""
-    depth = 0
-    level: list[Any] = [fields]
-    while level and depth <= MAX_NESTING:
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, _NESTED)
-        ]
-        depth += 1
-    return depth

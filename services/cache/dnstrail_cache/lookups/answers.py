@@ -33,11 +33,13 @@ from dnstrail.protocol.lookups import (
     Request,
     SchemaRequest,
     StatsRequest,
+    TrailManyRequest,
     TrailRequest,
     VersionRequest,
 )
 from dnstrail.protocol.members import Members
 from dnstrail_cache.groups.groups import failed_signatures, group_stats
+from dnstrail_cache.lookups.first_trails import FirstTrail, first_trails
 from dnstrail_cache.lookups.open_connections import (
     KnownConnection,
     find_connection,
@@ -134,6 +136,11 @@ def _rank(request: RankRequest, state: CacheState) -> list[list[str]]:
         replies.append(names[:budget])
         budget -= len(replies[-1])
     return replies
+
+
+@answer.register
+def _trail_many(request: TrailManyRequest, state: CacheState) -> list[FirstTrail]:
+    return first_trails(request, state)
 
 
 @answer.register

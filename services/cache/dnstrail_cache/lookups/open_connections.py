@@ -39,7 +39,7 @@ def find_connection(to: ConnectionTo, at: int | None, state: CacheState, *, sear
 
     A connection without a socket is searched among those to its address, if `search` says so.
     """
-    moment = at if at is not None or to.event is None else state.moment(None, event=to.event)
+    moment = moment_of(to, at, state)
     bindings, address = state.image.binder.bindings, address_text(to.address) or ""
     binding, work = None, 0
     if to.socket:
@@ -50,6 +50,11 @@ def find_connection(to: ConnectionTo, at: int | None, state: CacheState, *, sear
     if binding is None or binding.opening.address != address:
         return KnownConnection(to.connection, "", moment, work)
     return KnownConnection(connection_of(binding.opening), binding.meant(binding.stamp).name, binding.stamp, work)
+
+
+def moment_of(to: ConnectionTo, at: int | None, state: CacheState) -> int | None:
+    """Return the time of a connection on the clock of the stream: that of its request, else its own; None: now."""
+    return at if at is not None else state.moment(None, to.at_ns, to.event)
 
 
 def _host_of(to: ConnectionTo, state: CacheState) -> str:

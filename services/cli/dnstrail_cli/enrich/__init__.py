@@ -1,0 +1,1 @@
+"""`dnstrail enrich`: the names of connections in the events of other tools."""

@@ -1,0 +1,91 @@
+"""Values of strangers' events as a lookup takes them: each function returns None for a value that is none."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+from dnstrail.dns.names import address_text
+from dnstrail.process.clock import nanoseconds
+
+_SECOND: Final = 1_000_000_000
+_LAST: Final = 1 << 62  # ns
+_MILLISECONDS: Final = 1e11  # numbers from here on are milliseconds, and
+_NANOSECONDS: Final = 1e17  # from here on nanoseconds
+_LONGEST: Final = 64  # characters of a time or an address
+_TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:?\d\d)?", re.ASCII | re.IGNORECASE
+)
+_CONTAINER: Final = re.compile(r"(?:[a-z-]+://)?([0-9a-f]{64})", re.ASCII)
+_DIGITS: Final = re.compile(r"\d{1,10}", re.ASCII)
+
+
+def address_of(value: object) -> str | None:
+    """Return an address in canonical text."""
+    return address_text(value) if isinstance(value, str) and len(value) <= _LONGEST else None
+
+
+def port_of(value: object) -> int | None:
+    """Return a port from a number, or from digits."""
+    return _number(value, 1 << 16)
+
+
+def process_of(value: object) -> int | None:
+    """Return the id of a process."""
+    return _number(value, 1 << 32)
+
+
+def container_of(value: object) -> str | None:
+    """Return the whole id of a container, also from `containerd://ID`: a part of an id does not identify it."""
+    found = _CONTAINER.fullmatch(value) if isinstance(value, str) else None
+    return found[1] if found else None
+
+
+def time_of(value: object) -> int | None:
+    """Return a time in ns since the epoch, from RFC 3339 (without an offset: UTC) or a number.
+
+    A number is in seconds, milliseconds or nanoseconds, by its size. A time stands for all of its last digit: the
+    result is the end of it.
+    """
+    if isinstance(value, str):
+        return _time_of_text(value) if len(value) <= _LONGEST else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LAST:
+        return None
+    if value >= _NANOSECONDS:
+        return int(value)
+    if value >= _MILLISECONDS:
+        return math.floor(value + 1) * 1_000_000 - 1
+    return nanoseconds(value) if isinstance(value, float) else (value + 1) * _SECOND - 1
+
+
+def _time_of_text(text: str) -> int | None:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return None
+    begin = _seconds(found[1], found[3] or "Z")
+    if begin is None:
+        return None
+    digits = found[2] or ""
+    grain: int = 10 ** (9 - len(digits))
+    return begin * _SECOND + (int(digits or "0") + 1) * grain - 1
+
+
+@lru_cache(maxsize=256)
+def _seconds(text: str, offset: str) -> int | None:
+    """Return the seconds of a date and time: events of one second come together."""
+    try:
+        return int(datetime.fromisoformat(text + offset.upper()).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(value: object, end: int) -> int | None:
+    """Return a number from 1 below `end`; 0 stands for an unknown one."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 < value < end else None
