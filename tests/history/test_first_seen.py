@@ -1,15 +1,16 @@
-"""Domains, programs and resolvers are new if no file of the folder has them before."""
+"""Domains, programs, resolvers and servers are new if no file of the folder has them before."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from builders.facts import BEGIN, CURL, FLOW, SECOND, fact_of, progress_of, stage_of
+from builders.facts import BEGIN, CURL, FLOW, SECOND, TO_WEB, fact_of, progress_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.dns.rdata import A
 from dnstrail.history import segment as segments
@@ -45,11 +46,40 @@ def new(folder: Path, day: int) -> list[tuple]:
     return [((one.first - FIRST) // DAY, one.kind, one.name, one.program.program) for one in found]
 
 
+def connected(number: int, day: int, address: str, stage: str = "opened") -> StageFact:
+    """Return a stage of a connection to an address on a day."""
+    destination = ip_address(address).packed
+    return stage_of(number, stage, time=(FIRST + day * DAY) * SECOND, flow=replace(TO_WEB, destination=destination))
+
+
 def test_the_receivers_of_connections_are_no_resolvers(tmp_path):
     """A connection to a server adds no resolver, and one to a known resolver changes no time."""
     folder = tmp_path / "history"
     keep(folder, stage_of(0), asked(1, "shop.example"))
     assert [one for one in new(folder, -1) if one[1] == "resolver"] == [(1, "resolver", "10.0.0.53", "/usr/bin/curl")]
+
+
+@pytest.mark.parametrize("most", [1, 100], ids=["a segment each", "one open segment"])
+def test_a_server_is_new_with_its_first_connection(tmp_path, monkeypatch, most):
+    """An address is new once, however many connections and stages follow; one that is only asked is no server."""
+    monkeypatch.setattr(segments, "MOST_TRANSACTIONS", most)
+    monkeypatch.setattr(stores, "MOST_TRANSACTIONS", most)
+    folder = tmp_path / "history"
+    keep(
+        folder,
+        connected(0, 1, "192.0.2.7"),
+        connected(0, 1, "192.0.2.7", "end"),
+        asked(1, "shop.example"),
+        connected(1, 2, "192.0.2.7"),
+        connected(2, 2, "2001:db8::7"),
+        connected(3, 2, "::ffff:192.0.2.7"),
+    )
+    curl = "/usr/bin/curl"
+    assert [one for one in new(folder, 0) if one[1] == "server"] == [
+        (1, "server", "192.0.2.7", curl),
+        (2, "server", "2001:db8::7", curl),
+    ]
+    assert new_since(folder, FIRST, pytest.fail).begins["server"] == FIRST + DAY
 
 
 @pytest.mark.parametrize("most", [1, 2, 100], ids=["each alone", "in pairs", "one open segment"])

@@ -81,7 +81,7 @@ _COMMANDS = {
         "dnstrail_cli.top.command", "top", "Show the names, processes and resolvers with the most lookups, live."
     ),
     "seen": LazyCommand("dnstrail_cli.seen.command", "seen", "Show when a name or address was seen, and by whom."),
-    "new": LazyCommand("dnstrail_cli.seen.new", "new", "Show the domains, programs and resolvers that are new."),
+    "new": LazyCommand("dnstrail_cli.seen.new", "new", "Show the new domains, programs, resolvers and servers."),
     "enrich": LazyCommand(
         "dnstrail_cli.enrich.command", "enrich", "Add the names of connections to JSON lines of other tools."
     ),

@@ -32,7 +32,7 @@ from dnstrail_web.live_entries import line_with_domain
 
 #: requests that read the history at the same time -> `overloaded`
 MOST_READERS: Final = 8
-#: domains, programs and resolvers that are new -> the oldest are left out, and the reply has `complete: false`
+#: domains, programs, resolvers and servers that are new -> the oldest are left out, and the reply has `complete: false`
 MOST_NEW: Final = 10_000
 #: seconds in which a reader of the log takes nothing -> it is cut short
 PATIENCE: Final = 30.0

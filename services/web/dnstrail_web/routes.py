@@ -89,7 +89,7 @@ ROUTES: Final = (
         "new",
         "GET",
         "/api/new",
-        "The domains, programs and resolvers that are new since a time (default: for a day), as `dnstrail new`.",
+        "The new domains, programs, resolvers and servers since a time (default: for a day), as `dnstrail new`.",
         _JSON,
         {"since": Time()},
         refusals=(503,),

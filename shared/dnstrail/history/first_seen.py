@@ -1,4 +1,4 @@
-"""The domains, programs and resolvers of a folder of the history, each with the time when it was seen first."""
+"""The domains, programs, resolvers and servers of a folder of the history, each with the time of its first use."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from dnstrail.history.lives_reader import LivesReader, files_of, leaving_out_dam
 from dnstrail.history.segment import SCHEMA
 from dnstrail.registered_domain import registered_domain
 
-DOMAIN, PROGRAM, RESOLVER = "domain", "program", "resolver"
+DOMAIN, PROGRAM, RESOLVER, SERVER = "domain", "program", "resolver", "server"
 _DNS_PORT: Final = 53
 _SECOND: Final = 1_000_000_000  # ns
-_SERVERS: Final = """
+_RESOLVERS: Final = """
     SELECT id, coalesce(resolver, destination), iif(resolver IS NULL, destination_port, resolver_port) FROM paths
     WHERE hop IS NOT NULL AND coalesce(resolver, destination) IS NOT NULL"""
+_SERVERS: Final = "SELECT id, destination, NULL FROM paths WHERE hop IS NULL AND destination IS NOT NULL"
 _FIRST: Final = """
-    SELECT firsts.path, ended, coalesce(nullif(programs.path, ''), name, ''),
+    SELECT firsts.path, first, coalesce(nullif(programs.path, ''), name, ''),
         coalesce(nullif(container_name, ''), container_id, '')
-    FROM (SELECT path, min(ended) AS ended, process FROM transactions GROUP BY path) firsts
-    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program ORDER BY ended"""
+    FROM (SELECT path, min({time}) AS first, process FROM {table} GROUP BY path) firsts
+    LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program ORDER BY first"""
+_FIRST_QUESTION: Final = _FIRST.format(table="transactions", time="ended")
+_FIRST_CONNECTION: Final = _FIRST.format(table="connections", time="time")
 
 
 class NewThing(NamedTuple):
@@ -46,9 +49,10 @@ class NewSince(NamedTuple):
 
 
 def new_since(folder: Path, since: float, warn: Callable[[str], None]) -> NewSince:
-    """Return the domains, programs and resolvers that were seen first since a time (epoch seconds).
+    """Return the domains, programs, resolvers and servers that were seen first since a time (epoch seconds).
 
-    Domains and programs are those of answers within a year, and resolvers those of the segments.
+    Domains and programs are those of answers within a year, and resolvers and servers those of the segments. A server
+    is an address to which a connection was opened.
 
     Raises:
         SettingsError: A later version of dnstrail made a file.
@@ -76,8 +80,8 @@ def _note(known: dict[tuple[str, str, str], NewThing], one: NewThing, container:
 
 
 def _servers(folder: Path, warn: Callable[[str], None]) -> Iterator[NewThing]:
-    """Yield the resolvers of each segment that no earlier one has, and when they were asked first in it."""
-    known: set[str] = set()
+    """Yield the resolvers and servers of each segment that no earlier one has, with their first use in it."""
+    known: set[tuple[str, str]] = set()
     for path in files_of(folder, (OPEN, FINAL), warn):
         try:
             with leaving_out_damaged(path, warn):
@@ -87,17 +91,18 @@ def _servers(folder: Path, warn: Callable[[str], None]) -> Iterator[NewThing]:
                 raise
 
 
-def _servers_of(path: Path, known: set[str]) -> Iterator[NewThing]:
-    """Yield the resolvers of a segment that are not known yet, and add them."""
+def _servers_of(path: Path, known: set[tuple[str, str]]) -> Iterator[NewThing]:
+    """Yield the resolvers and servers of a segment that are not known yet, and add them."""
     with closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as segment:
-        unknown: dict[int, str] = {}
-        for number, address, port in segment.execute(_SERVERS):
-            text = known_address(address)
-            name = text if port == _DNS_PORT else f"{text} port {port}"
-            if name not in known:
-                unknown[number] = name
-        for number, ended, *asker in segment.execute(_FIRST) if unknown else ():
-            name = unknown.get(number, "")
-            if name and name not in known:
-                known.add(name)
-                yield NewThing(ended // _SECOND, RESOLVER, name, AskingProgram(*asker))
+        for kind, ends, first in ((RESOLVER, _RESOLVERS, _FIRST_QUESTION), (SERVER, _SERVERS, _FIRST_CONNECTION)):
+            unknown: dict[int, str] = {}
+            for number, address, port in segment.execute(ends):
+                text = known_address(address)
+                name = text if port in (None, _DNS_PORT) else f"{text} port {port}"
+                if (kind, name) not in known:
+                    unknown[number] = name
+            for number, time, *asker in segment.execute(first) if unknown else ():
+                name = unknown.get(number, "")
+                if name and (kind, name) not in known:
+                    known.add((kind, name))
+                    yield NewThing(time // _SECOND, kind, name, AskingProgram(*asker))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 PATIENCE = 120.0  # seconds that a condition is waited for: on a busy host, with others of its kind
 
@@ -112,6 +113,26 @@ def children_of(parent: int) -> list[int]:
 def alive(process: int) -> bool:
     """Return true if a process runs and is no zombie."""
     return bool(re.search(r"^State:\t[^Z]", text_of(Path(f"/proc/{process}/status")), re.MULTILINE))
+
+
+class ProcessorTime(NamedTuple):
+    """The seconds for which the threads of a process ran, and were ready to run while others ran."""
+
+    used: float
+    waited: float
+
+
+def processor_time(process: int) -> ProcessorTime:
+    """Return the processor time of a process until now."""
+    tasks = [text_of(task / "schedstat").split() for task in Path(f"/proc/{process}/task").iterdir()]
+    return ProcessorTime(*(sum(int(task[place]) for task in tasks if task) / 1e9 for place in (0, 1)))
+
+
+def resident(process: int) -> float:
+    """Return the resident memory of a process in MiB."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", text_of(Path(f"/proc/{process}/status")), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024
 
 
 def command_line(process: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from live.processes import PATIENCE, started, text_of, wait_until
+from live.processes import PATIENCE, resident, started, text_of, wait_until
 
 
 class WebPage:
@@ -84,11 +83,9 @@ class WebPage:
         return WebFeed(connection)
 
     @property
-    def memory(self) -> int:
+    def memory(self) -> float:
         """The resident memory of the process in MiB."""
-        found = re.search(r"^VmRSS:\s+(\d+) kB$", text_of(Path(f"/proc/{self.process.pid}/status")), re.MULTILINE)
-        assert found
-        return int(found[1]) >> 10
+        return resident(self.process.pid)
 
 
 class WebFeed:

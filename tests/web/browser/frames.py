@@ -1,6 +1,7 @@
-"""Frame times and heap of five open pages under load: `pytest tests/web/browser/frames.py -rP`. It asserts no figure.
+"""Five open pages under load, and the server: `pytest tests/web/browser/frames.py -rP`. It asserts no figure.
 
-DNSTRAIL_RATE is the number of questions a second (2,000), and DNSTRAIL_SECONDS the length (60).
+DNSTRAIL_RATE is the number of questions a second (2,000), and DNSTRAIL_SECONDS the length (60). On a busy host workers
+and pages wait for a processor: the output states for how long.
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ import os
 import sys
 import time
 
+import pytest
+
+from live.processes import processor_time, resident
+
 RATE = int(os.environ.get("DNSTRAIL_RATE", "2000"))
 SECONDS = int(os.environ.get("DNSTRAIL_SECONDS", "60"))
 VIEWS = ["/now", "/now?group=none", "/trail?key=10.99.0.1", "/findings", "/health"]
+WORKERS = ("web", "cache", "probe", "history")
+EVERY, SHOWN = 5, 12  # seconds between two readings of memory, and how many of them are printed
 SEND = """
 import socket, struct, sys, time
 rate, seconds = int(sys.argv[1]), int(sys.argv[2])
@@ -30,6 +37,7 @@ while (now := time.monotonic() - began) < seconds:
             one.recv(4096)
     except BlockingIOError:
         time.sleep(0.005)
+print(sent)
 """
 WATCH = """() => {
     window.frames_ = [];
@@ -44,6 +52,7 @@ WATCH = """() => {
 }"""
 
 
+@pytest.mark.timeout(2 * SECONDS + 300)
 def test_frames(watched, context):
     """Five pages, each in a window of its own, while questions for fresh names arrive."""
     state = context.storage_state()
@@ -54,23 +63,50 @@ def test_frames(watched, context):
         page.goto(watched.address + path)
     sender = watched.hosts.start_on_client(sys.executable, "-c", SEND, str(RATE), str(SECONDS))
     time.sleep(5)
+    servers = {watched.run.worker(name): name for name in WORKERS}
+    before, browser = {server: processor_time(server) for server in servers}, processors_of(context.browser)
+    memory = {server: [] for server in servers}
     heaps = {path: [] for path in pages}
     for page in pages.values():
         page.evaluate(WATCH)
+    measured = time.monotonic()
     while sender.poll() is None:
-        time.sleep(5)
+        time.sleep(EVERY)
         for path, page in pages.items():
             heaps[path].append(heap(page))
-    sender.communicate()
+        for server, found in memory.items():
+            found.append(resident(server))
+    passed = time.monotonic() - measured
+    sent = int(sender.communicate()[0])
+    sys.stdout.write(f"{sent / (SECONDS or 1):.0f} questions a second; lost: {watched.run.stats()['lost']['total']}\n")
+    for server, name in servers.items():
+        used, waited = (
+            100 * (late - early) / passed for late, early in zip(processor_time(server), before[server], strict=True)
+        )
+        sys.stdout.write(f"{name}: {used:.1f} % of a core, waited {waited:.0f} %; {listed(memory[server])} MiB\n")
+    busy = 100 * (processors_of(context.browser) - browser) / passed
+    sys.stdout.write(f"browser: {busy:.0f} % of a core, for {len(pages)} pages\n")
     for path, page in pages.items():
         frames = sorted(page.evaluate("window.frames_"))
         p50, p95, p99 = (frames[int(len(frames) * share) - 1] for share in (0.5, 0.95, 0.99))
         rate = page.locator(".state").inner_text().replace("\n", " ")
         sys.stdout.write(
             f"{path}: {len(frames)} frames, p50 {p50:.1f} p95 {p95:.1f} p99 {p99:.1f} longest {frames[-1]:.0f} ms; "
-            f"heap after collection {' '.join(f'{one:.0f}' for one in heaps[path])} MB; {rate}\n"
+            f"heap after collection {listed(heaps[path])} MB; {rate}\n"
         )
         page.context.close()
+
+
+def processors_of(browser):
+    """Return the processor time of all processes of a browser, in seconds."""
+    found = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    return sum(one["cpuTime"] for one in found)
+
+
+def listed(figures):
+    """Return some figures of many as text: the first, the last, and those at equal distances between them."""
+    step = max(1, len(figures) // SHOWN)
+    return " ".join(f"{one:.0f}" for one in [*figures[:-1:step], *figures[-1:]])
 
 
 def heap(page):

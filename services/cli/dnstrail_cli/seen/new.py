@@ -1,4 +1,4 @@
-"""`dnstrail new`: the domains, programs and resolvers that the history has seen first since a time."""
+"""`dnstrail new`: the domains, programs, resolvers and servers that the history has seen first since a time."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ _EXAMPLES = examples(
 @json_option
 @folder_option
 def new(since: float | None, as_json: bool, folder: Path) -> None:
-    """Show the domains, programs and resolvers that are new.
+    """Show the new domains, programs, resolvers and servers.
 
-    These are those that the history has seen first in the last day, or from --since on. It knows domains and programs
-    of answers for a year, and resolvers for as long as it keeps transactions.
+    These are those that the history has seen first in the last day, or from --since on. A server is the address of a
+    connection. The history knows domains and programs of answers for a year, and resolvers and servers for as long as
+    it keeps transactions and connections.
     """
     from dnstrail.history.first_seen import new_since
     from dnstrail.history.folder import become_owner, reading_history

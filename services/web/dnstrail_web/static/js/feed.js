@@ -4,6 +4,7 @@ import { get, parse } from "./api.js";
 
 const SLEEP = 60_000; // ms that a hidden page keeps its stream
 const LONGEST = 30_000; // ms between two attempts
+const DOZE = 5; // seconds without a turn of this page after which it slept
 export const KINDS = ["questions", "connections", "findings"];
 
 /** "begin": a stream is open that resumes no other one, so what was before has to be read. "gap": facts are missing. */
@@ -12,10 +13,10 @@ class Feed extends EventTarget {
     super();
     this.state = "connecting"; // live, waiting, asleep, over
     this.missed = 0; // facts that did not reach this page, as far as they are counted
-    this.gaps = []; // the times of the last gaps, in seconds
     this.rate = 0; // facts a second
     this._takers = new Map(KINDS.map((kind) => [kind, new Set()]));
     this._last = "";
+    this._heard = Date.now() / 1000; // the last time at which this page heard the stream, in seconds
     this._source = null;
     this._attempts = 0;
     this._facts = 0;
@@ -60,6 +61,7 @@ class Feed extends EventTarget {
 
   _take(kind, event) {
     this._last = event.lastEventId || this._last;
+    this._heard = Date.now() / 1000;
     const entries = parse(event.data);
     this._facts += entries.length;
     for (const take of this._takers.get(kind)) take(entries);
@@ -67,9 +69,8 @@ class Feed extends EventTarget {
 
   _notice(notice) {
     this.missed += notice.missed || 0;
-    this.gaps = [...this.gaps.slice(-9), { at: Date.now() / 1000, ...notice }];
     if (notice.reason === "gap") this._last = "";
-    this.dispatchEvent(new CustomEvent("gap", { detail: notice }));
+    this.dispatchEvent(new CustomEvent("gap", { detail: { ...notice, from: this._heard, at: Date.now() / 1000 } }));
     this._changed();
   }
 
@@ -104,6 +105,8 @@ class Feed extends EventTarget {
   }
 
   _count() {
+    const now = Date.now() / 1000;
+    if (this.state === "live" && now - this._heard < DOZE) this._heard = now;
     if (this.rate !== this._facts) {
       this.rate = this._facts;
       this._changed();

@@ -40,7 +40,6 @@ export function New({ params, session }) {
     setFolded(next);
   };
   const open = (row) => (row.expandable ? fold(row) : row.kind !== "program" && go(trailOf(row)));
-  const kinds = Object.keys(KINDS).filter((kind) => kind !== "server" || (state.rows || []).some((row) => row.kind === kind));
   return html`
     <h1 class="hidden">New: first seen</h1>
     <div class="bar">
@@ -48,7 +47,7 @@ export function New({ params, session }) {
         ${Object.entries(SINCE).map(([value, name]) => html`<option value=${value} key=${value}>${name}</option>`)}
         ${params.since && !Object.hasOwn(SINCE, params.since) && html`<option value=${params.since}>${params.since}</option>`}</select></label>
       <div class="choice" role="group" aria-label="Kind">
-        ${["", ...kinds].map((kind) => html`<button type="button" key=${kind} aria-pressed=${(params.kind || "") === kind} onClick=${() => change({ kind })}>${kind ? KINDS[kind] : "All"} <span class="quiet">${count(number(state.rows, kind))}</span></button>`)}
+        ${["", ...Object.keys(KINDS)].map((kind) => html`<button type="button" key=${kind} aria-pressed=${(params.kind || "") === kind} onClick=${() => change({ kind })}>${kind ? KINDS[kind] : "All"} <span class="quiet">${count(number(state.rows, kind))}</span></button>`)}
       </div>
       <label class="field">Group by <select value=${params.group || ""} onChange=${(event) => change({ group: event.target.value })}>
         <option value="">Nothing</option><option value="program">Program</option><option value="host">Host</option><option value="day">Day</option></select></label>

@@ -40,7 +40,7 @@ export class Facts extends EventTarget {
       fact.shown = fits(fact);
       if (fact.shown) projection.add(fact);
     }
-    this._changed();
+    this.changed();
   }
 
   addQuestions(entries) {
@@ -48,7 +48,7 @@ export class Facts extends EventTarget {
       if (this._held.has(entry.id) || (entry.hop === "forwarder" && entry.for)) continue;
       this._add(entry.id, question(entry));
     }
-    this._changed();
+    this.changed();
   }
 
   /** Take stages of connections, also those that are held already: a later stage replaces the one before. */
@@ -67,7 +67,7 @@ export class Facts extends EventTarget {
       this._connections.set(id, held);
       this._note(ends, held);
     }
-    this._changed();
+    this.changed();
   }
 
   /** Take the connections that the cache holds as open, with their rivals. */
@@ -82,7 +82,7 @@ export class Facts extends EventTarget {
         this._note(ends, this._add(key, connection(key, entry, null, one.rivals || [])));
       }
     }
-    this._changed();
+    this.changed();
   }
 
   _add(key, fact) {
@@ -120,7 +120,7 @@ export class Facts extends EventTarget {
     if (this._newest.get(ends) === fact) this._newest.delete(ends);
   }
 
-  _changed() {
+  changed() {
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -13,7 +13,7 @@ import { Detail } from "./detail.js";
 import { MOST_PAST } from "./facts.js";
 import { FIELDS, matcher, parseFilter } from "./filter.js";
 import { List } from "./list.js";
-import { live } from "./live.js";
+import { live, MOST_MISSED } from "./live.js";
 import { usePast } from "./past.js";
 import { factRows, groupRows } from "./rows.js";
 import { GROUPS, Tree } from "./tree.js";
@@ -108,6 +108,13 @@ function FilterField({ text, wrong }) {
     <span id="filter-help" class=${wrong.length ? "bad" : "hidden"}>${wrong.length ? `not understood: ${wrong.join(" ")}` : `Fields: ${FIELDS.join(", ")}. Patterns as in a shell.`}</span></label>`;
 }
 
+const FOUND = {
+  reading: "reading the history of this time …",
+  all: "the facts of this time are from the history",
+  newest: `of this time the newest ${count(MOST_MISSED)} facts of each kind are shown, from the history`,
+  none: "the facts of this time are missing",
+};
+
 /** Which facts are shown, and whether some are missing. */
 function Coverage({ facts, isLive, projection, session }) {
   if (facts.failure) return html`<div class="notice error" role="alert">${facts.failure.error === "no_history" ? "No history is kept on this host: only live facts can be shown." : facts.failure.message}</div>`;
@@ -118,6 +125,7 @@ function Coverage({ facts, isLive, projection, session }) {
   if (facts.loading) parts.push("reading the history …");
   const hidden = facts.size - projection.size;
   return html`${facts.cut.map((kind) => html`<div class="notice" role="status" key=${kind}><b>Not all ${kind} of this time are shown</b>: it has more than ${most}, and only the newest are read. Choose a shorter time, or a filter.</div>`)}
+    ${isLive && live.gap && html`<div class="notice" role="status"><b>No feed from ${clock(live.gap.from)} to ${clock(live.gap.until)}</b>: ${FOUND[live.gap.found]}.</div>`}
     <p class="notes quiet" role="status">${count(projection.size)} facts${parts.length ? `, ${parts.join(", ")}` : ""}${hidden > 0 ? `; the filter hides ${count(hidden)}` : ""}${session && !session.history && isLive ? ". No history is kept" : ""}</p>`;
 }
 
