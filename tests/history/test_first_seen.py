@@ -52,6 +52,15 @@ def connected(number: int, day: int, address: str, stage: str = "opened") -> Sta
     return stage_of(number, stage, time=(FIRST + day * DAY) * SECOND, flow=replace(TO_WEB, destination=destination))
 
 
+def test_a_domain_has_the_first_name_below_it(tmp_path):
+    """A domain names the owner of its first answer, also of an alias; an address is no domain."""
+    folder = tmp_path / "history"
+    keep(folder, asked(1, "cdn.shop.example"), asked(2, "www.shop.example"), asked(3, "192.0.2.10"))
+    found = new_since(folder, FIRST, pytest.fail).found
+    domains = [(one.name, one.owner) for one in found if one.kind == "domain"]
+    assert domains == [("shop.example", "cdn.shop.example")]
+
+
 def test_the_receivers_of_connections_are_no_resolvers(tmp_path):
     """A connection to a server adds no resolver, and one to a known resolver changes no time."""
     folder = tmp_path / "history"

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dnstrail.dns.names import known_address
+from dnstrail.dns.names import address_text, known_address
 from dnstrail.history.closing import FINAL, OPEN
 from dnstrail.history.database import open_reader
 from dnstrail.history.lives import AskingProgram
@@ -33,12 +33,16 @@ _FIRST_CONNECTION: Final = _FIRST.format(table="connections", time="time")
 
 
 class NewThing(NamedTuple):
-    """Something with the time (seconds since the epoch) when it was seen first, and by which program, if known."""
+    """Something with the time (seconds since the epoch) when it was seen first, and by which program, if known.
+
+    `owner` is the owner name of the answer that was the first of a domain.
+    """
 
     first: int
     kind: str
     name: str
     program: AskingProgram
+    owner: str = ""
 
 
 class NewSince(NamedTuple):
@@ -61,8 +65,8 @@ def new_since(folder: Path, since: float, warn: Callable[[str], None]) -> NewSin
     known: dict[tuple[str, str, str], NewThing] = {}
     with LivesReader(folder, warn) as reader:
         for first, owner, asker in reader.firsts():
-            if domain := registered_domain(owner):
-                _note(known, NewThing(first, DOMAIN, domain, asker))
+            if not address_text(owner) and (domain := registered_domain(owner)):
+                _note(known, NewThing(first, DOMAIN, domain, asker, owner))
             if asker.program:
                 _note(known, NewThing(first, PROGRAM, asker.program, asker), asker.container)
     for one in _servers(folder, warn):

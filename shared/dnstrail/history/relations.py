@@ -70,4 +70,5 @@ def cof_row(seen: SeenRelation) -> dict[str, Any]:
 
 def new_row(one: NewThing) -> dict[str, Any]:
     """Return something new as a map; its time is in seconds since the epoch."""
-    return {"kind": one.kind, "name": one.name, "first": one.first, **one.program._asdict()}
+    named = {"kind": one.kind, "name": one.name, "first": one.first, **one.program._asdict()}
+    return named | {"owner": one.owner} if one.owner else named

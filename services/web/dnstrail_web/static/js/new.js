@@ -99,8 +99,9 @@ function grouped(found, group, folded) {
   return rows;
 }
 
+/** The trail of a domain is the one of its first name, when that was new: nobody needs to have asked for the domain. */
 function trailOf(row) {
-  return href("trail", { key: row.name });
+  return href("trail", row.owner ? { key: row.owner, at: row.first + 1 } : { key: row.name });
 }
 
 function name(row) {
