@@ -103,6 +103,17 @@ def test_the_first_version_is_read_and_left(tmp_path):
         assert sorted(reader.firsts()) == firsts
 
 
+def test_a_reader_does_not_stop_the_migration(tmp_path):
+    """It shows the state that it opened, while the file gets the second version."""
+    kept = [life_of(number) for number in range(30)]
+    path = keep_as_version_1(tmp_path, kept)
+    with LivesReader(tmp_path, pytest.fail) as reader:
+        merge_lives(tmp_path, "0000000002", [life_of(0)])
+        assert version_of(path) == 2
+        assert sorted(reader.of("n0.example", 0).lives) == kept[:10]
+    assert seen(tmp_path, "n0.example")[0].answers == 2 * kept[0].answers
+
+
 def test_lives_are_added_to_the_first_version(tmp_path):
     """A merge brings the second version: lives that are there go on, and old ones become those of weeks."""
     kept = [life_of(number) for number in range(20)]
