@@ -175,6 +175,35 @@ def test_damaged_files_are_named_and_the_others_answer(tmp_path):
     assert [name for name, text in zip(named, warned, strict=True) if name in text] == named
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE lives SET count = x'c1'",
+        "UPDATE lives SET first = 'soon'",
+        "UPDATE lives SET first = 1e300",
+        "UPDATE lives SET lasted = 9223372036854775807",
+        "UPDATE texts SET text = x'c1' WHERE text LIKE '192%'",
+        "DELETE FROM askers",
+    ],
+)
+def test_a_year_with_a_wrong_value_is_named_and_the_other_answers(tmp_path, damage):
+    """Bytes, a text or a number that no writer stores, and a missing asker, leave out the year alone."""
+    for number, day in enumerate((20_000, 20_700)):
+        merge_lives(tmp_path, f"{number}", [life("a.example", A, f"192.0.2.{number}", day=day)])
+    with closing(sqlite3.connect(tmp_path / "2024.lives")) as database, database:
+        database.execute(damage)
+    warned: list[str] = []
+    assert [one.relation[2] for one in seen(tmp_path, "a.example", 0, warned)] == ["192.0.2.1"]
+    assert [Path(text.partition(":")[0]).name for text in warned] == ["2024.lives"] * len(warned) != []
+
+
+def test_aliases_in_a_circle_count_once(tmp_path):
+    """A relation that leads down and up from a key is found once."""
+    circle = [life("a.example", CNAME, "b.example"), life("b.example", CNAME, "a.example")]
+    merge_lives(tmp_path, "0000000001", circle)
+    assert sorted(seen(tmp_path, "a.example")) == circle
+
+
 def test_a_locked_segment_is_named_and_the_others_answer(tmp_path, monkeypatch):
     """`seen` leaves out a segment that the worker does not finish in time."""
     monkeypatch.setattr(module, "open_reader", partial(open_reader, patience=0.01))

@@ -21,7 +21,8 @@ BAD_CONTENTS: Final = (AttributeError, LookupError, TypeError, ValueError, Overf
 # No writer of ours breaks a constraint.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_NO_TEXT: Final = "Could not decode to UTF-8"  # the begin of an error that has no code
+# The begins of errors that have no code of their own: bytes that are no text, and bytes in the place of a number.
+_NO_VALUE: Final = ("Could not decode to UTF-8", "JSON cannot hold BLOB values")
 _LOGS: Final = ("-wal", "-shm", "-journal")  # the endings of the names of the files beside one
 _BEGUN: Final = ".begun"  # the ending of the name of a file until it has its tables
 _PRIMARY: Final = 0xFF  # the primary code of an extended one
@@ -136,7 +137,7 @@ def remove_logs(path: Path) -> None:
 
 def is_damaged(error: sqlite3.Error) -> bool:
     """Return whether an error states that the file is damaged."""
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED or str(error).startswith(_NO_TEXT)
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED or str(error).startswith(_NO_VALUE)
 
 
 def is_locked(error: sqlite3.Error) -> bool:

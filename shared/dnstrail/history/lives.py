@@ -32,6 +32,16 @@ LIVES: Final = Schema(
         WITHOUT ROWID;
     CREATE INDEX lives_by_target ON lives (day, target)
     """,
+    (
+        # A row states its times as distances, which take fewer bytes; `last` and `end` are computed when it is read.
+        """
+    ALTER TABLE lives RENAME COLUMN last TO lasted;
+    ALTER TABLE lives RENAME COLUMN "end" TO held;
+    UPDATE lives SET lasted = lasted - first, held = held - lasted;
+    ALTER TABLE lives ADD COLUMN last INTEGER AS (first + lasted);
+    ALTER TABLE lives ADD COLUMN "end" INTEGER AS (first + lasted + held)
+    """,
+    ),
 )
 #: lives of a segment, each of one relation, asker and day -> further ones, or those of a user with over half, are
 #: left out: `dnstrail_history_lives_left_out_total`
@@ -307,6 +317,9 @@ def _numbered(database: sqlite3.Connection, lives: list[RelationLife]) -> list[R
         found = database.execute("SELECT id FROM askers WHERE program = ? AND container = ? AND user_id = ?", asker)
         [askers[asker]] = found.fetchone()
     return [
-        (life.day, texts[life.relation[0]], life.relation[1], texts[life.relation[2]], askers[life.asker], *life[3:])
+        (
+            *(life.day, texts[life.relation[0]], life.relation[1], texts[life.relation[2]], askers[life.asker]),
+            *(life.first, life.last - life.first, life.end - life.last, life.answers, life.gaps),
+        )
         for life in lives
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -16,7 +18,7 @@ from dnstrail.history.closing import ASIDE, OPEN
 from dnstrail.history.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
 from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of, year_of
 from dnstrail.history.lives_parts import last_of_parts
-from dnstrail.history.rows import Relation
+from dnstrail.history.rows import Relation, Row
 from dnstrail.history.segment import SCHEMA
 
 #: lives that one key has in `dnstrail seen` -> further ones are left out, and the command states it
@@ -31,15 +33,19 @@ _LIVES: Final = """
     WITH RECURSIVE periods(begin) AS (
         SELECT min(day) FROM lives WHERE day >= ?
         UNION ALL SELECT (SELECT min(day) FROM lives WHERE day > begin) FROM periods WHERE begin IS NOT NULL)
-    SELECT day, owner.text, type, target.text, program, container, user_id, first, last, "end", count, gaps
-    FROM periods CROSS JOIN lives {index} ON day = begin AND lives.{side} IN {keys}
-    JOIN texts owner ON owner.id = owner JOIN texts target ON target.id = target JOIN askers ON askers.id = asker
-    WHERE last >= ? LIMIT ?"""
+    SELECT json_group_array(json_array(day, owner, type, target, asker, first, last, "end", count, gaps)) FROM (
+        SELECT * FROM periods CROSS JOIN lives {index} ON day = begin AND lives.{side} IN {keys}
+        WHERE last >= ? LIMIT ?)"""
 _SIDES: Final = ("owner", "target")
 _OF_YEAR: Final = {
     "owner": _LIVES.format(side="owner", keys=_KEYS, index=""),
     "target": _LIVES.format(side="target", keys=_KEYS, index="INDEXED BY lives_by_target"),
 }
+# The numbers of thousands of lives are decoded in half of the time for which SQLite's module makes rows of them.
+_STORED = msgspec.json.Decoder(list[tuple[int, int, int, int, int, int, int, int, int, int]]).decode
+# Many lives state the same texts and askers: each is read once.
+_TEXTS: Final = "SELECT id, text FROM texts WHERE id IN (SELECT value FROM json_each(?))"
+_ASKERS: Final = "SELECT id, program, container, user_id FROM askers WHERE id IN (SELECT value FROM json_each(?))"
 _RELATIONS: Final = """
     SELECT relations.id, owner.text, type, target.text
     FROM (SELECT * FROM relations WHERE {} IN (SELECT id FROM texts WHERE text IN (SELECT value FROM json_each(?))))
@@ -68,10 +74,11 @@ class _Segment(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What was found: lives of years, and relations of segments by their ids."""
+    """What was found: lives of years, and relations of segments by their ids. `down`: the relations below the key."""
 
-    lives: dict[tuple[int, Relation, AskingProgram], RelationLife]
+    lives: list[RelationLife]
     relations: dict[_Segment, dict[int, Relation]]
+    down: set[Relation]
 
     @property
     def has_room(self) -> bool:
@@ -138,17 +145,20 @@ class LivesReader:
         Raises:
             sqlite3.Error: A file cannot be read.
         """
-        found = _Found({}, {segment: {} for segment in self._segments})
+        found = _Found([], {segment: {} for segment in self._segments}, set())
         is_whole = True
         for side in _SIDES:
             level, known = {key}, {key}
+            stated: set[Relation] = set()
             while level and is_whole:
                 related = self._related(level, side, int(since), found)
+                stated |= related
                 following = {one for one in map(_LEADS[side], related) if one is not None} - known
                 level = {*sorted(following)[: MOST_KEYS - len(known)]}
                 known |= level
                 is_whole = found.has_room and len(level) == len(following)
-        lives = [*found.lives.values()]
+            found.down.update(stated)
+        lives = found.lives
         for segment, relations in found.relations.items():
             if relations:
                 lives += (life for life in self._lives_of(segment, relations) if life.last >= since)
@@ -174,10 +184,11 @@ class LivesReader:
         for year in self._years:
             with leaving_out_damaged(year.path, self._warn):
                 day = since // _DAY - _LONGEST
-                for row in year.database.execute(_OF_YEAR[side], (day, texts, since, MOST_LIVES)):
-                    life = _life(*row)
-                    found.lives[life[:3]] = life
-                    related.add(life.relation)
+                stated, lives = _lives_of_year(year.database, _OF_YEAR[side], (day, texts, since, MOST_LIVES))
+                if not found.down.isdisjoint(stated):  # aliases in a circle lead up and down
+                    lives = [life for life in lives if life.relation not in found.down]
+                found.lives.extend(lives)
+                related |= stated
         for segment, relations in found.relations.items():
             with leaving_out_damaged(segment.path, self._warn):
                 for number, *relation in segment.database.execute(_OF_SEGMENT[side], (texts, MOST_LIVES)):
@@ -224,7 +235,8 @@ def files_of(folder: Path, endings: Sequence[str], warn: Callable[[str], None]) 
     Raises:
         OSError: The folder cannot be read.
     """
-    found = sorted(path for path in folder.iterdir() if path.suffix in endings)
+    with os.scandir(folder) as entries:  # of thousands of files few have the ending
+        found = sorted(folder / one.name for one in entries if one.name.endswith(tuple(endings)))
     odd = {path for path in found if path.is_symlink() or (path.exists() and not path.is_file())}
     for path in sorted(odd):
         warn(f"{path}: it is no regular file, and left out")
@@ -267,13 +279,30 @@ def _firsts_of(year: sqlite3.Connection) -> Iterator[FirstAnswer]:
         yield FirstAnswer(first, text, programs[asker])
 
 
-def _life(day: Any, owner: Any, rdtype: Any, target: Any, *others: Any) -> RelationLife:
-    """Return a life.
+def _lives_of_year(
+    year: sqlite3.Connection, statement: str, values: Row
+) -> tuple[AbstractSet[Relation], list[RelationLife]]:
+    """Return the lives that a statement selects, and their relations.
 
     Raises:
-        ValidationError: No writer of ours stores it.
+        LookupError, ValidationError: No writer of ours stores them.
     """
-    return msgspec.convert((day, (owner, rdtype, target), others[:3], *others[3:]), RelationLife)
+    [packed] = year.execute(statement, values).fetchone()
+    found = _STORED(packed)
+    numbers = {row[1:4] for row in found}
+    ends = {number for owner, _, target in numbers for number in (owner, target)}
+    texts: dict[int, str] = dict(_numbered(year, _TEXTS, ends))
+    relations = {one: (texts[one[0]], one[1], texts[one[2]]) for one in numbers}
+    askers = {number: asker for number, *asker in _numbered(year, _ASKERS, {row[4] for row in found})}
+    lives = [
+        (day, relations[owner, rdtype, target], askers[asker], first, last, end, count, gaps)
+        for day, owner, rdtype, target, asker, first, last, end, count, gaps in found
+    ]
+    return {*relations.values()}, msgspec.convert(lives, list[RelationLife])
+
+
+def _numbered(year: sqlite3.Connection, statement: str, numbers: Iterable[int]) -> Iterator[Row]:
+    return year.execute(statement, (json.dumps([*numbers]),))
 
 
 def _target_of(relation: Relation) -> str | None:

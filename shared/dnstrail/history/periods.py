@@ -9,9 +9,12 @@ from typing import Final
 WEEKS_AFTER: Final = 31  #: days of a life by itself -> it is merged with the others of its week
 MONTHS_AFTER: Final = 183  #: days of a week by itself -> it is merged with the others of its month
 MERGE: Final = """
-    INSERT INTO lives VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    INSERT INTO lives (day, owner, type, target, asker, first, lasted, held, count, gaps)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
         gaps = gaps + excluded.gaps + (excluded.first > "end"), first = min(first, excluded.first),
-        last = max(last, excluded.last), "end" = max("end", excluded."end"), count = count + excluded.count"""
+        lasted = max(last, excluded.last) - min(first, excluded.first),
+        held = max("end", excluded."end") - max(last, excluded.last), count = count + excluded.count"""
+_OF_DAY: Final = "SELECT owner, type, target, asker, first, lasted, held, count, gaps FROM lives WHERE day = ?"
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
@@ -38,8 +41,8 @@ def merge_periods(database: sqlite3.Connection, today: int) -> None:
     while (day := _next(database, day)) < today - WEEKS_AFTER:
         first = period_of(day, today)
         if first != day:
-            rows = database.execute("SELECT * FROM lives WHERE day = ?", (day,)).fetchall()
-            database.executemany(MERGE, ((first, *row[1:]) for row in rows))
+            rows = database.execute(_OF_DAY, (day,)).fetchall()
+            database.executemany(MERGE, ((first, *row) for row in rows))
             database.execute("DELETE FROM lives WHERE day = ?", (day,))
 
 
