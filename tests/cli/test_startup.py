@@ -91,6 +91,7 @@ def test_help_lists_every_command():
         "top",
         "seen",
         "new",
+        "enrich",
         "run",
         "replay",
         "stats",

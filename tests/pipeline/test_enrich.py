@@ -1,4 +1,7 @@
-"""`dnstrail enrich` beside a real cache: names, order, a cache that is killed, readers and writers that go away."""
+"""Beside a real cache: names, order, a cache that is killed, and readers and writers that go away.
+
+Tests of dnstrail_cli.enrich.command, dnstrail_cli.enrich.asking.
+"""
 
 from __future__ import annotations
 

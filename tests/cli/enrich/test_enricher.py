@@ -154,10 +154,13 @@ def test_without_a_cache_lines_pass_as_they_are(tool):
     assert set(tool.enricher.counts) == set(COUNTS)
 
 
-def test_lines_that_wait_are_bounded(tool, monkeypatch):
-    """An enricher is full at its bound of bytes, and has room again when they have left."""
-    monkeypatch.setattr(module, "MOST_HELD", 100)
-    tool.add(zeek(ts=WALL), b"x" * 60)
+@pytest.mark.parametrize("rest", [[b"x" * 4000], [b"\n"] * 9], ids=["bytes", "empty lines"])
+def test_lines_that_wait_are_bounded(tool, monkeypatch, rest):
+    """An enricher is full at its bound, also of empty lines, and has room again when they have left."""
+    monkeypatch.setattr(module, "MOST_HELD", 4000)
+    tool.add(zeek(ts=WALL))
+    assert not tool.enricher.full
+    tool.add(*rest)
     assert tool.enricher.full
     tool.clock.advance(SETTLED)
     tool.take()

@@ -200,7 +200,18 @@ def test_an_operation_without_a_key_ignores_one(op):
 
 def test_the_operations_of_this_version():
     """These are the operations of this version."""
-    assert set(OPERATIONS) == {"get", "get_many", "trail", "rank", "connections", "lost", "join", "dump", *FREE}
+    assert set(OPERATIONS) == {
+        "get",
+        "get_many",
+        "trail",
+        "trail_many",
+        "rank",
+        "connections",
+        "lost",
+        "join",
+        "dump",
+        *FREE,
+    }
 
 
 def test_a_request_of_the_client_is_decoded():

@@ -15,8 +15,9 @@ from dnstrail_cli.enrich.lines import Piece
 
 #: seconds after its event for which a line waits: the cache may receive the answer before it only then
 SETTLED: Final = 0.5
-#: bytes of lines that wait for their lookups -> no more are read before some of them are written
-MOST_HELD: Final = 16 << 20
+#: bytes of lines that wait for their lookups, with 512 for each line -> no more are read before some are written
+MOST_HELD: Final = 64 << 20
+_OF_LINE: Final = 512  # bytes that a line takes beside its own: a million empty lines are not small
 #: connections with a time whose trails `dnstrail enrich` keeps, for further lines -> the oldest is evicted
 MOST_KNOWN: Final = 16_384
 _AT_ONCE: Final = 256  # lines of one lookup
@@ -86,7 +87,7 @@ class Enricher:
         """Add lines, and the pieces of lines that are too long."""
         now, wall = self._monotonic(), int(self._wall() * _SECOND)
         for piece in pieces:
-            self._held += len(piece.raw)
+            self._held += len(piece.raw) + _OF_LINE
             if piece.whole:
                 self._waiting.append(self._line(piece.raw, now, wall))
             else:
@@ -99,7 +100,7 @@ class Enricher:
         taken: list[_Line] = []
         while self._waiting and len(taken) < _AT_ONCE and (at_once or self._waiting[0].due <= now):
             taken.append(self._waiting.popleft())
-        self._held -= sum(len(line.raw) for line in taken)
+        self._held -= sum(len(line.raw) + _OF_LINE for line in taken)
         added = self._added([line.asked for line in taken if line.asked is not None])
         return b"".join(line.raw if line.asked is None else self._out(line, added) for line in taken)
 
