@@ -147,7 +147,7 @@ def test_a_retransmission_counts_once(network, counted, seen):
     assert bytes_of(closed) == [len("70 repeat\n") + 5000, 70]
 
 
-def test_a_kernel_that_does_not_count_them(network, counted, monkeypatch):
+def test_a_kernel_that_does_not_count_them(network, counted, monkeypatch, tmp_path):
     """Without one of the counters in the kernel, an end has no bytes, and everything else is as before."""
     offset = Btf.offset
 
@@ -157,6 +157,7 @@ def test_a_kernel_that_does_not_count_them(network, counted, monkeypatch):
         return offset(btf, name, member)
 
     monkeypatch.setattr(Btf, "offset", lacking)
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
     with watching() as seen:
         pid = talk(network, SERVER, 10, 100, "client")
         seen.until(lambda: seen.of(pid, NET_TCP_CLOSE) and seen.of(pid, SCHED_PROCESS_EXIT), "the end")
