@@ -20,9 +20,6 @@ from live.ebpf_source import Watching, watching
 from live.namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
 from live.processes import PATIENCE, wait_until
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 OPEN, CLOSED = 53, 81
 SERVERS = {"v4": SERVER, "v6": SERVER6, "mapped": f"::ffff:{SERVER}"}
 TARGETS = pytest.mark.parametrize("target", SERVERS)

@@ -17,9 +17,6 @@ from live.namespaces import SERVER, SERVER6, Hosts
 from live.processes import PATIENCE, run_dir, wait_until
 from live.server_process import serving
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 PORT = 80
 # Reads a line: the bytes to be sent, and the way to end. Prints for each connection the bytes received and sent.
 SERVES = """
