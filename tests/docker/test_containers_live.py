@@ -21,7 +21,6 @@ from live.workers import asker
 
 pytestmark = [
     pytest.mark.timeout(180),
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 HIDDEN = "192.0.2.77"  # an address that appears in no packet
 EMBEDDED = "127.0.0.11"  # Docker's own server on user-defined networks

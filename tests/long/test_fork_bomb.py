@@ -14,9 +14,6 @@ from dnstrail_probe.host.process_table import MAX_PROCESSES
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 PORT = 17453  # no other program of this host uses it
 BOMBS, FORKS, EXECS, ASKED = 2, 15_000, 500, 30
 ASK = """

@@ -20,9 +20,6 @@ from live.namespaces import SENDER, Hosts, dnsmasq, hosts, live_or_skip
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
 from live.workers import Asker, asker
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 FIRST, SECOND = "10.99.0.71", "10.99.0.72"
 NAMES = ("one.test", "two.test", "both.test", "www.test")
 RECORDS = (

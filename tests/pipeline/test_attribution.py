@@ -34,9 +34,6 @@ from live.ebpf_source import Watching, cgroup, question_of, watching
 from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
 from live.processes import PATIENCE, run_dir, wait_until
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 SERVERS = {"v4": SENDER, "v6": SERVER6}
 VERSIONS = pytest.mark.parametrize("version", ["v4", "v6"])
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])

@@ -17,9 +17,6 @@ from live.pipelines import Run, pipeline
 from live.processes import PATIENCE, dnstrail, wait_until
 from live.workers import asker
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 OPEN = 53  # the port on which the server of the namespaces listens
 LINE = ("--output", "json", "--events", "net_tcp_connect,net_tcp_close")
 # Two threads ask a name each, and connect in the opposite order.

@@ -14,8 +14,6 @@ from live.ebpf_source import Watching, watching
 from live.namespaces import live_or_skip
 from live.workers import SteppedClock
 
-pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
-
 
 @pytest.fixture(scope="module")
 def host() -> SteppedClock:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import communityid
@@ -16,14 +15,11 @@ from msgspec.structs import replace
 
 from dnstrail.captured import Captured
 from dnstrail.events import NET_TCP_CLOSE, NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT
-from dnstrail_probe.ebpf import kept_objects, loader
+from dnstrail_probe.ebpf import loader
 from live.ebpf_source import Watching, watching
 from live.namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
 from live.processes import PATIENCE, wait_until
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 OPEN, CLOSED = 53, 81
 SERVERS = {"v4": SERVER, "v6": SERVER6, "mapped": f"::ffff:{SERVER}"}
 TARGETS = pytest.mark.parametrize("target", SERVERS)
@@ -219,14 +215,14 @@ def about(event: Captured, address: str, port: int) -> bool:
     return (event.args["dst"], event.args["dst_port"]) == (address, port)
 
 
-def test_without_btf(network, monkeypatch):
+def test_without_btf(network, monkeypatch, tmp_path):
     """A kernel without BTF yields connections without results."""
 
     def none() -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(loader, "Btf", none)
-    monkeypatch.setattr(kept_objects, "VMLINUX", Path("/none"))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
     with watching() as seen:
         pid, _ = connect(network, SERVER, OPEN)
         seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")

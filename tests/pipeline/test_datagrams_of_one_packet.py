@@ -31,7 +31,6 @@ print(len(received))
 """
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 @pytest.mark.parametrize(("gathers", "received"), [(0, "3"), (1, "1")], ids=["one by one", "gathered"])
 def test_each_datagram_is_an_event(gathers, received):
     """Each datagram of a call is an event at the sender, and at a receiver that takes them one by one or gathered."""

@@ -15,10 +15,6 @@ from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 from live.processes import PATIENCE
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
-
 ID = "0123456789abcdef" * 4
 USER = 60_543  # no other process of this host has it
 PORT = 17354  # no other program of this host uses it

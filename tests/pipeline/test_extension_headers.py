@@ -18,10 +18,6 @@ from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 from live.processes import PATIENCE
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
-
 SEND = """
 import socket, sys
 raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import dns.message
-import pytest
 from scapy.layers.inet import IP, TCP
 
 from builders.capture_files import pcap
@@ -80,7 +79,6 @@ with socket.create_connection((sys.argv[1], 5300)) as server:
 """
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_a_segment_that_the_kernel_drops_is_no_event(network):
     """Answers that a raw socket forges into an open connection are counted; the true answer is reported."""
     true, forged, query = response_to("true.test"), response_to("forged.test"), QUERY.to_wire()
@@ -118,7 +116,6 @@ with socket.create_connection((sys.argv[1], 5300)) as server:
 """
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_a_forged_first_segment_does_not_hide_the_query(network):
     """At the server, whose socket has seen no SYN, the query is reported, and forged segments before it are not."""
     true, forged, query = response_to("true.test"), response_to("forged.test"), QUERY.to_wire()

@@ -24,9 +24,6 @@ from live.pipelines import Run, pipeline
 from live.processes import PATIENCE, run_dir, wait_until
 from live.workers import asker
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 HIDDEN, HIDDEN6 = "192.0.2.77", "2001:db8::77"  # addresses that appear in no packet
 MANY, READ = 70, 64  # addresses of one name, and the number that is read
 THREADS = 23

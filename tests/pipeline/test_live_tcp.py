@@ -26,7 +26,6 @@ def dig(network: Hosts, name: str, *options: str) -> None:
     assert GOOGLE in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_ebpf_sees_dns_over_tcp_with_its_process(network):
     """A query over TCP and its response are captured once at each end, with process and role."""
     source = EbpfSource(CaptureOptions(), StreamClock())

@@ -19,10 +19,6 @@ from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 from live.processes import PATIENCE, wait_until
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
-
 PORT = 17353  # no other program of this host uses it
 PACKETS, SOCKETS, OWNERS = 5000, 3000, 1024
 QUIET = 100

@@ -12,9 +12,6 @@ from dnstrail_probe.ebpf.source import EbpfSource
 from live.namespaces import SERVER
 from live.processes import wait_until
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 BOUND = 262_144  # bytes of one socket: INITIALS in dns.bpf.c
 CLIENT = """
 import socket, sys

@@ -24,9 +24,6 @@ from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live
 from live.processes import PATIENCE, children_of, run_dir, text_of, wait_until
 from live.workers import open_bus
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 NOBODY = 65534
 NEEDED = ("net_admin", "bpf", "perfmon")
 OF_HELP = ("dac_read_search", "sys_ptrace")  # to see processes, and sockets, that are older and others' own

@@ -18,9 +18,6 @@ from live.crafted_server import SERVER, CraftedServer, Packet, crafted_server
 from live.ebpf_source import Watching, watching
 from live.namespaces import live_or_skip
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
-]
 QUERY = dns.message.make_query("shop.test", "A")
 CONVERSATIONS = 60
 

@@ -86,6 +86,13 @@ def test_the_units_work_together(host):
     assert [json.loads(line)["subscribers"] for line in ready.splitlines() if line[0] == "{"] == [2]
 
 
+def test_the_probe_keeps_its_programs(host):
+    """The compiled programs lie in the folder of the unit, which its user alone can read."""
+    found = host.run("find", "/var/cache/dnstrail-probe", "-user", "dnstrail-probe", "-printf", "%y %m %f\n").stdout
+    assert re.search(r"^d 700 dnstrail-probe$", found, re.MULTILINE)
+    assert re.search(r"^f 600 [0-9a-f]{64}$", found, re.MULTILINE), found
+
+
 def test_a_watched_name_is_a_finding_in_the_journal(host):
     """The command of the page shows a finding, with its trail, once a watched name was resolved."""
     wait_until(lambda: any(one["trail"] for one in findings(host)), "a finding in the journal")

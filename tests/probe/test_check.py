@@ -134,7 +134,6 @@ def test_a_hidden_cgroup2_is_found():
     assert (seen["auto"], results["cgroup2"]["able"]) == ("ebpf", True)
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_nothing_stays_attached():
     """After the check this process holds no link that attaches a program."""
     live_or_skip()

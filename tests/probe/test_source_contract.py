@@ -23,7 +23,6 @@ LATER = 0.1  # seconds after which an event comes
 NEED_ROOT = ("packet", "ebpf", "ebpf:getaddrinfo")
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 @pytest.mark.parametrize("capture", CAPTURES)
 def test_a_second_close_has_no_effect(capture, tmp_path):
     """A second close raises no error, and closes no descriptor that was opened since the first one."""
@@ -39,7 +38,6 @@ def test_a_second_close_has_no_effect(capture, tmp_path):
             os.close(descriptor)
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 @pytest.mark.parametrize("capture", ["dnstap:{folder}/dnstap.sock", "packet", "ebpf"])
 def test_the_descriptor_of_a_live_source_shows_events(capture, tmp_path):
     """Who waits at the descriptor is woken once an event comes, each time that all events before were read."""

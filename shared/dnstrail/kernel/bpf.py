@@ -19,7 +19,7 @@ import msgspec
 
 from dnstrail.kernel.libc import system_call
 
-_SYS_BPF = {"x86_64": 321, "aarch64": 280}
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}.get(platform.machine())
 _MAP_CREATE, _LOOKUP, _UPDATE, _PROG_LOAD, _TRACEPOINT_OPEN = 0, 1, 2, 5, 17
 _LOOKUP_BATCH, _TAKE_BATCH, _LINK_CREATE = 24, 25, 28
 _UPROBE_RETURN = 1
@@ -175,7 +175,7 @@ def update(map_fd: int, key: bytes, value: bytes, flags: int = ANY) -> None:
 
 
 def read_batch(map_fd: int, keys: Any, values: Any, *, take: bool) -> int:
-    """Read entries of a hash map into arrays of equal length, and (`take`) remove them; return how many.
+    """Read entries of a map into arrays of equal length, and (`take`, of a hash map) remove them; return how many.
 
     Raises:
         OSError: the map cannot be read.
@@ -212,7 +212,6 @@ def _bpf(name: str, command: int, attributes: bytes) -> int:
 
 
 def _call(name: str, command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
-    number = _SYS_BPF.get(platform.machine())
-    if number is None:
+    if _SYS_BPF is None:
         raise OSError(f"unknown machine {platform.machine()}")
-    return system_call(name, number, command, attributes, _SIZE)
+    return system_call(name, _SYS_BPF, command, attributes, _SIZE)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.kernel.cgroups import cgroup_id, cgroups, find_cgroup2
-from dnstrail_probe.ebpf import records
+from dnstrail_probe.ebpf import loader, records
 from dnstrail_probe.ebpf.btf import VMLINUX, Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.loader import program_text
 
@@ -85,6 +85,14 @@ def test_kinds_are_those_of_the_programs():
     kinds = re.findall(r"^ +([A-Z_]+) = (\d+),$", (PROGRAMS / "events.bpf.c").read_text(), re.MULTILINE)
     assert len(kinds) == records.DNS_CLOSED
     assert all(getattr(records, name) == int(number) for name, number in kinds)
+
+
+def test_all_counters_of_the_programs_are_read():
+    """User space reads as many counters as the map has, and each name has a place of its own."""
+    names = re.search(r"enum counter \{(.*?) COUNTERS", (PROGRAMS / "events.bpf.c").read_text(), re.DOTALL)[1]
+    assert names.count(",") == loader._PLACES
+    assert max(loader._COUNTERS.values()) < loader._PLACES
+    assert len({*loader._COUNTERS.values()}) == len(loader._COUNTERS)
 
 
 def test_an_owner_is_packed_as_the_programs_read_it():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import struct
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf import NOEXIST, AttachType, ProgramType, link_cgroup, link_uprobe, look_up, update
+from dnstrail.kernel.bpf import NOEXIST, AttachType, ProgramType, link_cgroup, link_uprobe, look_up, read_batch, update
 from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail.kernel.objects import BpfObject, LoadedObject
@@ -33,6 +34,7 @@ _RIGHTS = f"{HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
 _COUNTER = struct.Struct("=Q")
+_PLACES = 8  # COUNTERS of `enum counter`
 _OWNERS_FOUND, _OWNERS_REFUSED = 6, 7  # places of `enum counter` (events.bpf.c), as those of the next table
 _COUNTERS = {
     "ring_full": 0,
@@ -133,7 +135,9 @@ class Programs:
     @property
     def counts(self) -> dict[str, int]:
         """What the programs counted, under the names of the counters of the source."""
-        return {name: self._count(which) for name, which in _COUNTERS.items()}
+        keys, values = (ctypes.c_uint32 * _PLACES)(), (ctypes.c_uint64 * _PLACES)()
+        read_batch(self._counters, keys, values, take=False)
+        return {name: values[which] for name, which in _COUNTERS.items()}
 
     def program_fd(self, function: str) -> int:
         """Return the descriptor of a program; its fdinfo contains the number and the duration of its runs."""
