@@ -81,9 +81,7 @@ _COMMANDS = {
         "dnstrail_cli.top.command", "top", "Show the names, processes and resolvers with the most lookups, live."
     ),
     "seen": LazyCommand("dnstrail_cli.seen.command", "seen", "Show when a name or address was seen, and by whom."),
-    "new": LazyCommand(
-        "dnstrail_cli.seen.new", "new", "Show the new domains, programs, resolvers and servers."
-    ),
+    "new": LazyCommand("dnstrail_cli.seen.new", "new", "Show the new domains, programs, resolvers and servers."),
     "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
