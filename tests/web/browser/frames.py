@@ -1,4 +1,4 @@
-"""Five open pages under load, and the server. It asserts no figure. For ten minutes, as root:
+"""Five open pages under load, and the server. It asserts no figure. As root, for ten minutes on a quiet host.
 
     DNSTRAIL_BROWSER=1 DNSTRAIL_SECONDS=600 .venv/bin/python -m pytest tests/web/browser/frames.py -rP
 
