@@ -16,12 +16,12 @@ import yaml
 from dnstrail import __version__
 from dnstrail_cli.__main__ import main_command
 from live.processes import PATIENCE
-from live.stack_images import workers_of_compose
 
 ROOT = Path(__file__).parents[1]
 OBJECTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/dnstrail.yaml").read_text()))
 PODS = [one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"]
 INIT = [init for pod in PODS for init in pod["initContainers"]]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 OLDEST, NEWEST = "1.29", "1.35"  # releases of Kubernetes
 
 
@@ -44,10 +44,10 @@ def test_a_wrong_field_is_refused() -> None:
         kubernetes_validate.validate(wrong, NEWEST, strict=True)
 
 
-@pytest.mark.parametrize("name", ["probe", "cache", "signatures", "findings", "history"])
+@pytest.mark.parametrize("name", ["probe", "cache", "signatures", "findings", "history", "web"])
 def test_a_container_has_the_rights_of_compose(name: str) -> None:
     """A container has the user, capabilities and memory limit of the compose file, and a valid command."""
-    found, compose = containers()[name], workers_of_compose()[name]
+    found, compose = containers()[name], COMPOSE[name]
     context = found["securityContext"]
     assert f"{context['runAsUser']}:{context['runAsGroup']}" == compose["user"]
     assert context["capabilities"] == {
@@ -80,26 +80,54 @@ def test_the_capabilities_of_an_init_container_suffice(init: dict[str, Any], tmp
     }
 
 
-PATCHES = sorted((ROOT / "deploy/kubernetes/hosts").glob("*.yaml"))
+def test_the_page_reads_the_history_and_writes_its_own_folder_alone() -> None:
+    """The page has no write access but to its folder, where the signatures read its mutes; it is served to its pod."""
+    page, signatures = containers()["web"], containers()["signatures"]
+    writable = {one["mountPath"] for one in page["volumeMounts"] if not one.get("readOnly")}
+    assert writable == {"/run/dnstrail", "/run/dnstrail-findings", "/var/lib/dnstrail-web", "/tmp"}  # sockets, and /tmp
+    [mutes] = [one for one in page["args"] if one.startswith("--mutes=")]
+    assert mutes in signatures["args"]
+    assert {"name": "page", "mountPath": "/var/lib/dnstrail-web", "readOnly": True} in signatures["volumeMounts"]
+    assert "--listen=127.0.0.1:8053" in page["args"]
+    assert 8053 not in [one["containerPort"] for one in page["ports"]]
+    published = next(one for one in containers()["findings"]["args"] if one.startswith("--to=pub:"))
+    assert f"--findings={published.removeprefix('--to=pub:')}" in page["args"]
 
 
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
-def test_a_patch_for_several_hosts_is_valid(patch: Path) -> None:
-    """A patched DaemonSet is valid; its workers have valid commands, and a folder of keys, and lose no option."""
+PATCHES = sorted((ROOT / "deploy/kubernetes").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: f"{path.parent.stem}-{path.stem}")
+def test_a_patch_is_valid(patch: Path) -> None:
+    """A patched DaemonSet is valid; its workers have valid commands, and lose no option."""
     [base] = [one for one in OBJECTS if one["kind"] == "DaemonSet" and one["metadata"]["name"] == patch.stem]
-    patched = copy.deepcopy(base)
-    of_base = {one["name"]: one for one in patched["spec"]["template"]["spec"]["containers"]}
-    for change in yaml.safe_load(patch.read_text())["spec"]["template"]["spec"]["containers"]:
-        container = of_base[change["name"]]
+    patched, change = copy.deepcopy(base), yaml.safe_load(patch.read_text())["spec"]["template"]["spec"]
+    pod = patched["spec"]["template"]["spec"]
+    of_base = {one["name"]: one for one in pod["containers"]}
+    for changed in change.pop("containers"):
+        container = of_base[changed["name"]]
         lost = {option.partition("=")[0] for option in container["args"] if option.startswith("--")}
-        lost -= {option.partition("=")[0] for option in change["args"]}
+        lost -= {option.partition("=")[0] for option in changed["args"]}
         assert lost == set()
-        main_command.get_command(None, change["name"]).make_context(change["name"], change["args"][1:])
-        assert {"name": "DNSTRAIL_KEYS", "value": "/keys"} in container["env"]
-        assert "/keys" in [mount["mountPath"] for mount in container["volumeMounts"]]
-        container.update(change, ports=[*container.get("ports", []), *change.get("ports", [])])
+        main_command.get_command(None, changed["name"]).make_context(changed["name"], changed["args"][1:])
+        for name in ("ports", "volumeMounts"):  # are merged
+            changed[name] = [*container.get(name, []), *changed.get(name, [])]
+        container.update(changed)
+    pod["volumes"] += change.pop("volumes", [])
+    assert change == {}
     for release in (OLDEST, NEWEST):
         kubernetes_validate.validate(patched, release, strict=True)
+    mounted = {mount["name"] for one in pod["containers"] for mount in one["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize("patch", [one for one in PATCHES if one.parent.stem == "hosts"], ids=lambda path: path.stem)
+def test_a_worker_that_speaks_to_hosts_has_keys(patch: Path) -> None:
+    """Each container of a patch for several hosts has a folder of keys."""
+    for changed in yaml.safe_load(patch.read_text())["spec"]["template"]["spec"]["containers"]:
+        container = containers()[changed["name"]]
+        assert {"name": "DNSTRAIL_KEYS", "value": "/keys"} in container["env"]
+        assert "/keys" in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
 def test_every_volume_is_mounted_and_every_mount_has_one() -> None:

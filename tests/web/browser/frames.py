@@ -1,4 +1,6 @@
-"""Five open pages under load, and the server: `pytest tests/web/browser/frames.py -rP`. It asserts no figure.
+"""Five open pages under load, and the server. It asserts no figure. As root, for ten minutes on a quiet host.
+
+    DNSTRAIL_BROWSER=1 DNSTRAIL_SECONDS=600 .venv/bin/python -m pytest tests/web/browser/frames.py -rP
 
 DNSTRAIL_RATE is the number of questions a second (2,000), and DNSTRAIL_SECONDS the length (60). On a busy host workers
 and pages wait for a processor: the output states for how long.

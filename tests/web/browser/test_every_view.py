@@ -8,6 +8,7 @@ import time
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from live.namespaces import SERVER
 from live.processes import wait_until
 
 VIEWS = [
@@ -100,6 +101,22 @@ def test_a_row_of_new_leads_to_its_trail_by_keys(seen, watched):
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/trail?key=*{name}&at=*")
     page.locator(".drawing .node.key").wait_for()
+
+
+def test_new_lists_servers(seen, watched):
+    """A server stands in New with the program that connected to it first, as `dnstrail new` states it."""
+    watched.python(f"import socket; socket.create_connection(('{SERVER}', 80)).close()")
+
+    def stated():
+        lines = watched.command("new", "--json", "--folder", str(watched.history)).splitlines()
+        return [one for one in map(json.loads, lines) if (one["kind"], one["name"]) == ("server", SERVER)]
+
+    wait_until(stated, "the history")
+    [server] = stated()
+    page = seen.open("/new?kind=server")
+    row = page.locator(".body .row").filter(has=page.get_by_text(SERVER, exact=True))
+    row.filter(has_text=server["program"]).wait_for()
+    assert row.locator("a").get_attribute("href") == f"/trail?key={SERVER}"
 
 
 def focus_by_tab(page, condition):
