@@ -154,3 +154,16 @@ def test_damaged_files_are_left_out(tmp_path):
     assert [one.name for one in new_since(folder, FIRST, warned.append).found] == ["next.example"]
     assert len(warned) == 2
     assert all(segment.name in text for text in warned)
+
+
+@pytest.mark.parametrize("wrong", ["connections SET time = 'text'", "paths SET destination = 7"])
+def test_a_damaged_connection_is_named(tmp_path, wrong):
+    """A segment whose connections have a wrong value is named and left out, whatever the value."""
+    folder = tmp_path / "history"
+    keep(folder, connected(0, 1, "192.0.2.7"))
+    [segment] = folder.glob("*.open")
+    with closing(sqlite3.connect(segment)) as database, database:
+        database.execute(f"UPDATE {wrong}")
+    warned: list[str] = []
+    assert new_since(folder, 0, warned.append).found == []
+    assert [segment.name in text for text in warned] == [True]

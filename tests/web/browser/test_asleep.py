@@ -70,8 +70,11 @@ class Network:
 
 
 @pytest.fixture
-def network(watched) -> Iterator[tuple[Network, str]]:
-    """Serve the page of the pipeline once more, with a feed that is kept for WINDOW seconds. Yield its link, too."""
+def network(watched, request) -> Iterator[tuple[Network, str]]:
+    """Serve the page of the pipeline once more, with a feed that is kept for WINDOW seconds. Yield its link, too.
+
+    The parameter of a test states whether this page has the history.
+    """
     network = Network(free_port("127.0.0.1"))
     with run_dir() as folder:
         owner = watched.history.stat()
@@ -79,7 +82,7 @@ def network(watched) -> Iterator[tuple[Network, str]]:
             "--run-dir": folder / "web",
             "--user": f"{owner.st_uid}:{owner.st_gid}",
             "--cache": lookups_address(watched.run.folder),
-            "--folder": watched.history,
+            "--folder": watched.history if request.param else "none",
             "--listen": network.server_port,
             "--behind-proxy": f"http://127.0.0.1:{network.port}",
         }
@@ -122,14 +125,16 @@ def suspended(browser) -> Iterator[None]:
 
 @pytest.mark.timeout(ASLEEP + 5 * PATIENCE)
 @pytest.mark.parametrize(
-    ("most", "said", "names"),
+    ("network", "most", "said", "names"),
     [
-        ("MOST / 2", "the facts of this time are from the history", ["b", "c"]),
-        ("1", "of this time the newest 1 facts of each kind are shown", []),
+        (True, "MOST / 2", "the facts of this time are from the history", ["b", "c"]),
+        (True, "1", "of this time the newest 1 facts of each kind are shown", []),
+        (False, "MOST / 2", "the facts of this time are missing", []),
     ],
-    ids=["all", "newest"],
+    indirect=["network"],
+    ids=["all", "newest", "none"],
 )
-def test_a_page_resumes_after_its_sleep(watched, network, context, most, said, names):
+def test_a_page_resumes_after_its_sleep(watched, network, context, request, most, said, names):
     """A page that is suspended, without a network, shows what the history has of this time, states it, and goes on."""
     way, link = network
     window = context.browser.new_context(viewport={"width": 1280, "height": 800})
@@ -138,7 +143,7 @@ def test_a_page_resumes_after_its_sleep(watched, network, context, most, said, n
     module = LIVE.read_text().replace("MOST_MISSED = MOST / 2", f"MOST_MISSED = {most}")
     page.route("**/now/live.js", lambda route: route.fulfill(body=module, content_type="text/javascript"))
     page.goto(link)
-    domain = f"asleep{len(names)}.any.example"
+    domain = f"{request.node.callspec.id}.any.example"
     page.goto(f"http://127.0.0.1:{way.port}/now?group=none&filter=name:*.{domain}")
     page.locator(".dot.live").wait_for()
     page.evaluate(WATCH)
