@@ -8,13 +8,13 @@ import os
 import platform
 import struct
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.kernel.libc import system_call
+from dnstrail.temporary_folder import temporary_folder
 
 UPROBE_MULTI = 48  # BPF_TRACE_UPROBE_MULTI; Linux 6.6
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}
@@ -80,9 +80,9 @@ def load_bcc() -> ModuleType:
 
 def compile_text(bcc: ModuleType, text: str) -> Any:
     """Compile a text with bcc, without kernel headers."""
-    with tempfile.TemporaryDirectory(prefix="dnstrail-headers-") as folder:
-        _write_headers(Path(folder))
-        os.environ["BCC_KERNEL_SOURCE"] = folder
+    with temporary_folder("dnstrail-headers-") as folder:
+        _write_headers(folder)
+        os.environ["BCC_KERNEL_SOURCE"] = str(folder)
         try:
             return bcc.BPF(text=text, cflags=["-w"])
         finally:
