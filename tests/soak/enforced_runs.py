@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGINT, SIGKILL, default_int_handler, signal
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -123,6 +123,7 @@ class Runs:
 
 def _left(cgroup: Path, folder: Path, runs: int, chance: random.Random) -> dict[str, list[str]]:
     """Make the runs, until Ctrl-C; return what they left."""
+    signal(SIGINT, default_int_handler)  # also where a shell has made a background job ignore it
     temporary = folder / "tmp"
     temporary.mkdir()
     temporary.chmod(0o1777)
@@ -138,6 +139,7 @@ def _left(cgroup: Path, folder: Path, runs: int, chance: random.Random) -> dict[
                         own = number // 2 % OWN_PIPELINE == 0
                         of_run = Path("/nowhere") if own else running.folder
                         made.one(of_run, "bash", "-c", COMMAND, kill=number % 2 == 1)
+                        print(f"  {number + 1} of {runs}", end="\r", flush=True)
                 made.one(Path("/nowhere"), "true")  # it removes the cgroups and folders of those before it
         finally:
             resolver.terminate()
