@@ -17,26 +17,8 @@ from live.processes import run_dir
 from live.run_commands import RUN, within
 from live.server_process import serving
 from live.system_calls import SystemCalls
-from live.web_site import APT, APT_FOLDERS, make_site
+from live.web_site import APT, APT_FOLDERS, SERVES, make_site
 
-# Serves a folder, and writes one line for each connection: the port of the peer, and the host of its first request.
-SERVES = """
-import functools, http.server, sys
-class Handler(http.server.SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    known = False
-    def send_head(self):
-        if not self.known:
-            self.known = True
-            print(self.client_address[1], self.headers["Host"], flush=True)
-        return super().send_head()
-    def log_message(self, *_):
-        pass
-handler = functools.partial(Handler, directory=sys.argv[1])
-server = http.server.ThreadingHTTPServer(("", 80), handler)
-print("ready", flush=True)
-server.serve_forever()
-"""
 SCRIPT = f"""set -e
 curl -sS http://curl.google.com/page http://again.google.com/page
 {sys.executable} -c 'import urllib.request

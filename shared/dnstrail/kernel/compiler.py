@@ -6,12 +6,12 @@ import importlib.util
 import os
 import platform
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
+from dnstrail.temporary_folder import temporary_folder
 
 REMEDY = "apt-get install python3-bpfcc"
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
@@ -82,9 +82,9 @@ def bcc_version() -> str:
 
 def compile_text(bcc: ModuleType, text: str) -> Any:
     """Compile a text with bcc, without kernel headers."""
-    with tempfile.TemporaryDirectory(prefix="dnstrail-headers-") as folder:
-        _write_headers(Path(folder))
-        os.environ["BCC_KERNEL_SOURCE"] = folder
+    with temporary_folder("dnstrail-headers-") as folder:
+        _write_headers(folder)
+        os.environ["BCC_KERNEL_SOURCE"] = str(folder)
         try:
             return bcc.BPF(text=text, cflags=["-w"])
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.privileges import drop_privileges, share_signals
 from dnstrail.process.run_dir import check_run_dir, hand_over
 from dnstrail.protocol import PROBES
+from dnstrail.temporary_folder import temporary_folder
 from dnstrail.users import User
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
@@ -248,10 +248,10 @@ def run_folder(run_dir: Path | None, user: User | None) -> Iterator[Path]:
     if run_dir is not None:
         yield run_dir
         return
-    with tempfile.TemporaryDirectory(prefix="dnstrail-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder("dnstrail-run-", () if user is None else (user.uid,)) as folder:
         if user is not None:
             os.chown(folder, user.uid, user.gid)  # this process becomes the user, and removes the folder
-        yield Path(folder) / "run"
+        yield folder / "run"
 
 
 def _each(option: str, values: Iterable[str]) -> list[str]:

@@ -15,6 +15,24 @@ git -C work -c user.name=x -c user.email=x@example.com commit -q -m x
 git clone -q --bare work repository
 git -C repository update-server-info
 """
+# Serves a folder, and writes one line for each connection: the port of the peer, and the host of its first request.
+SERVES = """
+import functools, http.server, sys
+class Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    known = False
+    def send_head(self):
+        if not self.known:
+            self.known = True
+            print(self.client_address[1], self.headers["Host"], flush=True)
+        return super().send_head()
+    def log_message(self, *_):
+        pass
+handler = functools.partial(Handler, directory=sys.argv[1])
+server = http.server.ThreadingHTTPServer(("", 80), handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
 # The command line of apt-get in a folder of its own, with the file `sources.list` there.
 APT = (
     "apt-get -q -o Dir::Etc::sourcelist=$PWD/sources.list -o Dir::Etc::sourceparts=- -o Dir::State=$PWD/state "
