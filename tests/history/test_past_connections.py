@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from msgspec.structs import replace
 
 from builders.facts import BEGIN, SECOND, TO_WEB, fact_of, stage_of
 from builders.talk import packed
@@ -169,10 +170,15 @@ def test_an_end_that_was_published_late(history):
 
 
 def test_what_selects(history):
-    """Process, container and host select; the source port and the process name one connection for `get` and `trail`."""
+    """Process, container, unit and host select; source port and process name one connection for `get` and `trail`."""
     history.keep(opened(7, 1), opened(8, 2, name="b.example"))
     assert history.listed(3, process=7, container="c0f", host="web1") == [7, 8]
     assert [history.listed(3, **one) for one in ({"process": 8}, {"container": "x"}, {"host": "web2"})] == [[], [], []]
+    of_root, of_alice = (Process(7, "curl", unit=f"{user}a.service", slice=f"{user}b.slice") for user in ("", "alice/"))
+    history.keep(replace(opened(10, 2), process=of_root), replace(opened(11, 2), process=of_alice))
+    for unit in ("a.service", "b.slice"):
+        assert (history.listed(3, unit=unit), history.listed(3, unit=f"alice/{unit}")) == ([10], [11])
+    assert [history.listed(3, unit=unit) for unit in ("", "*", "bob/a.service")] == [[7, 8], [], []]
     for op in ("get", "trail"):
         roots = []
         for port in (7, 8, 9):
