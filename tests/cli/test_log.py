@@ -8,19 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from builders.facts import BEGIN, CURL, SECOND, fact_of, stage_of
+from builders.facts import BEGIN, OF_UNIT, SECOND, fact_of, stage_of
 from builders.log_entries import fill
 from live.processes import dnstrail, run_dir
 
 SLOW, FAST = 2 * SECOND, 3_000_000
-IN_UNIT = msgspec.structs.replace(CURL, unit="web.service", slice="web.slice")
 FACTS = (
     fact_of(0, ended=BEGIN, name="a.example", relations=(("a.example", 1, "192.0.2.1", 60),), waited=FAST),
     fact_of(1, ended=BEGIN, name="a.example", type=28, relations=(("a.example", 28, "2001:db8::1", 60),), waited=FAST),
-    fact_of(2, ended=BEGIN + SECOND, name="b.example", relations=(), outcome=2, rcode=3, waited=SLOW, process=IN_UNIT),
+    fact_of(2, ended=BEGIN + SECOND, name="b.example", relations=(), outcome=2, rcode=3, waited=SLOW, process=OF_UNIT),
     fact_of(3, ended=BEGIN + 2 * SECOND, name="c.example", relations=(), outcome=6, rcode=None, process=None, hop=2),
     fact_of(4, ended=BEGIN + 2 * SECOND, name="of.forwarder.example", relations=(), hop=1, asked_for="s/0/0"),
     fact_of(6, ended=BEGIN + 4 * SECOND, name="d.example", relations=(), hop=1, process=None),
