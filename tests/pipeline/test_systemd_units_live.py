@@ -8,14 +8,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dnstrail.events import SCHED_PROCESS_EXEC
 from live.ebpf_source import Watching, cgroup, inside, watching
-from live.namespaces import live_or_skip
+from live.namespaces import SENDER, dnsmasq, hosts, live_or_skip
+from live.pipelines import pipeline
+from live.processes import run_dir, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 USER = 60_543  # no other process of this host has it
@@ -43,10 +44,20 @@ def tree() -> Iterator[dict[str, Path]]:
         yield made
 
 
-def run_of_true(seen: Watching, pid: int) -> tuple[str, str] | None:
-    """Return unit and slice of a process when it has begun to run the program `true`; None before."""
-    ran = [one.process for one in seen.of(pid, SCHED_PROCESS_EXEC)]
-    return next(((process.unit, process.slice) for process in ran if process and process.name == "true"), None)
+def unit_seen(seen: Watching, folder: Path) -> tuple[str, str]:
+    """Run a program in a cgroup, again where its event was lost; return unit and slice of its process."""
+    pids, found = set[int](), list[tuple[str, str]]()
+
+    def ran() -> bool:
+        with subprocess.Popen(inside(folder, "true")) as process:
+            pids.add(process.pid)
+        seen.look()
+        events = [one.process for one in seen.named(SCHED_PROCESS_EXEC) if one.process and one.process.pid in pids]
+        found.extend((process.unit, process.slice) for process in events if process.name == "true")
+        return bool(found)
+
+    seen.until(ran, f"a process in {folder}")
+    return found[0]
 
 
 EXPECTED = {
@@ -68,10 +79,45 @@ def test_a_process_has_the_unit_of_its_cgroup(when: str) -> None:
         made = stack.enter_context(tree()) if when == "before the probe" else {}
         seen = stack.enter_context(watching())
         made = made or stack.enter_context(tree())
-        found = {}
-        for path in EXPECTED:
-            with subprocess.Popen(inside(made[path], "true")) as process:
-                pid = process.pid
-            seen.until(partial(run_of_true, seen, pid), path)
-            found[path] = run_of_true(seen, pid)
-        assert found == EXPECTED
+        assert {path: unit_seen(seen, made[path]) for path in EXPECTED} == EXPECTED
+
+
+RULES = f"""
+[[watch]]
+name = "of root"
+units = ["web.service", "ssh.service"]
+
+[[watch]]
+name = "of the user"
+units = ["{USER}/*"]
+"""
+
+
+def test_a_rule_for_a_unit_of_root_does_not_see_a_users() -> None:
+    """A rule reports what its units ask. A user who names a cgroup like a service of root is no such unit."""
+    live_or_skip("dig")
+    with (
+        run_dir() as folder,
+        hosts() as both,
+        dnsmasq(both.server, SENDER, 53, "/any.example/192.0.2.1"),
+        tree() as made,
+    ):
+        config = folder.parent / "units.toml"
+        config.write_text(RULES)
+        config.chmod(0o644)
+        options = "--capture", "ebpf", "--events", "WATCHED_NAME", "--output", "json"
+        with pipeline("--config", str(config), *options) as run:
+            ask = ("ip", "netns", "exec", both.client, "dig", "+tries=1", f"@{SENDER}")
+            paths = f"{MANAGER}/system.slice/ssh.service", CONTAINER, f"{SLICE}/web.service/part"
+            for number, path in enumerate(paths):
+                done = subprocess.run(
+                    inside(made[path], *ask, f"n{number}.any.example"), capture_output=True, check=False
+                )
+                assert done.returncode == 0, done.stdout
+            expected = [
+                ("of root", "web.service", SLICE),
+                ("of the user", f"{USER}/ssh.service", f"{USER}/system.slice"),
+            ]
+            wait_until(lambda: len(run.events) >= len(expected), "the findings")
+            found = [({one["name"]: one["value"] for one in event["args"]}["rule"], event) for event in run.events]
+            assert sorted((rule, event["unit"], event["slice"]) for rule, event in found) == expected
