@@ -77,7 +77,8 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `mount_namespace` and `pid_namespace` are inode numbers as in /proc/PID/ns. `start_time` is in ns since the epoch
     and is the same in all events that one run of the probe emits for a process: with `pid` it identifies the process.
     `owner` is the id of the cgroup that owns the share of the process (0: the cgroup of the process itself): no user
-    can choose it.
+    can choose it. `unit` and `slice` are those of systemd; the ones of a user's systemd begin with the user
+    (`alice/web.service`). A container has none, unless it runs in a service (Podman's `--cgroups=split`).
     """
 
     pid: int = 0
@@ -94,6 +95,8 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pid_namespace: int = 0
     start_time: int = 0
     owner: int = 0
+    unit: str = ""
+    slice: str = ""
 
 
 class Captured(msgspec.Struct, frozen=True, array_like=True):

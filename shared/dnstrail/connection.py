@@ -10,7 +10,8 @@ class Connection(msgspec.Struct, frozen=True):
 
     `process` is a process id, `container` a container id, `client` the client's address in canonical text, `port` the
     port at the server, and `source_port` the port of the client. `starts` contains the starts (ns) of the processes
-    that `process` may mean: a pid is used again. `host` is the name of its host.
+    that `process` may mean: a pid is used again. `host` is the name of its host. `unit` is a systemd unit or slice: it
+    selects open connections, and no trail.
     """
 
     process: int | None = None
@@ -20,6 +21,7 @@ class Connection(msgspec.Struct, frozen=True):
     source_port: int | None = None
     starts: frozenset[int] | None = None
     host: str | None = None
+    unit: str | None = None
 
     @property
     def means_one(self) -> bool:

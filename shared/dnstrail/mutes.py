@@ -28,7 +28,8 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 class FindingMute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Findings of an event that are not reported until a time.
 
-    `process` limits it to those of a process: each process chooses its own name. `value` limits it to those of which
+    `process` limits it to those of a process: each process chooses its own name. `unit` limits it to those of a systemd
+    unit: the unit of a user begins with the user, who chooses the rest. `value` limits it to those of which
     an argument has this value, and `argument` names the argument that must have it. Numbers are compared as text.
     """
 
@@ -39,6 +40,7 @@ class FindingMute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     argument: _Text = ""
     process: _Text = ""
     note: _Text = ""
+    unit: _Text = ""
 
     def fits(self, finding: Mapping[str, Any], now: float) -> bool:
         """Return whether a finding (in tracee's shape) is muted at a time."""
@@ -46,6 +48,7 @@ class FindingMute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             now < self.until
             and finding.get("eventName") == self.event
             and self.process in ("", finding.get("processName"))
+            and self.unit in ("", finding.get("unit"))
             and (not (self.value or self.argument) or any(map(self._names, finding.get("args", ()))))
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.facts import BEGIN, SECOND, fact_of, stage_of
+from builders.facts import BEGIN, OF_UNIT, SECOND, fact_of, stage_of
 from builders.log_entries import fill
 from live.processes import dnstrail, run_dir
 
@@ -18,7 +18,7 @@ SLOW, FAST = 2 * SECOND, 3_000_000
 FACTS = (
     fact_of(0, ended=BEGIN, name="a.example", relations=(("a.example", 1, "192.0.2.1", 60),), waited=FAST),
     fact_of(1, ended=BEGIN, name="a.example", type=28, relations=(("a.example", 28, "2001:db8::1", 60),), waited=FAST),
-    fact_of(2, ended=BEGIN + SECOND, name="b.example", relations=(), outcome=2, rcode=3, waited=SLOW),
+    fact_of(2, ended=BEGIN + SECOND, name="b.example", relations=(), outcome=2, rcode=3, waited=SLOW, process=OF_UNIT),
     fact_of(3, ended=BEGIN + 2 * SECOND, name="c.example", relations=(), outcome=6, rcode=None, process=None, hop=2),
     fact_of(4, ended=BEGIN + 2 * SECOND, name="of.forwarder.example", relations=(), hop=1, asked_for="s/0/0"),
     fact_of(6, ended=BEGIN + 4 * SECOND, name="d.example", relations=(), hop=1, process=None),
@@ -55,6 +55,8 @@ def names(folder: Path, *arguments: object) -> list[str]:
         (("--address", "2001:db8::/32", "--name", "A.*"), "a"),
         (("--process", "curl", "--container", "web", "--name", "b.*"), "b"),
         (("--process", "*"), "aab"),
+        (("--unit", "web.serv*"), "b"),
+        (("--unit", "*/web.service"), ""),
         (("--name", "none.example"), ""),
         (("--name", "B.example."), "b"),
         (("--since", "1764000000000"), ""),

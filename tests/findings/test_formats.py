@@ -38,7 +38,7 @@ def hostile() -> ReceivedFinding:
     message = dns.message.make_response(dns.message.make_query(name, "A"))
     message.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", name.to_text()))
     words = HOSTILE.decode("utf-8", "replace")
-    process = Process(1, words, f"/{words}", 2, 3, words, container_name=words, container_image=words)
+    process = Process(1, words, f"/{words}", 2, 3, words, container_name=words, container_image=words, unit=words)
     found = finding_of(cause_of(message.to_wire(), process, words), words, data=words, names=[words], inner={words: 1})
     found.explained.update(trail={**TRAIL, "path": words}, next=[words])
     return found
@@ -113,6 +113,7 @@ def test_ecs_states_who_where_and_why() -> None:
     assert document["related"]["hosts"] == ["shop.example", "relay.example", "root.example"]
     assert document["dnstrail"]["trail"]["rivals"] == ["b.example"]
     assert document["dnstrail"]["coverage"] == 0.5
+    assert (document["dnstrail"]["unit"], document["dnstrail"]["slice"]) == ("shop.service", "shop.slice")
     assert document["dnstrail"]["since"] == "2026-11-01T12:00:04.012345Z"
     assert document["dnstrail"]["next"] == ["dnstrail trail 198.51.100.66"]
 
@@ -135,6 +136,7 @@ def test_ocsf_states_who_where_and_why() -> None:
     assert attack["sub_technique"]["uid"] == "T1071.004"
     assert document["severity_id"] == 4
     assert document["time"] == STAMP // 10**6
+    assert (document["unmapped"]["unit"], document["unmapped"]["slice"]) == ("shop.service", "shop.slice")
     assert document["unmapped"]["trail"]["rivals"] == ["b.example"]
 
 
@@ -171,7 +173,8 @@ def test_text_is_a_line_for_people() -> None:
     line = text.encode(explained()).decode()
     assert line.startswith(
         "2026-11-01T12:00:05.012345Z HIGH RELAY_RESOLVED id=f1 host=web-1 process=curl[4711] parent=4700 "
-        "container=shop client=192.0.2.100:40008 server=192.0.2.53:53 question=shop.example relay=relay.example"
+        "container=shop unit=shop.service client=192.0.2.100:40008 server=192.0.2.53:53 question=shop.example "
+        "relay=relay.example"
     )
     assert 'trail="a A 198.51.100.66" rivals=b.example coverage=0.50' in line
 

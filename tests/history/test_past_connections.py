@@ -12,13 +12,16 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from msgspec.structs import replace
 
 from builders.facts import BEGIN, SECOND, TO_WEB, fact_of, stage_of
 from builders.talk import packed
-from dnstrail.captured import Flow
+from dnstrail.captured import Flow, Process
 from dnstrail.history import open_stages
 from dnstrail.history import segment as segments
 from dnstrail.history.database import open_reader
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import LogSelection
 from dnstrail.history.segment import SCHEMA, StoredProgress, Stretch
 from dnstrail.history.subjects import subject_of
 from dnstrail.protocol.lookups import encode_request
@@ -167,10 +170,15 @@ def test_an_end_that_was_published_late(history):
 
 
 def test_what_selects(history):
-    """Process, container and host select; the source port and the process name one connection for `get` and `trail`."""
+    """Process, container, unit and host select; source port and process name one connection for `get` and `trail`."""
     history.keep(opened(7, 1), opened(8, 2, name="b.example"))
     assert history.listed(3, process=7, container="c0f", host="web1") == [7, 8]
     assert [history.listed(3, **one) for one in ({"process": 8}, {"container": "x"}, {"host": "web2"})] == [[], [], []]
+    of_root, of_alice = (Process(7, "curl", unit=f"{user}a.service", slice=f"{user}b.slice") for user in ("", "alice/"))
+    history.keep(replace(opened(10, 2), process=of_root), replace(opened(11, 2), process=of_alice))
+    for unit in ("a.service", "b.slice"):
+        assert (history.listed(3, unit=unit), history.listed(3, unit=f"alice/{unit}")) == ([10], [11])
+    assert [history.listed(3, unit=unit) for unit in ("", "*", "bob/a.service")] == [[7, 8], [], []]
     for op in ("get", "trail"):
         roots = []
         for port in (7, 8, 9):
@@ -296,8 +304,17 @@ def failing(*_: object) -> None:
     raise sqlite3.OperationalError("no space")
 
 
+def as_version_2(path: Path) -> None:
+    """Make a segment as the second version of the schema has it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for column in ("unit", "slice"):
+            database.execute(f"ALTER TABLE programs DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 2")
+
+
 def as_version_1(path: Path) -> None:
     """Make a segment as the first version of the schema has it."""
+    as_version_2(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         for table in NEW_TABLES:
             database.execute(f"DROP TABLE {table}")
@@ -316,6 +333,37 @@ def test_a_full_segment_of_version_1_is_read(history):
     request = ask_to_forget(history.path, subject_of("a.example"))
     wait_until(lambda: history.clock.advance(1) or history.store.step() or not request.exists(), "the request")
     assert history.listed(5) == []
+
+
+def test_the_log_reads_a_segment_of_version_2(history):
+    """Entries of an earlier segment have no unit, whether it is full or open, and the reader changes neither file."""
+    history.keep(fact_of(1))
+    history.fill(10)
+    history.keep(fact_of(20))
+    paths = [*history.path.glob("*.segment"), *history.path.glob("*.open")]
+    history.close()
+    for path in paths:
+        as_version_2(path)
+    before = [path.read_bytes() for path in paths]
+    found = [*HistoryLog(history.path, pytest.fail).read(LogSelection())]
+    assert (len(found), {entry.unit for entry in found}) == (SMALL + 2, {""})
+    assert [*HistoryLog(history.path, pytest.fail).read(LogSelection(unit="*"))] == []
+    assert [path.read_bytes() for path in paths] == before
+    history.__init__(history.path)
+
+
+def test_an_open_segment_of_version_2_gets_units(history):
+    """A worker goes on with it: its facts have no unit, and the next ones have theirs."""
+    history.keep(fact_of(1))
+    history.close()
+    [path] = history.path.glob("*.open")
+    as_version_2(path)
+    history.__init__(history.path)
+    history.keep(fact_of(2, process=Process(7, "curl", unit="web.service", slice="web.slice")))
+    found = [(entry.unit, entry.slice) for entry in HistoryLog(history.path, pytest.fail).read(LogSelection())]
+    assert found == [("", ""), ("web.service", "web.slice")]
+    [of_unit] = HistoryLog(history.path, pytest.fail).read(LogSelection(unit="web.slice"))
+    assert of_unit.process_name == "curl"
 
 
 def test_an_open_segment_of_version_1_gets_the_new_tables(history):

@@ -12,7 +12,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.mutes import MOST, MOST_BYTES, FindingMute, Mutes, read_mutes, text_of_value, write_mutes
 
 ARGS = [{"name": "name", "value": "a.example"}, {"name": "n"}, {"name": "port", "value": 443}]
-FINDING = {"eventName": "E", "processName": "curl", "args": ARGS}
+FINDING = {"eventName": "E", "processName": "curl", "unit": "ssh.service", "args": ARGS}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,9 @@ FINDING = {"eventName": "E", "processName": "curl", "args": ARGS}
         ({"until": 10.0}, False),
         ({"process": "curl"}, True),
         ({"process": "wget"}, False),
+        ({"unit": "ssh.service"}, True),
+        ({"unit": "alice/ssh.service"}, False),
+        ({"unit": "ssh.service", "process": "wget"}, False),
         ({"value": "a.example"}, True),
         ({"value": "example"}, False),
         ({"value": "a.example", "process": "wget"}, False),
@@ -37,7 +40,7 @@ FINDING = {"eventName": "E", "processName": "curl", "args": ARGS}
     ],
 )
 def test_a_mute_fits_what_it_names(mute, fits):
-    """A mute fits findings of its event, of its process and with its value, until it expires."""
+    """A mute fits findings of its event, of its process and unit, and with its value, until it expires."""
     assert FindingMute(**{"id": "1", "event": "E", "until": 11.0, **mute}).fits(FINDING, 10.0) is fits
 
 
@@ -53,6 +56,16 @@ def test_values_are_compared_as_text(value, text):
 def test_a_finding_without_arguments_fits_no_value():
     """A finding of another shape is muted by its event alone."""
     assert not FindingMute(id="1", event="E", until=11.0, value="x").fits({"eventName": "E"}, 10.0)
+    assert not FindingMute(id="1", event="E", until=11.0, unit="x").fits({"eventName": "E"}, 10.0)
+
+
+def test_a_unit_of_root_is_none_of_a_user():
+    """A mute of a unit of root does not fit the unit that a user names alike."""
+    of_user = {**FINDING, "unit": "alice/ssh.service"}
+    muted = {
+        unit: FindingMute(id="1", event="E", until=11.0, unit=unit) for unit in ("ssh.service", "alice/ssh.service")
+    }
+    assert [unit for unit, mute in muted.items() if mute.fits(of_user, 10.0)] == ["alice/ssh.service"]
 
 
 def test_a_file_is_read_again_once_it_changes(tmp_path):

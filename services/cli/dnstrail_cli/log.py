@@ -72,6 +72,7 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option("--name", metavar="GLOB", help="Only questions for such a name, for example '*.example.com'.")
 @click.option("--process", metavar="PID|GLOB", help="Only those of this process, by id or name.")
 @click.option("--container", metavar="ID|GLOB", help="Only those of this container, by a prefix of its id, or by name.")
+@click.option("--unit", metavar="GLOB", help="Only those of this systemd unit or slice; a user's is USER/UNIT.")
 @click.option(
     "--outcome", multiple=True, type=click.Choice(OUTCOMES), help="Only questions with this outcome (repeatable)."
 )
@@ -103,6 +104,7 @@ def log(
     name: str | None,
     process: str | None,
     container: str | None,
+    unit: str | None,
     outcome: tuple[str, ...],
     slower: int | None,
     address: Network | None,
@@ -136,7 +138,7 @@ def log(
     )
     configure("dnstrail", "warning")
     first, end = (None if one is None else round(min(one, LAST_TIME / _SECOND) * _SECOND) for one in (since, until))
-    selection = LogSelection(first, end, name, process, container, outcome, slower, address)
+    selection = LogSelection(first, end, name, process, container, outcome, slower, address, unit)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
     history = _open_history(folder, topic) if is_past else None
     printer = open_printer("json" if as_json else output, topic, clock.wall())

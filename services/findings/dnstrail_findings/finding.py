@@ -66,6 +66,8 @@ class Shape(msgspec.Struct, frozen=True, rename="camel"):
     host_name: str = ""
     executable: _Executable = _Executable()
     container: Container = Container()
+    unit: str = ""
+    slice: str = ""
     args: list[_Argument] = []
     metadata: _Metadata | None = None
     coverage: float | None = None

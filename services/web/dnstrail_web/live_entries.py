@@ -16,7 +16,7 @@ from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, t
 from dnstrail.registered_domain import registered_domain
 
 _ADDRESSES: Final = 1024  # whose text is remembered
-_NOBODY: Final = (0, "", "", 0, 0, "", "", "")
+_NOBODY: Final = (0, "", "", 0, 0, "", "", "", "", "")
 _NOWHERE: Final = (None, None, None, None, None)
 
 
@@ -82,12 +82,12 @@ def _connection(time: int, host: str, process: Process | None, flow: Flow | None
     )
 
 
-def _asker(process: Process | None) -> tuple[int, str, str, int, int, str, str, str]:
+def _asker(process: Process | None) -> tuple[int, str, str, int, int, str, str, str, str, str]:
     if process is None:
         return _NOBODY
     one = process
     container, name, image = one.container_id, one.container_name, one.container_image
-    return one.pid, one.name, one.path, one.parent_pid, one.user_id, container, name, image
+    return one.pid, one.name, one.path, one.parent_pid, one.user_id, container, name, image, one.unit, one.slice
 
 
 def _ends(flow: Flow | None) -> tuple[str | None, str | None, int | None, int | None, str | None]:

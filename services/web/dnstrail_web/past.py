@@ -257,8 +257,8 @@ def _selection(asked: dict[str, Any]) -> tuple[LogSelection, str]:
     since, until, slower = (
         None if (value := asked.get(name)) is None else round(value * _SECOND) for name in ("since", "until", "slower")
     )
-    name, process, container = (asked.get(name) for name in ("name", "process", "container"))
-    selection = LogSelection(since, until, name, process, container, asked.get("outcome", ()), slower, network)
+    name, process, container, unit = (asked.get(name) for name in ("name", "process", "container", "unit"))
+    selection = LogSelection(since, until, name, process, container, asked.get("outcome", ()), slower, network, unit)
     return selection, NET_CONNECTION if connections else DNS_TRANSACTION
 
 

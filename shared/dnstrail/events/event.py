@@ -146,6 +146,16 @@ class Event:
         return self.process.container_id
 
     @property
+    def unit(self) -> str:
+        """The systemd unit, "" if there is none; a unit of a user begins with the user and a slash."""
+        return self.process.unit
+
+    @property
+    def slice(self) -> str:
+        """The slice of systemd, "" if there is none; a slice of a user begins with the user and a slash."""
+        return self.process.slice
+
+    @property
     def origin(self) -> str:
         """The origin in the sense of an event selector: "container" or "host"."""
         process = self.captured.process

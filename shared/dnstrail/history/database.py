@@ -32,13 +32,15 @@ _DURABLE: Final = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA tr
 class Schema(NamedTuple):
     """The tables of a kind of file, and the number that identifies this kind.
 
-    `later` contains, for each version after the first, the tables that it added: a file of an earlier version gets them
-    when it is opened to write to.
+    `later` contains, for each version after the first, the statements that lead to it: a file of an earlier version
+    gets its changes when it is opened to write to. `shown` contains such versions, each with the temporary views by
+    which a reader of an earlier file has the new columns: readers change no file.
     """
 
     application: int
     tables: str
     later: tuple[str, ...] = ()
+    shown: tuple[tuple[int, str], ...] = ()
 
     @property
     def version(self) -> int:
@@ -221,3 +223,7 @@ def _check_kind(path: Path, schema: Schema, database: sqlite3.Connection, *, mak
     if writes:
         for number, tables in enumerate(schema.later[version - 1 :], version + 1):
             database.executescript(f"BEGIN; {tables}; PRAGMA user_version={number}; COMMIT")
+    else:
+        for number, views in schema.shown:
+            if version < number:
+                database.executescript(views)

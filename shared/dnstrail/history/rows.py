@@ -14,7 +14,7 @@ from dnstrail.protocol.facts import ConnectionValues, TransactionValues, without
 
 Row = tuple[Any, ...]
 Relation = tuple[str, int, str]  # owner, type, target
-Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int]  # the fields of Process
+Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int, str, str]  # the fields of Process
 _Stage = tuple[  # the columns of _STAGES
     str, int, int, str, int, int | None, bytes, int, bytes, int, str, int, str, int | None, str | None, str | None,
     int | None, int | None, str | None, str | None, int | None, int | None
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 500  # rows of one statement
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _PROCESSES: Final = """
     SELECT processes.id, pid, name, path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
-        container_image, mount_namespace, pid_namespace, start_time, owner
+        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice
     FROM processes JOIN programs ON programs.id = program"""
 _RELATIONS: Final = """
     SELECT relations.id, owner.text, type, target.text FROM relations

@@ -76,7 +76,9 @@ SCHEMA: Final = Schema(
     CREATE TABLE carryover (whole INTEGER);
     CREATE TABLE restarts (time INTEGER)
     """,
+        "ALTER TABLE programs ADD COLUMN unit TEXT DEFAULT ''; ALTER TABLE programs ADD COLUMN slice TEXT DEFAULT ''",
     ),
+    ((3, "CREATE TEMP VIEW programs AS SELECT *, '' AS unit, '' AS slice FROM main.programs"),),
 )
 #: A table of a segment from which something was removed: the times at which the removed answers were live, and the
 #: removed connections open.
@@ -272,6 +274,8 @@ class OpenSegment:
             process.mount_namespace,
             process.pid_namespace,
             process.owner,
+            process.unit,
+            process.slice,
         ]
         return process.pid, process.start_time, process.parent_pid, process.thread_id, program
 

@@ -39,6 +39,8 @@ class OpenConnection(msgspec.Struct, frozen=True):
     executable: str
     container_id: str
     container_name: str
+    unit: str
+    slice: str
     client: str
     client_port: int
     address: str
@@ -90,6 +92,8 @@ class ConnectionList:
             executable=process.path,
             container_id=process.container_id,
             container_name=process.container_name,
+            unit=process.unit,
+            slice=process.slice,
             client=binding.client,
             client_port=binding.client_port,
             address=opening.address,
@@ -119,15 +123,16 @@ class ConnectionList:
 
 
 def selects(asked: Connection, host: str, process: Process | None) -> bool:
-    """Return whether a connection of a process is one of the host, process and container that were asked for.
+    """Return whether a connection of a process is one of the host, process, container and unit that were asked for.
 
-    `container` is the name of a container, or the beginning of its id.
+    `container` is the name of a container, or the beginning of its id, and `unit` the name of a unit or slice.
     """
     process = process or _NOBODY
     return (
         asked.host in (None, host)
         and asked.process in (None, process.pid)
         and (asked.container is None or _is_container(asked.container, process))
+        and asked.unit in (None, process.unit, process.slice)
     )
 
 

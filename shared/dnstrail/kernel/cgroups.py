@@ -96,7 +96,7 @@ def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
     A container counts only if all folders above its own are such folders: otherwise a user can have chosen the name.
     """
     found = _CONTAINER.match(path)
-    return str(found["id"] or found["step"]) if found and all(map(is_roots, _above(found[0]))) else ""
+    return str(found["id"] or found["step"]) if found and all(map(is_roots, folders_above(found[0]))) else ""
 
 
 def owner_path(path: str, is_roots: Callable[[str], bool]) -> str:
@@ -108,7 +108,14 @@ def owner_path(path: str, is_roots: Callable[[str], bool]) -> str:
     """
     found = _USER.match(path) or _CONTAINER.match(path)
     named = str(found[0]) if found else path
-    return next((folder for folder in [*_above(named)][::-1] if not is_roots(folder)), named)
+    return next((folder for folder in [*folders_above(named)][::-1] if not is_roots(folder)), named)
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """Yield the folders above a folder, the innermost first."""
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path
 
 
 @cache
@@ -132,10 +139,3 @@ def _filesystem(path: str) -> int:
     except OSError:  # not there
         return 0
     return int(struct.unpack_from("@l", buffer)[0])
-
-
-def _above(path: str) -> Iterator[str]:
-    """Yield the folders above a folder, the innermost first."""
-    while path != "/":
-        path = path.rpartition("/")[0] or "/"
-        yield path

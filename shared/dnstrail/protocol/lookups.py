@@ -222,7 +222,7 @@ class TrailManyRequest(RankRequest, frozen=True, kw_only=True):
 
 
 class ConnectionsRequest(_AtTime, frozen=True, kw_only=True):
-    """The connections that are or were open, page by page, of one process, container or host if it is named.
+    """The connections that are or were open, page by page, of one process, container, unit or host if it is named.
 
     Replies with `connections`, with `next`, the cursor of the next page ("" at the end), with `hosts`, the number of
     hosts that the cache follows, and with `history`, false if some of a past time are unknown.
@@ -230,6 +230,7 @@ class ConnectionsRequest(_AtTime, frozen=True, kw_only=True):
 
     process: _ProcessId | None = None  #: id of the process
     container: _Short | None = None  #: name of a container, or the beginning of its id
+    unit: _Short | None = None  #: name of a systemd unit or slice; a user's is USER/UNIT
     host: _Short | None = None  #: name of the host
     rivals: bool = False  #: true: each connection has the other names of its address
     #: `next` of the page before, "" for the first page
@@ -238,7 +239,7 @@ class ConnectionsRequest(_AtTime, frozen=True, kw_only=True):
     @property
     def described(self) -> Connection:
         """What the connections have in common."""
-        return Connection(self.process, self.container, host=self.host)
+        return Connection(self.process, self.container, host=self.host, unit=self.unit)
 
 
 class SchemaRequest(Request, frozen=True):

@@ -13,6 +13,7 @@ from dnstrail.tracee.proto_dns import shown_message
 
 Argument = dict[str, Any]  # name, type, value
 _FIRST_ID = 6100  # of the signatures that state none
+_OURS = ("networkNamespace", "unit", "slice")  # the keys of an event that tracee has not
 _INGRESS, _EGRESS = 1, 2  # trace.PacketDirection
 _DIRECTIONS = {_INGRESS: "ingress", _EGRESS: "egress"}
 _OF_VALUES = ("bool", "int", "const char*")  # the types that follow from values
@@ -133,7 +134,7 @@ def finding_map(finding: Finding, signatures: Mapping[str, int], since: int | No
         args.append({"name": "triggeredBy", "type": "unknown", "value": triggered_by})
     shaped = _map(cause, metadata.event_name, _event_id(metadata.event_name, signatures), args)
     own = {
-        "networkNamespace": shaped.pop("networkNamespace"),
+        **{name: shaped.pop(name) for name in _OURS},
         "coverage": cause.coverage,
         "findingId": finding.id,
         "since": since,
@@ -197,7 +198,9 @@ def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str
         "processEntityId": 0,
         "parentEntityId": 0,
         "args": args,
-        "networkNamespace": flow.namespace if flow else 0,  # ours
+        "networkNamespace": flow.namespace if flow else 0,
+        "unit": process.unit,
+        "slice": process.slice,
     }
 
 

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from builders.facts import fact_of
+from builders.facts import OF_UNIT, fact_of
 from builders.log_entries import connection, live
 from builders.schemas import check_ecs, check_ocsf, schema
 from dnstrail.captured import Process
@@ -18,7 +18,7 @@ from dnstrail_cli.log_formats import ecs, ocsf
 
 HOSTILE = 'a"b\\c\n<14>1\r\0\x1b[31m \xe9=x,y'
 QUESTIONS = {
-    "answered": fact_of(),
+    "answered": fact_of(process=OF_UNIT),
     "unanswered": fact_of(relations=(), outcome=6, rcode=None),
     "nxdomain": fact_of(relations=(), outcome=2, rcode=3),
     "an unknown code": fact_of(relations=(), outcome=4, rcode=4000),
@@ -90,6 +90,7 @@ def test_ecs_states_who_asked_what():
     assert (document["event"]["outcome"], document["event"]["duration"]) == ("success", 20_000_000)
     assert document["source"] == {"address": "10.0.0.2", "ip": "10.0.0.2", "port": 40000}
     assert document["related"]["hosts"] == ["a.example", "b.example"]
+    assert document["dnstrail"]["unit"] == "web.service"
 
 
 def test_ocsf_states_who_asked_what():
@@ -99,6 +100,7 @@ def test_ocsf_states_who_asked_what():
     assert [answer["rdata"] for answer in document["answers"]] == ["b.example", "192.0.2.1"]
     assert (document["rcode"], document["duration"], document["type_uid"]) == ("NoError", 20, 400306)
     assert document["actor"]["process"]["container"]["name"] == "web"
+    assert document["unmapped"]["unit"] == "web.service"
     assert document["connection_info"]["community_uid"].startswith("1:")
 
 

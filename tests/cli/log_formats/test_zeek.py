@@ -8,7 +8,7 @@ from typing import Any
 import communityid
 import pytest
 
-from builders.facts import BEGIN, fact_of
+from builders.facts import BEGIN, OF_UNIT, fact_of
 from builders.log_entries import connection, live
 from dnstrail.history.log.entries import LogEntry
 from dnstrail_cli.log_formats import zeek
@@ -48,7 +48,7 @@ def both(log: zeek.ZeekLog, *entries: LogEntry) -> list[dict[str, Any]]:
 
 def test_a_question_is_a_line_of_dns_log():
     """A line has the fields of Zeek with its values, and beside them the process and the Community ID."""
-    [row] = both(zeek.DNS, live(fact_of()))
+    [row] = both(zeek.DNS, live(fact_of(process=OF_UNIT)))
     uid = row.pop("uid")
     assert (uid[0], uid.isalnum()) == ("C", True)
     assert row == {
@@ -75,6 +75,7 @@ def test_a_question_is_a_line_of_dns_log():
         "pid": 7,
         "process": "curl",
         "container": "web",
+        "unit": "web.service",
     }
 
 

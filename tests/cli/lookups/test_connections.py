@@ -17,8 +17,8 @@ from live.workers import answering, short_folder
 
 ONE = {
     "host": "h", "process_id": 70, "process_name": "app", "executable": "/bin/app", "container_id": "",
-    "container_name": "", "client": "10.0.0.2", "client_port": 50000, "address": "192.0.2.1", "port": 443,
-    "transport": "tcp",
+    "container_name": "", "unit": "", "slice": "", "client": "10.0.0.2", "client_port": 50000,
+    "address": "192.0.2.1", "port": 443, "transport": "tcp",
     "name": "one.example", "bound": "thread", "state": "live", "connected": True, "since": 1.0, "age": 42.0,
     "rivals": [],
 }  # fmt: skip
@@ -52,6 +52,12 @@ def test_the_table_names_each_connection():
         ["42s", "app(70)", "-", "one.example", "192.0.2.1:443/tcp", "live"],
         ["42s", "-", "abcdef012345", "-", "[2001:db8::1]:443/tcp", "no", "name,", "attempted"],
     ]
+
+
+def test_a_process_without_a_container_has_its_unit():
+    """The unit is in the place of the container, which an older cache does not state."""
+    old = {name: value for name, value in ONE.items() if name not in ("unit", "slice")}
+    assert [line[2] for line in drawn([{**ONE, "unit": "alice/app.scope"}, old])[1:]] == ["alice/app.scope", "-"]
 
 
 def test_rivals_are_a_column_on_request():

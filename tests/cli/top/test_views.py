@@ -28,12 +28,12 @@ def keys(event: Event) -> dict[str, tuple]:
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        (transaction(), {"names": ("shop.example",), "processes": ("curl", "web-1"), "resolvers": ("192.0.2.53",)}),
+        (transaction(), {"names": ("shop.example",), "processes": ("curl", "web-1", ""), "resolvers": ("192.0.2.53",)}),
         (
             transaction(None, hop="served", outcome="nxdomain"),
             {
                 "names": ("shop.example",),
-                "processes": ("192.0.2.100", ""),
+                "processes": ("192.0.2.100", "", ""),
                 "resolvers": ("192.0.2.53",),
                 "failures": ("nxdomain", "shop.example"),
             },
@@ -41,15 +41,31 @@ def keys(event: Event) -> dict[str, tuple]:
         (transaction(hop="forwarder", outcome="failed", **{"for": "s/0/0"}), {"resolvers": ("192.0.2.53",)}),
         (
             transaction(hop="forwarder"),
-            {"names": ("shop.example",), "processes": ("curl", "web-1"), "resolvers": ("192.0.2.53",)},
+            {"names": ("shop.example",), "processes": ("curl", "web-1", ""), "resolvers": ("192.0.2.53",)},
         ),
         (
             transaction(Process(7, "dig", container_id="c0ffee42c0ffee42"), resolver="192.0.2.9", resolver_port=5353),
-            {"names": ("shop.example",), "processes": ("dig", "c0ffee42c0ff"), "resolvers": ("192.0.2.9 port 5353",)},
+            {
+                "names": ("shop.example",),
+                "processes": ("dig", "c0ffee42c0ff", ""),
+                "resolvers": ("192.0.2.9 port 5353",),
+            },
         ),
-        (transaction(None, None), {"names": ("shop.example",), "processes": ("", "")}),
+        (
+            transaction(Process(7, "dig", unit="alice/a.scope")),
+            {"names": ("shop.example",), "processes": ("dig", "", "alice/a.scope"), "resolvers": ("192.0.2.53",)},
+        ),
+        (transaction(None, None), {"names": ("shop.example",), "processes": ("", "", "")}),
     ],
-    ids=["of a process", "of a client", "asked for others", "of a forwarder itself", "through NAT", "without a flow"],
+    ids=[
+        "of a process",
+        "of a client",
+        "asked for others",
+        "of a forwarder itself",
+        "through NAT",
+        "of a unit",
+        "without a flow",
+    ],
 )
 def test_the_place_of_a_transaction(event, expected):
     """A question counts for its name, asker and resolver; one that was asked for others counts for its resolver."""

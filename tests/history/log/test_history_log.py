@@ -41,7 +41,12 @@ NAMES = ("shop.example", "www.shop.example", "shop.example.net", "a[b]c.example"
 TARGETS = ("192.0.2.1", "192.0.2.77", "192.0.20.1", "19.0.2.1", "2001:db8::1", "2001:db8:0:1::1", "2001:db80::1", "::1")
 PATTERNS = (*NAMES, "*.example", "*example", "shop*", "*", "?", "*shop*", "[!s]*", "a[[]b]c.example", "SHOP.example.")
 NETWORKS = ("192.0.2.1", "192.0.2.0/24", "192.0.0.0/19", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1", "::/0", "::/127")
-PROCESSES = (Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web-1"), Process(70, "7"), None)
+PROCESSES = (
+    Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web-1"),
+    Process(70, "7", unit="ssh.service", slice="system.slice"),
+    Process(71, "7", unit="alice/ssh.service", slice="alice/app.slice"),
+    None,
+)
 FACTS = 3 * SMALL + 13
 
 
@@ -96,6 +101,7 @@ selections = st.builds(
     name=st.none() | st.sampled_from(PATTERNS) | st.text("sho[]*?!.", max_size=5),
     process=st.none() | st.sampled_from(["7", "70", "curl", "c*", "*", "nobody"]),
     container=st.none() | st.sampled_from(["c0", "web-?", "*", "db"]),
+    unit=st.none() | st.sampled_from(["ssh.service", "*.slice", "alice/*", "*/ssh.service", "db"]),
     outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=3).map(tuple),
     slower=st.none() | st.sampled_from([0, 20_000_000, SECOND]),
     network=st.none() | st.sampled_from(NETWORKS).map(ip_network),

@@ -47,6 +47,25 @@ def test_a_removed_cgroup_is_kept_for_a_minute():
     assert containers.of(5) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        (f"/system.slice/docker-{ID}.scope/system.slice/ssh.service", ("", "")),
+        (f"/machine.slice/libpod-{ID}.scope", ("", "")),
+        (f"/system.slice/containerd.service/pod:cri-containerd:{ID}", ("", "")),
+        (f"/system.slice/web.service/libpod-payload-{ID}", ("web.service", "system.slice")),
+        (f"/system.slice/web.service/libpod-payload-{OTHER}/docker/{ID}", ("web.service", "system.slice")),
+        ("/user.slice/user-7.slice/user@7.service/a.service", ("name of 7/a.service", "name of 7/-.slice")),
+    ],
+)
+def test_a_container_is_no_unit(path, unit):
+    """A container has no unit, unless it runs in a service; a service below it is none of the host."""
+    containers = Containers(root, gone, user_name="name of {}".format)
+    containers.made(5, path, 1)
+    assert containers.unit(5) == unit
+    assert containers.unit(6) == ("", "")
+
+
 def test_cgroup_of_the_host_is_known_and_no_container():
     """A cgroup of the host yields "", an unknown cgroup None."""
     containers = Containers(root, gone)

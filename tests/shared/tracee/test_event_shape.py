@@ -102,6 +102,8 @@ FRAME = {
     "parentEntityId": 0,
     "args": FLOW_ARGS,
     "networkNamespace": 0,
+    "unit": "",
+    "slice": "",
 }
 
 
@@ -348,7 +350,8 @@ def test_a_finding_is_an_event_with_its_cause() -> None:
         "Tags": ["t"],
         "Properties": {"Severity": 2, "signatureID": "DT-1", "signatureName": "Watched name"},
     }
-    assert list(shaped) == [*list(FRAME)[:-1], "metadata", "networkNamespace", "coverage", "findingId", "since", "mark"]
+    ours = ["networkNamespace", "unit", "slice"]
+    assert list(shaped) == [*list(FRAME)[:-3], "metadata", *ours, "coverage", "findingId", "since", "mark"]
 
 
 def test_a_finding_that_a_finding_led_to_names_its_id() -> None:

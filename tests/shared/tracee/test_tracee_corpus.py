@@ -62,5 +62,5 @@ def test_the_keys_of_an_event_are_tracees(pairs: list[tuple[dict[str, Any], Even
     same = (*same, "executable", "container", "kubernetes", "containerId")
     for theirs, event in pairs:
         ours = event_map(event)
-        assert list(ours) == [*theirs, "networkNamespace"]
+        assert list(ours) == [*theirs, "networkNamespace", "unit", "slice"]
         assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}

@@ -11,7 +11,7 @@ import pytest
 
 from builders.costly import calls_in
 from builders.detection_events import CURL, OTHER
-from dnstrail.captured import Flow
+from dnstrail.captured import Flow, Process
 from dnstrail.datasource import DataSources, DnsIdentity
 from dnstrail.errors import SettingsError
 from dnstrail.signature import Signal
@@ -30,6 +30,11 @@ SECOND = 10**9
 IN_WEB = msgspec.structs.replace(CURL, container_id="c0ffee0123456", container_name="web", container_image="nginx")
 IN_DB = msgspec.structs.replace(IN_WEB, container_id="db00000123456", container_name="db")
 ADDRESS = "192.0.2.1"
+
+
+def in_unit(unit: str) -> Process:
+    """Return the process of a unit."""
+    return msgspec.structs.replace(CURL, unit=unit)
 
 
 @pytest.fixture
@@ -191,6 +196,8 @@ RULE = {"name": "r", "suffixes": ("evil.com",)}
         ({"containers": ("c0ffee012345",)}, {"process": IN_WEB}, {"process": IN_DB}),
         ({"images": ("nginx",)}, {"process": IN_WEB}, {"process": CURL}),
         ({"programs": ("curl",)}, {"process": CURL}, {"process": OTHER}),
+        ({"units": ("web.service",)}, {"process": in_unit("web.service")}, {"process": in_unit("alice/web.service")}),
+        ({"units": ("alice/*",)}, {"process": in_unit("alice/web.service")}, {"process": in_unit("web.service")}),
         ({"users": (7,)}, {"process": msgspec.structs.replace(CURL, user_id=7)}, {"process": CURL}),
         ({"users": (0,)}, {"process": CURL}, {"hop": "served"}),
         ({"outcomes": ("failed",), "origin": "host"}, {"outcome": "failed"}, {"outcome": "failed", "process": IN_WEB}),

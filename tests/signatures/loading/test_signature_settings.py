@@ -154,6 +154,10 @@ CONNECT = Event(
     Captured(1, flow=Flow(bytes(4), 0, bytes([198, 51, 100, 7]), 443), process=CURL),
     args={"dst_dns": ["likely.example", "rival.example"]},
 )
+OF_ROOT, OF_ALICE = (
+    Event(NET_TCP_CONNECT, Captured(1, process=Process(7, "curl", unit=f"{user}web.service", slice=f"{user}a.slice")))
+    for user in ("", "alice/")
+)
 ESCAPED = dns_response(r"evil\.corp.example", r"evil\.corp.example 60 A 192.0.2.1")
 ALLOWED = {
     "a name": ("names = ['www.corp.example']", QUESTION, True),
@@ -171,6 +175,15 @@ ALLOWED = {
     "an image": ("containers = ['nginx']", CONNECT, True),
     "a short id": ("containers = ['0123456789ab']", CONNECT, True),
     "too short an id": ("containers = ['0123']", CONNECT, False),
+    "a unit": ("units = ['web.service']", OF_ROOT, True),
+    "a slice": ("units = ['a.slice']", OF_ROOT, True),
+    "a pattern of units": ("units = ['we?.*']", OF_ROOT, True),
+    "another unit": ("units = ['eb.service', 'web.scope']", OF_ROOT, False),
+    "a unit of a user without the user": ("units = ['web.service', 'a.slice', '*', '*web.service']", OF_ALICE, False),
+    "a unit of a user": ("units = ['alice/web.service']", OF_ALICE, True),
+    "a unit of another user": ("units = ['bob/web.service', 'bob/*']", OF_ALICE, False),
+    "a unit of root with a user": ("units = ['alice/web.service', '*/*']", OF_ROOT, False),
+    "no unit": ("units = ['*']", CONNECT, False),
     "an address": ("addresses = ['198.51.100.7']", CONNECT, True),
     "a network": ("addresses = ['2001:db8::/32', '198.51.100.0/24']", CONNECT, True),
     "another network": ("addresses = ['198.51.100.8/29']", CONNECT, False),
@@ -198,6 +211,10 @@ ONLY = {
     "a user": ("users = [0]", CONNECT, True),
     "the name of a user": ("users = ['root']", CONNECT, True),
     "another user": ("users = [1]", CONNECT, False),
+    "a unit": ("units = ['web.service']", OF_ROOT, True),
+    "a unit of a user without the user": ("units = ['web.service', '*']", OF_ALICE, False),
+    "all units of a user": ("units = ['alice/*']", OF_ALICE, True),
+    "no unit": ("units = ['*']", CONNECT, False),
     "all lists": ("images = ['nginx']\nprograms = ['curl']\nusers = [1, 'root']", CONNECT, True),
     "one list of two": ("images = ['nginx']\nprograms = ['wget']", CONNECT, False),
     "no process": ("users = [0]", QUESTION, False),
@@ -222,6 +239,14 @@ REFUSED = {
     "a user": (
         "[signature.T-1.only]\nusers = ['no-such-user']",
         "[signature.T-1] only: 'no-such-user' is no user of this host: use its number",
+    ),
+    "a unit without its ending": (
+        "[signature.T-1.only]\nunits = ['ssh']",
+        "[signature.T-1] only: 'ssh' is no unit or slice: write its ending, as in 'ssh.service'",
+    ),
+    "an allowed unit without its ending": (
+        "[signature.T-1.allow]\nunits = ['alice/web']",
+        "[signature.T-1] allow: 'alice/web' is no unit or slice: write its ending, as in 'alice/web.service'",
     ),
     "a negative user": ("[signature.T-1.only]\nusers = [-1]", "[signature.T-1] only.users[0]: Expected `int` >= 0"),
     "an unknown signature": ("[signature.EVER]", "EVER: unknown key in [signature]: did you mean EVERY?"),

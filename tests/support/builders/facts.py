@@ -25,6 +25,7 @@ from dnstrail.protocol.turn_follower import Position
 SECOND = 1_000_000_000
 BEGIN = 1_795_000_000 * SECOND  # in November 2026
 CURL = Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web", start_time=5)
+OF_UNIT = replace(CURL, unit="web.service", slice="web.slice")
 FLOW = Flow(bytes([10, 0, 0, 2]), 40000, bytes([10, 0, 0, 53]), 53, namespace=3)
 TO_WEB = Flow(bytes([10, 0, 0, 2]), 40001, bytes([192, 0, 2, 1]), 443, "tcp", namespace=3)
 RELATIONS = (("a.example", 5, "b.example", 60), ("b.example", 1, "192.0.2.1", 30))

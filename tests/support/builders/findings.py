@@ -40,6 +40,8 @@ CURL = Process(
     container_id="c0ffee",
     container_name="shop",
     container_image="shop:1",
+    unit="shop.service",
+    slice="shop.slice",
 )
 
 

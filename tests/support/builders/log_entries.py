@@ -18,7 +18,18 @@ from dnstrail.protocol.facts import packed_fact, unpacked_fact
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
 
-ASKER = Process(7, "curl", "/usr/bin/curl", 6, 1000, "c0ffee", container_name="web-1", container_image="web:1")
+ASKER = Process(
+    7,
+    "curl",
+    "/usr/bin/curl",
+    6,
+    1000,
+    "c0ffee",
+    container_name="web-1",
+    container_image="web:1",
+    unit="web.service",
+    slice="web.slice",
+)
 FLOW = Flow(bytes([10, 0, 0, 2]), 40000, bytes([192, 0, 2, 7]), 443, "tcp")
 
 

@@ -6,13 +6,18 @@ import csv
 import io
 import json
 import re
+import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
+from live.ebpf_source import cgroup, inside
 from live.processes import wait_until
 
+SLICE = "dnstrailpage.slice"
+USER = 60_543  # no other user of this host has it
 HOLD = "import socket, sys; one = socket.create_connection(('edge.cdn.example', 53)); sys.stdin.read()"
 RESOLVE = """
 import contextlib, socket
@@ -60,6 +65,28 @@ def test_a_resolved_name_appears_with_its_process(seen, watched):
     assert "getent /usr/bin/getent" in process
     assert "any.example" in domain
     assert page.url == f"{watched.address}/now?filter=name%3Afresh.any.example"
+
+
+def test_the_units_of_processes_are_groups(seen, watched):
+    """Facts are grouped and filtered by unit: a name fits units of root alone, and one with a user those of a user."""
+    manager = f"{SLICE}/user@{USER}.service"
+    with ExitStack() as stack:
+        paths = (SLICE, f"{SLICE}/shop.service", manager, f"{manager}/shop.service")
+        made = {path: stack.enter_context(cgroup(path)) for path in paths}
+        for path, name in ((paths[1], "root.any.example"), (paths[3], "user.any.example")):
+            command = inside(made[path], "ip", "netns", "exec", watched.hosts.client, "getent", "ahostsv4", name)
+            assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+        wait_until(lambda: len(watched.log("--unit", "*shop.service")) >= 1, "the log")
+    units = {"shop.service": "root.any.example", f"{USER}/shop.service": "user.any.example"}
+    for since in ("", f"&since={watched.began - 5:.3f}"):
+        for unit, name in units.items():
+            page = seen.open(f"/now?group=unit&filter=unit:*{unit.removeprefix(str(USER))}{since}")
+            wait_until(lambda: page.evaluate(UNFOLD) or any(name in row for row in rows(page)), name, 60)  # noqa: B023
+            shown = [row for row in rows(page) if "shop.service" in row or "any.example" in row]
+            assert unit in shown[0]
+            assert not [row for row in shown for other in units.values() if other in row and other != name]
+    assert {one["name"] for one in watched.log("--unit", f"{USER}/*")} == {"user.any.example"}
+    assert page.get_by_label("Group by").input_value() == "unit"
 
 
 def test_a_connection_shows_its_binding_and_its_rivals(seen, watched):

@@ -47,6 +47,7 @@ def encode_question(entry: LoggedQuestion) -> str:
         "matched": entry.matched,
         "doubted": entry.doubted,
         "foreign": entry.foreign,
+        **_unit(entry),
     }
     return json_line(without_empty(document))
 
@@ -65,7 +66,7 @@ def encode_connection(entry: LoggedConnection) -> str:
     document["source"]["bytes"], document["destination"]["bytes"] = entry.bytes_sent, entry.bytes_received
     document["destination"]["domain"] = entry.name
     document["related"] = _related(entry, [], [entry.name] if entry.name else [])
-    document["dnstrail"] = {"bound": entry.bound}
+    document["dnstrail"] = {"bound": entry.bound, **_unit(entry)}
     return json_line(without_empty(document))
 
 
@@ -105,6 +106,10 @@ def _common(entry: LogEntry, begun: int, lasted: int | None) -> dict[str, Any]:
             "community_id": community_id_of(entry),
         },
     }
+
+
+def _unit(entry: LogEntry) -> dict[str, str]:
+    return {"unit": entry.unit, "slice": entry.slice}
 
 
 def _end(address: str | None, port: int | None) -> dict[str, Any]:

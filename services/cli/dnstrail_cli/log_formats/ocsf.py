@@ -69,6 +69,7 @@ def encode_question(entry: LoggedQuestion) -> str:
             "matched": entry.matched,
             "doubted": entry.doubted,
             "foreign": entry.foreign,
+            **_unit(entry),
         },
     }
     if rcode is not None:
@@ -89,7 +90,7 @@ def encode_connection(entry: LoggedConnection) -> str:
         "connection_info": _connection(entry, _OUTBOUND),
         "traffic": {"bytes_out": entry.bytes_sent, "bytes_in": entry.bytes_received},
         "observables": _observables(entry, [], [entry.name] if entry.name else []),
-        "unmapped": {"bound": entry.bound},
+        "unmapped": {"bound": entry.bound, **_unit(entry)},
     }
     return json_line(without_empty(document))
 
@@ -126,6 +127,10 @@ def _common(entry: LogEntry, kind: _Class, activity: tuple[int, str], begun: int
         "actor": {"process": _process(entry)},
         "device": {"type_id": 0, "hostname": entry.host} if entry.host else {},
     }
+
+
+def _unit(entry: LogEntry) -> dict[str, str]:
+    return {"unit": entry.unit, "slice": entry.slice}
 
 
 def _status(status: tuple[int, str], detail: str) -> dict[str, Any]:

@@ -24,7 +24,8 @@ _UNSET, _EMPTY, _SET = "-", "(empty)", ","
 _UID_BYTES: Final = 10
 _HEAD: Final = ("time", "ts"), ("string", "uid"), ("addr", "id.orig_h"), ("port", "id.orig_p"), ("addr", "id.resp_h")
 _ENDS: Final = (*_HEAD, ("port", "id.resp_p"), ("enum", "proto"))
-_OURS: Final = ("string", "community_id"), ("count", "pid"), ("string", "process"), ("string", "container")
+_WHO: Final = ("count", "pid"), ("string", "process"), ("string", "container"), ("string", "unit")
+_OURS: Final = ("string", "community_id"), *_WHO
 _REFUSED: Final = "refused"
 _TRUNCATED: Final = "truncated"
 _QTYPES: Final = {"ANY": "*"}
@@ -48,7 +49,8 @@ def _ends(entry: LogEntry, begun: int) -> tuple[Any, ...]:
 
 def _ours(entry: LogEntry) -> tuple[Any, ...]:
     container = entry.container_name or entry.container_id
-    return community_id_of(entry), entry.process_id or None, entry.process_name or None, container or None
+    process = entry.process_id or None, entry.process_name or None
+    return community_id_of(entry), *process, container or None, entry.unit or None
 
 
 def _question(entry: LoggedQuestion) -> tuple[Any, ...]:

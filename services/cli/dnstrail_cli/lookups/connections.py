@@ -32,11 +32,12 @@ class OpenConnections(NamedTuple):
 
 
 _INCOMPLETE = "dnstrail: the history of this time is incomplete: some connections may be missing"
-_FIELDS = ("process", "container", "host")
+_FIELDS = ("process", "container", "unit", "host")
 _EXAMPLES = examples(
     "dnstrail connections",
     "dnstrail connections --connection process=4711 --rivals",
     "dnstrail connections --connection container=web --watch",
+    "dnstrail connections --connection unit=ssh.service",
     "dnstrail connections --at 'yesterday 14:00'",
     "dnstrail connections --json | jq 'select(.name == \"\")'",
 )
@@ -64,7 +65,7 @@ def connections(
     """Show the open connections with their processes and names, or those that were open at a time.
 
     The cache knows the connections that were made since it runs, and the history those before. Exit codes: 0 ok, 1
-    nothing is open of the process, container or host that was named, 2 wrong usage, 3 no cache answers.
+    nothing is open of the process, container, unit or host that was named, 2 wrong usage, 3 no cache answers.
     """
     if watch and at is not None:
         raise SettingsError("--watch shows the present: it goes without --at")

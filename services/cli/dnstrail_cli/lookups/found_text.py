@@ -47,10 +47,11 @@ def _asked_text(asked: Mapping[str, Any]) -> str:
 
 
 def client_text(asker: Mapping[str, Any]) -> str:
-    """Return who asked, as far as it is known: the process with its container, the client, and the host."""
+    """Return who asked, as far as it is known: the process with its container or unit, the client, and the host."""
     client = asker["client"]
     host = f" on {asker['host']}" if asker.get("host") else ""
     if not asker["process_id"]:
         return (f"client {client}" if client else "an unknown client") + host
-    where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
+    place = f"container {asker['container_id'][:12]}" if asker["container_id"] else asker.get("unit")
+    where = f" in {place}" if place else ""
     return f"{asker['process_name']}({asker['process_id']}){where}" + (f" at {client}" if client else "") + host

@@ -111,7 +111,7 @@ def connection_table(found: Sequence[dict[str, Any]], most: int, *, rivals: bool
     """Return a table of at most `most` connections, the last opened ones if there are more."""
     table = Table(box=None, pad_edge=False)
     further = [*(["host"] if hosts else []), *(["rivals"] if rivals else [])]
-    for title in ("age", "process", "container", "name", "address", "state", *further):
+    for title in ("age", "process", "container, unit", "name", "address", "state", *further):
         table.add_column(title, overflow="fold", no_wrap=title == "age")
     for connection in found[max(len(found) - most, 0) :]:
         table.add_row(*(Text(escape_unprintable(cell)) for cell in _cells(connection, further)))
@@ -128,7 +128,7 @@ def _cells(connection: dict[str, Any], further: Sequence[str]) -> list[str]:
     return [
         age_text(connection["age"]),
         process,
-        connection["container_name"] or connection["container_id"][:_ID] or _NONE,
+        connection["container_name"] or connection["container_id"][:_ID] or connection.get("unit") or _NONE,
         connection["name"] or _NONE,
         f"{shown}:{connection['port']}/{connection['transport']}",
         state if connection["connected"] else f"{state}, attempted",

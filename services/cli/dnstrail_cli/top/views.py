@@ -39,7 +39,8 @@ def _process(event: Event) -> Key | None:
     if _is_for_another(event):
         return None
     process = event.process
-    return (process.name or str(event.arg("src") or ""), process.container_name or process.container_id[:_ID])
+    container = process.container_name or process.container_id[:_ID]
+    return (process.name or str(event.arg("src") or ""), container, process.unit)
 
 
 def _resolver(event: Event) -> Key | None:
@@ -57,14 +58,14 @@ def _failure(event: Event) -> Key | None:
 
 VIEWS: Final = (
     TopView("names", ("name",), _name),
-    TopView("processes", ("process", "container"), _process),
+    TopView("processes", ("process", "container", "unit"), _process),
     TopView("resolvers", ("resolver",), _resolver),
     TopView("failures", ("outcome", "name"), _failure),
 )
 
 
 class Totals:
-    """The lookups of all views. Processes of one name and container are one; questions asked for others count once."""
+    """The lookups of all views. Processes of one name, container and unit are one."""
 
     def __init__(self) -> None:
         self.lookups = 0

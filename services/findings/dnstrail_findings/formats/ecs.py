@@ -108,6 +108,8 @@ def _document(finding: ReceivedFinding) -> dict[str, Any]:
         "dns": _dns(cause.message, first_answers(finding)) if cause.message else {},
         "related": {"ip": addresses(finding), "hosts": host_names(finding)},
         "dnstrail": {
+            "unit": shape.unit,
+            "slice": shape.slice,
             "coverage": shape.coverage,
             "since": timestamp(shape.since) if shape.since else None,
             "data": finding.data if finding.cause.args is not finding.data else {},

@@ -166,6 +166,8 @@ def _observables(finding: ReceivedFinding) -> list[dict[str, Any]]:
 def _unmapped(finding: ReceivedFinding) -> dict[str, Any]:
     shape = finding.shape
     return {
+        "unit": shape.unit,
+        "slice": shape.slice,
         "coverage": shape.coverage,
         "since": timestamp(shape.since) if shape.since else None,
         "data": finding.data if finding.cause.args is not finding.data else {},

@@ -39,6 +39,7 @@ def _fields(finding: ReceivedFinding) -> Iterator[tuple[str, Any]]:
         "process": f"{shape.process_name}[{shape.process_id}]" if shape.process_id else "",
         "parent": shape.parent_process_id or "",
         "container": shape.container.name or shape.container.id,
+        "unit": shape.unit,
         "client": _end(cause.client),
         "server": _end(cause.server),
         "question": cause.question.name if cause.question else "",

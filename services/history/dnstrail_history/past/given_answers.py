@@ -15,7 +15,7 @@ from dnstrail.image.bounds import SECOND
 _GIVEN: Final = """
     SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,
         programs.name, programs.path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
-        container_image, mount_namespace, pid_namespace, start_time, owner
+        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice
     FROM transactions JOIN texts ON texts.id = transactions.name JOIN endings ON endings.id = ending
     JOIN paths ON paths.id = transactions.path LEFT JOIN processes ON processes.id = transactions.process
     LEFT JOIN programs ON programs.id = program"""

@@ -14,6 +14,7 @@ from dnstrail_probe.host.containers import Containers
 from dnstrail_probe.host.docker import NAMELESS, ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
 from dnstrail_probe.host.procfs import executable, read_process
+from dnstrail_probe.host.user_names import UserNames
 
 WALKED = 512  # cgroups that one search for an unknown one looks at: the next search goes on there
 _WALK_AGAIN = 1_000_000_000  # ns between two searches
@@ -32,7 +33,10 @@ class Attribution:
     ) -> None:
         self.processes = ProcessTable()
         self.containers = Containers(
-            partial(is_roots, cgroup_root), partial(cgroup_id, cgroup_root), note_owner=note_owner
+            partial(is_roots, cgroup_root),
+            partial(cgroup_id, cgroup_root),
+            note_owner=note_owner,
+            user_name=UserNames().of,
         )
         self._names = ContainerNames()
         self._root = cgroup_root
@@ -157,6 +161,7 @@ class Attribution:
             entry.pid_namespace,
             self._start_of(entry),
             self.containers.owner(cgroup, stamp) if cgroup else 0,
+            *self.containers.unit(cgroup),
         )
         if entry.reported is None or entry.reported[0] != fields:
             entry.reported = fields, Process(*fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+from collections.abc import Iterable
 from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Annotated
@@ -12,6 +13,7 @@ import msgspec
 from dnstrail.captured import Process
 from dnstrail.dns.names import lookup_key, packed_address_text
 from dnstrail.events import DST_DNS, FACT_NAMES, Event
+from dnstrail.kernel.systemd_units import can_be_unit, is_in_unit
 
 Entry = Annotated[str, msgspec.Meta(min_length=1)]
 _LEAST_ID = 12  # characters of a container id that identify it, as Docker prints it
@@ -30,14 +32,17 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
     processes: tuple[Entry, ...] = ()  #: no finding on these processes: a name, or the path of a program
     containers: tuple[Entry, ...] = ()  #: no finding on these containers: a name, an image, or an id (12 characters)
+    #: no finding on these systemd units or slices, or such patterns: root's alone, unless a user is written (`alice/*`)
+    units: tuple[Entry, ...] = ()
     addresses: tuple[Entry, ...] = ()  #: no finding on events from or to these addresses or networks
 
     def __post_init__(self) -> None:
         """Refuse what would never match.
 
         Raises:
-            ValueError: a name is no domain name, or an address is none.
+            ValueError: a name is no domain name, an address is none, or a unit has no ending of systemd.
         """
+        _check_units(self.units)
         for name in self.names:
             if lookup_key(name) is None or lookup_key(name) == ".":
                 raise ValueError(f"{name!r} is no domain name")
@@ -50,6 +55,7 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return (
             bool({process.name, process.path}.intersection(self.processes))
             or any(is_container(process, one) for one in self.containers)
+            or any(is_in_unit(process, one) for one in self.units)
             or any(_is_below(name, one) for one in self.names for name in _names_of(event))
             or self._has_address(event)
         )
@@ -104,13 +110,16 @@ class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images: tuple[Entry, ...] = ()  #: only these images of containers
     programs: tuple[Entry, ...] = ()  #: only these programs: a path, or the name of its file
     users: tuple[_Id | Entry, ...] = ()  #: only these users: a number, or a name on the host of the worker
+    #: only these systemd units or slices, or such patterns: root's alone, unless a user is written (`alice/*`)
+    units: tuple[Entry, ...] = ()
 
     def __post_init__(self) -> None:
         """Read the ids of users.
 
         Raises:
-            ValueError: a user name is unknown on this host.
+            ValueError: a user name is unknown on this host, or a unit has no ending of systemd.
         """
+        _check_units(self.units)
         msgspec.structs.force_setattr(self, "users", tuple(map(_id_of, self.users)))
 
     def includes(self, event: Event) -> bool:
@@ -121,7 +130,19 @@ class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             and (not self.images or process.container_image in self.images)
             and (not self.programs or not {process.path, process.path.rpartition("/")[2]}.isdisjoint(self.programs))
             and (not self.users or (process.pid > 0 and process.user_id in self.users))
+            and (not self.units or any(is_in_unit(process, one) for one in self.units))
         )
+
+
+def _check_units(units: Iterable[str]) -> None:
+    """Refuse a unit that no process has.
+
+    Raises:
+        ValueError: a name has no ending of systemd.
+    """
+    for unit in units:
+        if not can_be_unit(unit):
+            raise ValueError(f"{unit!r} is no unit or slice: write its ending, as in {unit + '.service'!r}")
 
 
 def _id_of(user: int | str) -> int:

@@ -53,7 +53,7 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
         msgspec.structs.force_setattr(self, "suffixes", tuple(map(_suffix, self.suffixes)))
 
     def _of_process(self) -> bool:
-        return any((self.containers, self.images, self.programs, self.users))
+        return any((self.containers, self.images, self.programs, self.users, self.units))
 
     def _limits(self) -> tuple[object, ...]:
         return self._of_process(), self.suffixes, self.file, self.origin, self.outcomes, self.first_seen

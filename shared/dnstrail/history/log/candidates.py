@@ -110,7 +110,7 @@ def _fitting(segment: _Segment, selection: LogSelection) -> Iterator[tuple[str, 
         yield "name", _names(segment, selection)
     if selection.network is not None:
         yield "answer", _answers(segment, selection)
-    if selection.process is not None or selection.container is not None:
+    if any(one is not None for one in (selection.process, selection.container, selection.unit)):
         yield "process", _processes(segment.database, selection)
     if selection.outcomes:
         found = segment.database.execute("SELECT id, outcome FROM endings")
@@ -196,11 +196,11 @@ def _beginning(network: Network) -> str:
 
 
 def _processes(database: sqlite3.Connection, selection: LogSelection) -> list[int]:
-    programs = database.execute("SELECT id, name, container_id, container_name FROM programs")
+    programs = database.execute("SELECT id, name, container_id, container_name, unit, slice FROM programs")
     fitting = [
         (number, selection.fits_program(name))
-        for number, name, container, container_name in programs
-        if selection.fits_container(container, container_name)
+        for number, name, container, container_name, unit, slice_ in programs
+        if selection.fits_container(container, container_name) and selection.fits_unit(unit, slice_)
     ]
     named = {number for number, is_named in fitting if is_named}
     inside = {number for number, _ in fitting}

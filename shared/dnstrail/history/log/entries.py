@@ -32,6 +32,8 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     container_id: str
     container_name: str
     container_image: str
+    unit: str
+    slice: str
     id: str
     src: str | None = None
     dst: str | None = None
@@ -117,6 +119,8 @@ def read_entry(event: Event, kind: type[_Entry]) -> _Entry:
         "container_id": process.container_id,
         "container_name": process.container_name,
         "container_image": process.container_image,
+        "unit": process.unit,
+        "slice": process.slice,
         **{one["name"]: one["value"] for one in event_args(event, parse_arguments=True)},
     }
     try:

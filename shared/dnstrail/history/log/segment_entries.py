@@ -32,8 +32,8 @@ _SELECT: Final = """
 _SELECT_CONNECTIONS: Final = """
     SELECT id, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, bytes_sent,
         bytes_received FROM connections"""
-_Asker = tuple[int, str, str, int, int, str, str, str]  # the values of an entry from process_id to container_image
-_NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "")
+_Asker = tuple[int, str, str, int, int, str, str, str, str, str]  # the values of an entry from process_id to slice
+_NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "", "", "")
 Part = Sequence[tuple[int, LogEntry]]  # entries in their order, each with the number of its fact
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class SegmentEntries:
         self._endings: _Contents[Row] = _Contents(self, "endings", ending, _ending)
         path_ = "host, hop, source, destination, destination_port, transport, resolver, resolver_port FROM paths"
         self._paths: _Contents[Row] = _Contents(self, "paths", path_, _path)
-        process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image
+        process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image, unit, slice
             FROM processes JOIN programs ON programs.id = program"""
         self._processes: _Contents[_Asker] = _Contents(self, "processes", process, _columns)
         relation = "owner, type, target FROM relations"

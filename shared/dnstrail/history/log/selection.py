@@ -11,6 +11,7 @@ import msgspec
 
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
+from dnstrail.kernel.systemd_units import fits_unit
 from dnstrail.protocol.facts import is_for_another
 
 Network = IPv4Network | IPv6Network
@@ -20,8 +21,9 @@ _WILDCARD = re.compile(r"[*?\[]")
 class LogSelection(msgspec.Struct, frozen=True):
     """Which entries are shown. Times are in ns since the epoch; patterns are those of a shell.
 
-    `container` is a prefix of an id, or a pattern for a name. `slower` is the least time (ns) between question and
-    end. `network` contains an address of the answer, or the receiver of a connection.
+    `container` is a prefix of an id, or a pattern for a name. `unit` is a pattern for a unit or slice: one of a user
+    fits only a pattern with the user. `slower` is the least time (ns) between question and end. `network` contains an
+    address of the answer, or the receiver of a connection.
     """
 
     since: int | None = None
@@ -32,6 +34,7 @@ class LogSelection(msgspec.Struct, frozen=True):
     outcomes: tuple[str, ...] = ()
     slower: int | None = None
     network: Network | None = None
+    unit: str | None = None
 
     @property
     def accepts_question(self) -> Callable[[LoggedQuestion], bool]:
@@ -73,6 +76,10 @@ class LogSelection(msgspec.Struct, frozen=True):
         wanted = self.container
         return wanted is None or (bool(identity) and (identity.startswith(wanted) or fnmatchcase(name, wanted)))
 
+    def fits_unit(self, unit: str, slice_: str) -> bool:
+        """Return whether a process of this unit and slice fits; "" is none."""
+        return self.unit is None or fits_unit(unit, slice_, self.unit)
+
     def fits_address(self, text: str | None) -> bool:
         """Return whether a text is an address of the network."""
         if self.network is None:
@@ -85,6 +92,7 @@ class LogSelection(msgspec.Struct, frozen=True):
             and (self.until is None or entry.timestamp <= self.until)
             and self.fits_process(entry.process_id, entry.process_name)
             and self.fits_container(entry.container_id, entry.container_name)
+            and self.fits_unit(entry.unit, entry.slice)
         )
 
     def _fits_question(self, entry: LoggedQuestion) -> bool:

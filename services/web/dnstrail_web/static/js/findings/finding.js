@@ -67,13 +67,14 @@ function MuteForm({ finding }) {
   const values = finding.args.filter((arg) => isSimple(arg.value) && arg.value !== "");
   const [argument, setArgument] = useState(keyArgument(finding)?.name || "");
   const [process, setProcess] = useState(Boolean(finding.processName));
+  const [unit, setUnit] = useState(false);
   const [seconds, setSeconds] = useState(86400);
   const [note, setNote] = useState("");
   const [failure, setFailure] = useState("");
   const submit = (event) => {
     event.preventDefault();
     const chosen = values.find((arg) => arg.name === argument);
-    const body = { event: finding.eventName, process: process ? finding.processName : "", seconds: Number(seconds), note };
+    const body = { event: finding.eventName, process: process ? finding.processName : "", unit: unit ? finding.unit : "", seconds: Number(seconds), note };
     findings.mute(chosen ? { ...body, argument, value: String(chosen.value) } : body).catch((error) => setFailure(error.message));
   };
   return html`<form class="form" onSubmit=${submit}>
@@ -81,6 +82,7 @@ function MuteForm({ finding }) {
       <option value="">any arguments</option>
       ${values.map((arg) => html`<option value=${arg.name} key=${arg.name}>${visible(arg.name)} ${visible(arg.value)}</option>`)}</select></label>
     ${finding.processName && html`<label class="check"><input type="checkbox" checked=${process} onChange=${(event) => setProcess(event.target.checked)} /> Only of ${visible(finding.processName)}</label>`}
+    ${finding.unit && html`<label class="check"><input type="checkbox" checked=${unit} onChange=${(event) => setUnit(event.target.checked)} /> Only of ${visible(finding.unit)}</label>`}
     <label>For <select value=${seconds} onChange=${(event) => setSeconds(event.target.value)}>${LENGTHS.map(([length, name]) => html`<option value=${length} key=${length}>${name}</option>`)}</select></label>
     <label>Note <input maxlength="200" value=${note} onInput=${(event) => setNote(event.target.value)} /></label>
     ${failure && html`<p class="bad" role="alert">${failure}</p>`}

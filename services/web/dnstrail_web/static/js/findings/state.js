@@ -57,6 +57,7 @@ class Findings extends EventTarget {
         mute.until > now &&
         mute.event === finding.eventName &&
         (!mute.process || mute.process === finding.processName) &&
+        (!mute.unit || mute.unit === finding.unit) &&
         (!mute.value || finding.args.some((arg) => (!mute.argument || arg.name === mute.argument) && isSimple(arg.value) && String(arg.value) === mute.value)),
     );
   }

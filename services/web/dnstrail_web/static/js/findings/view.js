@@ -65,7 +65,7 @@ function Mutes() {
   return html`<section class="mutes" aria-label="Mutes"><h2>Mutes</h2>
     ${failure && html`<p class="bad" role="alert">${failure}</p>`}
     <ul class="plain-list">${findings.mutes.map((mute) => html`<li key=${mute.id}>
-      <b>${visible(mute.event)}</b>${mute.value && html` with ${mute.argument && `${visible(mute.argument)} `}<span class="mono">${visible(mute.value)}</span>`}${mute.process && html` of ${visible(mute.process)}`}
+      <b>${visible(mute.event)}</b>${mute.value && html` with ${mute.argument && `${visible(mute.argument)} `}<span class="mono">${visible(mute.value)}</span>`}${mute.process && html` of ${visible(mute.process)}`}${mute.unit && html` in ${visible(mute.unit)}`}
       <span class="quiet"> until ${clock(mute.until)}${mute.note ? `, ${visible(mute.note)}` : ""}</span>
       <button type="button" class="plain" onClick=${() => end(mute.id)}>End<span class="hidden"> the mute of ${mute.event} ${mute.value}</span></button></li>`)}</ul></section>`;
 }

@@ -63,7 +63,7 @@ export const listColumns = [
   { id: "what", title: "Fact", width: "minmax(260px, 2fr)", mono: true, show: factText },
   { id: "time", title: "Time", width: "92px", show: (fact) => clock(fact.time, true).slice(-12) },
   { id: "process", title: "Process", width: "minmax(120px, 1fr)", show: (fact) => processText(fact.entry) },
-  { id: "container", title: "Container", width: "minmax(0, 0.6fr)", show: (fact) => visible(fact.container), spare: true },
+  { id: "container", title: "Container, unit", width: "minmax(0, 0.6fr)", show: (fact) => visible(fact.container || fact.unit), spare: true },
   { id: "outcome", title: "Outcome", width: "minmax(160px, 1.6fr)", show: outcomeText, tone: failed, rest: true },
   { id: "took", title: "Took", width: "76px", number: true, show: (fact) => (took(fact) === undefined ? "" : duration(took(fact) / 1e9)) },
 ];

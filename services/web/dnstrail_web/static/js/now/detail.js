@@ -40,6 +40,8 @@ function FactSection({ fact }) {
     ["Process", processText(entry)],
     ["Program", visible(entry.executable || "")],
     ["Container", visible(entry.container_name || entry.container_id || "")],
+    ["Unit", visible(entry.unit || "")],
+    ["Slice", visible(entry.slice || "")],
     ["User", entry.user_id],
     ["Host", visible(entry.host || "")],
   ];

@@ -2,7 +2,7 @@
 
 import { OUTCOMES } from "../format.js";
 
-export const FIELDS = ["process", "container", "name", "outcome", "address", "slower"];
+export const FIELDS = ["process", "container", "unit", "name", "outcome", "address", "slower"];
 const UNITS = { ms: 0.001, s: 1, m: 60, h: 3600 };
 
 /** Return {text, options, wrong}: options as in `/api/log`; a word alone is part of a name. `wrong` lists bad words. */
@@ -50,6 +50,11 @@ export function matcher(options) {
   if (options.container) {
     const fits = glob(options.container);
     tests.push(({ entry }) => Boolean(entry.container_id) && (entry.container_id.startsWith(options.container) || fits.test(entry.container_name || "")));
+  }
+  if (options.unit) {
+    const fits = glob(options.unit);
+    const ofUser = options.unit.includes("/"); // a unit of a user is USER/UNIT
+    tests.push(({ entry }) => [entry.unit, entry.slice].some((one) => one && one.includes("/") === ofUser && fits.test(one)));
   }
   if (options.outcome) tests.push((fact) => options.outcome.includes(fact.outcome));
   if (options.slower) {

@@ -3,6 +3,7 @@
 export const GROUPS = {
   process: ["process", "domain", "name", "address"],
   container: ["container", "process", "domain", "name", "address"],
+  unit: ["unit", "process", "domain", "name", "address"],
   host: ["host", "process", "domain", "name", "address"],
   domain: ["domain", "name", "process", "address"],
   address: ["address", "name", "process"],
@@ -10,6 +11,7 @@ export const GROUPS = {
 export const WITHOUT = {
   process: "(no process)",
   container: "(no container)",
+  unit: "(no unit)",
   host: "(no host)",
   domain: "(no name)",
   name: "(no name)",

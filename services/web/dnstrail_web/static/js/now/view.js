@@ -18,7 +18,7 @@ import { usePast } from "./past.js";
 import { factRows, groupRows } from "./rows.js";
 import { GROUPS, Tree } from "./tree.js";
 
-const NAMES = { process: "Process", container: "Container", host: "Host", domain: "Domain", address: "Address", none: "Each fact" };
+const NAMES = { process: "Process", container: "Container", unit: "Unit", host: "Host", domain: "Domain", address: "Address", none: "Each fact" };
 const DOWN = { by: "lookups", down: true };
 const FRAMES = 4; // a second
 

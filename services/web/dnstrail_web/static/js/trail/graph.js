@@ -9,9 +9,9 @@ export function isAddress(text) {
   return text.includes(":") || /^\d+(\.\d+){3}$/.test(text);
 }
 
-/** Return the identity of who asked: all processes of one program and container are one. */
+/** Return the identity of who asked: all processes of one program, container and unit are one. */
 export function askerKey(asked) {
-  return `asker ${asked.process_name || asked.client} ${asked.executable} ${asked.container_id}`;
+  return `asker ${asked.process_name || asked.client} ${asked.executable} ${asked.container_id} ${asked.unit}`;
 }
 
 /**
