@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import zmq
@@ -22,6 +23,8 @@ from live.processes import run_dir, started, wait_until
 from live.workers import asker
 
 RATE, COUNT, MANY = 20_000, 4000, 32
+_REPLY = bytes(200)  # the size of most replies
+_IN_TURN = 100  # lookups, and as many messages to the echo
 
 
 def measure(capture: str) -> Iterator[Figure]:
@@ -34,10 +37,9 @@ def measure(capture: str) -> Iterator[Figure]:
             wait_until(lambda: _messages(folder) > 2 * RATE, "the stream")
             loaded = times(names, lambda name: _get(dns, name), time.perf_counter_ns)
         wait_until(lambda: _health(folder) == "ended", "the end of the stream")
-        idle = times(names, lambda name: _get(dns, name), time.perf_counter_ns)
+        idle, echo = _beside_echo(folder, dns, names)
         groups = [names[start : start + MANY] for start in range(0, len(names) - MANY, MANY)]
         many = times(groups, dns.get_many, time.perf_counter_ns)
-        echo = _echo(folder)
     for title, samples in (("idle", idle), (f"{RATE:,} payloads a second", loaded)):
         for share in ("p50", "p99"):
             yield Figure(f"get, {title}: {share}", _at(samples, share), "us")
@@ -64,14 +66,26 @@ def _at(samples: list[float], share: str) -> float:
     return sorted(samples)[int(len(samples) * SHARES[share])]
 
 
-def _echo(folder: Path) -> list[float]:
-    """Return the times of messages of 30 bytes to an echo and back."""
+def _beside_echo(folder: Path, dns: DnsDataSource, names: list[str]) -> tuple[list[float], list[float]]:
+    """Return the times of lookups, and those of messages of the size of a reply to an echo and back.
+
+    A few of each in turn: whatever else the host does slows both.
+    """
+    lookups, echoes = list[float](), list[float]()
     address = f"ipc://{folder}/echo.sock"
     with _script("echo.py", address), zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.connect(address)
-        socket.send(b"")
-        socket.recv()
-        return times([b"x" * 30] * COUNT, lambda body: (socket.send(body), socket.recv()), time.perf_counter_ns)
+
+        def echo(_: str) -> None:
+            socket.send(_REPLY)
+            socket.recv()
+
+        echo("")
+        for start in range(0, len(names), _IN_TURN):
+            some = names[start : start + _IN_TURN]
+            lookups += times(some, partial(_get, dns), time.perf_counter_ns)
+            echoes += times(some, echo, time.perf_counter_ns)
+    return lookups, echoes
 
 
 @contextmanager

@@ -34,6 +34,7 @@ _ADDRESSES = 1024  # whose packed form is remembered
 _ADDRESS = (4, 16)  # bytes: a probe may send others
 _HOPS = {hop: number for number, hop in enumerate(HOPS)}
 _OUTCOMES = {outcome: number for number, outcome in enumerate(OUTCOMES)}
+_NOWHERE: tuple[int | None, bytes | None, int | None] = (None, None, None)  # the result of `_where` without a flow
 _Fact = TypeVar("_Fact", Transaction, ConnectionFact)
 
 
@@ -82,10 +83,12 @@ class FactsPublisher:
         followers = self._publisher.subscribers(TURN)
         awaited = self._window.awaited or followers > self._followers  # a new subscriber waits for its first turn
         self._followers = min(followers, self._followers)
-        if passed >= HEARTBEAT or gathered or (awaited and passed >= _ON_REQUEST):
+        closes = passed >= HEARTBEAT or gathered or (awaited and passed >= _ON_REQUEST)
+        if closes:
             self._close_turn(now)
             self._followers = followers
-        self._note_subscribers(now)  # whoever received the turn receives the facts of all later events
+        if closes or awaited:
+            self._note_subscribers(now)  # whoever received the turn receives the facts of all later events
 
     def close(self) -> None:
         """Publish what is left, and the last turn."""
@@ -190,31 +193,35 @@ def _end_of(turn: Turn, state: CacheState) -> int:
 
 def captured_of(transaction: Transaction) -> Captured:
     """Return a transaction as it travels on the bus, at the time of its end; what is unknown, or usual, is left out."""
-    one, flow = transaction, transaction.flow
-    relations, left_out = _packed(one.name, one.answer)
-    values = [
+    one, flow, answer = transaction, transaction.flow, transaction.answer
+    asked, ended, rcode = one.asked, one.ended, one.rcode
+    relations, left_out = ([], 0) if answer is None else _packed(one.name, answer)
+    socket, resolver, port = _NOWHERE if flow is None else _where(flow)
+    values = (
         one.id,
         None,  # the transport is that of the flow
-        *((None, None, None) if flow is None else _where(flow)),
+        socket,
+        resolver,
+        port,
         _HOPS[one.hop],
         one.asked_for or None,
         one.name,
         one.type,
         _OUTCOMES[one.outcome],
-        one.rcode if one.rcode >= 0 else None,
+        rcode if rcode >= 0 else None,
         one.tries,
-        max(one.ended - one.asked, 0) if one.asked else None,
+        None if not asked else ended - asked if ended > asked else 0,
         relations,
         left_out or None,
         one.admitted if relations else None,
         one.matched,
         one.doubted or None,
         one.foreign,
-    ]
+    )
     if flow is not None:
-        source, port = flow.source, flow.source_port
-        flow = Flow(source, port, flow.destination, flow.destination_port, flow.transport, 0, flow.namespace)
-    return packed_fact(one.ended, flow, one.process, values)
+        source, destination = flow.source, flow.destination
+        flow = Flow(source, flow.source_port, destination, flow.destination_port, flow.transport, 0, flow.namespace)
+    return packed_fact(ended, flow, one.process, values)
 
 
 def captured_stage(fact: ConnectionFact) -> Captured:
@@ -250,17 +257,15 @@ def _where(flow: Flow) -> tuple[int | None, bytes | None, int | None]:
     return flow.socket or None, None, None
 
 
-def _packed(name: str, answer: Answer | None) -> tuple[list[tuple[int | str, ...]], int]:
+def _packed(name: str, answer: Answer) -> tuple[list[tuple[int | str, ...]], int]:
     """Return the relations that keep within MOST_BYTES as they travel, and the number of the others."""
     packed: list[tuple[int | str, ...]] = []
-    if answer is None:
-        return packed, 0
-    edges = answer.edges
+    edges, lives = answer.edges, answer.lives
     if len(edges) > _FEW:
         sizes = accumulate(len(owner) + len(target) for owner, _, target in edges)
         edges = edges[: sum(size <= MOST_BYTES for size in sizes)]
-    for (owner, kind, target), life in zip(edges, answer.lives, strict=False):
-        ttl = life // SECOND
+    for place, (owner, kind, target) in enumerate(edges):
+        ttl = lives[place] // SECOND
         packed.append((kind, target, ttl) if owner == name else (kind, target, ttl, owner))
         name = target
     return packed, len(answer.edges) - len(edges)

@@ -127,12 +127,11 @@ def run(
     gathered = clock.monotonic()
     while not stop.is_set():
         if not worker.behind:
-            answering = worker.answering
-            if not (replays or len(worker.pending)) and (left := gathered - clock.monotonic()) > 0:
-                bus.wait(*answering, timeout=left)
-            bus.wait(
-                subscriber, *answering, *replays, timeout=min(worker.longest, _POLL) if replays else worker.longest
-            )
+            answering, gathers = worker.answering, not (replays or len(worker.pending))
+            left = gathered - clock.monotonic() if gathers else 0.0
+            if left <= 0 or not bus.wait(*answering, timeout=left):
+                longest = min(worker.longest, _POLL) if replays else worker.longest
+                bus.wait(subscriber, *answering, *replays, timeout=longest)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
         if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes

@@ -179,10 +179,10 @@ class Bus(Protocol):
     def puller(self, *addresses: str) -> Puller:
         """Bind the receiving end of findings."""
 
-    def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> None:
+    def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> bool:
         """Wait until a message arrives at one of these receiving ends of this bus, or `timeout` seconds have passed.
 
-        Return as well if the descriptor `file` can be read.
+        Return as well if the descriptor `file` can be read. The result is False if the time has passed.
         """
 
     def close(self, *, now: bool = False) -> None:

@@ -206,8 +206,12 @@ class ServerEnd(End):
     def receive(self) -> RoutedRequest | None:
         if not int(self.socket.getsockopt(_EVENTS)) & _READABLE:  # costs less than an exception
             return None
-        client = self.socket.recv(zmq.NOBLOCK, copy=False)
-        return RoutedRequest(self._send, client, self.socket.recv_multipart(), self._bound.relay)
+        frame = client = self.socket.recv(zmq.NOBLOCK, copy=False)
+        sent: Frames = []
+        while frame.more:  # costs less than the option of the socket, which `recv_multipart` reads for each frame
+            frame = self.socket.recv(copy=False)
+            sent.append(frame.bytes)
+        return RoutedRequest(self._send, client, sent, self._bound.relay)
 
     def _send(self, client: bytes, frames: Frames) -> bool:
         size = len(frames[-1])
@@ -229,10 +233,13 @@ class RequesterEnd(End):
     def __init__(self, socket: zmq.Socket[bytes], remote: RemoteHost | None = None) -> None:
         super().__init__(socket)
         self.remote = remote
+        self._timeout = -1.0  # of the socket, in seconds
 
     def request(self, body: bytes, timeout: float) -> bytes | None:
-        self.socket.setsockopt(zmq.SNDTIMEO, int(timeout * 1000))
-        self.socket.setsockopt(zmq.RCVTIMEO, int(timeout * 1000))
+        if timeout != self._timeout:
+            self._timeout = timeout
+            self.socket.setsockopt(zmq.SNDTIMEO, int(timeout * 1000))
+            self.socket.setsockopt(zmq.RCVTIMEO, int(timeout * 1000))
         try:
             self.socket.send(body)
             return self.socket.recv()

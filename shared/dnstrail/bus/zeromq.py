@@ -163,14 +163,14 @@ class ZmqBus:
         end = self._socket(zmq.PULL)
         return self._keep(PullerEnd(end, self._bind(end, *addresses)))
 
-    def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> None:
+    def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> bool:
         for pusher in self._pushers:
             pusher.repeat()
         for publisher in self._publishers:
             publisher.note_changes()
         if not ends and file is None:
             time.sleep(timeout)  # a poll of nothing returns at once
-            return
+            return False
         deadline = time.monotonic() + timeout
         opened = [self._ends[end] for end in ends]
         subscribers = [end for end in opened if isinstance(end, SubscriberEnd)]
@@ -182,8 +182,11 @@ class ZmqBus:
         while not any(subscriber.has_message for subscriber in subscribers):
             left = max(deadline - time.monotonic(), 0)
             arrived = {source for source, _ in poller.poll(math.ceil(left * 1000))}
-            if not left or arrived - {subscriber.descriptor for subscriber in subscribers}:
-                break
+            if arrived - {subscriber.descriptor for subscriber in subscribers}:
+                return True
+            if not left:
+                return False
+        return True
 
     def close(self, *, now: bool = False) -> None:
         if now:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
@@ -100,7 +100,7 @@ FactValues = TransactionValues | ConnectionValues
 _VALUES_OF: dict[str, type[FactValues]] = {DNS_TRANSACTION: TransactionValues, NET_CONNECTION: ConnectionValues}
 
 
-def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: list[Any]) -> Captured:
+def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: Sequence[Any]) -> Captured:
     """Return a fact in the form in which it travels (docs/reference/events.md)."""
     return Captured(stamp, b"", flow, process, {_VALUES: values})
 

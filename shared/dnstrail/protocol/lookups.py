@@ -311,7 +311,7 @@ def operation_of(request: Request) -> str:
 
 def encode_request(op: str, **fields: object) -> bytes:
     """Encode a request."""
-    return msgpack.packb({"v": VERSION, "op": op, **fields})
+    return _ENCODE({"v": VERSION, "op": op, **fields})
 
 
 def encode_data(data: object, *, complete: bool = True, history: bool = True, source: str = "") -> bytes:
