@@ -101,7 +101,7 @@ def _seen(folder: Path, key: Callable[[], str]) -> None:
 
 
 def _fill(folder: Path) -> None:
-    clock, stored = FakeClock(wall=time.time()), facts_of(COUNT)
+    clock, stored = FakeClock(wall=BEGIN / 1e9), facts_of(COUNT)  # nothing is too old to be kept
     store = FactStore(folder, clock)
     while part := [*islice(stored, _AT_ONCE)]:
         _store(store, part)

@@ -126,6 +126,8 @@ def _places(ids: list[int]) -> str:
 
 
 def _are_few(database: sqlite3.Connection, index: str, within: str, ids: list[int]) -> bool:
+    if len(ids) == 1:
+        return True  # the index has their order
     few = f"SELECT 1 FROM transactions INDEXED BY {index} WHERE {within} LIMIT {_FEW}"  # noqa: S608 - our own names
     [count] = database.execute(f"SELECT count(*) FROM ({few})", ids).fetchone()  # noqa: S608 - as above
     return int(count) < _FEW

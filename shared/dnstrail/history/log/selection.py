@@ -84,6 +84,8 @@ class LogSelection(msgspec.Struct, frozen=True):
         """Return whether a text is an address of the network."""
         if self.network is None:
             return True
+        if isinstance(self.network, IPv4Network) and self.network.num_addresses == 1:
+            return text == str(self.network.network_address)
         return text is not None and address_text(text) == text and ip_address(text) in self.network
 
     def _fits(self, entry: LogEntry) -> bool:
