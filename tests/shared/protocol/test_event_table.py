@@ -37,6 +37,16 @@ def test_processes_and_containers_travel_once() -> None:
     assert [*decode(body, Batch).events] == batch
 
 
+def test_a_process_of_an_older_probe_has_no_unit() -> None:
+    """A unit arrives as it was sent; a process without the last fields has none, and further fields are ignored."""
+    sent = Process(9, "sh", unit="alice/a.service", slice="alice/app.slice")
+    values = [*msgspec.structs.astuple(sent)]
+    assert received(Captured(0, process=sent)).events[0].process == sent
+    for fields, unit in ((values[:-2], ""), ([*values, "later"], "alice/a.service")):
+        [event] = decode(wire([0, 1], processes=[[fields, -1]]), Batch).events
+        assert (event.process.pid, event.process.unit) == (9, unit)
+
+
 def test_events_of_one_thread_share_their_process() -> None:
     """The process of a received event is made once for each thread, not once for each event."""
     threads = [Process(7, "sh", thread_id=thread) for thread in (70, 71, 70)]
