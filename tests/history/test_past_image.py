@@ -10,7 +10,7 @@ from builders.past import Played, play_generated, ranked
 from dnstrail.history import segment as segments
 from dnstrail.history import sums
 from dnstrail.image import Bounds
-from dnstrail_history.past import reading
+from dnstrail_history.past import contents
 from dnstrail_history.store import store as module
 
 
@@ -45,9 +45,9 @@ def test_the_past_knows_what_the_present_had_evicted(tmp_path):
 @pytest.mark.usefixtures("small_segments")
 def test_of_answers_that_were_given_often_the_last_ones_are_read(tmp_path, monkeypatch):
     """Where the others are read as a sum, lookups find the same, and trails have the same order and states."""
-    for one in (reading, sums):
+    for one in (contents, sums):
         monkeypatch.setattr(one, "ROWS", 20)
-    monkeypatch.setattr(reading, "_FEW", 17)
+    monkeypatch.setattr(contents, "_FEW", 17)
     played = Played(tmp_path / "history", Bounds())
     play_generated(played, Random(4), 350, every=20)
     assert played.differences(ranked) == []

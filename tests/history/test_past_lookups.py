@@ -28,11 +28,12 @@ from dnstrail.history.segment import Stretch
 from dnstrail.history.subjects import subject_of
 from dnstrail.protocol.lookups import encode_request
 from dnstrail.protocol.past_lookups import PastImage, encode_past
-from dnstrail_history.past import reading
-from dnstrail_history.past import segments as reader_module
+from dnstrail_history.past import reading, segment_readers
+from dnstrail_history.past import segments as segments_module
 from dnstrail_history.past import server as module
 from dnstrail_history.past.answers import answer_past
-from dnstrail_history.past.segments import FullSegment, OpenSegmentReader, Segments
+from dnstrail_history.past.segment_readers import FullSegment, OpenSegmentReader
+from dnstrail_history.past.segments import Segments
 from dnstrail_history.past.server import PastServer
 from dnstrail_history.store import store as stores
 from dnstrail_history.store.forgetting import ask_to_forget
@@ -356,14 +357,14 @@ def test_answers_that_the_image_did_not_hold_are_none(history):
 def test_a_lookup_opens_the_segments_that_can_matter(three, monkeypatch):
     """The times of all full segments are read once. Beyond a number only those that a lookup needs are opened anew."""
     history, paths = three
-    monkeypatch.setattr(reader_module, "MOST_OPEN", 1)
+    monkeypatch.setattr(segments_module, "MOST_OPEN", 1)
     opened = []
 
     def note(path, *args, **others):
         opened.append(path)
         return open_reader(path, *args, **others)
 
-    monkeypatch.setattr(reader_module, "open_reader", note)
+    monkeypatch.setattr(segment_readers, "open_reader", note)
     assert history.ask(key="n1.example", at_ns=BEGIN + HOUR)["ok"]
     assert {path for path in opened if path.suffix == ".segment"} == {*paths}
     opened.clear()

@@ -23,8 +23,12 @@ _OF_ONE: Final = _GROUPS.format("answer = ? AND ended <= ?")
 _SUMS: Final = """
     CREATE TABLE sums (answer INTEGER, name INTEGER, doubted INTEGER, times INTEGER, first INTEGER, ends BLOB,
         PRIMARY KEY (answer, name, doubted)) WITHOUT ROWID"""
-# The latest end of all relations (s), and the longest TTL, of each answer.
-_SPANS: Final = "CREATE TABLE spans (answer INTEGER PRIMARY KEY, ends INTEGER, longest INTEGER)"
+# The latest end of all relations (s), and the longest TTL, of each answer. `question` is the name that was asked each
+# time, NULL if there are several, if the answer was doubted, or if its times are not in the order of arrival. The files
+# of earlier versions lack it.
+_SPANS: Final = """
+    CREATE TABLE spans (answer INTEGER PRIMARY KEY, ends INTEGER, longest INTEGER, question INTEGER)"""
+_IN_ORDER: Final = "SELECT answer, ended FROM transactions WHERE answer IS NOT NULL ORDER BY id"
 _STORED: Final = "SELECT name, doubted, times, first, ends FROM sums WHERE answer = ?"
 _PACK = msgspec.msgpack.Encoder().encode
 _TTLS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
@@ -62,13 +66,27 @@ def store_sums(database: sqlite3.Connection) -> None:
     database.execute(_SPANS)
     sums: list[Row] = []
     spans: dict[int, Row] = {}
+    late = _late_answers(database)
     for one, longest in _summed(database.execute(_OF_ALL)):
-        known = spans.get(one.answer, (0, 0, 0))
-        spans[one.answer] = one.answer, max(known[1], ends_at(max(one.ends))), max(known[2], longest)
+        known = spans.get(one.answer)
+        question = None if known or one.doubted or one.answer in late else one.name
+        _, ends, most, _ = known or (0, 0, 0, None)
+        spans[one.answer] = one.answer, max(ends, ends_at(max(one.ends))), max(most, longest), question
         if one.times > ROWS:
             sums.append((*one[:-1], _PACK(one.ends)))
     insert(database, "sums", sums)
     insert(database, "spans", [*spans.values()])
+
+
+def _late_answers(database: sqlite3.Connection) -> set[int]:
+    """Return the answers with a transaction that arrived after one which ended later."""
+    last: dict[int, int] = {}
+    late = set()
+    for answer, ended in database.execute(_IN_ORDER):
+        if ended < last.get(answer, 0):
+            late.add(answer)
+        last[answer] = ended
+    return late
 
 
 def ends_at(time: int) -> int:

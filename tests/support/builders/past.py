@@ -42,7 +42,8 @@ from dnstrail.protocol.lookups import ConnectionsRequest
 from dnstrail.protocol.past_lookups import PastImage
 from dnstrail_cache.facts import captured_of, captured_stage
 from dnstrail_history.past.answers import PastReading, answer
-from dnstrail_history.past.segments import SegmentReader, Segments
+from dnstrail_history.past.segment_readers import SegmentReader
+from dnstrail_history.past.segments import Segments
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 

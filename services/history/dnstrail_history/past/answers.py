@@ -31,7 +31,8 @@ from dnstrail.protocol.lookups import (
 from dnstrail.protocol.past_lookups import HISTORY, OF_THE_PAST, PastImage, decode_past
 from dnstrail_history.past.connections import OpenThen, open_then
 from dnstrail_history.past.reading import NONE, PATIENCE, NeededConnections, Past, past_image
-from dnstrail_history.past.segments import SegmentReader, Segments
+from dnstrail_history.past.segment_readers import SegmentReader
+from dnstrail_history.past.segments import Segments
 
 _PAGE: Final = 256  # connections of one page
 _ADDRESSES: Final = 32  # of the connections of one page: the answers that lead to each are read
@@ -92,11 +93,25 @@ class PastReading(NamedTuple):
     present: PastImage
     is_over: Callable[[], bool]
 
-    def image(self, keys: Iterable[str], connections: NeededConnections = NONE, *, with_ended: bool) -> Past:
+    def image(
+        self,
+        keys: Iterable[str],
+        connections: NeededConnections = NONE,
+        *,
+        with_ended: bool,
+        decisive: bool = False,
+    ) -> Past:
         """Return the image of the time for some keys."""
         bounds = Bounds(grace=self.present.grace, history=self.present.history)
         return past_image(
-            self.segments, keys, self.at, bounds, self.is_over, with_ended=with_ended, connections=connections
+            self.segments,
+            keys,
+            self.at,
+            bounds,
+            self.is_over,
+            with_ended=with_ended,
+            decisive=decisive,
+            connections=connections,
         )
 
     def asked(self, given: Sequence[str], connection: Connection | None = None, *, with_ended: bool = False) -> _Asked:
@@ -109,7 +124,8 @@ class PastReading(NamedTuple):
         port = None if connection is None else connection.port
         ports = frozenset({port} if with_ended and port is not None else ())
         needed = NeededConnections(open_ones.bindings, ports, server_names=with_ended and address is not None)
-        past = self.image(keys, needed, with_ended=with_ended)
+        is_of_all = (connection is None or not connection.fields) and not self.present.several
+        past = self.image(keys, needed, with_ended=with_ended, decisive=is_of_all and not with_ended)
         return _Asked(past.image, self.at, past.whole and open_ones.whole, self.present.several)
 
 

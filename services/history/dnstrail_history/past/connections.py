@@ -13,7 +13,7 @@ from dnstrail.image import Image
 from dnstrail.image.binding.binder import connection_of
 from dnstrail.image.binding.bindings import NAMED, OPENED, RESULT, SAID, Binding, ConnectionOpening
 from dnstrail.image.trails.server_names import MAX_NAMES_OF_ADDRESS, ServerNameSighting
-from dnstrail_history.past.segments import SegmentReader
+from dnstrail_history.past.segment_readers import SegmentReader
 
 #: connections to the addresses of a past trail that it applies -> `history` is false
 MOST_CONNECTIONS: Final = 4096

@@ -26,7 +26,11 @@ LAST_ANSWERS: Final = (
 ANSWERS_BETWEEN: Final = (
     f"{_GIVEN} WHERE answer = ? AND ended BETWEEN ? AND ? AND {IS_ADMITTED} ORDER BY transactions.id"
 )
+_TTLS: Final = "SELECT transactions.id, ended, ttls FROM transactions JOIN endings ON endings.id = ending"
+LAST_TTLS: Final = f"{_TTLS} WHERE answer = ? AND ended <= ? AND {IS_ADMITTED} ORDER BY transactions.id DESC LIMIT ?"
+ONE_WITH_TTLS: Final = f"{_TTLS} WHERE transactions.id = ? AND {IS_ADMITTED}"
 ONE_ANSWER: Final = f"{_GIVEN} WHERE transactions.id = ? AND {IS_ADMITTED}"
+_UNDOUBTED: Final = pack_flags(True, None, False, None)
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _Head = tuple[int, int, str, int, str, bytes | None, bytes | None, bytes | None, int, bytes]
 
@@ -57,6 +61,17 @@ class GivenAnswer(NamedTuple):
     def doubted(self) -> bool:
         """Whether the answer matches no query, while events were lost."""
         return bool(flag_of(self.flags, DOUBTED))
+
+
+def read_undoubted(question: str, rows: Iterable[Row]) -> Iterator[GivenAnswer]:
+    """Yield transactions that gave an answer to one question, without their clients.
+
+    Raises:
+        msgspec.ValidationError: A value has another type, since the file is damaged.
+    """
+    for row in rows:
+        number, ended, ttls = msgspec.convert(row, tuple[int, int, bytes])
+        yield GivenAnswer(number, ended, question, tuple(ttl * SECOND for ttl in _NUMBERS(ttls)), _UNDOUBTED)
 
 
 def read_answers(rows: Iterable[Row]) -> Iterator[GivenAnswer]:

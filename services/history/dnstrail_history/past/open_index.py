@@ -11,13 +11,15 @@ import msgspec
 
 from dnstrail.captured import LAST_TIME
 from dnstrail.dns.rdata import TYPES
+from dnstrail.history.rows import DOUBTED, flag_of
 from dnstrail.history.sums import ends_at
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail_history.past.given_answers import IS_ADMITTED
 
 _NEW_TRANSACTIONS: Final = f"""
-    SELECT transactions.id, answer, ended, ttls FROM transactions JOIN endings ON endings.id = ending
+    SELECT transactions.id, answer, ended, ttls, texts.text, flags FROM transactions
+    JOIN endings ON endings.id = ending JOIN texts ON texts.id = name
     WHERE transactions.id > ? AND (answer IS NULL OR {IS_ADMITTED}) ORDER BY transactions.id"""  # noqa: S608 - of this module
 _NEW_STAGES: Final = "SELECT max(id), min(time) FROM connections WHERE id > ?"
 _NEW_RELATIONS: Final = """
@@ -28,11 +30,16 @@ _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 class StatedAnswer(NamedTuple):
-    """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s."""
+    """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s.
+
+    `question` is the name that was asked each time, in the order of the ends, and never in doubt; None if this is not
+    known.
+    """
 
     answer: int
     ends: int
     longest: int
+    question: str | None = None
 
 
 class OpenIndex:
@@ -57,14 +64,10 @@ class OpenIndex:
         added = database.execute(_NEW_TRANSACTIONS, (self._read,)).fetchall()
         if not added:
             return
-        self.first = min(self.first or LAST_TIME, *(ended for _, _, ended, _ in added))
-        for self._read, answer, ended, packed in added:
+        self.first = min(self.first or LAST_TIME, *(ended for _, _, ended, *_ in added))
+        for self._read, answer, ended, packed, name, flags in added:
             if answer is not None:
-                self.transactions[answer].append((self._read, ended))
-                longest = max(_NUMBERS(packed))
-                known = self.spans.get(answer, (0, 0, 0))
-                ends = ends_at(ended + longest * SECOND)
-                self.spans[answer] = StatedAnswer(answer, max(known[1], ends), max(known[2], longest))
+                self._add(answer, ended, max(_NUMBERS(packed)), None if flag_of(flags, DOUBTED) else name)
         for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
             self._relations[number] = edge_of(edge)
             self.owners.add(self._relations[number][0])
@@ -72,6 +75,16 @@ class OpenIndex:
             edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
             for text in {text for owner, _, target in edges for text in (owner, target)}:
                 self.by_text[text].append(answer)
+
+    def _add(self, answer: int, ended: int, longest: int, question: str | None) -> None:
+        """Add the last transaction that was read."""
+        given, known = self.transactions[answer], self.spans.get(answer)
+        ends = ends_at(ended + longest * SECOND)
+        if known is not None:
+            question = known.question if question == known.question and ended >= given[-1][1] else None
+            ends, longest = max(ends, known.ends), max(longest, known.longest)
+        given.append((self._read, ended))
+        self.spans[answer] = StatedAnswer(answer, ends, longest, question)
 
 
 def edge_of(row: Iterable[Any]) -> Edge:

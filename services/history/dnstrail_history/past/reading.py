@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -12,21 +11,20 @@ from typing import Final, NamedTuple
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.dns.rdata import PTR
 from dnstrail.history.fact import StageFact
-from dnstrail.history.rows import FOREIGN, MATCHED, flag_of, pack_flags
-from dnstrail.history.sums import ROWS
+from dnstrail.history.rows import FOREIGN, MATCHED, flag_of
 from dnstrail.image import Bounds, Image
 from dnstrail.image.answer import CGROUP, Answer, Edge
 from dnstrail.image.binding.bindings import Binding
 from dnstrail.image.binding.processes import identity_of
-from dnstrail.image.binding.scope import SOON
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.record import Sighting
 from dnstrail.image.relate import MAX_TTL
 from dnstrail_history.past.connections import ConnectionEvent, bound, named, names_sent_to, opened, openings_to
+from dnstrail_history.past.contents import Content, ReadAnswer, StatedPlace
 from dnstrail_history.past.given_answers import GivenAnswer
 from dnstrail_history.past.open_index import StatedAnswer
-from dnstrail_history.past.segments import SegmentReader
+from dnstrail_history.past.segment_readers import SegmentReader
 
 #: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
 MOST_NODES: Final = 4096
@@ -37,8 +35,7 @@ PATIENCE: Final = 0.3  # the cache waits a little longer
 #: seconds after a loss of facts, and after the end of what was forgotten, for which a past lookup cannot know what is
 #: missing -> `history` is false
 DOUBT: Final = 3600  # few relations are live for longer
-_FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
-_NEVER: Final = -(1 << 62)
+_TEXTS_AT_ONCE: Final = 64  # names and addresses that are looked for in a segment at once
 _SIZE: Final = 1 << 24  # roots and relations: nothing is evicted
 
 
@@ -71,17 +68,19 @@ def past_image(
     is_over: Callable[[], bool],
     *,
     with_ended: bool,
+    decisive: bool = False,
     connections: NeededConnections = NONE,
 ) -> Past:
     """Return an image that answers lookups of keys in canonical form as of a time (ns of wall time).
 
     `segments` are those of the store, the oldest first. `bounds` are those of the present image. `is_over` returns
     whether the time for the lookup is over. A trail needs also relations that had ended, and all that their records
-    counted.
+    counted. With `decisive` of each record the answers suffice that decide which relations are live, and since when:
+    nobody asks for clients or hosts.
     """
     keys = {*keys}
     lag = bounds.grace_ns + (bounds.history_ns if with_ended else 0)
-    reading = _Reading(segments, at, lag, is_over, whole_records=with_ended)
+    reading = _Reading(segments, at, lag, is_over, whole_records=with_ended, decisive=decisive)
     image = Image(
         Bounds(
             size=_SIZE,
@@ -112,103 +111,14 @@ def past_image(
     return Past(image, not reading.cut and is_known([one for one in segments if not one.fault], at))
 
 
-class _Read(NamedTuple):
-    """An answer that was read, with the number of its segment, its relations in their order, and how often it stands.
-
-    `given` stands for more than one if they are not read one by one.
-    """
-
-    segment: int
-    given: GivenAnswer
-    edges: tuple[Edge, ...]
-    times: int = 1
-
-
-def _order(read: _Read) -> tuple[int, int, int]:
+def _order(read: ReadAnswer) -> tuple[int, int, int]:
     """Return the place in the order of arrival."""
     return read.segment, read.given.number, read.given.ended
 
 
-def _sum_of(read: _Read) -> tuple[object, ...]:
+def _sum_of(read: ReadAnswer) -> tuple[object, ...]:
     """Return what the answers of one sum have in common."""
     return read.segment, read.edges, read.given.question, read.given.doubted
-
-
-class _Place(NamedTuple):
-    """An answer in a segment, with its relations in their order."""
-
-    segment: SegmentReader
-    stated: StatedAnswer
-    edges: tuple[Edge, ...]
-
-
-class _Content:
-    """The answers that state the same relations, in any order. `places` contains them by segment, newest first.
-
-    `read` are those that the image held, once they were read.
-    """
-
-    def __init__(self) -> None:
-        self.places: dict[SegmentReader, list[_Place]] = {}
-        self.read: list[_Read] | None = None
-
-    def read_until(self, at: int, lag: int, is_over: Callable[[], bool], *, whole: bool) -> int:
-        """Read the answers until a time, and return the number of their relations.
-
-        The image held a record for `lag` ns past its end. Those of a whole record count also where none of its
-        relations can have been held by them. `is_over` ends the reading early.
-        """
-        self.read = []
-        if all(one.stated.ends * SECOND + lag <= at for places in self.places.values() for one in places):
-            return 0
-        parts: list[list[_Read]] = []
-        count, most = 0, ROWS if whole else _FEW
-        longest = max(one.stated.longest for places in self.places.values() for one in places)
-        since = _NEVER if whole else at - lag - (longest + 1) * SECOND
-        for places in self.places.values():
-            most_now = most if count < most else 0
-            part = [one for place in places if not is_over() for one in _read(place, since, at, most_now)]
-            count += len(part)
-            if part:
-                parts.append(part)
-        end = 0
-        for part in reversed(parts):
-            if end + lag <= min(one.given.ended for one in part):
-                self.read.clear()  # the image had removed the record
-            self.read += part
-            end = max(end, *(one.given.end for one in part))
-        if end + lag <= at:
-            self.read.clear()
-        return sum(len(one.edges) for part in parts for one in part)
-
-    def followed(self, times: Sequence[int], known: Sequence[_Read]) -> Iterator[_Read]:
-        """Yield the answers within SOON before some times; of known ones only if some of them are in a sum."""
-        since, until = times[0] - SOON, times[-1]
-        if all(one.given.number for one in known):
-            until = min([until, *(one.given.ended - 1 for one in known)])
-        for segment, places in self.places.items():
-            if segment.first <= until and segment.last_ended >= since:
-                for place in places:
-                    for one in segment.between(place.stated.answer, since, until):
-                        following = bisect_left(times, one.ended)
-                        if following < len(times) and times[following] - one.ended <= SOON:
-                            yield _Read(segment.number, one, place.edges)
-
-
-def _read(place: _Place, since: int, until: int, most: int) -> Iterator[_Read]:
-    """Yield the answers of a place within a time: the last ones one by one, and the sums of these and all before."""
-    segment, (answer, _, _), edges = place
-    given = [one for one in segment.last(answer, until, most) if one.ended > since] if most else []
-    yield from (_Read(segment.number, one, edges) for one in given if len(one.lives) == len(edges))
-    if len(given) < most:
-        return
-    for question, total in segment.sums(answer, until):
-        known = sum(one.question == question and one.doubted == total.doubted for one in given)
-        if total.times > known and len(total.ends) == len(edges):
-            lives = tuple(end - total.first for end in total.ends)
-            flags = pack_flags(True, None, total.doubted, None)
-            first = GivenAnswer(0, total.first, question, lives, flags)
-            yield _Read(segment.number, first, edges, total.times - known)
 
 
 class _Reading:
@@ -222,9 +132,11 @@ class _Reading:
         is_over: Callable[[], bool],
         *,
         whole_records: bool,
+        decisive: bool,
     ) -> None:
         self.cut = is_over()
         self._whole_records = whole_records
+        self._decisive = decisive
         since = at - MAX_TTL * SECOND - lag
         self._segments = [one for one in reversed(segments) if one.first <= at and one.last_ended >= since]
         while not whole_records and self._segments and self._segments[-1].ends + lag <= at:
@@ -233,28 +145,29 @@ class _Reading:
         self._lag = lag
         self._time_is_over = is_over
         self._unlisted = self._unread = MOST_RELATIONS
-        self._contents: dict[frozenset[Edge], _Content] = {}
-        self._touched: dict[tuple[str, bool], list[tuple[frozenset[Edge], _Content]]] = {}
+        self._contents: dict[frozenset[Edge], Content] = {}
+        self._touched: dict[tuple[str, bool], list[tuple[frozenset[Edge], Content]]] = {}
 
-    def related(self, keys: set[str]) -> list[_Content]:
+    def related(self, keys: set[str]) -> list[Content]:
         """Return what the answers state by which names lead to the keys, and the keys to others; up first."""
-        found: dict[_Content, None] = {}
+        found: dict[Content, None] = {}
         for upwards in (True, False):
-            seen, pending = {*keys}, [*keys]
+            seen, pending = {*keys}, {*keys}
             while pending and not self.cut:
-                text = pending.pop()
-                for edges, content in self._touching(text, upwards=upwards):
-                    touching = [edge for edge in edges if (edge[2] if upwards else edge[0]) == text]
-                    if not (touching or upwards) or not self._is_held(content):
-                        continue
-                    found[content] = None
-                    new = {edge[0] if upwards else edge[2] for edge in touching if edge[1] != PTR} - seen
-                    seen |= new
-                    pending += new
+                new: set[str] = set()
+                for text in pending:
+                    for edges, content in self._touching(text, pending, upwards=upwards):
+                        touching = [edge for edge in edges if (edge[2] if upwards else edge[0]) == text]
+                        if not (touching or upwards) or not self._is_held(content):
+                            continue
+                        found[content] = None
+                        new |= {edge[0] if upwards else edge[2] for edge in touching if edge[1] != PTR}
+                pending = new - seen
+                seen |= new
                 self.cut = self.cut or len(seen) > MOST_NODES
         return [*found]
 
-    def openings(self, read: Iterable[_Read], ports: Iterable[int]) -> list[StageFact]:
+    def openings(self, read: Iterable[ReadAnswer], ports: Iterable[int]) -> list[StageFact]:
         """Return the openings of connections to the addresses of some answers, since the first of these."""
         targets = {edge[2] for one in read for edge in one.edges}
         addresses = [text for text in targets if address_text(text)]
@@ -264,8 +177,8 @@ class _Reading:
         return found.stages
 
     def with_followed(
-        self, read: list[_Read], openings: Iterable[StageFact], applied: AbstractSet[_Content]
-    ) -> list[_Read]:
+        self, read: list[ReadAnswer], openings: Iterable[StageFact], applied: AbstractSet[Content]
+    ) -> list[ReadAnswer]:
         """Return answers with the further ones that connections may have followed.
 
         These do not lead to the keys, had been removed, or are in a sum, which counts them no longer.
@@ -274,10 +187,10 @@ class _Reading:
         for stage in openings:
             times[known_address(stage.flow.destination)].append(stage.time)
         known = {(one.segment, one.given.number) for one in read}
-        found: dict[tuple[int, int], _Read] = {}
+        found: dict[tuple[int, int], ReadAnswer] = {}
         for address, opened_at in times.items():
             opened_at.sort()
-            for edges, content in self._touching(address, upwards=True):
+            for edges, content in self._touching(address, times, upwards=True):
                 if self.is_over():
                     return read
                 if any(edge[2] == address for edge in edges):
@@ -289,16 +202,40 @@ class _Reading:
         left = [one._replace(times=one.times - counted[_sum_of(one)]) if not one.given.number else one for one in read]
         return [*(one for one in left if one.times > 0), *found.values()]
 
-    def _touching(self, text: str, *, upwards: bool) -> list[tuple[frozenset[Edge], _Content]]:
-        """Return what the answers state that touch a name or an address; unless `upwards`, those that it leads from."""
-        known = self._touched.get((text, True), self._touched.get((text, upwards)))
-        if known is not None:
-            return known
-        found: dict[frozenset[Edge], _Content] = {}
+    def _touching(self, text: str, others: Iterable[str], *, upwards: bool) -> list[tuple[frozenset[Edge], Content]]:
+        """Return what the answers state that touch a name or an address; unless `upwards`, those that it leads from.
+
+        Others that will be asked for are read together with it.
+        """
+        known = self._known_to_touch(text, upwards=upwards)
+        if known is None:
+            missing = [one for one in others if one != text and self._known_to_touch(one, upwards=upwards) is None]
+            self._list([text, *missing[: _TEXTS_AT_ONCE - 1]], upwards=upwards)
+            known = self._touched[text, upwards]
+        return known
+
+    def _known_to_touch(self, text: str, *, upwards: bool) -> list[tuple[frozenset[Edge], Content]] | None:
+        return self._touched.get((text, True), self._touched.get((text, upwards)))
+
+    def _list(self, texts: Sequence[str], *, upwards: bool) -> None:
+        """List what the answers state that touch some names and addresses."""
         most = max(self._unlisted, 0)
-        segments = (segment for segment in self._segments if not self.is_over())
-        touching = [(segment, segment.touching(text, most, upwards=upwards)) for segment in segments]
-        self.cut = self.cut or any(len(stated) >= most for _, stated in touching)
+        listed: dict[str, list[tuple[SegmentReader, Sequence[StatedAnswer]]]] = {text: [] for text in texts}
+        for segment in self._segments:
+            if self.is_over():
+                break
+            touching = segment.touching(texts, most, upwards=upwards)
+            self.cut = self.cut or sum(map(len, touching.values())) >= most
+            for text, stated in touching.items():
+                listed[text].append((segment, stated))
+        for text, of_text in listed.items():
+            self._touched[text, upwards] = self._contents_of(of_text)
+
+    def _contents_of(
+        self, touching: list[tuple[SegmentReader, Sequence[StatedAnswer]]]
+    ) -> list[tuple[frozenset[Edge], Content]]:
+        """Return what answers state that touch one text, by segment, the newest first."""
+        found: dict[frozenset[Edge], Content] = {}
         held = [any(one.ends * SECOND + self._lag > self._at for one in stated) for _, stated in touching]
         if not self._whole_records:  # what ended before the oldest answer that was live is of no use
             del touching[len(held) - held[::-1].index(True) if True in held else 0 :]
@@ -307,23 +244,25 @@ class _Reading:
                 if self._unlisted <= 0 or self.is_over():
                     self.cut = True
                     break
-                place = _Place(segment, one, segment.edges(one.answer))
+                place = StatedPlace(segment, one, segment.edges(one.answer))
                 self._unlisted -= len(place.edges)
                 edges = frozenset(place.edges)
                 if not edges:  # they cannot be read
                     continue
-                content = found[edges] = self._contents.setdefault(edges, _Content())
+                content = found[edges] = self._contents.setdefault(edges, Content())
                 if content.read is None and place not in content.places.setdefault(segment, []):
                     content.places[segment].append(place)
-        known = self._touched[text, upwards] = [*found.items()]
-        return known
+        return [*found.items()]
 
-    def _is_held(self, content: _Content) -> bool:
+    def _is_held(self, content: Content) -> bool:
         if content.read is None:
             if self._unread <= 0 or self.is_over():
                 self.cut = True
                 return False
-            self._unread -= content.read_until(self._at, self._lag, self.is_over, whole=self._whole_records)
+            count = content.read_decisive(self._at, self._lag, self.is_over) if self._decisive else None
+            if count is None:
+                count = content.read_until(self._at, self._lag, self.is_over, whole=self._whole_records)
+            self._unread -= count
         return bool(content.read)
 
     def is_over(self) -> bool:
@@ -333,7 +272,7 @@ class _Reading:
         return is_over
 
 
-def _apply_all(image: Image, read: Iterable[_Read], events: deque[ConnectionEvent]) -> None:
+def _apply_all(image: Image, read: Iterable[ReadAnswer], events: deque[ConnectionEvent]) -> None:
     """Apply answers in the order of their arrival, and each event after the answers that came before it.
 
     Sums are applied at the begin of their segment, whatever their time.
@@ -360,7 +299,7 @@ def _apply(image: Image, number: int, given: GivenAnswer, edges: tuple[Edge, ...
         image.binder.processes.note(identity, ended)
 
 
-def _add_times(image: Image, read: _Read) -> None:
+def _add_times(image: Image, read: ReadAnswer) -> None:
     """Count the answers that one stands for, unless the image removed their record."""
     root, stated = image.store.places.roots.get(read.given.question), frozenset(read.edges)
     for record in root.records() if root is not None else ():
