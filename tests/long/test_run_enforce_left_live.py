@@ -18,7 +18,7 @@ from live.namespaces import live_or_skip
 from live.processes import PATIENCE, children_of, wait_until
 from live.remains import remains
 
-RUNS = os.environ.get("DNSTRAIL_ENFORCED_RUNS", "12")  # every second one is killed; two have a pipeline of their own
+RUNS = os.environ.get("DNSTRAIL_ENFORCED_RUNS", "8")  # every second one is killed; two have a pipeline of their own
 TOOL = Path(__file__).parents[1] / "soak" / "enforced_runs.py"
 
 
