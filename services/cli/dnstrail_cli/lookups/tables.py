@@ -111,7 +111,7 @@ def connection_table(found: Sequence[dict[str, Any]], most: int, *, rivals: bool
     """Return a table of at most `most` connections, the last opened ones if there are more."""
     table = Table(box=None, pad_edge=False)
     further = [*(["host"] if hosts else []), *(["rivals"] if rivals else [])]
-    for title in ("age", "process", "container, unit", "name", "address", "state", *further):
+    for title in ("age", "process", "where", "name", "address", "state", *further):
         table.add_column(title, overflow="fold", no_wrap=title == "age")
     for connection in found[max(len(found) - most, 0) :]:
         table.add_row(*(Text(escape_unprintable(cell)) for cell in _cells(connection, further)))
