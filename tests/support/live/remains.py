@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import ctypes
+import os
 import re
-import subprocess
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from dnstrail.kernel.bpf import _SIZE, _call
 from live.processes import text_of
 
 _KINDS = {"prog": "programs", "map": "maps", "link": "links"}
+_NEXT = {"programs": 11, "maps": 12, "links": 31}  # the commands of bpf(2) that return the next id
+_NEXT_ID = struct.Struct("=2I")
 _HELD = re.compile(r"^(prog|map|link)_id:\s+(\d+)$", re.MULTILINE)
 
 
@@ -40,23 +44,38 @@ def remains(cgroup: Path, folders: Iterable[Path]) -> Remains:
     """
     made = _objects()
     held = _held()
-    below = [path for path in cgroup.rglob("*") if path.is_dir()]
+    below = [Path(folder) for folder, _, _ in os.walk(cgroup)][1:]  # without those that end meanwhile
     return Remains(
         frozenset(made & _objects() - held),
         frozenset(path.name for path in below),
         frozenset(line.split(" - ")[0].split()[4] for line in text_of(Path("/proc/self/mountinfo")).splitlines()),
         frozenset(filter(None, map(_name_of, _processes([cgroup, *below])))),
-        frozenset(str(path) for folder in folders for path in folder.rglob("*")),
+        frozenset(
+            f"{place}/{name}"
+            for folder in folders
+            for place, inner, files in os.walk(folder)
+            for name in (*inner, *files)
+        ),
     )
 
 
 def _objects() -> set[tuple[str, int]]:
-    """Return the kernel objects of BPF on this host."""
-    found = set()
-    for kind, name in _KINDS.items():
-        shown = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, text=True, check=False).stdout
-        found |= {(name, one["id"]) for one in json.loads(shown or "[]")}
-    return found
+    """Return the kernel objects of BPF on this host.
+
+    None is opened, as bpftool does: a program array that is closed twice at its end is never freed (Linux 6.18).
+    """
+    return {(name, number) for name, command in _NEXT.items() for number in _ids(command)}
+
+
+def _ids(command: int) -> Iterator[int]:
+    """Yield the ids of the objects of a kind, by BPF_PROG_GET_NEXT_ID or its like."""
+    number = 0
+    with suppress(FileNotFoundError):  # there are no more
+        while True:
+            attributes = ctypes.create_string_buffer(_NEXT_ID.pack(number, 0), _SIZE)
+            _call("BPF_OBJ_GET_NEXT_ID", command, attributes)
+            _, number = _NEXT_ID.unpack_from(attributes)
+            yield number
 
 
 def _held() -> set[tuple[str, int]]:
