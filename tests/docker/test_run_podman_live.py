@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,7 +44,7 @@ def network() -> Iterator[Hosts]:
 @pytest.fixture
 def folder(network) -> Iterator[Path]:
     """Yield a folder with a build, whose base is the static busybox of this host."""
-    with asking_folder() as made, serving(network, made / "seen", *WEB_SERVER):
+    with asking_folder() as made, holders_ended(made), serving(network, made / "seen", *WEB_SERVER):
         (made / "root/bin").mkdir(parents=True)
         shutil.copy(str(shutil.which("busybox")), made / "root/bin/busybox")
         for name in ("sh", "nc"):
@@ -51,6 +54,14 @@ def folder(network) -> Iterator[Path]:
         (made / "context/Dockerfile").write_text(DOCKERFILE)
         (made / "allowed").write_text("step.google.com:80\n")
         yield made
+
+
+@contextmanager
+def holders_ended(folder: Path) -> Iterator[None]:
+    """End the process by which Podman holds the user namespace of a user, at the end of the block."""
+    yield
+    for file in folder.rglob("pause.pid"):
+        os.kill(int(file.read_text()), signal.SIGTERM)
 
 
 def podman(folder: Path, isolation: str) -> list[str]:
