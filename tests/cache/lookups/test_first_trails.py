@@ -10,17 +10,7 @@ from dnstrail.protocol.lookups import ConnectionTo, TrailManyRequest, TrailReque
 from dnstrail_cache.lookups.answers import answer
 from dnstrail_cache.lookups.first_trails import RIVALS, FirstTrail
 from dnstrail_cache.state.cache_state import CacheState
-from live.workers import FakeClock
-
-
-class SlowClock(FakeClock):
-    """A clock on which time passes at each look at it."""
-
-    step = 0.0
-
-    def monotonic(self):
-        self.monotonic_time += self.step
-        return self.monotonic_time
+from live.workers import SlowClock
 
 
 @pytest.fixture

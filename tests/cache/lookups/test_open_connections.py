@@ -13,19 +13,9 @@ from dnstrail.protocol.lookups import ConnectionsRequest, RefusedRequestError, d
 from dnstrail_cache.lookups import open_connections
 from dnstrail_cache.lookups.answers import answer
 from dnstrail_cache.state.cache_state import CacheState
-from live.workers import FakeClock
+from live.workers import SlowClock
 
 BOXED = Process(80, "boxed", container_id="abcdef0123456789", container_name="web", thread_id=80, start_time=t(-50))
-
-
-class SlowClock(FakeClock):
-    """A clock on which time passes at each look at it."""
-
-    step = 0.0
-
-    def monotonic(self):
-        self.monotonic_time += self.step
-        return self.monotonic_time
 
 
 @pytest.fixture

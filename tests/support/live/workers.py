@@ -61,6 +61,17 @@ class FakeClock:
         self.monotonic_time += seconds
 
 
+class SlowClock(FakeClock):
+    """A clock on which time passes at each look at it."""
+
+    step = 0.0  # seconds
+
+    def monotonic(self) -> float:
+        """Return the monotonic time of the test, which has passed."""
+        self.monotonic_time += self.step
+        return self.monotonic_time
+
+
 class SteppedClock(SystemClock):
     """The clock of the host, with a wall time that a test sets ahead by `step` seconds."""
 

@@ -84,7 +84,7 @@ class TrailAsker:
     def _of_past(self, connection: Fields, trail: Trail) -> Trail:
         """Return the trail that the history has, else that of the cache."""
         fields = {name: value for name, value in connection.items() if name != "address"}
-        process = {name: trail[name] for name in ("process",) if name in trail}
+        process = {"process": trail["process"]} if "process" in trail else {}
         try:
             reply = self._client.request("trail", key=connection["address"], limit=5, **fields)
         except DataNotFound as error:

@@ -111,13 +111,13 @@ class Enricher:
         """
         wanted = {_key(one): one for one in connections}
         added = {key: self._known[key] for key in wanted if key in self._known}
-        asked = [one for key, one in wanted.items() if key not in added]
-        trails = self._ask(asked) if asked else ()
+        asked = {key: one for key, one in wanted.items() if key not in added}
+        trails = self._ask([*asked.values()]) if asked else ()
         settled = int((self._wall() - SETTLED) * _SECOND)
-        for one, trail in zip(asked, trails or (), strict=trails is not None):
-            added[_key(one)] = fields = _fields(trail)
+        for (key, one), trail in zip(asked.items(), trails or (), strict=trails is not None):
+            added[key] = fields = _fields(trail)
             if int(one.get("at_ns", settled + 1)) <= settled and trail.get("history", True):
-                self._known[_key(one)] = fields
+                self._known[key] = fields
         while len(self._known) > MOST_KNOWN:
             del self._known[next(iter(self._known))]
         return added
@@ -152,7 +152,7 @@ class Enricher:
 
 def _fields(trail: Trail) -> tuple[bytes, bytes]:
     """Return what a trail adds to a line: the field of the name, b"" without one, and that of all others."""
-    others = {name: value for name, value in trail.items() if name != "dns_root"} or {"state": "unknown"}
+    others = {name: value for name, value in trail.items() if name != "dns_root"}
     name = trail.get("dns_root")
     others.setdefault("state", "unknown")
     domain = b"," + json_bytes({_DOMAIN: name})[1:-1] if name else b""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from dnstrail.events.facts import ANSWERED
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.log_formats.words import community_id_of, rcode_text, targets
+from dnstrail_cli.log_formats.words import community_id_of, rcode_text, targets, unit_of
 from dnstrail_findings.finding import timestamp
 from dnstrail_findings.formats.ecs import VERSION, without_empty
 
@@ -47,7 +47,7 @@ def encode_question(entry: LoggedQuestion) -> str:
         "matched": entry.matched,
         "doubted": entry.doubted,
         "foreign": entry.foreign,
-        **_unit(entry),
+        **unit_of(entry),
     }
     return json_line(without_empty(document))
 
@@ -66,7 +66,7 @@ def encode_connection(entry: LoggedConnection) -> str:
     document["source"]["bytes"], document["destination"]["bytes"] = entry.bytes_sent, entry.bytes_received
     document["destination"]["domain"] = entry.name
     document["related"] = _related(entry, [], [entry.name] if entry.name else [])
-    document["dnstrail"] = {"bound": entry.bound, **_unit(entry)}
+    document["dnstrail"] = {"bound": entry.bound, **unit_of(entry)}
     return json_line(without_empty(document))
 
 
@@ -106,10 +106,6 @@ def _common(entry: LogEntry, begun: int, lasted: int | None) -> dict[str, Any]:
             "community_id": community_id_of(entry),
         },
     }
-
-
-def _unit(entry: LogEntry) -> dict[str, str]:
-    return {"unit": entry.unit, "slice": entry.slice}
 
 
 def _end(address: str | None, port: int | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from dnstrail import __version__
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.log_formats.words import community_id_of, targets
+from dnstrail_cli.log_formats.words import community_id_of, targets, unit_of
 from dnstrail_findings.formats.ecs import without_empty
 from dnstrail_findings.formats.ocsf import VERSION
 
@@ -69,7 +69,7 @@ def encode_question(entry: LoggedQuestion) -> str:
             "matched": entry.matched,
             "doubted": entry.doubted,
             "foreign": entry.foreign,
-            **_unit(entry),
+            **unit_of(entry),
         },
     }
     if rcode is not None:
@@ -90,7 +90,7 @@ def encode_connection(entry: LoggedConnection) -> str:
         "connection_info": _connection(entry, _OUTBOUND),
         "traffic": {"bytes_out": entry.bytes_sent, "bytes_in": entry.bytes_received},
         "observables": _observables(entry, [], [entry.name] if entry.name else []),
-        "unmapped": {"bound": entry.bound, **_unit(entry)},
+        "unmapped": {"bound": entry.bound, **unit_of(entry)},
     }
     return json_line(without_empty(document))
 
@@ -127,10 +127,6 @@ def _common(entry: LogEntry, kind: _Class, activity: tuple[int, str], begun: int
         "actor": {"process": _process(entry)},
         "device": {"type_id": 0, "hostname": entry.host} if entry.host else {},
     }
-
-
-def _unit(entry: LogEntry) -> dict[str, str]:
-    return {"unit": entry.unit, "slice": entry.slice}
 
 
 def _status(status: tuple[int, str], detail: str) -> dict[str, Any]:

@@ -36,3 +36,8 @@ def targets(question: LoggedQuestion) -> tuple[list[str], list[str]]:
     found = dict.fromkeys(target for _, _, target, _ in question.relations)
     addresses = {target: None for target in found if address_text(target) == target}
     return [*addresses], [target for target in found if target not in addresses]
+
+
+def unit_of(entry: LogEntry) -> dict[str, str]:
+    """Return the systemd unit and slice of the process, "" if there is none."""
+    return {"unit": entry.unit, "slice": entry.slice}

@@ -65,7 +65,10 @@ VIEWS: Final = (
 
 
 class Totals:
-    """The lookups of all views. Processes of one name, container and unit are one."""
+    """The lookups of all views. Processes of one name, container and unit are one.
+
+    Questions asked for others count once.
+    """
 
     def __init__(self) -> None:
         self.lookups = 0
