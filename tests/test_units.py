@@ -11,10 +11,13 @@ import pytest
 import yaml
 
 from dnstrail.bus.ipc import events_address, findings_address, history_address, lookups_address
-from dnstrail.pipeline import HISTORY
+from dnstrail.pipeline import HISTORY, SENDER
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
 from dnstrail_findings.targets import parse_target
+from dnstrail_fleet.__main__ import command as fleet
+from dnstrail_fleet.engine_option import JOINED
+from dnstrail_fleet.log.engine_address import EngineAddress, encode_invitation
 from live.namespaces import skip
 from live.processes import PATIENCE
 from live.stack_images import workers_of_compose
@@ -31,6 +34,7 @@ USERS = {
     "findings": "dnstrail-findings",
     "history": "dnstrail-history",
     "web": "dnstrail-history",  # whose files it reads
+    "fleet-send": "dnstrail-history",  # likewise
 }
 UNIT = {unit.stem.removeprefix("dnstrail-"): unit for unit in UNITS}
 USER_OF_IMAGE = re.compile(r"useradd .*--uid (\d+) .* (\S+) &&")
@@ -49,23 +53,24 @@ def service(unit, section="Service"):
 def test_a_unit_starts_a_worker(unit):
     """Each unit starts a worker with valid options, as a user of its own, within a memory limit."""
     read = service(unit)
-    program, worker, *options = read["ExecStart"].split()
-    assert program == PREFIX
-    assert unit.stem == f"dnstrail-{worker}"
-    main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
+    worker, words = unit.stem.removeprefix("dnstrail-"), read["ExecStart"].split()
+    program, *options = words[: 1 + len(worker.split("-"))], *words[1 + len(worker.split("-")) :]
+    assert program == [PREFIX, *worker.split("-")]
+    if worker != "fleet-send":  # whose invitation is tried below
+        main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
+        assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read.get('RuntimeDirectory', 'dnstrail')}"
     assert (read["User"], read["Group"]) == (USERS[worker], "dnstrail")
     assert read["MemoryMax"]
     assert read["Type"] == "notify"
     assert int(read["WatchdogSec"]) > SILENCE
-    assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read.get('RuntimeDirectory', 'dnstrail')}"
 
 
 def test_the_users_of_the_units_exist():
-    """Each user and group of a unit is made by systemd-sysusers, and only the page shares one, that of the history."""
+    """Each user and group of a unit is made by systemd-sysusers, and two read the files of the history as its user."""
     made = dict(line.split()[1::-1] for line in SYSUSERS.read_text().splitlines() if line[0] != "#")
     assert sorted(service(unit)["User"] for unit in UNITS) == sorted(USERS.values())
     assert {name for name, kind in made.items() if kind == "u"} == set(USERS.values())
-    assert len(set(USERS.values())) == len(UNITS) - 1
+    assert len(set(USERS.values())) == len(UNITS) - 2
 
 
 def test_the_signatures_are_reloaded_by_their_signal():
@@ -128,6 +133,20 @@ def test_the_page_only_reads_the_history():
     assert {f"--findings={published}", f"--mutes={mutes}", f"--folder={HISTORY}"} <= set(container["command"])
     assert f"--mutes={mutes}" in workers_of_compose()["signatures"]["command"]
     assert container["ports"] == ["127.0.0.1:8053:8053"]
+
+
+def test_the_sender_gets_the_invitation_of_the_host(tmp_path):
+    """Its unit hands over the file that `dnstrail fleet join` writes by default, and keeps its state."""
+    read = service(UNIT["fleet-send"])
+    assert read["LoadCredential"] == f"{JOINED.name}:{JOINED}"
+    assert service(UNIT["fleet-send"], "Unit")["ConditionPathExists"] == str(JOINED)
+    assert f"/var/lib/{read['StateDirectory']}" == str(SENDER)
+    path = tmp_path / JOINED.name
+    path.write_bytes(encode_invitation(EngineAddress("engine.example", 6380, "web1", "PEM", "secret")))
+    path.chmod(0o600)
+    _, _, worker, *options = read["ExecStart"].replace("%d", str(tmp_path)).split()
+    made = fleet.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
+    assert made.params["engine"].user == "web1"
 
 
 def test_a_drop_in_for_outputs_starts_its_worker():
@@ -268,7 +287,7 @@ def test_listeners_start_before_the_probe():
     """A unit is ready once its main loop runs, so the probe starts after the workers that receive its events."""
     probe = next(unit for unit in UNITS if unit.stem == "dnstrail-probe").read_text()
     after = re.search(r"^After=(.*)$", probe, re.MULTILINE)[1].split()
-    assert sorted(after) == [unit.name for unit in UNITS if unit.stem != "dnstrail-probe"]
+    assert sorted(after) == [unit.name for unit in UNITS if unit.stem not in ("dnstrail-probe", "dnstrail-fleet-send")]
 
 
 @pytest.mark.parametrize("drop_in", sorted((UNITS[0].parent / "hosts").glob("*.conf")), ids=lambda path: path.stem)

@@ -12,12 +12,16 @@ from dnstrail_fleet.log.engine_address import PORT, EngineAddress, parse_engine
 FILES = ",ca=/a/ca.pem,password=/a/pass"
 
 
-def test_an_address_is_read() -> None:
-    """User, host, port and files are read; the port has a default."""
-    expected = EngineAddress("engine.example", PORT, "web1", Path("/a/ca.pem"), Path("/a/pass"))
-    assert parse_engine(f"valkeys://web1@engine.example{FILES}") == expected
-    assert parse_engine(f"rediss://web1@[2001:db8::1]:7000{FILES}")[:2] == ("2001:db8::1", 7000)
-    assert str(expected) == "valkeys://web1@engine.example:6380"
+def test_an_address_is_read(tmp_path: Path) -> None:
+    """User, host, port and files are read; the port has a default, and the password is not shown."""
+    for name, content in (("ca", "PEM"), ("password", "secret\n")):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o600)
+    files = f",ca={tmp_path}/ca,password={tmp_path}/password"
+    expected = EngineAddress("engine.example", PORT, "web1", "PEM", "secret")
+    assert parse_engine(f"valkeys://web1@engine.example{files}") == expected
+    assert parse_engine(f"rediss://web1@[2001:db8::1]:7000{files}")[:2] == ("2001:db8::1", 7000)
+    assert str(expected) == repr(expected) == "valkeys://web1@engine.example:6380"
 
 
 @pytest.mark.parametrize(
@@ -52,4 +56,4 @@ def test_a_password_file_is_checked(tmp_path: Path, content: str, mode: int, fau
     path.write_text(content)
     path.chmod(mode)
     with pytest.raises(SettingsError, match=fault):
-        EngineAddress("h", 1, "u", path, path).read_password()
+        parse_engine(f"valkeys://web1@engine.example,ca={path},password={path}")

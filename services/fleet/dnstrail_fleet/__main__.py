@@ -1,4 +1,4 @@
-"""The processes of the fleet: `dnstrail fleet send` and `store`, or `python -m dnstrail_fleet send`."""
+"""The commands of the fleet at its engine: `dnstrail fleet send`, or `python -m dnstrail_fleet send`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.users import User
-from dnstrail_fleet.log.engine_address import FORM, EngineAddress, parse_engine
+from dnstrail_fleet.engine_option import JOINED, engine_option
+from dnstrail_fleet.enrolment.command import invite, join, revoke
+from dnstrail_fleet.log.engine_address import EngineAddress
 from dnstrail_fleet.lookups.server import FleetServer
 from dnstrail_fleet.sender.state import SenderState
 from dnstrail_fleet.sender.worker import run as send_rows
@@ -44,8 +46,8 @@ from dnstrail_fleet.store.worker import run as store_rows
 
 _EXAMPLES = examples("dnstrail fleet get 203.0.113.7", "dnstrail fleet hosts")
 _SEND_EXAMPLES = examples(
-    "dnstrail fleet send --engine valkeys://web1@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/pass",
-    "dnstrail fleet send --engine ... --exclude name=bank.example --exclude user=alice",
+    "sudo dnstrail fleet send",
+    "sudo dnstrail fleet send --exclude name=bank.example --exclude user=alice",
 )
 _STORE_EXAMPLES = examples(
     "dnstrail fleet store --engine valkeys://store@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/pass",
@@ -55,21 +57,8 @@ _STORE_EXAMPLES = examples(
 _FOLDER = click.Path(path_type=Path, file_okay=False, readable=False)
 
 
-def _convert_engine(_ctx: click.Context, _param: click.Parameter, value: str) -> EngineAddress:
-    return parse_engine(value)
-
-
 def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Subjects:
     return subjects_of(values)
-
-
-_engine_option = click.option(
-    "--engine",
-    metavar=FORM,
-    required=True,
-    callback=_convert_engine,
-    help="The Valkey server with the log, its CA, and the file with the password of USER.",
-)
 
 
 @click.group(epilog=_EXAMPLES, context_settings=HELP)
@@ -81,7 +70,7 @@ def command() -> None:
 
 
 @command.command(epilog=_SEND_EXAMPLES)
-@_engine_option
+@engine_option("The invitation of this host, or the Valkey server with the log.", JOINED)
 @click.option(
     "--history",
     type=_FOLDER,
@@ -137,7 +126,7 @@ def send(
 
 
 @command.command(epilog=_STORE_EXAMPLES)
-@_engine_option
+@engine_option("The Valkey server with the log, its CA, and the file with the password of USER.")
 @click.option(
     "--folder",
     type=_FOLDER,
@@ -187,6 +176,9 @@ def store(
             observe = partial(observer, watched.observe)
             store_rows(log, kept, clock, stop, server=server, beat=watched.beat, observe=observe)
 
+
+for _command in (invite, join, revoke):
+    command.add_command(_command)
 
 if __name__ == "__main__":
     run_command(command, "dnstrail fleet")

@@ -59,11 +59,16 @@ class Engine:
         """Return the address of a user."""
         return parse_engine(self.option(user, **files))
 
-    def client(self, user: str = "admin") -> Any:
+    def client(self, user: str = "admin", password: str = "") -> Any:
         """Return a client of the engine."""
         ca = str(self.folder / "certificate.pem")  # also if a test changed it
         return valkey.Valkey(
-            self._address, self.port, username=user, password=f"secret-{user}", ssl=True, ssl_ca_certs=ca
+            self._address,
+            self.port,
+            username=user,
+            password=password or f"secret-{user}",
+            ssl=True,
+            ssl_ca_certs=ca,
         )
 
     def start(self) -> None:

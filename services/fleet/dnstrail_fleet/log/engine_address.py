@@ -1,11 +1,13 @@
-"""The address of an engine on the command line: `valkeys://USER@HOST:PORT,ca=FILE,password=FILE`."""
+"""The address of an engine on the command line: `valkeys://USER@HOST:PORT,ca=FILE,password=FILE`, or an invitation."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_trusted
@@ -24,50 +26,105 @@ class EngineAddress(NamedTuple):
     host: str
     port: int
     user: str
-    ca: Path
-    password: Path
+    authority: str  #: the certificate of the CA that signed that of the engine, in PEM form
+    password: str
 
     def __str__(self) -> str:
         return f"valkeys://{self.user}@{self.host}:{self.port}"
 
-    def read_password(self) -> str:
-        """Return the password.
+    def __repr__(self) -> str:
+        return str(self)  # without the password
 
-        Raises:
-            SettingsError: The file cannot be read, others may write to it, or it has no password of one line.
-        """
-        text = read_trusted(self.password, "password file").decode("utf-8", "replace").rstrip("\r\n")
-        if not text or "\n" in text or len(text) > _MOST_PASSWORD:
-            raise SettingsError(f"password file {self.password}: it must contain one line with the password")
-        return text
+
+class _Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    v: Literal[1]
+    engine: str
+    ca: str
+    password: str
 
 
 def parse_engine(text: str) -> EngineAddress:
-    """Return the address of an engine.
+    """Return the address of an engine. A text without `://` names the file of an invitation.
+
+    Raises:
+        SettingsError: It is no such address, has no TLS, or a file of it cannot be used; the text names the remedy.
+    """
+    if "://" not in text:
+        return _read_invitation(Path(text))
+    address, *parts = text.split(",")
+    host, port, user = _parse_url(address, f"--engine {address!r:.200}")
+    options = dict(part.partition("=")[::2] for part in parts)
+    if options.keys() != {"ca", "password"} or not all(options.values()):
+        raise SettingsError(f"--engine {address!r:.200}: ca and password are needed, and no more: write {FORM}")
+    authority = read_trusted(Path(options["ca"]), "certificate").decode("ascii", "replace")
+    return EngineAddress(host, port, user, authority, _read_password(Path(options["password"])))
+
+
+def check_user(name: str) -> str:
+    """Return the name of a user of the engine, which is that of a host.
+
+    Raises:
+        SettingsError: It can be no such name.
+    """
+    if not _USER.fullmatch(name):
+        raise SettingsError(f"{name!r:.200}: a name has up to 128 letters, digits, dots and hyphens")
+    return name
+
+
+def encode_invitation(address: EngineAddress) -> bytes:
+    """Return the content of a file that invites a host: it is secret."""
+    invitation = _Invitation(1, str(address), address.authority, address.password)
+    return msgspec.json.format(msgspec.json.encode(invitation)) + b"\n"
+
+
+def _read_invitation(path: Path) -> EngineAddress:
+    """Return the address in the file of an invitation.
+
+    Raises:
+        SettingsError: It cannot be read, others may write to it, or it is no invitation.
+    """
+    try:
+        found = msgspec.json.decode(read_trusted(path, "invitation"), type=_Invitation)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise SettingsError(f"invitation {path}: {error}: `dnstrail fleet invite` makes one") from error
+    host, port, user = _parse_url(found.engine, f"invitation {path}")
+    return EngineAddress(host, port, user, found.ca, found.password)
+
+
+def _parse_url(address: str, place: str) -> tuple[str, int, str]:
+    """Return host, port and user of an address; `place` names it in errors.
 
     Raises:
         SettingsError: It is no such address, or has no TLS; the text names the remedy.
     """
-    address, *parts = text.split(",")
     try:
         url = urlsplit(address)
         host, port, user = url.hostname, url.port or PORT, url.username or ""
     except ValueError as error:
-        raise SettingsError(f"--engine {text!r:.200}: {error}: write {FORM}") from error
+        raise SettingsError(f"{place}: {error}: write {FORM}") from error
     if url.scheme in _PLAIN:
         raise SettingsError(
-            f"--engine {address!r:.200}: without TLS everybody on the way reads which names a host asks for: give the "
+            f"{place}: without TLS everybody on the way reads which names a host asks for: give the "
             f"engine a certificate (`tls-port` in its settings), and write {FORM}"
         )
     if url.scheme not in _SCHEMES or not host or url.path.strip("/"):
-        raise SettingsError(f"--engine {address!r:.200}: write {FORM}")
+        raise SettingsError(f"{place}: write {FORM}")
     if url.password is not None:
         raise SettingsError(
             "--engine: each process of this host can read a password here: name its file, password=FILE"
         )
     if not _USER.fullmatch(user):
-        raise SettingsError(f"--engine {address!r:.200}: name the user of the engine: letters, digits, dots, hyphens")
-    options = dict(part.partition("=")[::2] for part in parts)
-    if options.keys() != {"ca", "password"} or not all(options.values()):
-        raise SettingsError(f"--engine {address!r:.200}: ca and password are needed, and no more: write {FORM}")
-    return EngineAddress(host, port, user, Path(options["ca"]), Path(options["password"]))
+        raise SettingsError(f"{place}: name the user of the engine: letters, digits, dots, hyphens")
+    return host, port, user
+
+
+def _read_password(path: Path) -> str:
+    """Return the password of a file.
+
+    Raises:
+        SettingsError: The file cannot be read, others may write to it, or it has no password of one line.
+    """
+    text = read_trusted(path, "password file").decode("utf-8", "replace").rstrip("\r\n")
+    if not text or "\n" in text or len(text) > _MOST_PASSWORD:
+        raise SettingsError(f"password file {path}: it must contain one line with the password")
+    return text

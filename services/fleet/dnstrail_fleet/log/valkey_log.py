@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
-from dnstrail.errors import SettingsError
-from dnstrail.regular_file import read_trusted
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry, StreamLag
 from dnstrail_fleet.log.engine_address import EngineAddress
+from dnstrail_fleet.log.engine_client import call_engine, open_client
 
 PREFIX: Final = "dnstrail:rows:"
 GROUP: Final = "dnstrail"
@@ -23,7 +21,6 @@ MOST_ENTRIES: Final = 16_384
 MOST_OF_STREAM: Final = 256 << 20
 #: hosts whose streams a store reads -> those of further hosts wait: `hosts_left_out` in the log
 MOST_HOSTS: Final = 1_024
-_TIMEOUT: Final = 2.0  # seconds to connect, and for a reply
 _DEAD: Final = 10_000  # ms without an acknowledgement after which another reader gets an entry
 _LOOK: Final = 1.0  # seconds between two looks for new streams, and for long ones
 _CLAIM: Final = 0.25  # seconds between two looks for the entries of dead readers, in _STREAMS streams each
@@ -38,19 +35,13 @@ class ValkeyLog:
     def __init__(
         self, address: EngineAddress, monotonic: Callable[[], float], *, dead: int = _DEAD, most: int = MOST_ENTRIES
     ) -> None:
-        """Read the password and the certificate.
+        """Open a client.
 
         Raises:
-            SettingsError: One of them cannot be used, or the client is not installed.
+            SettingsError: The CA cannot be used, or the client is not installed.
         """
-        try:
-            import valkey  # noqa: PLC0415 - an extra, which only the fleet needs
-        except ImportError as error:
-            raise SettingsError("the client of Valkey is missing: pip install 'dnstrail[fleet]'") from error
-        authority = read_trusted(address.ca, "certificate").decode("ascii", "replace")
         self.left_out = 0  # streams beyond MOST_HOSTS
         self._address = address
-        self._errors = valkey.exceptions
         self._monotonic = monotonic
         self._dead = dead
         self._most = most
@@ -60,18 +51,7 @@ class ValkeyLog:
         self._claimed: dict[str, bytes] = {}  # up to where each stream was searched for entries of dead readers
         self._turn = self._claim_turn = self._size_turn = 0
         self._look = self._next_claim = float("-inf")
-        pool = valkey.ConnectionPool(
-            connection_class=_connection_class(address, authority),
-            host=address.host,
-            port=address.port,
-            username=address.user,
-            password=address.read_password(),
-            ssl_ca_data=authority,
-            ssl_check_hostname=True,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-        )
-        self._client: Any = valkey.Valkey.from_pool(pool)
+        self._client = open_client(address)
 
     def append(self, body: bytes) -> None:
         """Append an entry to the stream of this host.
@@ -145,6 +125,8 @@ class ValkeyLog:
 
     def _find_streams(self) -> None:
         """Look for streams, and make the group in new ones, from their begin on."""
+        from valkey.exceptions import ResponseError  # noqa: PLC0415 - an extra, which only the fleet needs
+
         found = sorted(key.decode("utf-8", "replace") for key in self._client.scan_iter(f"{PREFIX}*", count=1000))
         if (left_out := max(0, len(found) - MOST_HOSTS)) > self.left_out:
             structlog.get_logger().warning("hosts_left_out", count=left_out)
@@ -152,7 +134,7 @@ class ValkeyLog:
         for stream in {*found[:MOST_HOSTS]}.difference(self._streams):
             try:
                 self._client.xgroup_create(stream, GROUP, id="0", entries_read=0)
-            except self._errors.ResponseError as error:
+            except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
         self._streams = found[:MOST_HOSTS]
@@ -217,48 +199,11 @@ class ValkeyLog:
             LogUnavailableError: The engine does not answer, or refuses.
         """
         try:
-            return call()
-        except (self._errors.ValkeyError, OSError) as error:
+            return call_engine(self._address, call)
+        except LogUnavailableError:
             self._look = self._next_claim = float("-inf")
             self._streams = []
-            kind, text = type(error).__name__, str(error)
-            reason, remedy = next((found for mark, *found in _REASONS if mark in (kind, text) or mark in text), _AWAY)
-            raise LogUnavailableError(str(self._address), reason, f"{text}: {remedy}") from error
-
-
-_AWAY: Final = ("away", "is it running?")
-_REASONS: Final = (  # the class of an error, or a part of its text
-    ("CERTIFICATE_VERIFY_FAILED", "certificate", "name the CA that signed its certificate: ca=FILE"),
-    ("WRONG_VERSION_NUMBER", "certificate", "this port has no TLS: name its tls-port"),
-    ("AuthenticationError", "password", "the engine does not know this user with this password"),
-    ("NoPermissionError", "permission", "the user may not do this: compare its rules with docs/use/fleet.md"),
-    ("OutOfMemoryError", "full", "raise its maxmemory, or start the store"),
-    ("ReadOnlyError", "read-only", "it is a replica: name the primary"),
-    ("MISCONF", "read-only", "it cannot write to its disk"),
-    ("NOREPLICAS", "read-only", "it has too few replicas"),
-    ("NOGROUP", "reset", "it was emptied, and is read from the begin"),
-)
-
-
-def _connection_class(address: EngineAddress, authority: str) -> type[Any]:
-    """Return connections that trust one authority alone: those of the library trust all authorities of the system, too.
-
-    Raises:
-        SettingsError: The file of the authority holds no certificate.
-    """
-    from valkey import SSLConnection  # noqa: PLC0415 - an extra, which only the fleet needs
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(cadata=authority)
-    except (ssl.SSLError, ValueError) as error:
-        raise SettingsError(f"certificate {address.ca}: {error}: it must contain the CA in PEM form") from error
-
-    class EngineConnection(SSLConnection):
-        def _wrap_socket_with_ssl(self, sock: Any) -> Any:
-            return context.wrap_socket(sock, server_hostname=self.host)
-
-    return EngineConnection
+            raise
 
 
 def _entries_of(stream: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[StreamEntry]:

@@ -1,0 +1,88 @@
+"""A client of an engine over TLS, and what its errors mean."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from dnstrail.errors import SettingsError
+from dnstrail_fleet.log.contract import LogUnavailableError
+from dnstrail_fleet.log.engine_address import EngineAddress
+
+_TIMEOUT: Final = 2.0  # seconds to connect, and for a reply
+_AWAY: Final = ("away", "is it running?")
+_REASONS: Final = (  # the class of an error, or a part of its text
+    ("CERTIFICATE_VERIFY_FAILED", "certificate", "name the CA that signed its certificate: ca=FILE"),
+    ("WRONG_VERSION_NUMBER", "certificate", "this port has no TLS: name its tls-port"),
+    ("AuthenticationError", "password", "the engine does not know this user with this password"),
+    ("NoPermissionError", "permission", "the user may not do this: compare its rules with docs/use/fleet.md"),
+    ("OutOfMemoryError", "full", "raise its maxmemory, or start the store"),
+    ("ReadOnlyError", "read-only", "it is a replica: name the primary"),
+    ("MISCONF", "read-only", "it cannot write to its disk"),
+    ("NOREPLICAS", "read-only", "it has too few replicas"),
+    ("NOGROUP", "reset", "it was emptied, and is read from the begin"),
+    ("ACL file", "users", "start it with an aclfile: it forgets its users at a restart otherwise"),
+)
+_T = TypeVar("_T")
+
+
+def open_client(address: EngineAddress) -> Any:
+    """Return a client. It connects at the first call, and anew after an error.
+
+    Raises:
+        SettingsError: The CA cannot be used, or the client is not installed.
+    """
+    try:
+        import valkey  # noqa: PLC0415 - an extra, which only the fleet needs
+    except ImportError as error:
+        raise SettingsError("the client of Valkey is missing: pip install 'dnstrail[fleet]'") from error
+    pool = valkey.ConnectionPool(
+        connection_class=_connection_class(address),
+        host=address.host,
+        port=address.port,
+        username=address.user,
+        password=address.password,
+        ssl_ca_data=address.authority,
+        ssl_check_hostname=True,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+    )
+    return valkey.Valkey.from_pool(pool)
+
+
+def call_engine(address: EngineAddress, call: Callable[[], _T]) -> _T:
+    """Return the result of a call.
+
+    Raises:
+        LogUnavailableError: The engine does not answer, or refuses.
+    """
+    from valkey.exceptions import ValkeyError  # noqa: PLC0415 - an extra, which only the fleet needs
+
+    try:
+        return call()
+    except (ValkeyError, OSError) as error:
+        kind, text = type(error).__name__, str(error)
+        reason, remedy = next((found for mark, *found in _REASONS if mark in (kind, text) or mark in text), _AWAY)
+        raise LogUnavailableError(str(address), reason, f"{text}: {remedy}") from error
+
+
+def _connection_class(address: EngineAddress) -> type[Any]:
+    """Return connections that trust one authority alone: those of the library trust all authorities of the system, too.
+
+    Raises:
+        SettingsError: The authority is no certificate.
+    """
+    from valkey import SSLConnection  # noqa: PLC0415 - an extra, which only the fleet needs
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=address.authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(f"the CA of {address}: {error}: its file must contain a certificate in PEM form") from error
+
+    class EngineConnection(SSLConnection):
+        def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+            return context.wrap_socket(sock, server_hostname=self.host)
+
+    return EngineConnection
