@@ -209,7 +209,7 @@ def test_a_name_of_the_wire_is_escaped_as_in_dns() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_syslog_cannot_be_injected(name: str) -> None:
     """A hostile finding is one message of RFC 5424, with its own priority."""
-    found = SYSLOG.fullmatch(syslog_message(hostile(), FORMATS[name](hostile())))
+    found = SYSLOG.fullmatch(syslog_message(hostile().source, FORMATS[name](hostile())))
     assert found is not None
     assert (found["pri"], found["app"]) == (b"83", b"dnstrail")
     assert b" " not in found["host"]
@@ -217,7 +217,7 @@ def test_syslog_cannot_be_injected(name: str) -> None:
 
 def test_an_empty_host_is_nil_in_syslog() -> None:
     """A header has "-" for a value that is unknown."""
-    found = SYSLOG.fullmatch(syslog_message(bare(), b"x"))
+    found = SYSLOG.fullmatch(syslog_message(bare().source, b"x"))
     assert (found["host"], found["id"], found["pri"]) == (b"-", b"x", b"85")
 
 

@@ -1,4 +1,4 @@
-"""Webhooks for Slack, Elastic, Splunk and Loki: servers that check what these receivers accept."""
+"""Webhooks for Slack, Elastic, Splunk, Loki and OTLP: servers that check what these receivers accept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import Parse as ParseJson
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from builders.findings import cause_of, dns_answer, finding_of
 from dnstrail.errors import SettingsError
@@ -111,11 +113,30 @@ def is_loki(_target: str, headers: dict[str, str], body: bytes) -> int:
     return len(streams)
 
 
+def is_otlp(_target: str, headers: dict[str, str], body: bytes) -> int:
+    """Check a request as a receiver of OTLP/HTTP does: by the definitions of OpenTelemetry."""
+    assert headers["content-type"] == "application/json"
+    request = ParseJson(body, ExportLogsServiceRequest())
+    [resource] = request.resource_logs
+    assert [(one.key, one.value.string_value) for one in resource.resource.attributes] == [("service.name", "dnstrail")]
+    [scope] = resource.scope_logs
+    for one in scope.log_records:
+        assert one.time_unix_nano // 1000 == round(NOON * 1e6)
+        assert (one.severity_number, one.severity_text, one.event_name) == (17, "ERROR", "RELAY_RESOLVED")
+        finding = json.loads(one.body.string_value)
+        assert {each.key: each.value.string_value for each in one.attributes} == {
+            "host.name": finding["hostName"],
+            "id": finding["findingId"],
+        }
+    return len(scope.log_records)
+
+
 RECEIVERS = {
     "slack": (is_slack, answered(200)),
     "elastic": (is_elastic, answered(200, BULK_OK)),
     "splunk": (is_splunk, answered(200, {"text": "Success", "code": 0})),
     "loki": (is_loki, answered(204)),
+    "otlp": (is_otlp, answered(200, {"partialSuccess": {}})),
 }
 
 
@@ -155,6 +176,14 @@ def test_a_document_that_elastic_refuses_is_counted():
     assert (output.counters["written"], output.counters["refused"]) == (2, 1)
 
 
+@pytest.mark.parametrize("rejected", ["2", 2])
+def test_records_that_otlp_rejects_are_counted(rejected: str | int) -> None:
+    """A request that is answered with 200 may contain rejected records, a number in JSON or a text: they are lost."""
+    answer = {"partialSuccess": {"rejectedLogRecords": rejected, "errorMessage": "x"}}
+    output, _ = sent("otlp", findings(3), answered(200, answer))
+    assert (output.counters["written"], output.counters["refused"]) == (1, 2)
+
+
 def test_documents_that_elastic_knows_are_delivered():
     """A document that was created by an earlier attempt is a conflict, and no loss."""
     write(statuses(409, 201, 409))
@@ -188,7 +217,7 @@ def test_documents_without_acceptance_are_refused():
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        ("preset=teams", "write one of slack, elastic, splunk, loki"),
+        ("preset=teams", "write one of slack, elastic, splunk, loki, otlp"),
         ("preset=slack,format=ecs", "format=ecs: write one of text"),
         ("preset=elastic,format=text", "format=text: write one of ecs"),
     ],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dnstrail.pipeline.view import Emit, EventView, Item
     from dnstrail.process.clock import Clock
     from dnstrail_cli.log_formats.printers import LogPrinter
+    from dnstrail_findings.targets import Target
 
 #: facts of a running service that were shown -> after a restart of the cache an earlier one is shown again
 MOST_KNOWN: Final = 65_536
@@ -89,6 +90,12 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option("--output", type=click.Choice(FORMATS), default="table", show_default=True, help="Format of the entries.")
 @json_option
 @click.option(
+    "--to",
+    multiple=True,
+    metavar="OUTPUT",
+    help="Send the entries to an output instead, as JSON; see `dnstrail findings --help` (repeatable).",
+)
+@click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, readable=False),
     default=HISTORY,
@@ -111,6 +118,7 @@ def log(
     connections: bool,
     output: str,
     as_json: bool,
+    to: tuple[str, ...],
     folder: Path,
     run_dir: Path,
 ) -> None:
@@ -140,8 +148,10 @@ def log(
     first, end = (None if one is None else round(min(one, LAST_TIME / _SECOND) * _SECOND) for one in (since, until))
     selection = LogSelection(first, end, name, process, container, outcome, slower, address, unit)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
+    name = "json" if as_json or (to and output == "table") else output
+    targets = _parse_outputs(to, name)  # their tokens are read before this process becomes the owner of the history
     history = _open_history(folder, topic) if is_past else None
-    printer = open_printer("json" if as_json else output, topic, clock.wall())
+    printer = _open_outputs(targets, name, topic) if targets else open_printer(name, topic, clock.wall())
     if history is not None:
         _print_past(history, selection, printer, clock, last)
     if follow:
@@ -163,6 +173,30 @@ def _check_usage(
         raise click.UsageError(f"--json goes without --output {output}")
     if connections and of_questions:
         raise click.UsageError("--connections goes without --outcome and --slower")
+
+
+def _parse_outputs(to: tuple[str, ...], name: str) -> list[Target]:
+    """Return the outputs.
+
+    Raises:
+        SettingsError: One cannot be used.
+    """
+    if not to:
+        return []
+    from dnstrail_cli.log_formats.outputs import parse_outputs
+
+    return parse_outputs(to, name)
+
+
+def _open_outputs(targets: list[Target], name: str, topic: str) -> LogPrinter:
+    """Return the printer to outputs.
+
+    Raises:
+        SettingsError: One cannot be used.
+    """
+    from dnstrail_cli.log_formats.outputs import open_outputs
+
+    return open_outputs(targets, name, topic)
 
 
 def _open_history(folder: Path, topic: str) -> HistoryLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -76,6 +76,16 @@ class Shape(msgspec.Struct, frozen=True, rename="camel"):
     mark: Mark | None = None
 
 
+class LineSource(NamedTuple):
+    """What a line of an output is about. `timestamp` is in ns since the epoch; an unknown text is ""."""
+
+    id: str
+    timestamp: int
+    event: str
+    host: str
+    severity: int | None = None  #: in tracee's scale (0 to 3)
+
+
 @dataclass(frozen=True)
 class ReceivedFinding:
     """A finding: `map` is what arrived, `shape` its typed values, and `explained` what the worker adds."""
@@ -93,6 +103,12 @@ class ReceivedFinding:
     def properties(self) -> dict[str, Any]:
         """The properties of the signature."""
         return self.shape.metadata.properties if self.shape.metadata else {}
+
+    @property
+    def source(self) -> LineSource:
+        """What each line of the finding is about."""
+        shape = self.shape
+        return LineSource(self.id, shape.timestamp, shape.event_name, shape.host_name, self.severity)
 
     def text_of(self, name: str) -> str:
         """Return a property that is text, else ""."""

@@ -6,12 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from dnstrail_findings.backlog import Backlog, LineQueue
-from dnstrail_findings.finding import ReceivedFinding
 
 FIRST_REST = 1.0  # seconds without a try after a failure, doubling up to the longest
 #: seconds of rest after a failed attempt -> it grows no further
@@ -20,7 +19,7 @@ MAX_LINE = 1 << 20  #: bytes of a line of an output -> the finding is lost: `too
 #: seconds to write what waits when the worker ends -> the finding is lost: `unsent`
 PATIENCE = 6.0  # a writer needs less for one batch
 LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
-Encode = Callable[[ReceivedFinding], bytes]
+Encode = Callable[[Any], bytes]  # of a finding, or of an entry of the log
 
 
 class RefusedError(Exception):
@@ -101,12 +100,17 @@ class Output:
         """The number of findings that wait."""
         return len(self._queue) + len(self._backlog)
 
+    @property
+    def queued(self) -> int:
+        """The number of findings that the thread has not yet taken."""
+        return len(self._queue)
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def add(self, finding: ReceivedFinding) -> None:
-        """Take a finding, or count it as lost."""
+    def add(self, finding: Any) -> None:
+        """Take a finding, or an entry of the log, or count it as lost."""
         if self.ended:
             self.counters["refused"] += 1
             return

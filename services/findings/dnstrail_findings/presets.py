@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dnstrail.process.terminal import json_bytes
-from dnstrail_findings.finding import ReceivedFinding
+from dnstrail_findings.finding import LineSource
 from dnstrail_findings.output import RefusedError
 
 _NANOSECONDS = 1_000_000_000
@@ -15,13 +15,20 @@ _MOST, _MOST_BYTES = 100, 1 << 20  # of a batch
 _SLACK_BYTES = 30_000  # Slack takes 40,000 characters
 _BETWEEN = b"\t"  # between action and document of a line: JSON contains no such byte
 _ALL_WELL = re.compile(rb'"errors" ?: ?false')
+_REJECTED = re.compile(rb'"rejectedLogRecords"\s*:\s*"?(\d{1,9})')
+_OTLP_NOTICE = (10, "NOTICE")
+_OTLP_SEVERITIES = ((9, "INFO"), _OTLP_NOTICE, (13, "WARNING"), (17, "ERROR"))  # as syslog's, mapped by OTLP
+_OTLP = (
+    b'{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"dnstrail"}}]},'
+    b'"scopeLogs":[{"scope":{"name":"dnstrail"},"logRecords":%s}]}]}'
+)
 _STATUS = re.compile(rb'"status" ?: ?(\d{3})')
 _CREATED, _EXISTS, _BUSY, _FAULT = range(200, 300), 409, 429, 500
 
-Wrap = Callable[[ReceivedFinding, bytes], bytes]
+Wrap = Callable[[LineSource, bytes], bytes]
 
 
-def _as_it_is(_finding: ReceivedFinding, line: bytes) -> bytes:
+def _as_it_is(_source: LineSource, line: bytes) -> bytes:
     return line
 
 
@@ -33,10 +40,10 @@ def _take_status(_answer: bytes, _lines: int) -> None:
 class Preset:
     """A kind of receiver. `formats` are those that it accepts, its default first.
 
-    `wrap` makes a line of a finding and its text in the format; the line has no newline. `body` makes the request of a
-    batch. `check` reads the first bytes of the body of an answer, if `reads` states that the status is not enough; it
-    raises as the writer does. `query` is added to a URL without a query. `secret_path` states that the secret is the
-    path of the URL: the file of the token holds it.
+    `wrap` makes a line of a text in the format, and of what it is about; the line has no newline. `body` makes the
+    request of a batch. `check` reads the first bytes of the body of an answer, if `reads` states that the status is not
+    enough; it raises as the writer does. `query` is added to a URL without a query. `secret_path` states that the
+    secret is the path of the URL: the file of the token holds it.
     """
 
     formats: tuple[str, ...]
@@ -59,7 +66,7 @@ def _lines(lines: Sequence[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def _slack_line(_finding: ReceivedFinding, line: bytes) -> bytes:
+def _slack_line(_source: LineSource, line: bytes) -> bytes:
     """Escape the characters that begin links and mentions."""
     return line.replace(b"&", b"&amp;").replace(b"<", b"&lt;").replace(b">", b"&gt;")
 
@@ -70,9 +77,9 @@ def _slack(lines: Sequence[bytes]) -> bytes:
     return json_bytes({"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False})
 
 
-def _elastic_line(finding: ReceivedFinding, line: bytes) -> bytes:
+def _elastic_line(source: LineSource, line: bytes) -> bytes:
     """Put the action before a document; its id makes a second delivery of the finding a conflict."""
-    return json_bytes({"create": {"_id": finding.id} if finding.id else {}}) + _BETWEEN + line
+    return json_bytes({"create": {"_id": source.id} if source.id else {}}) + _BETWEEN + line
 
 
 def _elastic(lines: Sequence[bytes]) -> bytes:
@@ -98,28 +105,60 @@ def _check_elastic(answer: bytes, lines: int) -> None:
         raise RefusedError(f"{len(failed)} of {lines} documents: status {failed[0]}", len(failed))
 
 
-def _splunk_line(finding: ReceivedFinding, line: bytes) -> bytes:
+def _splunk_line(source: LineSource, line: bytes) -> bytes:
     """Return an event of the HTTP Event Collector; a line that is no JSON is a text."""
-    shape = finding.shape
     event = line if line.startswith(b"{") else json_bytes(line.decode())
     about = {
-        "time": round(shape.timestamp / _NANOSECONDS, 6),
+        "time": round(source.timestamp / _NANOSECONDS, 6),
         "source": "dnstrail",
         "sourcetype": "_json" if event is line else "dnstrail",
-        **({"host": shape.host_name} if shape.host_name else {}),
+        **({"host": source.host} if source.host else {}),
     }
     return json_bytes(about)[:-1] + b', "event": ' + event + b"}"
 
 
-def _loki_line(finding: ReceivedFinding, line: bytes) -> bytes:
+def _loki_line(source: LineSource, line: bytes) -> bytes:
     """Return a stream with one entry; the labels have few values."""
-    shape = finding.shape
-    labels = {"job": "dnstrail", "event": shape.event_name, **({"host": shape.host_name} if shape.host_name else {})}
-    return json_bytes({"stream": labels, "values": [[str(shape.timestamp), line.decode()]]})
+    labels = {"job": "dnstrail", "event": source.event, **({"host": source.host} if source.host else {})}
+    return json_bytes({"stream": labels, "values": [[str(source.timestamp), line.decode()]]})
 
 
 def _loki(lines: Sequence[bytes]) -> bytes:
     return b'{"streams": %s}' % _array(lines)
+
+
+def _attribute(key: str, value: str) -> dict[str, object]:
+    return {"key": key, "value": {"stringValue": value}}
+
+
+def _otlp_line(source: LineSource, line: bytes) -> bytes:
+    """Return a log record of OTLP, whose body is the line."""
+    number, text = _OTLP_NOTICE if source.severity is None else _OTLP_SEVERITIES[source.severity]
+    attributes = [_attribute(key, value) for key, value in (("host.name", source.host), ("id", source.id)) if value]
+    return json_bytes(
+        {
+            "timeUnixNano": str(source.timestamp),
+            "severityNumber": number,
+            "severityText": text,
+            "eventName": source.event,
+            "body": {"stringValue": line.decode()},
+            "attributes": attributes,
+        }
+    )
+
+
+def _otlp(lines: Sequence[bytes]) -> bytes:
+    return _OTLP % _array(lines)
+
+
+def _check_otlp(answer: bytes, lines: int) -> None:
+    """Check what the receiver refuses of a request that it answers with 200.
+
+    Raises:
+        RefusedError: Records are refused for good (the specification forbids to send them again).
+    """
+    if (found := _REJECTED.search(answer)) and (refused := min(int(found[1]), lines)):
+        raise RefusedError(f"{refused} of {lines} records", refused)
 
 
 _JSON, _TEXT = "application/json", "text/plain; charset=utf-8"
@@ -138,4 +177,5 @@ PRESETS: dict[str, Preset] = {
     ),
     "splunk": Preset(("tracee", "ecs", "ocsf", "text"), _JSON, _lines, _splunk_line),
     "loki": Preset(("tracee", "ecs", "ocsf", "text"), _JSON, _loki, _loki_line),
+    "otlp": Preset(("tracee", "ecs", "ocsf", "text"), _JSON, _otlp, _otlp_line, _check_otlp, reads=True),
 }

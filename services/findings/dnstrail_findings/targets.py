@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from dnstrail.bus.ipc import check_address
 from dnstrail.errors import BusError, SettingsError
 from dnstrail.regular_file import read_regular
-from dnstrail_findings.finding import ReceivedFinding
+from dnstrail_findings.finding import LineSource, ReceivedFinding
 from dnstrail_findings.formats import ecs, ocsf, text, tracee
 from dnstrail_findings.output import Encode, Output, Writer
 from dnstrail_findings.presets import ARRAY, LINES, PRESETS, Preset
 from dnstrail_findings.spool import Spool
+from dnstrail_findings.writers.kafka import MECHANISMS, KafkaLogin, KafkaWriter, parse_topic
 from dnstrail_findings.writers.log_file import LogFile, Stdout, try_file
 from dnstrail_findings.writers.publisher import FindingPublisher
 from dnstrail_findings.writers.syslog import (
@@ -44,7 +47,9 @@ SIZE = 64  # MiB of a file, and of a spool
 FILES = 5
 HELP = (
     "Write findings to stdout, file:PATH[,size=MIB][,files=N], syslog[:/SOCKET|:udp://HOST:PORT|:tcp://HOST:PORT], "
-    f"pub:ADDRESS or webhook:URL[,preset={'|'.join(PRESETS)}][,token=FILE][,spool=FOLDER[,size=MIB]]; "
+    f"pub:ADDRESS, webhook:URL[,preset={'|'.join(PRESETS)}][,token=FILE][,spool=FOLDER[,size=MIB]] or "
+    f"kafka:HOST[:PORT]/TOPIC[,ca=FILE][,user=NAME,token=FILE[,sasl={'|'.join(MECHANISMS)}]]"
+    "[,spool=FOLDER[,size=MIB]]; "
     f"each with [,format={'|'.join(FORMATS)}] (repeatable; "
     "default: stdout)."
 )
@@ -54,12 +59,14 @@ _OPTIONS = {
     "syslog": ("format",),
     "pub": ("format",),
     "webhook": ("format", "preset", "token", "spool", "size"),
+    "kafka": ("format", "ca", "user", "token", "sasl", "spool", "size"),
 }
 _OPTION = re.compile(r",(\w+)=([^,]*)$", re.ASCII)
 _SERVER = re.compile(rf"({UDP}|{TCP})://(?:\[([0-9a-fA-F:.]+)\]|([^\s/:\[\]]+)):(\d{{1,5}})", re.ASCII)
 _SECRET_PATH = re.compile(r"/[A-Za-z0-9/_.~-]+", re.ASCII)
 _MOST_DIGITS = 6
 _PORTS = 1 << 16
+_SOURCE: Callable[[Any], LineSource] = attrgetter("source")
 _LONGEST_TOKEN = 8192  # bytes of the file
 
 
@@ -86,7 +93,7 @@ def parse_target(value: str) -> Target:
     if kind not in _OPTIONS:
         raise SettingsError(f"--to {kind}: write one of {', '.join(_OPTIONS)}")
     place, options = _split(kind, rest)
-    target = Target(kind, place, options, _read_token(options["token"]) if "token" in options else "")
+    target = Target(kind, place, options, _read_token(kind, options["token"]) if "token" in options else "")
     _check(target)
     return target
 
@@ -109,14 +116,27 @@ def try_places(targets: Iterable[Target]) -> None:
             raise SettingsError(f"{place}: {error.strerror or error}: {remedy}") from error
 
 
-def make_outputs(targets: Iterable[Target]) -> list[Output]:
-    """Return an output for each target; a second one of a kind has a number in its name.
+@dataclass(frozen=True)
+class FactLines:
+    """How lines are made of facts: their format by its name among FORMATS, and what each of them is about."""
+
+    format: str
+    encode: Encode
+    source: Callable[[Any], LineSource]
+
+
+def make_outputs(targets: Iterable[Target], facts: FactLines | None = None) -> list[Output]:
+    """Return an output for each target, of findings or of `facts`; a second one of a kind has a number in its name.
 
     Raises:
         BusError: An address cannot be bound.
-        SettingsError: A spool cannot be used, two outputs have one file, or there are too many outputs.
+        SettingsError: A spool cannot be used, two outputs have one file, there are too many outputs, or one does not
+            take facts in their format.
     """
     asked = [*targets]
+    if facts is not None:
+        for target in asked:
+            _check_for_facts(target, facts)
     if len(asked) > MOST_OUTPUTS:
         raise SettingsError(f"--to: {len(asked)} outputs are too many; {MOST_OUTPUTS} at most")
     files = Counter(target.place for target in asked if target.kind == "file")
@@ -127,15 +147,30 @@ def make_outputs(targets: Iterable[Target]) -> list[Output]:
     for target in asked:
         kinds[target.kind] += 1
         number = kinds[target.kind]
-        outputs.append(_output(target, target.kind if number == 1 else f"{target.kind}-{number}"))
+        outputs.append(_output(target, target.kind if number == 1 else f"{target.kind}-{number}", facts))
     return outputs
 
 
-def _output(target: Target, name: str) -> Output:
+def _check_for_facts(target: Target, facts: FactLines) -> None:
+    """Refuse a target that does not take facts in their format.
+
+    Raises:
+        SettingsError: The error names the remedy.
+    """
+    if target.kind in ("stdout", "pub"):
+        raise SettingsError(f"--to {target.kind}: write file:PATH, syslog, webhook:URL or kafka:HOST/TOPIC")
+    if "format" in target.options:
+        raise SettingsError(f"--to {target.kind}: format={target.options['format']}: --output names the format")
+    if target.kind == "webhook" and facts.format not in (known := _preset(target).formats):
+        named = " or ".join(f"--output {one}" for one in known if one in ("ecs", "ocsf")) or "findings alone"
+        raise SettingsError(f"--to webhook: preset={target.options.get('preset')}: it takes {named}")
+
+
+def _output(target: Target, name: str, facts: FactLines | None) -> Output:
     counters: Counter[str] = Counter()
     folder = target.options.get("spool")
     spool = None if folder is None else Spool(Path(folder), _number(target, "size", SIZE) * MIB, counters)
-    return Output(name, _encoder(target), _writer(target), spool, counters)
+    return Output(name, _encoder(target, facts), _writer(target), spool, counters)
 
 
 def _writer(target: Target) -> Writer:
@@ -148,18 +183,25 @@ def _writer(target: Target) -> Writer:
             return FindingPublisher(target.place)
         case "webhook":
             return _webhook(target)
+        case "kafka":
+            return KafkaWriter(parse_topic(target.place), _login(target))
         case _:
             return Stdout()
 
 
-def _encoder(target: Target) -> Encode:
-    encode = FORMATS[_format(target)]
+def _encoder(target: Target, facts: FactLines | None) -> Encode:
+    if facts is None:
+        encode, source = FORMATS[_format(target)], _SOURCE
+    else:
+        encode, source = facts.encode, facts.source
     if target.kind == "webhook":
-        return partial(_wrapped, encode, _preset(target))
+        wrap = _preset(target).wrap
+        return lambda item: wrap(source(item), encode(item))
     if target.kind != "syslog":
         return encode
-    longest = None if _server(target.place).transport == TCP else LONGEST_DATAGRAM
-    return partial(_syslog, encode, longest)
+    if facts is not None:  # the writer refuses what is too long for a datagram
+        return lambda item: syslog_message(source(item), encode(item))
+    return partial(_syslog, encode, None if _server(target.place).transport == TCP else LONGEST_DATAGRAM)
 
 
 def _webhook(target: Target) -> Webhook:
@@ -169,8 +211,14 @@ def _webhook(target: Target) -> Webhook:
     return Webhook(url, token=token, preset=preset)
 
 
-def _wrapped(encode: Encode, preset: Preset, finding: ReceivedFinding) -> bytes:
-    return preset.wrap(finding, encode(finding))
+def _login(target: Target) -> KafkaLogin:
+    options = target.options
+    if ("user" in options) != bool(target.token) or ("sasl" in options and "user" not in options):
+        raise SettingsError("--to kafka: a user needs the file of the password: user=NAME,token=FILE")
+    if (mechanism := options.get("sasl", MECHANISMS[0])) not in MECHANISMS:
+        raise SettingsError(f"--to kafka: sasl={mechanism}: write one of {', '.join(MECHANISMS)}")
+    ca = Path(options["ca"]) if "ca" in options else None
+    return KafkaLogin(ca, options.get("user", ""), target.token, mechanism)
 
 
 def _preset(target: Target) -> Preset:
@@ -184,7 +232,7 @@ def _preset(target: Target) -> Preset:
 
 def _syslog(encode: Encode, longest: int | None, finding: ReceivedFinding) -> bytes:
     """Return a message; one that is too long for a datagram has the line for people."""
-    message = syslog_message(finding, encode(finding))
+    message = syslog_message(finding.source, encode(finding))
     return message if longest is None or len(message) <= longest else _syslog(text.encode, None, finding)
 
 
@@ -204,6 +252,7 @@ def _check(target: Target) -> None:
         "syslog": _server,
         "pub": _address,
         "webhook": parse_url,
+        "kafka": parse_topic,
     }
     if target.kind in checks:
         checks[target.kind](target.place)
@@ -214,8 +263,10 @@ def _check(target: Target) -> None:
         _number(target, name, 1)
     if target.kind == "webhook" and _preset(target).secret_path and target.token:
         _check_path(target.options["token"], target.token)
-    if target.kind == "webhook" and "size" in target.options and "spool" not in target.options:
-        raise SettingsError("--to webhook: size= is the size of a spool; name its folder with spool=FOLDER")
+    if target.kind == "kafka":
+        _login(target)
+    if target.kind in ("webhook", "kafka") and "size" in target.options and "spool" not in target.options:
+        raise SettingsError(f"--to {target.kind}: size= is the size of a spool; name its folder with spool=FOLDER")
 
 
 def _path(place: str) -> None:
@@ -262,14 +313,14 @@ def _number(target: Target, name: str, default: int) -> int:
     return int(value)
 
 
-def _read_token(path: str) -> str:
-    """Return the value of the field Authorization: the first line of a file."""
+def _read_token(kind: str, path: str) -> str:
+    """Return the value of the field Authorization, or a password: the first line of a file."""
     try:
         token = read_regular(path, _LONGEST_TOKEN).partition(b"\n")[0].strip().decode("ascii")
     except OSError as error:
-        raise SettingsError(f"--to webhook: token={path}: {error.strerror}") from error
+        raise SettingsError(f"--to {kind}: token={path}: {error.strerror}") from error
     except UnicodeDecodeError:
         token = ""
     if not token.isprintable() or not token:
-        raise SettingsError(f"--to webhook: token={path}: its first line is no text")
+        raise SettingsError(f"--to {kind}: token={path}: its first line is no text")
     return token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Protocol
 
 import click
@@ -40,18 +41,21 @@ def open_printer(name: str, topic: str, now: float) -> LogPrinter:
     """Return the printer of a format for the entries of a topic. `now` is in epoch seconds."""
     if name == "table":
         return TablePrinter(now)
-    is_connection = topic == NET_CONNECTION
-    if name in ("zeek", "zeek-json"):
-        log = zeek.CONN if is_connection else zeek.DNS
-        if name == "zeek-json":
-            return LinePrinter(lambda entry: zeek.json_of(log, entry))
+    if name == "zeek":
+        log = zeek.CONN if topic == NET_CONNECTION else zeek.DNS
         return LinePrinter(lambda entry: zeek.tsv_line(log, entry), zeek.header(log, now))
+    return LinePrinter(line_encoder(name, topic))
+
+
+def line_encoder(name: str, topic: str) -> Callable[[Any], str]:
+    """Return what encodes an entry of a topic as a line of JSON in a format."""
     encode: dict[str, tuple[_Encode, _Encode]] = {
         "json": (json_line, json_line),
+        "zeek-json": (partial(zeek.json_of, zeek.DNS), partial(zeek.json_of, zeek.CONN)),
         "ecs": (ecs.encode_question, ecs.encode_connection),
         "ocsf": (ocsf.encode_question, ocsf.encode_connection),
     }
-    return LinePrinter(encode[name][is_connection])
+    return encode[name][topic == NET_CONNECTION]
 
 
 class LinePrinter:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from dnstrail_findings.finding import ReceivedFinding, timestamp
+from dnstrail_findings.finding import LineSource, timestamp
 from dnstrail_findings.output import RefusedError
 
 _AUTHPRIV = 10  # facility: security and authorization messages
@@ -139,16 +139,16 @@ def _finish(connection: socket.socket) -> None:
                 return
 
 
-def syslog_message(finding: ReceivedFinding, line: bytes) -> bytes:
+def syslog_message(source: LineSource, line: bytes) -> bytes:
     """Return a syslog message (RFC 5424) whose text is the line, of printable ASCII."""
-    severity = _NOTICE if finding.severity is None else _SEVERITIES[finding.severity]
+    severity = _NOTICE if source.severity is None else _SEVERITIES[source.severity]
     head = [
         f"<{_AUTHPRIV * 8 + severity}>1",
-        timestamp(finding.shape.timestamp),
-        _word(finding.shape.host_name, _LONGEST_HOST),
+        timestamp(source.timestamp),
+        _word(source.host, _LONGEST_HOST),
         "dnstrail",
         str(os.getpid()),
-        _word(finding.shape.event_name, _LONGEST_ID),
+        _word(source.event, _LONGEST_ID),
         "-",  # no structured data: the line has all values
     ]
     return " ".join(head).encode() + b" " + line

@@ -1,0 +1,88 @@
+"""The outputs of `dnstrail log --to`: each entry goes to all of them as one line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from dnstrail.errors import SettingsError
+from dnstrail.history.log.entries import LogEntry
+from dnstrail_cli.log_formats.printers import line_encoder
+from dnstrail_findings.finding import LineSource
+from dnstrail_findings.output import PATIENCE, Output
+from dnstrail_findings.targets import FactLines, Target, make_outputs, parse_target, try_places
+
+_FORMATS: Final = {"json": "tracee", "zeek-json": "tracee", "ecs": "ecs", "ocsf": "ocsf"}  # as a receiver sees them
+_MOST_WAITING: Final = 5_000  # entries of the past that wait in an output
+_PAUSE: Final = 0.01  # seconds
+
+
+class OutputsPrinter:
+    """Sends each entry to all outputs. Before the first `release` entries are of the past: they wait for slow ones."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self._is_past = True
+        self._outputs = outputs
+        for output in outputs:
+            output.start()
+
+    def print(self, entry: LogEntry) -> None:
+        """Send an entry."""
+        for output in self._outputs:
+            while self._is_past and output.queued > _MOST_WAITING and output.error is None and not output.ended:
+                time.sleep(_PAUSE)
+            output.add(entry)
+
+    def release(self, now: float) -> None:  # noqa: ARG002 - the contract
+        """Raise the error that ended an output.
+
+        Raises:
+            Exception: It is a fault of dnstrail.
+        """
+        self._is_past = False
+        for output in self._outputs:
+            if output.error is not None:
+                raise output.error
+
+    def close(self) -> None:
+        """Send what is left, and state what was lost."""
+        for output in self._outputs:
+            output.stop()
+        end = time.monotonic() + PATIENCE
+        for output in self._outputs:
+            output.close(max(end - time.monotonic(), 0.0))
+        self.release(0)
+        for output in self._outputs:
+            if output.lost:
+                click.echo(f"dnstrail: {output.name}: {output.lost} entries were lost", err=True)
+
+
+def parse_outputs(to: Sequence[str], name: str) -> list[Target]:
+    """Return the outputs of entries in a format.
+
+    Raises:
+        SettingsError: One names no output, or the format is none of JSON.
+    """
+    if name not in _FORMATS:
+        raise SettingsError(f"--to: write --output {', '.join(_FORMATS)}")
+    return [parse_target(one) for one in to]
+
+
+def open_outputs(targets: Sequence[Target], name: str, topic: str) -> OutputsPrinter:
+    """Return the printer of the entries of a topic, in a format, to outputs.
+
+    Raises:
+        SettingsError: An output cannot be used, or does not take this format.
+    """
+    encode = line_encoder(name, topic)
+    lines = FactLines(_FORMATS[name], lambda entry: encode(entry).encode(), _source)
+    outputs = make_outputs(targets, lines)
+    try_places(targets)
+    return OutputsPrinter(outputs)
+
+
+def _source(entry: LogEntry) -> LineSource:
+    return LineSource(entry.id, entry.timestamp, entry.event_name, entry.host)

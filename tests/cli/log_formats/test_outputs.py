@@ -1,0 +1,88 @@
+"""Entries of the log go to outputs: files, webhooks and Kafka, also those of the past that are more than a queue holds.
+
+Tests of dnstrail_cli.log_formats.outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from builders.facts import BEGIN, SECOND, fact_of, stage_of
+from builders.log_entries import fill
+from dnstrail_findings.backlog import MOST_LINES
+from live.kafka_cluster import kafka_cluster
+from live.processes import dnstrail
+from live.webhook_server import serving
+
+SOME = (
+    *(fact_of(number, ended=BEGIN + number, name=f"n{number}.example", relations=()) for number in range(20)),
+    stage_of(20, "end", time=BEGIN + SECOND, why="closed", lasted=SECOND, name="web.example"),
+)
+ACCEPTED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a history of twenty questions and a connection."""
+    found = tmp_path_factory.mktemp("outputs") / "history"
+    fill(found, SOME)
+    return found
+
+
+def sent(folder: Path, *arguments: object, code: int = 0) -> str:
+    """Run the command on a history, and return what it wrote."""
+    done = dnstrail("log", "--folder", folder, *arguments)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["json", "zeek-json", "ecs", "ocsf"])
+@pytest.mark.parametrize("kind", [(), ("--connections",)], ids=("questions", "connections"))
+def test_a_file_has_the_lines_of_stdout(folder: Path, tmp_path: Path, name: str, kind: tuple[str, ...]) -> None:
+    """An output has the lines that the command prints without it, and nothing is printed."""
+    chosen = (*kind, "--output", name)
+    assert sent(folder, *chosen, "--to", f"file:{tmp_path}/lines") == ""
+    assert (tmp_path / "lines").read_text() == sent(folder, *chosen)
+
+
+def test_otlp_receives_the_entries(folder: Path) -> None:
+    """Each entry is a record of OTLP with its time, its event and its id."""
+    with serving(ACCEPTED) as server:
+        assert sent(folder, "--to", f"webhook:http://127.0.0.1:{server.port}/v1/logs,preset=otlp") == ""
+    bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in server.requests]
+    records = [one for body in bodies for one in body["resourceLogs"][0]["scopeLogs"][0]["logRecords"]]
+    assert [int(one["timeUnixNano"]) for one in records] == [BEGIN + number for number in range(20)]
+    assert {one["eventName"] for one in records} == {"dns_transaction"}
+    assert len({json.loads(one["body"]["stringValue"])["id"] for one in records}) == 20
+
+
+def test_the_past_waits_for_room(tmp_path: Path) -> None:
+    """More entries than a queue holds reach Kafka, each once."""
+    total, past = MOST_LINES + 2_000, tmp_path / "history"
+    fill(past, (fact_of(one, ended=BEGIN + one, name="a.example", relations=()) for one in range(total)))
+    with kafka_cluster() as cluster:
+        assert sent(past, "--to", f"kafka:127.0.0.1:{cluster.port}/facts") == ""
+        found = [json.loads(one)["id"] for one in cluster.read("facts")]
+    assert (len(found), len({*found})) == (total, total)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--to", "stdout"), "write file:PATH"),
+        (("--to", "pub:ipc:///tmp/x.sock"), "write file:PATH"),
+        (("--to", "file:x,format=ecs"), "--output names the format"),
+        (("--to", "file:x", "--output", "zeek"), "write --output json, zeek-json, ecs, ocsf"),
+        (("--to", "webhook:https://a.example/,preset=slack"), "it takes findings alone"),
+        (("--to", "webhook:https://a.example/,preset=elastic"), "it takes --output ecs"),
+        (("--to", "kafka:a.example"), "HOST"),
+        (("--to", "file:/nowhere/x"), "No such file"),
+    ],
+    ids=str,
+)
+def test_an_output_that_takes_no_facts_is_refused(folder: Path, arguments: tuple[str, ...], fault: str) -> None:
+    """An output that would lose the entries, or change their format, is refused before the first one."""
+    assert fault in sent(folder, *arguments, code=2)
