@@ -40,9 +40,9 @@ def run(*words: str, folder: Path, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def invite(running: Engine, folder: Path, name: str, *more: str, code: int = 0) -> str:
+def invite(running: Engine, folder: Path, name: str, code: int = 0) -> str:
     """Invite a host."""
-    return run("invite", name, "--engine", running.option("admin"), *more, folder=folder, code=code)
+    return run("invite", name, "--engine", running.option("admin"), folder=folder, code=code)
 
 
 def revoke(running: Engine, folder: Path, name: str, code: int = 0) -> str:
@@ -100,18 +100,20 @@ def test_a_name_is_given_once(running: Engine, tmp_path: Path) -> None:
     """A second host of one name, an administrator, a name that is a pattern, and an existing file are refused."""
     invite(running, tmp_path, "web1")
     assert "exists" in invite(running, tmp_path, "web1", code=2)
-    assert "has a user web1" in invite(running, tmp_path, "web1", "--to", "again.json", code=2)
+    (tmp_path / "web1.json").rename(tmp_path / "first.json")
+    assert "has a user web1" in invite(running, tmp_path, "web1", code=2)
     assert "has a user admin" in invite(running, tmp_path, "admin", code=2)
     for name in ("*", "../web1"):
-        assert "letters, digits" in invite(running, tmp_path, name, "--to", "other.json", code=2)
+        assert "letters, digits" in invite(running, tmp_path, name, code=2)
     assert "other rights than a host" in revoke(running, tmp_path, "admin", code=2)
     assert "other rights than a host" in revoke(running, tmp_path, "store", code=2)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["web1.json"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["first.json"]
 
 
 def test_a_file_that_cannot_be_written_leaves_no_user(running: Engine, tmp_path: Path) -> None:
     """The user is removed if its invitation cannot be written."""
-    assert "No such file" in invite(running, tmp_path, "web5", "--to", "none/web5.json", code=4)
+    (tmp_path / "web5.json").symlink_to("none/web5.json")  # it does not exist, and cannot be made
+    assert "File exists" in invite(running, tmp_path, "web5", code=4)
     with closing(running.client()) as admin:
         assert "web5" not in admin.acl_users()
 

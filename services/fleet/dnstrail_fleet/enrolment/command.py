@@ -12,7 +12,7 @@ import click
 from dnstrail.process.command import NOT_FOUND, check_file_path, examples
 from dnstrail.process.private_folder import SAFELY
 from dnstrail_fleet.engine_option import JOINED, engine_option
-from dnstrail_fleet.log.engine_address import EngineAddress, encode_invitation, parse_engine
+from dnstrail_fleet.log.engine_address import EngineAddress, check_user, encode_invitation, parse_engine
 
 _admin_option = engine_option("The Valkey server with the log, and an administrator of it as USER.")
 _ADMIN = "--engine valkeys://admin@engine.example,ca=ca.pem,password=admin.password"
@@ -22,19 +22,16 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command(epilog=examples(f"dnstrail fleet invite web1 {_ADMIN}"))
 @click.argument("host")
 @_admin_option
-@click.option(
-    "--to", type=_FILE, callback=check_file_path, help="File to make for the invitation (default: HOST.json)."
-)
-def invite(host: str, engine: EngineAddress, to: Path | None) -> None:
-    """Make the user of a host at the engine, and a file that invites this host.
+def invite(host: str, engine: EngineAddress) -> None:
+    """Make the user of a host at the engine, and a file HOST.json that invites this host.
 
     Whoever has the file can write as this host, and do nothing else. `dnstrail fleet join` reads it on the host.
     """
     from dnstrail_fleet.enrolment.engine_users import EngineUsers
 
-    path = to or Path(f"{host}.json")
+    path = Path(f"{check_user(host)}.json")
     if path.exists():
-        raise click.UsageError(f"{path} exists: name another file by --to")
+        raise click.UsageError(f"{path} exists: move it away")
     with closing(EngineUsers(engine)) as users:
         invited = users.invite(host)
         try:
