@@ -34,7 +34,7 @@ from dnstrail_history.past.given_answers import (
     read_answers,
     read_undoubted,
 )
-from dnstrail_history.past.open_index import OpenIndex, StatedAnswer, edge_of
+from dnstrail_history.past.open_index import OpenIndex, StatedAnswer, edges_of
 
 #: seconds that a past lookup waits for a segment while the worker finishes it -> `history` is false where that matters
 LOCK_PATIENCE: Final = 0.1
@@ -62,7 +62,7 @@ _AT_ONCE: Final = 500  # addresses of one statement
 _ANSWERS_AT_ONCE: Final = 256  # whose relations are read at once
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _JSON = msgspec.json.Encoder()
-_Stated = tuple[int, int, int, int, str | None, bytes]  # the columns of _TOUCHING
+_Stated = list[tuple[int, int, int, int, str | None, bytes]]  # the rows of _TOUCHING
 
 
 class SegmentReader(ABC):
@@ -244,8 +244,8 @@ class FullSegment(SegmentReader):
 
     def _touching(self, texts: Sequence[str], most: int, *, upwards: bool) -> Iterator[tuple[str, StatedAnswer]]:
         asked = _JSON.encode([text[::-1] for text in texts]).decode()
-        for row in self._database.execute(self._statement, (asked, upwards, most)):
-            place, answer, ends, longest, question, packed = msgspec.convert(row, _Stated)
+        rows = self._database.execute(self._statement, (asked, upwards, most)).fetchall()
+        for place, answer, ends, longest, question, packed in msgspec.convert(rows, _Stated):
             self._packed[answer] = packed
             yield texts[place], StatedAnswer(answer, ends, longest, question)
 
@@ -256,8 +256,8 @@ class FullSegment(SegmentReader):
             some[other] = packed
         numbers = {one: _NUMBERS(packed) for one, packed in some.items()}
         missing = {number for some in numbers.values() for number in some} - self._relations.keys()
-        for number, *edge in self._database.execute(_RELATIONS, (_JSON.encode(sorted(missing)).decode(),)):
-            self._relations[number] = edge_of(edge)
+        rows = self._database.execute(_RELATIONS, (_JSON.encode(sorted(missing)).decode(),)).fetchall()
+        self._relations.update(edges_of(rows))
         for one, of_answer in numbers.items():
             yield one, tuple([self._relations[number] for number in of_answer])
 
