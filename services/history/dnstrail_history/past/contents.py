@@ -35,11 +35,12 @@ class ReadAnswer(NamedTuple):
 
 
 class StatedPlace(NamedTuple):
-    """An answer in a segment, with its relations in their order."""
+    """An answer in a segment, with its relations in their order, and its question if that is known."""
 
     segment: SegmentReader
     stated: StatedAnswer
     edges: tuple[Edge, ...]
+    question: str | None
 
 
 class Content:
@@ -98,7 +99,7 @@ class Content:
         if not is_live:
             self.read = []
             return 0
-        questions = {one.stated.question for places in wanted.values() for one in places}
+        questions = {one.question for places in wanted.values() for one in places}
         if None in questions or len(questions) > 1:
             return None
         for most in _ROWS_AT_ONCE:
@@ -137,7 +138,9 @@ def _decisive(
     ends = [max(one.stated.ends for one in places) * SECOND for places in wanted.values()]
     latest = [*accumulate(reversed(ends), max)][::-1]
     for number, (segment, places) in enumerate(wanted.items()):
-        parts = [(one, segment.last_undoubted(one.stated, at, most)) for one in places if not is_over()]
+        parts = [
+            (one, segment.last_undoubted(one.stated.answer, one.question, at, most)) for one in places if not is_over()
+        ]
         if len(parts) < len(places):
             return None
         rows = [(given, one.edges) for one, part in parts for given in part]
@@ -172,7 +175,7 @@ def _number_of(row: tuple[GivenAnswer, tuple[Edge, ...]]) -> int:
 
 def _read(place: StatedPlace, since: int, until: int, most: int) -> Iterator[ReadAnswer]:
     """Yield the answers of a place within a time: the last ones one by one, and the sums of these and all before."""
-    segment, stated, edges = place
+    segment, stated, edges, _ = place
     answer = stated.answer
     given = [one for one in segment.last(answer, until, most) if one.ended > since] if most else []
     yield from (ReadAnswer(segment.number, one, edges) for one in given if len(one.lives) == len(edges))

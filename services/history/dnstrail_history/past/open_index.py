@@ -33,13 +33,23 @@ _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 class StatedAnswer(NamedTuple):
     """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s.
 
-    `question` is the name that was asked each time, in the order of the ends, and never in doubt; None if this is not
-    known.
+    `digest` is that of what it states, the same in each segment; b"" if it is not known.
     """
 
     answer: int
     ends: int
     longest: int
+    digest: bytes = b""
+
+
+class Statement(NamedTuple):
+    """What an answer states: its relations in their order; none if they cannot be read.
+
+    `question` is the name that was asked each time, in the order of the ends, and never in doubt; None if this is not
+    known.
+    """
+
+    edges: tuple[Edge, ...] = ()
     question: str | None = None
 
 
@@ -52,6 +62,7 @@ class OpenIndex:
         self.owners: set[str] = set()
         self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
         self.spans: dict[int, StatedAnswer] = {}
+        self.questions: dict[int, str | None] = {}  # as in a Statement
         self.first = 0  # ns: of all facts
         self._relations: dict[int, Edge] = {}
         self._read = 0  # the number of the last transaction
@@ -82,10 +93,11 @@ class OpenIndex:
         given, known = self.transactions[answer], self.spans.get(answer)
         ends = ends_at(ended + longest * SECOND)
         if known is not None:
-            question = known.question if question == known.question and ended >= given[-1][1] else None
+            question = question if question == self.questions[answer] and ended >= given[-1][1] else None
             ends, longest = max(ends, known.ends), max(longest, known.longest)
         given.append((self._read, ended))
-        self.spans[answer] = StatedAnswer(answer, ends, longest, question)
+        self.spans[answer] = StatedAnswer(answer, ends, longest)
+        self.questions[answer] = question
 
 
 def edges_of(rows: Sequence[Sequence[Any]]) -> dict[int, Edge]:

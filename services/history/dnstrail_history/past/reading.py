@@ -23,7 +23,7 @@ from dnstrail.image.relate import MAX_TTL
 from dnstrail_history.past.connections import ConnectionEvent, bound, named, names_sent_to, opened, openings_to
 from dnstrail_history.past.contents import Content, ReadAnswer, StatedPlace
 from dnstrail_history.past.given_answers import GivenAnswer
-from dnstrail_history.past.open_index import StatedAnswer
+from dnstrail_history.past.open_index import StatedAnswer, Statement
 from dnstrail_history.past.segment_readers import SegmentReader
 
 #: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
@@ -147,6 +147,7 @@ class _Reading:
         self._unlisted = self._unread = MOST_RELATIONS
         self._contents: dict[frozenset[Edge], Content] = {}
         self._placed: dict[tuple[SegmentReader, int], tuple[frozenset[Edge], Content]] = {}
+        self._read: dict[bytes, tuple[Statement, frozenset[Edge], Content]] = {}  # what was read, by its digest
         self._touched: dict[tuple[str, bool], list[tuple[frozenset[Edge], Content]]] = {}
 
     def related(self, keys: set[str]) -> list[Content]:
@@ -256,13 +257,16 @@ class _Reading:
 
     def _place(self, segment: SegmentReader, stated: StatedAnswer) -> tuple[frozenset[Edge], Content]:
         """Return what an answer states; it becomes a place of it, unless that was read before."""
-        place = StatedPlace(segment, stated, segment.edges(stated.answer))
-        edges = frozenset(place.edges)
-        content = self._contents.get(edges)
-        if content is None:
-            content = self._contents[edges] = Content()
+        known = self._read.get(stated.digest)
+        if known is None:
+            statement = segment.statement(stated.answer, self._read)
+            edges = frozenset(statement.edges)
+            known = statement, edges, self._contents.setdefault(edges, Content())
+            if stated.digest and edges:
+                self._read[stated.digest] = known
+        statement, edges, content = known
         if content.read is None:
-            content.places.setdefault(segment, []).append(place)
+            content.places.setdefault(segment, []).append(StatedPlace(segment, stated, *statement))
         return edges, content
 
     def _is_held(self, content: Content) -> bool:
