@@ -18,6 +18,7 @@ from dnstrail.history import segment as segments_of_store
 from dnstrail.history.segment import Stretch
 from dnstrail.image import Bounds
 from dnstrail_history.past.reading import past_image
+from dnstrail_history.past.segment_readers import FullSegment
 from dnstrail_history.past.segments import Segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.store import FactStore
@@ -28,19 +29,18 @@ OTHER = (("c.example", 1, "192.0.2.1", 30),)
 LATE = (("d.example", 1, "192.0.2.1", 30),)
 
 
-def stored(folder, facts):
-    """Store facts in one full segment, and return its path."""
+def stored(folder, facts, count=1):
+    """Store facts in full segments, as many in each, and return the path of the last one."""
     with pytest.MonkeyPatch.context() as patched:
         for one in (segments_of_store, module):
-            patched.setattr(one, "MOST_TRANSACTIONS", len(facts))
+            patched.setattr(one, "MOST_TRANSACTIONS", len(facts) // count)
         with closing(FactStore(folder, FakeClock())) as store:
             for fact in facts:
                 assert store.add(fact)
             for turn in (1, 2):
                 assert store.commit(progress_of(turn)._replace(stretch=Stretch(BEGIN, BEGIN + 3600 * SECOND)))
-            wait_until(lambda: store.step() or store.counters["finished"], "the segment")
-    [path] = folder.glob("*.segment")
-    return path
+            wait_until(lambda: store.step() or store.counters["finished"] == count, "the segments")
+    return max(folder.glob("*.segment"))
 
 
 def found_by(folder, key, at, *, decisive):
@@ -163,6 +163,29 @@ def test_a_segment_without_digests_beside_one_with_them(tmp_path, monkeypatch, l
         with closing(sqlite3.connect(path)) as database:
             database.execute("ALTER TABLE spans DROP COLUMN digest")
     assert asked_again(tmp_path / "history", played.asked, Bounds(), shown) == []
+
+
+@pytest.mark.parametrize(("seconds", "read"), [(3, [3]), (70, [3]), (40, [3, 2, 1])], ids=["live", "grace", "partly"])
+def test_segments_that_decide_nothing_more_are_not_read(tmp_path, monkeypatch, seconds, read):
+    """A lookup goes back in time until no earlier answer can have kept a relation live, and finds the same as by all.
+
+    In the last segment the address lives for 30 s; in those before, the alias for 60 s.
+    """
+    facts = [fact_of(number, ended=BEGIN + number, relations=relations_of(60, 30)) for number in range(4)]
+    facts += [fact_of(number, ended=BEGIN + number, relations=relations_of(30, 30)) for number in range(4, 6)]
+    stored(tmp_path / "history", facts, 3)
+    found = []
+
+    def last_undoubted(segment, *given, original=FullSegment.last_undoubted):
+        found.append(segment.number)
+        return original(segment, *given)
+
+    monkeypatch.setattr(FullSegment, "last_undoubted", last_undoubted)
+    few, all_of_them = (
+        found_by(tmp_path / "history", "192.0.2.1", BEGIN + seconds * SECOND, decisive=one) for one in (True, False)
+    )
+    assert few[0] == all_of_them[0] is not None
+    assert found == read
 
 
 def test_a_segment_of_an_earlier_version_is_read_whole(tmp_path):
