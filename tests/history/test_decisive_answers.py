@@ -13,11 +13,12 @@ from random import Random
 import pytest
 
 from builders.facts import BEGIN, RELATIONS, SECOND, fact_of, progress_of
-from builders.past import ANYBODY, Played, asked_of, play_generated
+from builders.past import ANYBODY, Played, asked_again, asked_of, play_generated, shown
 from dnstrail.history import segment as segments_of_store
 from dnstrail.history.segment import Stretch
 from dnstrail.image import Bounds
 from dnstrail_history.past.reading import past_image
+from dnstrail_history.past.segment_readers import FullSegment
 from dnstrail_history.past.segments import Segments
 from dnstrail_history.store import store as module
 from dnstrail_history.store.store import FactStore
@@ -28,19 +29,18 @@ OTHER = (("c.example", 1, "192.0.2.1", 30),)
 LATE = (("d.example", 1, "192.0.2.1", 30),)
 
 
-def stored(folder, facts):
-    """Store facts in one full segment, and return its path."""
+def stored(folder, facts, count=1):
+    """Store facts in full segments, as many in each, and return the path of the last one."""
     with pytest.MonkeyPatch.context() as patched:
         for one in (segments_of_store, module):
-            patched.setattr(one, "MOST_TRANSACTIONS", len(facts))
+            patched.setattr(one, "MOST_TRANSACTIONS", len(facts) // count)
         with closing(FactStore(folder, FakeClock())) as store:
             for fact in facts:
                 assert store.add(fact)
             for turn in (1, 2):
                 assert store.commit(progress_of(turn)._replace(stretch=Stretch(BEGIN, BEGIN + 3600 * SECOND)))
-            wait_until(lambda: store.step() or store.counters["finished"], "the segment")
-    [path] = folder.glob("*.segment")
-    return path
+            wait_until(lambda: store.step() or store.counters["finished"] == count, "the segments")
+    return max(folder.glob("*.segment"))
 
 
 def found_by(folder, key, at, *, decisive):
@@ -90,6 +90,23 @@ def test_a_full_segment_states_the_question_of_an_answer(tmp_path):
         assert sorted(rows) == [(1, "c.example"), (2, None), (3, None), (4, None)]
 
 
+def test_equal_statements_have_one_digest_in_all_segments(tmp_path):
+    """The digest is one of the question, if it is one, and of the relations in their order, whatever their ids."""
+    turned = (("c.example", 1, "192.0.2.2", 30), ("c.example", 1, "192.0.2.1", 30))
+    statements = [("a.example", OTHER), ("a.example", turned), ("a.example", turned[::-1]), ("b.example", OTHER)]
+    digests = []
+    for name, order in (("one", statements), ("other", statements[::-1])):
+        facts = [
+            fact_of(number, ended=BEGIN + number * SECOND, name=question, relations=relations)
+            for number, (question, relations) in enumerate(order[: 3 if name == "one" else 4])
+        ]
+        with closing(sqlite3.connect(stored(tmp_path / name, facts))) as database:
+            digests.append([digest for [digest] in database.execute("SELECT digest FROM spans ORDER BY answer")])
+    assert [len(of_one) for of_one in digests] == [3, 3]
+    assert len({*digests[0]}) == 3
+    assert {*digests[0]} & {*digests[1]} == {*digests[0][1:]}  # two questions were given the same relations
+
+
 def test_an_answer_that_arrived_late_is_not_the_latest(tmp_path):
     """The names of an address stand in the order of their last answers, whatever the order of arrival."""
     facts = [
@@ -130,6 +147,45 @@ def test_a_hot_answer_is_read_once(tmp_path):
     found, applied = found_by(tmp_path / "history", "192.0.2.1", BEGIN + 100 * SECOND, decisive=True)
     assert (found.dns_root, applied) == ("a.example", 1)
     assert (found, 33) == found_by(tmp_path / "history", "192.0.2.1", BEGIN + 100 * SECOND, decisive=False)
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_a_segment_without_digests_beside_one_with_them(tmp_path, monkeypatch, left_out):
+    """The earlier of two segments, or the later one, was written by an earlier version: a lookup finds the same."""
+    for one in (segments_of_store, module):
+        monkeypatch.setattr(one, "MOST_TRANSACTIONS", 60)
+    played = Played(tmp_path / "history", Bounds())
+    play_generated(played, Random(9), 60)
+    assert played.differences() == []
+    paths = sorted((tmp_path / "history").glob("*.segment"))
+    assert len(paths) > 1
+    for path in paths[left_out::2]:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("ALTER TABLE spans DROP COLUMN digest")
+    assert asked_again(tmp_path / "history", played.asked, Bounds(), shown) == []
+
+
+@pytest.mark.parametrize(("seconds", "read"), [(3, [3]), (70, [3]), (40, [3, 2, 1])], ids=["live", "grace", "partly"])
+def test_segments_that_decide_nothing_more_are_not_read(tmp_path, monkeypatch, seconds, read):
+    """A lookup goes back in time until no earlier answer can have kept a relation live, and finds the same as by all.
+
+    In the last segment the address lives for 30 s; in those before, the alias for 60 s.
+    """
+    facts = [fact_of(number, ended=BEGIN + number, relations=relations_of(60, 30)) for number in range(4)]
+    facts += [fact_of(number, ended=BEGIN + number, relations=relations_of(30, 30)) for number in range(4, 6)]
+    stored(tmp_path / "history", facts, 3)
+    found = []
+
+    def last_undoubted(segment, *given, original=FullSegment.last_undoubted):
+        found.append(segment.number)
+        return original(segment, *given)
+
+    monkeypatch.setattr(FullSegment, "last_undoubted", last_undoubted)
+    few, all_of_them = (
+        found_by(tmp_path / "history", "192.0.2.1", BEGIN + seconds * SECOND, decisive=one) for one in (True, False)
+    )
+    assert few[0] == all_of_them[0] is not None
+    assert found == read
 
 
 def test_a_segment_of_an_earlier_version_is_read_whole(tmp_path):

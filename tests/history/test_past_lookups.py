@@ -315,11 +315,11 @@ def listed(monkeypatch):
     found = []
     for kind in (OpenSegmentReader, FullSegment):
 
-        def edges(segment, answer, kind=kind, original=kind.edges):
+        def statement(segment, answer, known, original=kind.statement):
             found.append(answer)
-            return original(segment, answer)
+            return original(segment, answer, known)
 
-        monkeypatch.setattr(kind, "edges", edges)
+        monkeypatch.setattr(kind, "statement", statement)
     return found
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 import msgspec
 
-from dnstrail.history.rows import ADMITTED, DOUBTED, Row, flag_of, insert
+from dnstrail.history.rows import ADMITTED, DOUBTED, Row, flag_of, insert, rows
 
 _SECOND: Final = 1_000_000_000  # ns
 
@@ -24,14 +25,16 @@ _SUMS: Final = """
     CREATE TABLE sums (answer INTEGER, name INTEGER, doubted INTEGER, times INTEGER, first INTEGER, ends BLOB,
         PRIMARY KEY (answer, name, doubted)) WITHOUT ROWID"""
 # The latest end of all relations (s), and the longest TTL, of each answer. `question` is the name that was asked each
-# time, NULL if there are several, if the answer was doubted, or if its times are not in the order of arrival. The files
-# of earlier versions lack it.
+# time, NULL if there are several, if the answer was doubted, or if its times are not in the order of arrival. `digest`
+# is that of this name and the relations, the same in each segment. The files of earlier versions lack one or both.
 _SPANS: Final = """
-    CREATE TABLE spans (answer INTEGER PRIMARY KEY, ends INTEGER, longest INTEGER, question INTEGER)"""
+    CREATE TABLE spans (answer INTEGER PRIMARY KEY, ends INTEGER, longest INTEGER, question INTEGER,
+        digest BLOB)"""
 _IN_ORDER: Final = "SELECT answer, ended FROM transactions WHERE answer IS NOT NULL ORDER BY id"
 _STORED: Final = "SELECT name, doubted, times, first, ends FROM sums WHERE answer = ?"
+_DIGEST: Final = 16  # bytes: strangers choose names
 _PACK = msgspec.msgpack.Encoder().encode
-_TTLS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+_NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 class AnswerSum(NamedTuple):
@@ -57,7 +60,7 @@ def sums_stored(database: sqlite3.Connection, answer: int) -> Iterator[AnswerSum
     """Yield the sums of one answer as a full segment has them: none if it was given ROWS times or less."""
     for row in database.execute(_STORED, (answer,)):
         name, doubted, times, first, ends = msgspec.convert(row, tuple[int, int, int, int, bytes])
-        yield AnswerSum(answer, name, bool(doubted), times, first, _TTLS(ends))
+        yield AnswerSum(answer, name, bool(doubted), times, first, _NUMBERS(ends))
 
 
 def store_sums(database: sqlite3.Connection) -> None:
@@ -75,7 +78,22 @@ def store_sums(database: sqlite3.Connection) -> None:
         if one.times > ROWS:
             sums.append((*one[:-1], _PACK(one.ends)))
     insert(database, "sums", sums)
-    insert(database, "spans", [*spans.values()])
+    insert(database, "spans", [*_with_digests(database, spans)])
+
+
+def _with_digests(database: sqlite3.Connection, spans: Mapping[int, Row]) -> Iterator[Row]:
+    """Yield the spans of answers with the digests of what these state."""
+    texts: dict[int | None, str] = dict(rows(database, "texts"))
+    relations = {
+        number: _PACK((texts[owner], rdtype, texts[target]))
+        for number, owner, rdtype, target in rows(database, "relations")
+    }
+    for answer, packed in rows(database, "answers"):
+        if (span := spans.get(answer)) is not None:
+            digest = blake2b(_PACK(texts.get(span[3])), digest_size=_DIGEST)
+            for one in _NUMBERS(packed):
+                digest.update(relations[one])
+            yield *span, digest.digest()
 
 
 def _late_answers(database: sqlite3.Connection) -> set[int]:
@@ -102,7 +120,7 @@ def _summed(groups: sqlite3.Cursor) -> Iterator[tuple[AnswerSum, int]]:
         for _, name, flags, packed, times, first, latest in of_answer:
             if not flag_of(flags, ADMITTED):
                 continue
-            ttls = _TTLS(packed)
+            ttls = _NUMBERS(packed)
             longest = max(longest, *ttls)
             ends = [latest + ttl * _SECOND for ttl in ttls]
             key = name, bool(flag_of(flags, DOUBTED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from dnstrail.history.rows import pack_flags
@@ -17,7 +18,7 @@ from dnstrail_history.past.open_index import StatedAnswer
 from dnstrail_history.past.segment_readers import SegmentReader
 
 _FEW: Final = 32  # answers of a record that a lookup without ended relations reads one by one
-_ROWS_AT_ONCE: Final = (1, 4, 64)  # answers of a place that are read to find the decisive ones, at each attempt
+_ROWS_AT_ONCE: Final = (4, 64)  # answers of a place that are read to find the decisive ones, at each attempt
 _NEVER: Final = -(1 << 62)
 
 
@@ -34,11 +35,12 @@ class ReadAnswer(NamedTuple):
 
 
 class StatedPlace(NamedTuple):
-    """An answer in a segment, with its relations in their order."""
+    """An answer in a segment, with its relations in their order, and its question if that is known."""
 
     segment: SegmentReader
     stated: StatedAnswer
     edges: tuple[Edge, ...]
+    question: str | None
 
 
 class Content:
@@ -97,7 +99,7 @@ class Content:
         if not is_live:
             self.read = []
             return 0
-        questions = {one.stated.question for places in wanted.values() for one in places}
+        questions = {one.question for places in wanted.values() for one in places}
         if None in questions or len(questions) > 1:
             return None
         for most in _ROWS_AT_ONCE:
@@ -132,8 +134,13 @@ def _decisive(
     found: list[ReadAnswer] = []
     count, earliest = 0, at
     unread = [segment.last_ended for segment in wanted]  # no answer that was not read ended later
+    # No relation of a segment, or of an earlier one, ends later.
+    ends = [max(one.stated.ends for one in places) * SECOND for places in wanted.values()]
+    latest = [*accumulate(reversed(ends), max)][::-1]
     for number, (segment, places) in enumerate(wanted.items()):
-        parts = [(one, segment.last_undoubted(one.stated, at, most)) for one in places if not is_over()]
+        parts = [
+            (one, segment.last_undoubted(one.stated.answer, one.question, at, most)) for one in places if not is_over()
+        ]
         if len(parts) < len(places):
             return None
         rows = [(given, one.edges) for one, part in parts for given in part]
@@ -145,16 +152,16 @@ def _decisive(
                 return None
             earliest = given.ended
             count += 1
-            ends = [(edge, given.ended + life) for edge, life in zip(edges, given.lives, strict=True)]
-            new_strict = {edge for edge, end in ends if end > at} - strict
-            new_lasting = {edge for edge, end in ends if end + lag > at} - lasting
+            lives = [*zip(edges, given.lives, strict=True)]
+            new_strict = {edge for edge, life in lives if given.ended + life > at} - strict
+            new_lasting = {edge for edge, life in lives if given.ended + life + lag > at} - lasting
             if new_strict or new_lasting or not found:
                 if count > MAX_SIGHTINGS:
                     return None
                 found.append(ReadAnswer(segment.number, given, edges))
                 strict |= new_strict
                 lasting |= new_lasting
-                if len(strict) == len(edges):
+                if len(strict) == len(edges) or (len(lasting) == len(edges) and latest[number] <= at):
                     others = [*unread, *(other.ended for other, _ in rows[place:])]
                     return found if max(others) <= earliest else None
         if any(ended + one.stated.longest * SECOND + lag > at for one, ended in cut):
@@ -168,7 +175,7 @@ def _number_of(row: tuple[GivenAnswer, tuple[Edge, ...]]) -> int:
 
 def _read(place: StatedPlace, since: int, until: int, most: int) -> Iterator[ReadAnswer]:
     """Yield the answers of a place within a time: the last ones one by one, and the sums of these and all before."""
-    segment, stated, edges = place
+    segment, stated, edges, _ = place
     answer = stated.answer
     given = [one for one in segment.last(answer, until, most) if one.ended > since] if most else []
     yield from (ReadAnswer(segment.number, one, edges) for one in given if len(one.lives) == len(edges))

@@ -32,6 +32,7 @@ ONE_WITH_TTLS: Final = f"{_TTLS} WHERE transactions.id = ? AND {IS_ADMITTED}"
 ONE_ANSWER: Final = f"{_GIVEN} WHERE transactions.id = ? AND {IS_ADMITTED}"
 _UNDOUBTED: Final = pack_flags(True, None, False, None)
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+_Times = list[tuple[int, int, bytes]]
 _Head = tuple[int, int, str, int, str, bytes | None, bytes | None, bytes | None, int, bytes]
 
 
@@ -69,8 +70,7 @@ def read_undoubted(question: str, rows: Iterable[Row]) -> Iterator[GivenAnswer]:
     Raises:
         msgspec.ValidationError: A value has another type, since the file is damaged.
     """
-    for row in rows:
-        number, ended, ttls = msgspec.convert(row, tuple[int, int, bytes])
+    for number, ended, ttls in msgspec.convert([*rows], _Times):
         yield GivenAnswer(number, ended, question, tuple(ttl * SECOND for ttl in _NUMBERS(ttls)), _UNDOUBTED)
 
 

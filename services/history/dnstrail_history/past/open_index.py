@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -26,19 +26,30 @@ _NEW_RELATIONS: Final = """
     SELECT relations.id, owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
     JOIN texts target ON target.id = target WHERE relations.id > ?"""
 _NEW_ANSWERS: Final = "SELECT id, relations FROM answers WHERE id > ?"
+_Relations = list[tuple[int, str, int, str]]
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 class StatedAnswer(NamedTuple):
     """An answer by its id in the segment, with the latest end of its relations and their longest TTL, both in s.
 
-    `question` is the name that was asked each time, in the order of the ends, and never in doubt; None if this is not
-    known.
+    `digest` is that of what it states, the same in each segment; b"" if it is not known.
     """
 
     answer: int
     ends: int
     longest: int
+    digest: bytes = b""
+
+
+class Statement(NamedTuple):
+    """What an answer states: its relations in their order; none if they cannot be read.
+
+    `question` is the name that was asked each time, in the order of the ends, and never in doubt; None if this is not
+    known.
+    """
+
+    edges: tuple[Edge, ...] = ()
     question: str | None = None
 
 
@@ -51,6 +62,7 @@ class OpenIndex:
         self.owners: set[str] = set()
         self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
         self.spans: dict[int, StatedAnswer] = {}
+        self.questions: dict[int, str | None] = {}  # as in a Statement
         self.first = 0  # ns: of all facts
         self._relations: dict[int, Edge] = {}
         self._read = 0  # the number of the last transaction
@@ -68,9 +80,9 @@ class OpenIndex:
         for self._read, answer, ended, packed, name, flags in added:
             if answer is not None:
                 self._add(answer, ended, max(_NUMBERS(packed)), None if flag_of(flags, DOUBTED) else name)
-        for number, *edge in database.execute(_NEW_RELATIONS, (len(self._relations),)):
-            self._relations[number] = edge_of(edge)
-            self.owners.add(self._relations[number][0])
+        new = edges_of(database.execute(_NEW_RELATIONS, (len(self._relations),)).fetchall())
+        self._relations.update(new)
+        self.owners.update(owner for owner, _, _ in new.values())
         for answer, packed in database.execute(_NEW_ANSWERS, (len(self.answers),)):
             edges = self.answers[answer] = tuple(self._relations[one] for one in _NUMBERS(packed))
             for text in {text for owner, _, target in edges for text in (owner, target)}:
@@ -81,19 +93,20 @@ class OpenIndex:
         given, known = self.transactions[answer], self.spans.get(answer)
         ends = ends_at(ended + longest * SECOND)
         if known is not None:
-            question = known.question if question == known.question and ended >= given[-1][1] else None
+            question = question if question == self.questions[answer] and ended >= given[-1][1] else None
             ends, longest = max(ends, known.ends), max(longest, known.longest)
         given.append((self._read, ended))
-        self.spans[answer] = StatedAnswer(answer, ends, longest, question)
+        self.spans[answer] = StatedAnswer(answer, ends, longest)
+        self.questions[answer] = question
 
 
-def edge_of(row: Iterable[Any]) -> Edge:
-    """Return a relation.
+def edges_of(rows: Sequence[Sequence[Any]]) -> dict[int, Edge]:
+    """Return relations by their ids.
 
     Raises:
-        ValueError: It is none, since the file is damaged.
+        ValueError: One is none, since the file is damaged.
     """
-    owner, rdtype, target = msgspec.convert(row, tuple[str, int, str])
-    if rdtype not in TYPES:
-        raise ValueError(f"no relation of the type {rdtype}")
-    return owner, rdtype, target
+    found = {number: (owner, rdtype, target) for number, owner, rdtype, target in msgspec.convert(rows, _Relations)}
+    if unknown := {rdtype for _, rdtype, _ in found.values()} - TYPES:
+        raise ValueError(f"no relation of the types {unknown}")
+    return found

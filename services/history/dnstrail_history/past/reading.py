@@ -23,7 +23,7 @@ from dnstrail.image.relate import MAX_TTL
 from dnstrail_history.past.connections import ConnectionEvent, bound, named, names_sent_to, opened, openings_to
 from dnstrail_history.past.contents import Content, ReadAnswer, StatedPlace
 from dnstrail_history.past.given_answers import GivenAnswer
-from dnstrail_history.past.open_index import StatedAnswer
+from dnstrail_history.past.open_index import StatedAnswer, Statement
 from dnstrail_history.past.segment_readers import SegmentReader
 
 #: names and addresses that lead to the keys of a past lookup, or to which these lead -> `history` is false
@@ -146,6 +146,8 @@ class _Reading:
         self._time_is_over = is_over
         self._unlisted = self._unread = MOST_RELATIONS
         self._contents: dict[frozenset[Edge], Content] = {}
+        self._placed: dict[tuple[SegmentReader, int], tuple[frozenset[Edge], Content]] = {}
+        self._read: dict[bytes, tuple[Statement, frozenset[Edge], Content]] = {}  # what was read, by its digest
         self._touched: dict[tuple[str, bool], list[tuple[frozenset[Edge], Content]]] = {}
 
     def related(self, keys: set[str]) -> list[Content]:
@@ -241,18 +243,31 @@ class _Reading:
             del touching[len(held) - held[::-1].index(True) if True in held else 0 :]
         for segment, stated in touching if True in held else ():
             for one in stated:
-                if self._unlisted <= 0 or self.is_over():
+                placed = self._placed.get((segment, one.answer))
+                if self._unlisted <= 0 or (placed is None and self.is_over()):
                     self.cut = True
                     break
-                place = StatedPlace(segment, one, segment.edges(one.answer))
-                self._unlisted -= len(place.edges)
-                edges = frozenset(place.edges)
-                if not edges:  # they cannot be read
-                    continue
-                content = found[edges] = self._contents.setdefault(edges, Content())
-                if content.read is None and place not in content.places.setdefault(segment, []):
-                    content.places[segment].append(place)
+                if placed is None:
+                    placed = self._placed[segment, one.answer] = self._place(segment, one)
+                edges, content = placed
+                self._unlisted -= len(edges)
+                if edges:  # they can be read
+                    found[edges] = content
         return [*found.items()]
+
+    def _place(self, segment: SegmentReader, stated: StatedAnswer) -> tuple[frozenset[Edge], Content]:
+        """Return what an answer states; it becomes a place of it, unless that was read before."""
+        known = self._read.get(stated.digest)
+        if known is None:
+            statement = segment.statement(stated.answer, self._read)
+            edges = frozenset(statement.edges)
+            known = statement, edges, self._contents.setdefault(edges, Content())
+            if stated.digest and edges:
+                self._read[stated.digest] = known
+        statement, edges, content = known
+        if content.read is None:
+            content.places.setdefault(segment, []).append(StatedPlace(segment, stated, *statement))
+        return edges, content
 
     def _is_held(self, content: Content) -> bool:
         if content.read is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
@@ -34,7 +34,7 @@ from dnstrail_history.past.given_answers import (
     read_answers,
     read_undoubted,
 )
-from dnstrail_history.past.open_index import OpenIndex, StatedAnswer, edge_of
+from dnstrail_history.past.open_index import OpenIndex, StatedAnswer, Statement, edges_of
 
 #: seconds that a past lookup waits for a segment while the worker finishes it -> `history` is false where that matters
 LOCK_PATIENCE: Final = 0.1
@@ -44,12 +44,15 @@ T = TypeVar("T")
 _FRUGAL: Final = "PRAGMA cache_size=-128"  # KiB of each segment
 # Each statement takes a list of values as JSON; the order of its tables is that of the reading.
 _TOUCHING: Final = """
-    SELECT asked.key, spans.answer, ends, longest, {question}, answers.relations FROM json_each(?) asked
+    SELECT asked.key, spans.answer, ends, longest, {digest} FROM json_each(?) asked
     CROSS JOIN names ON names.reversed = asked.value CROSS JOIN related ON related.text = names.text
-    CROSS JOIN spans ON spans.answer = related.answer CROSS JOIN answers ON answers.id = spans.answer
+    CROSS JOIN spans ON spans.answer = related.answer
     WHERE (? OR EXISTS (SELECT 1 FROM relations WHERE owner = names.text)) LIMIT ?"""
+_STATEMENTS: Final = """
+    SELECT answers.id, {question}, relations FROM json_each(?) asked CROSS JOIN answers ON answers.id = asked.value
+    CROSS JOIN spans ON spans.answer = answers.id"""
 _QUESTION: Final = "(SELECT texts.text FROM texts WHERE texts.id = spans.question)"
-_HAS_QUESTIONS: Final = "SELECT 1 FROM pragma_table_info('spans') WHERE name = 'question'"
+_COLUMNS: Final = "SELECT name FROM pragma_table_info('spans')"
 _RELATIONS: Final = """
     SELECT relations.id, owner.text, relations.type, target.text FROM json_each(?) asked
     CROSS JOIN relations ON relations.id = asked.value
@@ -62,7 +65,9 @@ _AT_ONCE: Final = 500  # addresses of one statement
 _ANSWERS_AT_ONCE: Final = 256  # whose relations are read at once
 _NUMBERS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _JSON = msgspec.json.Encoder()
-_Stated = tuple[int, int, int, int, str | None, bytes]  # the columns of _TOUCHING
+# The rows of _TOUCHING and of _STATEMENTS.
+_Touching = list[tuple[int, int, int, int, bytes]]
+_Statements = list[tuple[int, str | None, bytes]]
 
 
 class SegmentReader(ABC):
@@ -86,7 +91,7 @@ class SegmentReader(ABC):
         self.fault = ""
         self._path = path
         self._opened: sqlite3.Connection | None = None
-        self._known: dict[int, tuple[Edge, ...]] = {}  # the relations of answers that the lookup has read
+        self._known: dict[int, Statement] = {}  # the answers that the lookup has read
         try:
             stretches = self._database.execute("SELECT since, until FROM coverage")
             self.stretches = [msgspec.convert(row, Stretch) for row in stretches]
@@ -120,28 +125,28 @@ class SegmentReader(ABC):
             found[text].append(stated)
         return found
 
-    def edges(self, answer: int) -> tuple[Edge, ...]:
-        """Return the relations of an answer in their order."""
-        known = self._known.get(answer)
-        if known is None:
-            self._known.update(self._read(self._edges(answer)))
-            known = self._known.setdefault(answer, ())
-        return known
+    def statement(self, answer: int, known: Container[bytes]) -> Statement:
+        """Return what an answer states that `touching` returned. Those of `known` digests are not read with it."""
+        found = self._known.get(answer)
+        if found is None:
+            self._known.update(self._read(self._statements(answer, known)))
+            found = self._known.setdefault(answer, Statement())
+        return found
 
     def end_lookup(self) -> None:
-        """Forget the relations that a lookup has read."""
+        """Forget what a lookup has read."""
         self._known.clear()
 
     def last(self, answer: int, until: int, most: int) -> list[GivenAnswer]:
         """Return the last transactions with an answer until a time (ns), the last one first."""
         return self._read(self._last(answer, until, most))
 
-    def last_undoubted(self, stated: StatedAnswer, until: int, most: int) -> list[GivenAnswer]:
-        """Return the last transactions with an answer of a known question until a time (ns), the last one first.
+    def last_undoubted(self, answer: int, question: str | None, until: int, most: int) -> list[GivenAnswer]:
+        """Return the last transactions with an answer to its one question until a time (ns), the last one first.
 
         They name no client.
         """
-        return self._read(self._last_undoubted(stated, until, most))
+        return self._read(self._last_undoubted(answer, question or "", until, most))
 
     def sums(self, answer: int, until: int) -> list[tuple[str, AnswerSum]]:
         """Return the sums of an answer until a time (ns), each with its question."""
@@ -192,15 +197,14 @@ class SegmentReader(ABC):
     def _touching(self, texts: Sequence[str], most: int, *, upwards: bool) -> Iterator[tuple[str, StatedAnswer]]: ...
 
     @abstractmethod
-    def _edges(self, answer: int) -> Iterator[tuple[int, tuple[Edge, ...]]]:
-        """Yield the relations of an answer that `touching` returned, and perhaps of others, by their answers."""
+    def _statements(self, answer: int, known: Container[bytes]) -> Iterator[tuple[int, Statement]]:
+        """Yield what an answer states that `touching` returned, and perhaps others, by their answers."""
 
     @abstractmethod
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]: ...
 
-    def _last_undoubted(self, stated: StatedAnswer, until: int, most: int) -> Iterator[GivenAnswer]:
-        rows = self._database.execute(LAST_TTLS, (stated.answer, until, most))
-        yield from read_undoubted(question_of(stated.question or ""), rows)
+    def _last_undoubted(self, answer: int, question: str, until: int, most: int) -> Iterator[GivenAnswer]:
+        yield from read_undoubted(question_of(question), self._database.execute(LAST_TTLS, (answer, until, most)))
 
     def _sums(self, answer: int, until: int) -> Iterator[AnswerSum]:
         yield from sums_of(self._database, answer, until)
@@ -231,7 +235,7 @@ class FullSegment(SegmentReader):
 
     def __init__(self, path: Path) -> None:
         self.inode = path.stat().st_ino
-        self._packed: dict[int, bytes] = {}  # the relations of answers that were found, and not read yet
+        self._found: dict[int, bytes] = {}  # the digests of answers that were found, and not read yet
         self._relations: dict[int, Edge] = {}
         super().__init__(path)
 
@@ -239,32 +243,37 @@ class FullSegment(SegmentReader):
         times = self._database.execute("SELECT first, last, (SELECT max(ends) FROM spans) FROM extent").fetchone()
         self.first, self.last_ended, ends = msgspec.convert(times, tuple[int, int, int | None])
         self.ends = SECOND * (ends or 0)
-        has_questions = self._database.execute(_HAS_QUESTIONS).fetchone() is not None
-        self._statement = _TOUCHING.format(question=_QUESTION if has_questions else "NULL")
+        columns = {name for [name] in self._database.execute(_COLUMNS)}
+        self._to_touch = _TOUCHING.format(digest="ifnull(digest, x'')" if "digest" in columns else "x''")
+        self._to_state = _STATEMENTS.format(question=_QUESTION if "question" in columns else "NULL")
 
     def _touching(self, texts: Sequence[str], most: int, *, upwards: bool) -> Iterator[tuple[str, StatedAnswer]]:
         asked = _JSON.encode([text[::-1] for text in texts]).decode()
-        for row in self._database.execute(self._statement, (asked, upwards, most)):
-            place, answer, ends, longest, question, packed = msgspec.convert(row, _Stated)
-            self._packed[answer] = packed
-            yield texts[place], StatedAnswer(answer, ends, longest, question)
+        rows = self._database.execute(self._to_touch, (asked, upwards, most)).fetchall()
+        for place, answer, ends, longest, digest in msgspec.convert(rows, _Touching):
+            if answer not in self._known:
+                self._found[answer] = digest
+            yield texts[place], StatedAnswer(answer, ends, longest, digest)
 
-    def _edges(self, answer: int) -> Iterator[tuple[int, tuple[Edge, ...]]]:
-        some = {answer: self._packed.pop(answer)}
-        while self._packed and len(some) < _ANSWERS_AT_ONCE:
-            other, packed = self._packed.popitem()
-            some[other] = packed
-        numbers = {one: _NUMBERS(packed) for one, packed in some.items()}
-        missing = {number for some in numbers.values() for number in some} - self._relations.keys()
-        for number, *edge in self._database.execute(_RELATIONS, (_JSON.encode(sorted(missing)).decode(),)):
-            self._relations[number] = edge_of(edge)
-        for one, of_answer in numbers.items():
-            yield one, tuple([self._relations[number] for number in of_answer])
+    def _statements(self, answer: int, known: Container[bytes]) -> Iterator[tuple[int, Statement]]:
+        del self._found[answer]
+        wanted = [answer]
+        while self._found and len(wanted) < _ANSWERS_AT_ONCE:
+            other, digest = self._found.popitem()
+            if digest not in known:
+                wanted.append(other)
+        rows = self._database.execute(self._to_state, (_JSON.encode(wanted).decode(),)).fetchall()
+        found = [(one, question, _NUMBERS(packed)) for one, question, packed in msgspec.convert(rows, _Statements)]
+        missing = {number for _, _, numbers in found for number in numbers} - self._relations.keys()
+        rows = self._database.execute(_RELATIONS, (_JSON.encode(sorted(missing)).decode(),)).fetchall()
+        self._relations.update(edges_of(rows))
+        for one, question, numbers in found:
+            yield one, Statement(tuple([self._relations[number] for number in numbers]), question)
 
     def end_lookup(self) -> None:
-        """Forget the relations that a lookup has found or read."""
+        """Forget what a lookup has found or read."""
         super().end_lookup()
-        self._packed.clear()
+        self._found.clear()
         self._relations.clear()
 
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
@@ -299,15 +308,14 @@ class OpenSegmentReader(SegmentReader):
         )
         yield from islice(((text, spans[answer]) for text, answer in answers if answer in spans), most)
 
-    def _edges(self, answer: int) -> Iterator[tuple[int, tuple[Edge, ...]]]:
-        yield answer, self._index.answers[answer]
+    def _statements(self, answer: int, _known: Container[bytes]) -> Iterator[tuple[int, Statement]]:
+        yield answer, Statement(self._index.answers[answer], self._index.questions[answer])
 
     def _last(self, answer: int, until: int, most: int) -> Iterator[GivenAnswer]:
         yield from read_answers(self._newest(ONE_ANSWER, answer, until, most))
 
-    def _last_undoubted(self, stated: StatedAnswer, until: int, most: int) -> Iterator[GivenAnswer]:
-        rows = self._newest(ONE_WITH_TTLS, stated.answer, until, most)
-        yield from read_undoubted(question_of(stated.question or ""), rows)
+    def _last_undoubted(self, answer: int, question: str, until: int, most: int) -> Iterator[GivenAnswer]:
+        yield from read_undoubted(question_of(question), self._newest(ONE_WITH_TTLS, answer, until, most))
 
     def _newest(self, statement: str, answer: int, until: int, most: int) -> Iterator[Row]:
         known = reversed(self._index.transactions.get(answer, ()))
