@@ -323,7 +323,7 @@ frames: the topic, and a MessagePack array. A batch is
 
 * `process` is a place in `processes`, -1 if it is unknown. `time` is in ns.
 * `flow` is nil, or `[src, src_port, dst, dst_port, transport, ...]` with packed addresses.
-* `values` are the other arguments in the order of their table. nil is unknown, or false.
+* `values` are the other arguments in the order of their table. nil is unknown, or false, and may be missing at the end.
 
 Later versions add values at the end. These have a shorter form, all but `transport` in `dns_transaction` alone:
 
@@ -342,7 +342,7 @@ _FORMS = {
     "hop": _numbered(HOPS),
     "type": "its number",
     "outcome": _numbered(OUTCOMES),
-    "relations": "`[type, target, ttl]`, the owner behind unless it is `name` or the target before",
+    "relations": "`[type, target, ttl]`, then the owner (0: as before) unless it is `name` or the target before",
 }
 
 

@@ -89,6 +89,7 @@ def _load(folder: Path) -> Iterator[Figure]:
             before = _ran(process.pid)
             for _ in range(int(seconds * RATE / 2)):
                 cache.turn([*islice(facts, 2)], time.monotonic())
+                cache.serve()  # what came before the subscription
                 time.sleep(2 / RATE)
             return _ran(process.pid) - before
 

@@ -145,6 +145,15 @@ def test_what_is_unknown_is_left_out():
     }
 
 
+def test_an_owner_of_several_addresses_travels_once():
+    """The further addresses of an alias state the owner before by a number, and arrive with it."""
+    edges = (EDGES[0], *(("b.example", 1, f"192.0.2.{number}") for number in range(4)))
+    several = replace(TRANSACTION, answer=Answer("a.example", 1, edges, (60 * SECOND,) * 5))
+    owners = [relation[3:] for relation in captured_of(several).args[""][13]]
+    assert owners == [(), (), (0,), (0,), (0,)]
+    assert [one[0] for one in shaped(several)["relations"]] == ["a.example", *["b.example"] * 4]
+
+
 def test_the_relations_of_a_fact_are_bounded():
     """A fact with the largest answer fits in a batch: relations beyond the bound are left out, and counted."""
     large = replace(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dnstrail.bus import Publisher, Server
 from dnstrail.captured import LAST_TIME, Captured, Flow
@@ -197,7 +197,7 @@ def captured_of(transaction: Transaction) -> Captured:
     asked, ended, rcode = one.asked, one.ended, one.rcode
     relations, left_out = ([], 0) if answer is None else _packed(one.name, answer)
     socket, resolver, port = _NOWHERE if flow is None else _where(flow)
-    values = (
+    values: tuple[Any, ...] = (
         one.id,
         None,  # the transport is that of the flow
         socket,
@@ -215,9 +215,9 @@ def captured_of(transaction: Transaction) -> Captured:
         left_out or None,
         one.admitted if relations else None,
         one.matched,
-        one.doubted or None,
-        one.foreign,
     )
+    if one.doubted or one.foreign is not None:
+        values += one.doubted or None, one.foreign
     if flow is not None:
         source, destination = flow.source, flow.destination
         flow = Flow(source, flow.source_port, destination, flow.destination_port, flow.transport, 0, flow.namespace)
@@ -264,10 +264,14 @@ def _packed(name: str, answer: Answer) -> tuple[list[tuple[int | str, ...]], int
     if len(edges) > _FEW:
         sizes = accumulate(len(owner) + len(target) for owner, _, target in edges)
         edges = edges[: sum(size <= MOST_BYTES for size in sizes)]
+    last: str | None = None  # the owner before
     for place, (owner, kind, target) in enumerate(edges):
         ttl = lives[place] // SECOND
-        packed.append((kind, target, ttl) if owner == name else (kind, target, ttl, owner))
-        name = target
+        if owner == name:
+            packed.append((kind, target, ttl))
+        else:
+            packed.append((kind, target, ttl, 0 if owner == last else owner))
+        name, last = target, owner
     return packed, len(answer.edges) - len(edges)
 
 

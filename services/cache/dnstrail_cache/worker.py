@@ -124,20 +124,21 @@ def run(
     worker = _Worker(server, feeder, state, beat, turn_requests, facts, past)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
-    gathered = clock.monotonic()
+    gathered, found = 0.0, False
     while not stop.is_set():
         if not worker.behind:
             answering, gathers = worker.answering, not (replays or len(worker.pending))
             left = gathered - clock.monotonic() if gathers else 0.0
-            if left <= 0 or not bus.wait(*answering, timeout=left):
+            found = left > 0 and bus.wait(*answering, timeout=left)
+            if not found:
                 longest = min(worker.longest, _POLL) if replays else worker.longest
-                bus.wait(subscriber, *answering, *replays, timeout=longest)
+                found = bus.wait(subscriber, *answering, *replays, timeout=longest)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
         if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes
             replays = _closed(replays)
         worker.step()
-        gathered = clock.monotonic() + _GATHER
+        gathered = clock.monotonic() + _GATHER if found or worker.behind else 0.0  # nothing gathers on an idle host
         if snapshots is not None:
             if snapshots.begins:
                 feeder.complete()

@@ -18,6 +18,9 @@ _RCODES = {words: dns.rcode.to_text(dns.rcode.Rcode.make(code)) for code, words 
 _FLAGS = ("aa", "tc", "rd", "ra")
 _PRINTABLE = range(0x21, 0x7F)
 _QUOTED = b'\\"'
+_ESCAPED = [
+    f"\\{byte:c}" if byte in _QUOTED else chr(byte) if byte in _PRINTABLE else f"\\{byte:03d}" for byte in range(256)
+]
 _DIGITS = 3  # of an escaped byte
 _ESCAPE = re.compile(r"\\([0-9]{3}|.)", re.DOTALL)
 
@@ -101,13 +104,7 @@ def _plain(name: str) -> str:
 
 def escaped(name: str) -> str:
     """Return a name as tracee prints it with each byte escaped that is not plain (RFC 1035, section 5.1)."""
-    return "".join(map(_escaped, name.encode(errors="replace")))
-
-
-def _escaped(byte: int) -> str:
-    if byte in _QUOTED:
-        return f"\\{byte:c}"
-    return chr(byte) if byte in _PRINTABLE else f"\\{byte:03d}"
+    return name.encode(errors="replace").decode("latin-1").translate(_ESCAPED)
 
 
 def response_code(message: DnsMessage) -> str:

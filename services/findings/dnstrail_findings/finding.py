@@ -18,6 +18,7 @@ LONG = 256 << 10
 _TRIGGER = "triggeredBy"
 _NO_RECORDS: dict[str, list[Any]] = {"answers": [], "authorities": [], "additionals": []}
 _MOST = (1 << 63) - 1  # ns since the epoch: the year 2262
+_TO_SECONDS = len("2026-01-01T00:00:00")  # of a time in ISO 8601
 _unpack = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=refuse_extension).decode
 _Time = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
@@ -187,4 +188,4 @@ def _first(questions: Any) -> list[Any]:
 def timestamp(nanoseconds: int) -> str:
     """Return a time since the epoch as RFC 3339 in UTC, with microseconds."""
     seconds, rest = divmod(nanoseconds, 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:_TO_SECONDS]}.{rest // 1000:06d}Z"

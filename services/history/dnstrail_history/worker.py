@@ -31,7 +31,8 @@ from dnstrail_history.store.store import FactStore
 TOPICS: Final = (DNS_TRANSACTION, NET_CONNECTION)
 #: runs of the cache that are followed, also those that were killed lately -> a further one is refused for ten seconds
 STARTS: Final = 8
-_POLL: Final = 0.1  # seconds for which messages are gathered
+_POLL: Final = 0.25  # seconds for which messages are gathered
+_SOON: Final = 0.05  # the same while a replay is awaited, which has many parts
 _AT_ONCE: Final = 0.1  # seconds for messages before what they carry is written
 _WRITE: Final = 0.5  # seconds for which facts are gathered: a commit writes whole pages
 _IDLE: Final = 20.0  # seconds between two writes of the progress without facts: a cache replays its last 90 s
@@ -68,7 +69,8 @@ def run(
     log.info("ready")
     while not stop.is_set():
         if not worker.behind:
-            stop.wait(_POLL)  # a wakeup for each message would cost more than its facts
+            # A wakeup for each message would cost more than its facts.
+            stop.wait(_SOON if worker.awaits_replay else _POLL)
         beat()
         worker.step()
         if past is not None:
@@ -118,6 +120,11 @@ class HistoryWorker:
         self._subscriber = CatchUp(
             feed.subscriber, [replays], positions, monotonic, on_turn, self.counters, settled=math.inf
         )
+
+    @property
+    def awaits_replay(self) -> bool:
+        """Whether messages wait for others that the cache replays."""
+        return self._subscriber.waits
 
     @property
     def losses(self) -> dict[str, int]:

@@ -42,7 +42,7 @@ from dnstrail_signatures.probes import ProbeClocks, ProbeCoverage, StreamTimes
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
 
 SOURCE_COMPLETE = "source_complete"
-_POLL = 0.2  # seconds between two checks of the stop signal
+_POLL = 0.25  # seconds between two checks of the stop signal
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _LONGEST = 0.5  # seconds for which messages of one kind are handled without a look at anything else
 _MOST_EARLY = 256  # messages that are received while the first one waits for the reply of the cache
@@ -66,14 +66,15 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
         if worker.share.waits:
             worker.take_early(time.monotonic())
             bus.wait(timeout=_SOON)
+            found = True
         else:
-            bus.wait(*worker.subscribers, timeout=_POLL)
+            found = bus.wait(*worker.subscribers, timeout=_POLL)
         more = _take_messages(worker, stop)
         worker.take_of_cache()
         if more:
             continue
         worker.on_idle(time.monotonic())
-        if not worker.share.waits:
+        if found and not worker.share.waits:
             bus.wait(timeout=_GATHER)
     worker.close()
     engine = worker.engine

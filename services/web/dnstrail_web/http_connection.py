@@ -28,6 +28,7 @@ PATIENCE: Final = 10.0
 SLOWEST: Final = 30.0
 _PAUSE: Final = 1.0  # second until the next attempt, if the system has no descriptor left
 _TICKS: Final = 10  # of uvicorn's loop, ten a second
+_AT_ONCE: Final = 2  # of them: to wake up ten times a second costs more than an idle page
 
 
 class HttpConnection(H11Protocol):
@@ -110,6 +111,13 @@ class HttpServer(Server):
         await super().shutdown(sockets)
         if self._fault is not None:
             raise self._fault
+
+    async def main_loop(self) -> None:
+        """Look at the connections, and at the end of the server, until it ends."""
+        counter = 0
+        while not await self.on_tick(counter):
+            await asyncio.sleep(_AT_ONCE / _TICKS)
+            counter += _AT_ONCE
 
     async def on_tick(self, counter: int) -> bool:
         """Check the connections; return whether to end."""

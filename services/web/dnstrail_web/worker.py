@@ -39,6 +39,7 @@ LONGEST_FINDING: Final = 256 << 10
 #: bytes of the entries of one message of the feed -> further ones are left out, with a notice
 MOST_BYTES: Final = 4 << 20
 _POLL: Final = 0.1  # seconds for which messages are gathered
+_UNREAD: Final = 0.25  # the same while nobody reads
 _FLUSH: Final = 0.25  # seconds between two messages of the feed
 _AT_ONCE: Final = 0.1  # seconds for messages before the rest of the loop
 _LOSSES: Final = 10.0  # seconds between two counts of the losses
@@ -80,7 +81,8 @@ def run(
     log.info("ready")
     while not stop.is_set():
         if not worker.behind:
-            stop.wait(_POLL)  # a wakeup for each message would cost more than its facts
+            # A wakeup for each message would cost more than its facts.
+            stop.wait(_POLL if worker.is_read else _UNREAD)
         worker.check()
         beat()
         worker.step()
@@ -132,6 +134,11 @@ class WebWorker:
     def losses(self) -> dict[str, int]:
         """The facts that were lost on the bus since the begin of this run, by topic."""
         return dict(self._follower.lost)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether anybody reads, or may resume."""
+        return self._readers.wanted()
 
     def check(self) -> None:
         """Raise the error that ended the server.

@@ -305,13 +305,10 @@ class OpenSegment:
 
     def _answer(self, values: TransactionValues) -> tuple[int, bytes]:
         """Return the id of the relations of a transaction, and their TTLs."""
-        owner, relations, ttls = values.name, [], []
-        for one in values.relations:
-            if one.owner is not None:
-                owner = one.owner
-            relations.append((owner, one.type, one.target))
-            ttls.append(one.ttl)
-            owner = one.target
+        relations, ttls = [], []
+        for owner, rdtype, target, ttl in values.owned:
+            relations.append((owner, rdtype, target))
+            ttls.append(ttl)
         return self._answers[tuple(relations)], _PACK(ttls)
 
     def _stage_row(self, number: int, fact: StageFact) -> Row:

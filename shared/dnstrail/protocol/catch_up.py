@@ -6,11 +6,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from dnstrail.bus import Requester, Subscriber
 from dnstrail.bus.remote_host import key_of
 from dnstrail.bus.subscriber_end import MOST_RECEIVED, OVERHEAD
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode_any
+from dnstrail.protocol.batches import TURN, Count, Turn, decode
 from dnstrail.protocol.keyed_subscriber import SubscriberLayer, is_before
 from dnstrail.protocol.replays import Replay, ReplayingProbes, ReplayRequest
 from dnstrail.protocol.turn_follower import Position
@@ -26,6 +28,16 @@ PATIENCE = 2.0  # seconds for one reply of a probe while another one may have th
 _LOOK = 0.005  # seconds between two looks for replies while messages of other hosts are received
 _THIS_HOST = ""
 
+
+class _BatchHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of a batch that has its place: whoever receives the batch decodes the rest."""
+
+    start: str
+    turn: Count
+    sequence: Count
+
+
+_DECODE_HEAD = msgspec.msgpack.Decoder(_BatchHead).decode
 Message = tuple[str, bytes]
 Place = tuple[str, int, int]  # the start, turn and sequence of a message
 
@@ -217,6 +229,11 @@ class CatchUp(SubscriberLayer):
         """Whether messages pass through: nothing is asked for any more."""
         return self._settled
 
+    @property
+    def waits(self) -> bool:
+        """Whether messages wait for a replay, once nothing else is received."""
+        return bool(self._waiting)
+
     def receive(self) -> Message | None:
         """Return the next message: of a replay, or as it arrived."""
         if self._settled:
@@ -258,18 +275,18 @@ class CatchUp(SubscriberLayer):
             max(self._waiting, key=lambda host: host.size).give_up()
 
 
-def _decoded(topic: str, body: bytes) -> Batch | Turn | None:
-    """Return a message, None if it is damaged."""
+def _decoded(topic: str, body: bytes) -> _BatchHead | Turn | None:
+    """Return a turn, or the head of a batch; None if it is damaged."""
     try:
-        return decode_any(topic, body)
-    except BadMessage:
+        return decode(body, Turn) if topic == TURN else _DECODE_HEAD(body)
+    except (BadMessage, msgspec.DecodeError, ValueError, RecursionError):
         return None
 
 
-def _place_of(message: Batch | Turn | None) -> Place | None:
+def _place_of(message: _BatchHead | Turn | None) -> Place | None:
     if message is None:
         return None
-    return message.start, message.turn, message.sequence if isinstance(message, Batch) else -1
+    return message.start, message.turn, -1 if isinstance(message, Turn) else message.sequence
 
 
 def _is_known(message: Message, place: Place, position: Position | None) -> bool:

@@ -100,7 +100,10 @@ def check_process(process: Process | None) -> None:
     Raises:
         BadMessage: one is out of its range.
     """
-    if process is not None and not all(-_MOST <= number <= _MOST for number in _numbers(process)):
+    if process is None:
+        return
+    numbers = _numbers(process)
+    if min(numbers) < -_MOST or max(numbers) > _MOST:
         raise BadMessage("bad fact: a number of its process is out of range")
 
 

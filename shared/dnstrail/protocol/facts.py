@@ -38,12 +38,15 @@ _Outcome = Annotated[int, msgspec.Meta(ge=0, lt=len(OUTCOMES))]
 
 
 class PackedRelation(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A relation of a transaction. Without an owner it belongs to the name that was asked, or to the target before."""
+    """A relation of a transaction. Without an owner it belongs to the name that was asked, or to the target before.
+
+    The owner 0 is the owner of the relation before: an answer often has several addresses.
+    """
 
     type: _Type
     target: str
     ttl: _Ttl
-    owner: str | None = None
+    owner: str | Literal[0] | None = None
 
 
 class TransactionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -72,11 +75,14 @@ class TransactionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def owned(self) -> Iterator[tuple[str, int, str, int]]:
         """The relations as owner, type, target and TTL."""
-        owner = self.name
+        owner = before = self.name
         for relation in self.relations:
-            owner = owner if relation.owner is None else relation.owner
+            if relation.owner is None:
+                owner = before
+            elif relation.owner != 0:
+                owner = relation.owner
             yield owner, relation.type, relation.target, relation.ttl
-            owner = relation.target
+            before = relation.target
 
 
 class ConnectionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -153,9 +159,10 @@ def checked_values(topic: str, captured: Captured) -> FactValues:
 
 def without_owners(name: str, relations: Iterable[tuple[str, int, str, int]]) -> Iterator[PackedRelation]:
     """Return relations (owner, type, target, TTL) of a transaction for a name as they travel."""
+    last: str | None = None  # the owner before
     for owner, rdtype, target, ttl in relations:
-        yield PackedRelation(rdtype, target, ttl, None if owner == name else owner)
-        name = target
+        yield PackedRelation(rdtype, target, ttl, None if owner == name else 0 if owner == last else owner)
+        name, last = target, owner
 
 
 def is_for_another(hop: str, asked_for: str | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from dnstrail.bus import RemoteHost
@@ -112,6 +113,25 @@ def test_the_turns_between_are_received_first_and_once():
     assert window.asked == [4, 6, 8]
     assert running.follower.lost.total() == 0
     assert running.counters == {"replayed": 10}
+
+
+def test_a_subscriber_states_that_it_waits():
+    """It waits from a gap until the replay has closed the gap."""
+    window = Window(range(12), silent=True)
+    running = Running(window)
+    assert (running.receive(), running.subscriber.waits) == ([], False)
+    running.live.waiting += whole([9])
+    assert (running.receive(), running.subscriber.waits) == ([], True)
+    window.silent = False
+    assert (running.receive(), running.subscriber.waits) == (shown(range(5, 10)), False)
+
+
+def test_a_batch_with_damaged_events_keeps_its_place():
+    """A batch waits for the turns before it, whatever its events are: whoever receives it decodes them."""
+    running = Running(Window(range(12)))
+    damaged = DNS, msgspec.msgpack.encode(["s", 10, 10, "no events", {}, ""])
+    running.live.waiting += [*whole([9]), damaged]
+    assert [running.subscriber.receive() for _ in range(11)] == [*whole(range(5, 10)), damaged]
 
 
 def test_a_part_of_a_turn_is_not_received_twice():

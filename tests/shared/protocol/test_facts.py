@@ -6,7 +6,10 @@ from collections import Counter
 from types import SimpleNamespace
 
 import msgpack
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builders.talk import there
 from dnstrail.bus.ipc import facts_address, lookups_address
@@ -15,7 +18,14 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, EVENTS, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.facts import FactFeed, TransactionValues, checked_values, packed_fact, unpacked_fact
+from dnstrail.protocol.facts import (
+    FactFeed,
+    TransactionValues,
+    checked_values,
+    packed_fact,
+    unpacked_fact,
+    without_owners,
+)
 from live.workers import open_bus, seen, short_folder, wait_until
 
 RELATIONS = [[5, "b.example", 60], [1, "192.0.2.1", 60], [1, "192.0.2.2", 60, "b.example"], [65, "c.example", 60, "x"]]
@@ -25,14 +35,17 @@ WHOLE = [
     ("b.example", "A", "192.0.2.2", 60),
     ("x", "HTTPS", "c.example", 60),
 ]
+SHORTER = [*RELATIONS[:2], [1, "192.0.2.2", 60, 0], RELATIONS[3]]  # 0 is the owner before
 VALUES = ["s/1/2", None, 7, bytes(4), 53, 1, None, "a.example", 28, 0, 0, 2, None, RELATIONS]
 
 
-def test_a_fact_arrives_as_it_was_sent():
+@pytest.mark.parametrize("relations", [RELATIONS, SHORTER], ids=["as before 0 was an owner", "as now"])
+def test_a_fact_arrives_as_it_was_sent(relations):
     """The values of a fact have their names again, numbers are words, and relations have owners; nil is left out."""
     flow = there()
-    body = encode(Batch("s", 1, 0, [packed_fact(1, flow, None, VALUES)]))
-    assert msgpack.unpackb(body)[3][2][0][4] == {"": VALUES}
+    values = [*VALUES[:-1], relations]
+    body = encode(Batch("s", 1, 0, [packed_fact(1, flow, None, values)]))
+    assert msgpack.unpackb(body)[3][2][0][4] == {"": values}
     [arrived] = decode(body, Batch).events
     args = {
         "id": "s/net_packet_dns/1/2/end",
@@ -94,6 +107,22 @@ def test_checked_values_are_those_of_the_specification():
         ("x", 65, "c.example"),
     ]
     assert (values.name, values.admitted, values.foreign) == ("a.example", True, None)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.just(1), st.sampled_from("abc"), st.just(60))))
+def test_relations_keep_their_owners_on_their_way(relations):
+    """Each relation has the owner with which it was sent, whether the owner travels or not."""
+    packed = msgspec.to_builtins([*without_owners("a", relations)])
+    [arrived] = decode(
+        encode(Batch("s", 1, 0, [packed_fact(1, None, None, [*VALUES[:7], "a", *VALUES[8:-1], packed])])), Batch
+    ).events
+    assert [*checked_values(DNS_TRANSACTION, arrived).owned] == relations
+
+
+def test_an_owner_travels_once():
+    """The further addresses of a name state that they have the owner before."""
+    packed = without_owners("a.example", [("b.example", 1, f"192.0.2.{number}", 60) for number in range(3)])
+    assert [one.owner for one in packed] == ["b.example", 0, 0]
 
 
 @pytest.fixture
