@@ -6,9 +6,11 @@ dnstrail.history.log.selection.
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from functools import partial
 from ipaddress import ip_network
@@ -256,6 +258,29 @@ def test_a_segment_with_foreign_values_is_named(tmp_path, statement):
     assert [*HistoryLog(folder, warnings.append).read(LogSelection())] == []
     assert len(warnings) == 1
     assert path.name in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda log: sum(1 for _ in log.read(LogSelection())),
+        lambda log: len(log.newest(LogSelection(), 1000)),
+        lambda log: sum(1 for _ in log.backwards(LogSelection())),
+    ],
+    ids=["read", "newest", "backwards"],
+)
+def test_a_reading_leaves_nothing_in_memory(tmp_path, read):
+    """The texts and relations of a segment leave memory with the end of a reading, before any collection of garbage."""
+    names = [f"n{number}.example" for number in range(1000)]
+    fill(tmp_path, [fact_of(one, name=name, relations=((name, 1, name, 60),)) for one, name in enumerate(names)])
+    gc.disable()
+    try:
+        assert read(HistoryLog(tmp_path, print)) == len(names)  # fills the caches of modules
+        before = sys.getallocatedblocks()
+        assert read(HistoryLog(tmp_path, print)) == len(names)
+        assert sys.getallocatedblocks() - before < len(names)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("small")

@@ -109,6 +109,21 @@ class SegmentEntries:
     def _is_final(self) -> bool:
         return self.path.suffix == FINAL
 
+    def _forget(self) -> None:
+        """Forget the contents at the end: they refer to this segment, and a collection of garbage comes late."""
+        self.close()
+        for contents in (
+            self._texts,
+            self._starts,
+            self._stages,
+            self._endings,
+            self._paths,
+            self._processes,
+            self._relations,
+            self._answers,
+        ):
+            contents.clear()
+
     def close(self) -> None:
         """Close the file."""
         if self._database is not None:
@@ -139,7 +154,7 @@ class SegmentEntries:
                 if rows:
                     place = rows[-1][0]
         finally:
-            self.close()
+            self._forget()
 
     def _open(self, selection: LogSelection, *, fill: bool) -> Candidates | None:
         """Open the file unless it is open, and return where the selection looks."""
