@@ -25,6 +25,7 @@ from dnstrail.protocol.facts import HOPS, type_text
 REWRITTEN: Final = "something of it was forgotten meanwhile, and the rest is left out: try again"  # a warning
 LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
 _AT_ONCE, _FIRST = 1024, 256  # transactions that are read at once, and of the newest ones
+_MOST_KEPT = 16_384  # rows of a table that are kept, where they are read one by one
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _SELECT: Final = """
     SELECT id, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
@@ -52,7 +53,10 @@ class _Contents(dict[int, T], Generic[T]):
         row = self._segment.execute(self._one, (number,)).fetchone()
         if row is None:
             raise LookupError(f"there is no row {number}")
-        found = self[number] = self._make(*row[1:])
+        found = self._make(*row[1:])
+        if len(self) >= _MOST_KEPT:
+            self.clear()  # transactions near each other refer to the same rows
+        self[number] = found
         return found
 
     def fill(self) -> None:
