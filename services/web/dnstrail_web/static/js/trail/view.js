@@ -79,7 +79,7 @@ function Names({ names, at }) {
   const fit = names.filter((name) => name.includes(wanted.toLowerCase()));
   return html`<h2 class="more">All ${count(names.length)} names</h2>
     <label class="field">Find <input type="search" value=${wanted} onInput=${(event) => set(event.target.value)} /></label>
-    <ul class="plain-list mono">${fit.slice(0, 100).map((name) => html`<li key=${name}><a href=${href("trail", { key: name, at })}>${visible(name)}</a></li>`)}</ul>
+    <ul class="plain-list mono">${fit.slice(0, 100).map((name, place) => html`<li key=${place}><a href=${href("trail", { key: name, at })}>${visible(name)}</a></li>`)}</ul>
     ${fit.length > 100 && html`<p class="quiet">and ${count(fit.length - 100)} more</p>`}`;
 }
 
