@@ -6,9 +6,11 @@ dnstrail.history.log.selection.
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from functools import partial
 from ipaddress import ip_network
@@ -57,6 +59,7 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(module, "MOST_TRANSACTIONS", SMALL)
     monkeypatch.setattr(segment_entries, "_AT_ONCE", 16)
     monkeypatch.setattr(segment_entries, "_FIRST", 4)
+    monkeypatch.setattr(segment_entries, "_MOST_KEPT", 3)
 
 
 def any_fact(number: int, chosen: random.Random) -> Fact:
@@ -256,6 +259,47 @@ def test_a_segment_with_foreign_values_is_named(tmp_path, statement):
     assert [*HistoryLog(folder, warnings.append).read(LogSelection())] == []
     assert len(warnings) == 1
     assert path.name in warnings[0]
+
+
+def fill_with_names(folder):
+    """Store a fact of each of 1,000 names, and return these."""
+    names = [f"n{number}.example" for number in range(1000)]
+    fill(folder, [fact_of(one, name=name, relations=((name, 1, name, 60),)) for one, name in enumerate(names)])
+    return names
+
+
+def test_a_reading_keeps_few_rows_at_a_time(tmp_path, monkeypatch):
+    """A long segment is read with as little memory as a short one."""
+    monkeypatch.setattr(segment_entries, "_FIRST", 16)
+    monkeypatch.setattr(segment_entries, "_MOST_KEPT", 50)
+    names = fill_with_names(tmp_path)
+    assert sum(1 for _ in HistoryLog(tmp_path, print).backwards(LogSelection())) == len(names)
+    before, most = sys.getallocatedblocks(), 0
+    for _ in HistoryLog(tmp_path, print).backwards(LogSelection()):
+        most = max(most, sys.getallocatedblocks() - before)
+    assert most < 2 * len(names)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda log: sum(1 for _ in log.read(LogSelection())),
+        lambda log: len(log.newest(LogSelection(), 1000)),
+        lambda log: sum(1 for _ in log.backwards(LogSelection())),
+    ],
+    ids=["read", "newest", "backwards"],
+)
+def test_a_reading_leaves_nothing_in_memory(tmp_path, read):
+    """The texts and relations of a segment leave memory with the end of a reading, before any collection of garbage."""
+    names = fill_with_names(tmp_path)
+    gc.disable()
+    try:
+        assert read(HistoryLog(tmp_path, print)) == len(names)  # fills the caches of modules
+        before = sys.getallocatedblocks()
+        assert read(HistoryLog(tmp_path, print)) == len(names)
+        assert sys.getallocatedblocks() - before < len(names)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("small")

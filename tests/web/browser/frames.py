@@ -3,7 +3,8 @@
     DNSTRAIL_BROWSER=1 DNSTRAIL_SECONDS=600 .venv/bin/python -m pytest tests/web/browser/frames.py -rP
 
 DNSTRAIL_RATE is the number of questions a second (2,000), and DNSTRAIL_SECONDS the length (60). On a busy host workers
-and pages wait for a processor: the output states for how long.
+and pages wait for a processor: the output states for how long. The processor time of the main thread of a page (`Task`,
+and `Script`, `Layout` and `RecalcStyle` of it) depends less on the load of the host than its frame times.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ RATE = int(os.environ.get("DNSTRAIL_RATE", "2000"))
 SECONDS = int(os.environ.get("DNSTRAIL_SECONDS", "60"))
 VIEWS = ["/now", "/now?group=none", "/trail?key=10.99.0.1", "/findings", "/health"]
 WORKERS = ("web", "cache", "probe", "history")
+PARTS = ("Task", "Script", "Layout", "RecalcStyle")  # of the main thread of a page; the first one contains the others
 EVERY, SHOWN = 5, 12  # seconds between two readings of memory, and how many of them are printed
 SEND = """
 import socket, struct, sys, time
@@ -67,6 +69,10 @@ def test_frames(watched, context):
     time.sleep(5)
     servers = {watched.run.worker(name): name for name in WORKERS}
     before, browser = {server: processor_time(server) for server in servers}, processors_of(context.browser)
+    sessions = {path: page.context.new_cdp_session(page) for path, page in pages.items()}
+    for session in sessions.values():
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    threads = {path: main_thread(session) for path, session in sessions.items()}
     memory = {server: [] for server in servers}
     heaps = {path: [] for path in pages}
     for page in pages.values():
@@ -89,12 +95,14 @@ def test_frames(watched, context):
     busy = 100 * (processors_of(context.browser) - browser) / passed
     sys.stdout.write(f"browser: {busy:.0f} % of a core, for {len(pages)} pages\n")
     for path, page in pages.items():
+        late = main_thread(sessions[path])
+        work = ", ".join(f"{part} {1000 * (late[part] - threads[path][part]) / passed:.0f}" for part in PARTS)
         frames = sorted(page.evaluate("window.frames_"))
         p50, p95, p99 = (frames[int(len(frames) * share) - 1] for share in (0.5, 0.95, 0.99))
         rate = page.locator(".state").inner_text().replace("\n", " ")
         sys.stdout.write(
             f"{path}: {len(frames)} frames, p50 {p50:.1f} p95 {p95:.1f} p99 {p99:.1f} longest {frames[-1]:.0f} ms; "
-            f"heap after collection {listed(heaps[path])} MB; {rate}\n"
+            f"main thread {work} ms a second; heap after collection {listed(heaps[path])} MB; {rate}\n"
         )
         page.context.close()
 
@@ -103,6 +111,12 @@ def processors_of(browser):
     """Return the processor time of all processes of a browser, in seconds."""
     found = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
     return sum(one["cpuTime"] for one in found)
+
+
+def main_thread(session):
+    """Return the processor time of the main thread of a page until now, by part, in seconds."""
+    found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    return {part: found[f"{part}Duration"] for part in PARTS}
 
 
 def listed(figures):

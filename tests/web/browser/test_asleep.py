@@ -1,4 +1,7 @@
-"""A page that sleeps for longer than the server keeps its feed: DNSTRAIL_ASLEEP=3600 sleeps for an hour."""
+"""A page that sleeps for longer than the server keeps its feed: DNSTRAIL_ASLEEP=3600 sleeps for an hour.
+
+The case `all` needs a host with at most 10,000 questions, and as many connections, in this time.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail_web.feed import RESUME
@@ -157,7 +161,7 @@ def test_a_page_resumes_after_its_sleep(watched, network, context, request, most
         watched.resolve(f"c.{domain}")  # for nobody: the server stops to keep the feed
         wait_until(lambda: watched.log("--name", f"c.{domain}"), "the log")
         way.mend()
-    page.locator(".notice", has_text=said).wait_for()
+    expect(page.locator(".notice", has_text="No feed from")).to_contain_text(said, timeout=1000 * PATIENCE)
     page.locator(".dot.live").wait_for()
     for name in names:
         rows.filter(has_text=f"{name}.{domain}").first.wait_for()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import chain
 
 import pytest
 
@@ -32,6 +33,17 @@ LATE = """async ([live, past]) => {
     facts.project(list, () => true);
     for (const some of [live, past]) facts.addQuestions(some);
     return [list.rows().map((fact) => fact.name), facts.since];
+}"""
+BATCHES = """async (batches) => {
+    const { Facts } = await import('/static/js/now/facts.js');
+    const { List } = await import('/static/js/now/list.js');
+    const facts = new Facts(4);
+    const list = new List();
+    facts.project(list, () => true);
+    return batches.map((some) => {
+        facts.addQuestions(some);
+        return [list.rows().map((fact) => fact.time), list.size, facts.left];
+    });
 }"""
 CSV = """async ([columns, rows]) => (await import('/static/js/export.js')).csvLines(columns, rows).join('')"""
 MUTE_OF = """async ([mute, finding]) => {
@@ -113,6 +125,16 @@ def test_facts_of_the_history_that_arrive_late_are_listed_by_time(seen):
     past = [{"id": f"p{at}", "name": f"past{at}", "timestamp": str(at * SECOND), "host": "h"} for at in (10, 35)]
     found = seen.open("/new").evaluate(LATE, [live, past])
     assert found == [["live40", "past35", "live30", "past10"], 10]
+
+
+def test_the_facts_that_arrived_first_leave_first(seen):
+    """At their bound the facts that arrived first leave, batch after batch; the rest is listed by time."""
+    times = [[20, 10], [40, 30, 60, 50], [], [80], [5, 70, 90, 100, 110]]
+    shared = {"name": "a", "host": "h"}
+    batches = [[{"id": str(at), "timestamp": str(at * SECOND), **shared} for at in one] for one in times]
+    arrived = [list(chain(*times[: place + 1])) for place in range(len(times))]
+    expected = [[sorted(some[-4:], reverse=True), len(some[-4:]), len(some[:-4])] for some in arrived]
+    assert seen.open("/new").evaluate(BATCHES, batches) == expected
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])

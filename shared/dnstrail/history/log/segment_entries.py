@@ -25,6 +25,7 @@ from dnstrail.protocol.facts import HOPS, type_text
 REWRITTEN: Final = "something of it was forgotten meanwhile, and the rest is left out: try again"  # a warning
 LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
 _AT_ONCE, _FIRST = 1024, 256  # transactions that are read at once, and of the newest ones
+_MOST_KEPT = 16_384  # rows of a table that are kept, where they are read one by one
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _SELECT: Final = """
     SELECT id, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
@@ -52,7 +53,10 @@ class _Contents(dict[int, T], Generic[T]):
         row = self._segment.execute(self._one, (number,)).fetchone()
         if row is None:
             raise LookupError(f"there is no row {number}")
-        found = self[number] = self._make(*row[1:])
+        found = self._make(*row[1:])
+        if len(self) >= _MOST_KEPT:
+            self.clear()  # transactions near each other refer to the same rows
+        self[number] = found
         return found
 
     def fill(self) -> None:
@@ -109,6 +113,21 @@ class SegmentEntries:
     def _is_final(self) -> bool:
         return self.path.suffix == FINAL
 
+    def _forget(self) -> None:
+        """Forget the contents at the end: they refer to this segment, and a collection of garbage comes late."""
+        self.close()
+        for contents in (
+            self._texts,
+            self._starts,
+            self._stages,
+            self._endings,
+            self._paths,
+            self._processes,
+            self._relations,
+            self._answers,
+        ):
+            contents.clear()
+
     def close(self) -> None:
         """Close the file."""
         if self._database is not None:
@@ -139,7 +158,7 @@ class SegmentEntries:
                 if rows:
                     place = rows[-1][0]
         finally:
-            self.close()
+            self._forget()
 
     def _open(self, selection: LogSelection, *, fill: bool) -> Candidates | None:
         """Open the file unless it is open, and return where the selection looks."""

@@ -28,6 +28,11 @@ export function pace(call, perSecond) {
   };
 }
 
+/** Wait until what has been rendered is drawn; while the page is hidden, until it is visible. */
+export function drawn() {
+  return new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
+}
+
 /** Render again when an EventTarget has changed, at most `perSecond` times a second. */
 export function useChanges(target, perSecond) {
   const [, set] = useState(0);

@@ -14,6 +14,7 @@ export class Facts extends EventTarget {
     this.failure = null;
     this.hosts = new Set();
     this._held = new Map(); // key -> fact, the oldest first
+    this._oldest = this._held.entries(); // goes on where it stopped: a new iterator passes each place of a fact that left
     this._connections = new Map(); // id of a connection -> its fact
     this._newest = new Map(); // ends of a connection -> the fact that was opened last
     this._ids = 0;
@@ -92,7 +93,7 @@ export class Facts extends EventTarget {
     fact.shown = this._fits(fact);
     if (fact.shown) this._projection?.add(fact);
     while (this._held.size > this.most) {
-      const [oldest, gone] = this._held.entries().next().value;
+      const [oldest, gone] = this._oldest.next().value;
       this._held.delete(oldest);
       this._forget(gone);
       this.left += 1;

@@ -2,38 +2,32 @@
 
 export class List {
   constructor() {
-    this._facts = []; // the oldest first
-    this._head = 0; // the places before it are empty
+    this._facts = new Set(); // the oldest first
+    this._last = -Infinity; // the latest time of a fact
     this._sorted = true; // facts of the history may arrive after later ones of the feed
   }
 
   get size() {
-    return this._facts.length - this._head;
+    return this._facts.size;
   }
 
   add(fact) {
-    if (this.size && fact.time < this._facts.at(-1).time) this._sorted = false;
-    this._facts.push(fact);
+    if (fact.time < this._last) this._sorted = false;
+    else this._last = fact.time;
+    this._facts.add(fact);
   }
 
   remove(fact) {
-    if (this._facts[this._head] !== fact) {
-      this._facts.splice(this._facts.indexOf(fact, this._head), 1);
-      return;
-    }
-    this._head += 1;
-    if (this._head > 10_000) {
-      this._facts = this._facts.slice(this._head);
-      this._head = 0;
-    }
+    this._facts.delete(fact);
   }
 
   rows() {
+    const rows = [...this._facts];
     if (!this._sorted) {
-      this._facts = this._facts.slice(this._head).sort((one, other) => one.time - other.time);
-      this._head = 0;
+      rows.sort((one, other) => one.time - other.time);
+      this._facts = new Set(rows);
       this._sorted = true;
     }
-    return this._facts.slice(this._head).reverse();
+    return rows.reverse();
   }
 }

@@ -9,7 +9,7 @@ const ASKERS = 3; // shown for one path
 export function Paths({ trails, at, path = null, onPath = () => {} }) {
   if (!trails.length) return html`<p class="quiet">No path is known.</p>`;
   return html`<ol class="paths">${trails.map((trail, place) => html`
-    <li key=${`${trail.dns_root} ${place}`} class=${path === place ? "on" : ""} onPointerEnter=${() => onPath(place)} onPointerLeave=${() => onPath(null)}>
+    <li key=${place} data-rank=${place + 1} class=${path === place ? "on" : ""} onPointerEnter=${() => onPath(place)} onPointerLeave=${() => onPath(null)}>
       <div class="line">
         <a class="mono" href=${href("trail", { key: trail.dns_root, at })} onFocus=${() => onPath(place)} onBlur=${() => onPath(null)}>${visible(trail.dns_root)}</a>
         <span class=${`tag ${trail.rival ? "" : "good"}`}>${trail.rival ? "rival" : "likeliest"}</span>
@@ -47,10 +47,10 @@ export function Lives({ trails, at, elapsed }) {
   const place = (time) => `${Math.max(0, Math.min(100, (100 * (time - from)) / spanned)).toFixed(2)}%`;
   return html`<div class="lives" role="table" aria-label="Lives of the relations">
     <div class="life-row axis" role="row"><span role="columnheader">Relation</span><span role="columnheader" class="ends"><span>${clock(from).slice(-8)}</span><span>${clock(to).slice(-8)}</span></span><span role="columnheader">Ends</span></div>
-    ${all.map((step) => {
+    ${all.map((step, row) => {
       const left = step.remaining - elapsed;
       const state = left > 0 ? step.state : step.state === "live" ? "grace" : step.state;
-      return html`<div class="life-row" role="row" key=${`${step.owner} ${step.kind} ${step.target}`}>
+      return html`<div class="life-row" role="row" key=${row}>
         <span role="cell" class="mono" title=${`${visible(step.owner)} ${step.kind} ${visible(step.target)}`}>${visible(step.owner)} <span class="quiet">${step.kind}</span> ${visible(step.target)}</span>
         <span role="cell" class="track"><span class=${`span ${state} ${at + step.remaining > to ? "after" : ""}`} style=${{ left: place(at - step.age), width: `calc(${place(at + step.remaining)} - ${place(at - step.age)})` }}></span><span class="cursor" style=${{ left: place(now) }}></span></span>
         <span role="cell">${left > 0 ? `in ${duration(left)}` : `${state}, ${duration(-left)} ago`}${step.count > 1 ? html`<span class="quiet"> · ${count(step.count)}×</span>` : ""}</span>

@@ -3,13 +3,14 @@
 import { get } from "../api.js";
 import { feed } from "../feed.js";
 import { useEffect, useState } from "../html.js";
+import { drawn } from "../pace.js";
 import { isAddress } from "./graph.js";
 
 const MOST = 100; // paths of a key
 const MOST_ALIASES = 8; // of a name, whose paths are read if its addresses have too many
 const MOST_ADDRESSES = 12; // of a name, whose paths are read
 const SHORTEST = 100; // ms between two readings: ten a second at most
-const SHARE = 8; // a reading takes an eighth of the time at most
+const SHARE = 8; // a reading and its drawing take an eighth of the time at most
 
 /** Return {trails, names, key, at, get, notice, ...} of a key, at a time or now. */
 export function useTrail(key, at, connection) {
@@ -34,6 +35,8 @@ export function useTrail(key, at, connection) {
       if (abort.signal.aborted) return;
       known = new Set([...(found.trails || []).flatMap((trail) => [trail.dns_root, ...trail.steps.map((step) => step.target)]), key.toLowerCase()]);
       set(found);
+      await drawn();
+      if (abort.signal.aborted) return;
       wait = Math.max(SHORTEST, SHARE * (performance.now() - began));
       busy = false;
       if (touched) ask();

@@ -22,6 +22,8 @@ export function Trail({ params }) {
   const [path, setPath] = useState(null);
   const now = useSeconds();
   const elapsed = at === null && found.at ? Math.max(0, now - found.at) : 0;
+  const paths = useMemo(() => html`<${Paths} trails=${found.trails || []} at=${params.at} path=${path} onPath=${setPath} />`, [found.trails, params.at, path]);
+  const names = useMemo(() => html`<${Names} names=${found.names || []} at=${params.at} />`, [found.names, params.at]);
   return html`
     <h1 class="hidden">Trail of ${key || "a name or an address"}</h1>
     <${KeyBar} value=${key} connection=${connection} found=${found} />
@@ -33,10 +35,10 @@ export function Trail({ params }) {
         <${Summary} found=${found} />
         <${Drawing} name=${found.key} trails=${found.trails} names=${found.names} at=${params.at} path=${path} onPath=${setPath} elapsed=${elapsed} />
         <div class="two">
-          <section><h2>Paths, the likeliest first</h2><${Paths} trails=${found.trails} at=${params.at} path=${path} onPath=${setPath} />
+          <section><h2>Paths, the likeliest first</h2>${paths}
             ${found.more > 0 && html`<p class="quiet">${count(found.more)} more names lead here. The reply holds the likeliest ${count(found.trails.length)} paths.</p>`}</section>
           <section><h2>Lives</h2><${Lives} trails=${found.trails} at=${found.at} elapsed=${elapsed} />
-            <${Names} names=${found.names} at=${params.at} /></section>
+            ${names}</section>
         </div>`}
     </div>
     <${Command} text=${command(key, params.at, connection)} />`;
@@ -77,7 +79,7 @@ function Names({ names, at }) {
   const fit = names.filter((name) => name.includes(wanted.toLowerCase()));
   return html`<h2 class="more">All ${count(names.length)} names</h2>
     <label class="field">Find <input type="search" value=${wanted} onInput=${(event) => set(event.target.value)} /></label>
-    <ul class="plain-list mono">${fit.slice(0, 100).map((name) => html`<li key=${name}><a href=${href("trail", { key: name, at })}>${visible(name)}</a></li>`)}</ul>
+    <ul class="plain-list mono">${fit.slice(0, 100).map((name, place) => html`<li key=${place}><a href=${href("trail", { key: name, at })}>${visible(name)}</a></li>`)}</ul>
     ${fit.length > 100 && html`<p class="quiet">and ${count(fit.length - 100)} more</p>`}`;
 }
 
