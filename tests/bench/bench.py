@@ -28,6 +28,7 @@ SECTIONS = {  # by the name of the module: the title
     "memory": "memory",
     "lookups": "a lookup, in the process of the cache",
     "round_trips": "a lookup, over the bus",
+    "enrich": "a line of `dnstrail enrich`",
     "bus_batches": "an event on the bus",
     "printed_event": "a printed event",
     "facts_bus": "a fact on the bus",

@@ -14,7 +14,7 @@ import msgpack
 import pytest
 from msgspec.structs import replace
 
-from builders.facts import BEGIN, SECOND, TO_WEB, fact_of, stage_of
+from builders.facts import BEGIN, OF_UNIT, SECOND, TO_WEB, fact_of, stage_of
 from builders.talk import packed
 from dnstrail.captured import Flow, Process
 from dnstrail.history import open_stages
@@ -75,6 +75,11 @@ class History:
         """Return the reply to a lookup."""
         body = encode_past(encode_request(op, at_ns=BEGIN + round(after * SECOND), **fields), PastImage(60.0, 300.0))
         return msgpack.unpackb(answer_past(body, self.segments, lambda: 0.0))
+
+    def ask_at(self, step: float = 0.0, **fields):
+        """Return the reply to `trail_many`, on a clock that goes on by a step at each look."""
+        body = encode_past(encode_request("trail_many", **fields), PastImage(60.0, 300.0))
+        return msgpack.unpackb(answer_past(body, self.segments, (number * step for number in count()).__next__))
 
     def listed(self, after: float, **fields) -> list[int]:
         """Return the source ports of the connections that were open."""
@@ -430,6 +435,42 @@ def test_a_trail_applies_a_bounded_number_of_connections(history, monkeypatch):
     )
     monkeypatch.setattr(past_module, "MOST_CONNECTIONS", 2)
     assert history.ask("trail", 1, key="192.0.2.1", port=443)["data"]["history"] is False
+
+
+def test_first_trails_of_many_connections(history):
+    """Each is answered as of its own time, with the name to which it was bound, and its process."""
+    history.keep(fact_of(1, process=OF_UNIT), replace(opened(7, 1), process=OF_UNIT), until=60)
+    times = [BEGIN + SECOND * after for after in (2, 2, 80)]
+    known = [{"port": 443, "source_port": 7}, {}, {}]
+    to = [{"address": "192.0.2.1", "at_ns": at, **one} for at, one in zip(times, known, strict=True)]
+    of_unit = {
+        "id": 7,
+        "name": "curl",
+        "executable": "/usr/bin/curl",
+        "container_id": "c0ffee",
+        "container_name": "web",
+        "unit": "web.service",
+        "slice": "web.slice",
+    }
+    unbound = {"dns_root": "a.example", "state": "live", "scope": "any", "asked_by": of_unit}
+    reply = history.ask_at(connections=to)
+    assert (reply["source"], reply["data"]) == (
+        "history",
+        [{**unbound, "bound": "thread", "process": of_unit}, unbound, {**unbound, "state": "grace", "history": False}],
+    )
+    [at_one_time] = history.ask_at(connections=[{"address": "192.0.2.1"}], at_ns=times[0])["data"]
+    assert at_one_time == unbound
+    assert history.ask_at(connections=[{"address": "192.0.2.1"}])["error"] == "bad_request"
+
+
+def test_first_trails_take_bounded_time(history):
+    """A reply ends once its time is over, with one connection at least; its last one lacks no answers."""
+    history.keep(fact_of(1))
+    to = [{"address": "192.0.2.1", "at_ns": BEGIN + SECOND}] * 99
+    whole, one = ([*history.ask_at(connections=to, step=step)["data"]] for step in (0.0005, 1.0))
+    assert 1 < len(whole) < len(to)
+    assert {trail.get("history", True) for trail in whole} == {True}
+    assert [trail["history"] for trail in one] == [False]
 
 
 HOSTILE = {

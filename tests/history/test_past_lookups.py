@@ -458,6 +458,7 @@ HOSTILE = {
     "wrong bounds": msgpack.packb({**msgpack.unpackb(NOT_FORWARDED), "past": {"grace": -1, "history": "x"}}),
     "infinite bounds": msgpack.packb({**msgpack.unpackb(NOT_FORWARDED), "past": {"grace": 1e300, "history": 1}}),
     "SQL": forwarded(key="'; DROP TABLE texts; --", at_ns=LATER),
+    "many without a time": forwarded("trail_many", connections=[{"address": "192.0.2.1"}]),
     "a far time": forwarded(key="a.example", at_ns=(1 << 62) - 1),
     "before all time": forwarded(key="a.example", at_ns=-(1 << 62)),
 }

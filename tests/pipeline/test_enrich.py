@@ -15,8 +15,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from builders.detection_events import CURL
-from builders.facts import SECOND, fact_of, progress_of
+from builders.facts import OF_UNIT, SECOND, fact_of, progress_of
 from builders.tool_events import line_of, tool_events
 from dnstrail.bus.ipc import lookups_address
 from dnstrail_history.store.store import FactStore
@@ -176,7 +175,7 @@ def test_the_history_names_older_lines():
         history = folder.parent / "history"
         with closing(FactStore(history, FakeClock())) as store:
             relation = ("shop.example", 1, "203.0.113.7", 300)
-            store.add(fact_of(0, ended=then - 10 * SECOND, process=CURL, relations=(relation,)))
+            store.add(fact_of(0, ended=then - 10 * SECOND, process=OF_UNIT, relations=(relation,)))
             assert store.commit(progress_of(1))
         writer.send(resolved(1))
         wait_until(lambda: client.ask("get", key="n1.example")["ok"], "an answer of now")
@@ -185,7 +184,10 @@ def test_the_history_names_older_lines():
 
             def is_named():
                 done = dnstrail_bytes(folder, line)  # on a busy host the cache answers some by itself
-                found = json.loads(done.stdout)
+                found.update(json.loads(done.stdout))
                 return found.get("destination.domain") == "shop.example" and found["dnstrail"]["source"] == "history"
 
+            found: dict = {}
             wait_until(is_named, "the history")
+            asker_of_then = found["dnstrail"]["asked_by"]
+            assert (asker_of_then["unit"], asker_of_then["slice"]) == ("web.service", "web.slice")

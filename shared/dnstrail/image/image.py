@@ -201,7 +201,7 @@ class Image:
         if not node:
             return None
         host = connection.host or ""
-        view, held = self.view(now=now, at=at, host=host), self._held(now, at, host)
+        view, held = self.view(now=now, at=at, host=host), self.held(now, at, host)
         roots, nodes = self.store.places.roots, self.bounds.nodes
         connection = self.binder.identified(connection, view.t)
         meaning = self.binder.meaning(node, connection, view.t)
@@ -236,7 +236,7 @@ class Image:
         that is no address has no names. Unlike `get`, this is not a use of a root.
         """
         view, roots, nodes = self.view(now=now, at=at), self.store.places.roots, self.bounds.nodes
-        return AddressNames(view, self._held(now, at), roots, address_text(address) or "", nodes, self.server_names)
+        return AddressNames(view, self.held(now, at), roots, address_text(address) or "", nodes, self.server_names)
 
     def note_connection(self, stamp: int, connection: Connection, address: str) -> None:
         """Count a connection to an address for the answer that it followed."""
@@ -272,7 +272,7 @@ class Image:
         """Handle at most `steps` deadlines, which removes ended answers. Only `history` of a lookup shows this."""
         self.store.sweep(self.now, steps, live=self.live)
 
-    def _held(self, now: int | None, at: int | None, host: str = "") -> View:
+    def held(self, now: int | None, at: int | None, host: str = "") -> View:
         """Return the view that also contains ended relations until the history is over, swept or not."""
         view = self.view(now=now, at=at)
         lasting = self.bounds.grace_ns + (self.bounds.history_ns if self.live else _ALWAYS)

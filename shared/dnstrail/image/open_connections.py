@@ -18,7 +18,7 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.image import Image
 from dnstrail.image.result import EXPIRED
 from dnstrail.image.trails.names import AddressNames
-from dnstrail.image.trails.trail import state_of_answers
+from dnstrail.image.trails.states import state_of_answers
 
 RIVALS: Final = 16  #: other names of one open connection -> the others are left out
 _NOBODY: Final = Process()

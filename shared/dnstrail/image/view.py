@@ -80,6 +80,10 @@ class View:
             self._note_rough(record)
         return answers
 
+    def knows_youngest(self, record: Record) -> bool:
+        """Return whether the last answer of a record is one of its `answers`."""
+        return not self.host and (self.at is None or record.youngest.noted <= self.at)
+
     def older(self, record: Record) -> Older | None:
         """Return the sum of the older answers of a record until `at`, None if there are none."""
         total, at = record.total, self.at

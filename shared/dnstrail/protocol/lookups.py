@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import msgpack
 import msgspec
-from msgspec.structs import replace
 
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
@@ -130,8 +129,7 @@ class _AboutConnection(_AtTime, frozen=True, kw_only=True):
     @property
     def connection(self) -> Connection:
         """The connection as it is described."""
-        described = _connection(self.process, self.container, self.client, self.port, self.source_port)
-        return replace(described, host=self.host) if self.host else described
+        return _connection(self, self.host)
 
 
 class GetRequest(_AboutConnection, frozen=True, kw_only=True):
@@ -199,7 +197,12 @@ class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     @property
     def connection(self) -> Connection:
         """The connection without its destination."""
-        return _connection(self.process, self.container, self.client, self.port, self.source_port)
+        return _connection(self)
+
+    @property
+    def on_host(self) -> Connection:
+        """The same with its host, which limits the reply to the answers that this host saw."""
+        return _connection(self, self.host)
 
 
 class RankRequest(_AtTime, frozen=True, kw_only=True):
@@ -215,10 +218,12 @@ class RankRequest(_AtTime, frozen=True, kw_only=True):
 class TrailManyRequest(RankRequest, frozen=True, kw_only=True):
     """Up to 1,024 connections, as for `rank`. Replies with the first trail of each one, in their order.
 
-    The list is shorter than the request once 5 ms are over: ask again for the others. A map has `dns_root`, `state`,
-    `scope`, `bound`, the questions of other trails as `rivals`, `process`, which connected, and `asked_by`, as far as
-    they are known, and `history`, as a reply to `trail`.
+    The list is shorter than the request once 5 ms are over, or 0.3 s in the history: ask again for the others. A map
+    has `dns_root`, `state`, `scope`, `bound`, the questions of other trails as `rivals`, `process`, which connected,
+    and `asked_by`, as far as they are known, and `history`, as a reply to `trail`.
     """
+
+    history: bool = False  #: true: the history answers, if there is one; each connection then needs a time
 
 
 class ConnectionsRequest(_AtTime, frozen=True, kw_only=True):
@@ -369,10 +374,9 @@ def decode_map(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _connection(
-    process: int | None, container: str | None, client: str | None, port: int | None, source_port: int | None
-) -> Connection:
-    return Connection(process, container, None if client is None else address_text(client), port, source_port)
+def _connection(stated: _AboutConnection | ConnectionTo, host: str | None = None) -> Connection:
+    client = None if stated.client is None else address_text(stated.client)
+    return Connection(stated.process, stated.container, client, stated.port, stated.source_port, host=host or None)
 
 
 def _check_key(key: object) -> None:

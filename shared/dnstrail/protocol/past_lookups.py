@@ -16,12 +16,14 @@ from dnstrail.protocol.lookups import (
     GetRequest,
     RefusedRequestError,
     Request,
+    TrailManyRequest,
     TrailRequest,
     decode_request,
 )
 
 HISTORY = "history"  # `source` of a reply
-OF_THE_PAST = GetRequest | GetManyRequest | TrailRequest | ConnectionsRequest  # the requests that it answers
+# the requests that it answers
+OF_THE_PAST = GetRequest | GetManyRequest | TrailRequest | TrailManyRequest | ConnectionsRequest
 #: seconds that a lookup of a past time waits for the history -> the cache answers by itself, with `history` false:
 #: `past_unanswered`
 PATIENCE = 0.4  # a client waits half a second for each of its tries

@@ -60,7 +60,13 @@ def counted(client, *names):
 
 @pytest.mark.parametrize(
     ("op", "fields"),
-    [("get", {"key": "k"}), ("trail", {"key": "k"}), ("get_many", {"keys": ["k"]}), ("connections", {})],
+    [
+        ("get", {"key": "k"}),
+        ("trail", {"key": "k"}),
+        ("get_many", {"keys": ["k"]}),
+        ("trail_many", {"connections": [{"address": "192.0.2.1"}], "history": True}),
+        ("connections", {}),
+    ],
 )
 def test_a_lookup_of_a_time_before_the_cache_is_answered_by_the_history(folder, client, op, fields):
     """The history receives the request with the bounds of the image, and its reply is handed on as it is."""
@@ -100,7 +106,8 @@ def test_other_lookups_are_never_forwarded(folder, client):
         ):
             assert "source" not in client.ask("get", **fields), fields
         assert "source" not in client.ask("connections", at=time.time())
-        assert client.ask("rank", connections=[{"address": "192.0.2.1"}], at=BEFORE)["ok"]
+        for op in ("rank", "trail_many"):
+            assert "source" not in client.ask(op, connections=[{"address": "192.0.2.1"}], at=BEFORE)
     assert asked == []
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from dnstrail.connection import Connection
 from dnstrail.image import LookupResult, Trails
 from dnstrail.image import Trail as FoundTrail
+from dnstrail.image.first_trail import FirstTrail
 from dnstrail.image.open_connections import ConnectionPage
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import SeenServerName
@@ -39,7 +40,7 @@ from dnstrail.protocol.lookups import (
 )
 from dnstrail.protocol.members import Members
 from dnstrail_cache.groups.groups import failed_signatures, group_stats
-from dnstrail_cache.lookups.first_trails import FirstTrail, first_trails
+from dnstrail_cache.lookups.first_trails import first_trails
 from dnstrail_cache.lookups.open_connections import (
     KnownConnection,
     find_connection,

@@ -13,6 +13,7 @@ from dnstrail.protocol.lookups import (
     GetManyRequest,
     RefusedRequestError,
     Request,
+    TrailManyRequest,
 )
 from dnstrail.protocol.past_lookups import OF_THE_PAST, PATIENCE, PastImage, encode_past, is_reply
 from dnstrail_cache.lookups.open_connections import remembers_connections
@@ -122,12 +123,14 @@ class PastLookups:
 
 
 def _is_past(request: Request, state: CacheState) -> bool:
-    """Return whether a request is for a time that the image does not remember.
+    """Return whether a request is for a time that the image does not remember, or for the history alone.
 
     A signature asks about an event at hand, by its mark: the history knows nothing of it yet, and costs more.
     """
     if not isinstance(request, OF_THE_PAST) or request.after or not state.live:
         return False
+    if isinstance(request, TrailManyRequest):
+        return request.history
     at = state.moment(request.at, request.at_ns)
     if at is None:
         return False

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from dnstrail.client import LookupClient
-from dnstrail.errors import DataNotFound, DnstrailError, Unavailable
+from dnstrail.errors import DnstrailError, Unavailable
 from dnstrail_cli.enrich.formats import Fields
 
 _REST: Final = 5.0  # seconds between two lookups of a cache that stayed away
 _PAUSE: Final = 0.05  # seconds between two lookups of a cache that is waited for
+_PAST_AT_ONCE: Final = 8  # connections of one lookup that is for the history: it may be slow, or away
 Trail = Mapping[str, Any]
 
 
@@ -40,22 +41,35 @@ class TrailAsker:
 
     def ask(self, connections: Sequence[Fields]) -> list[Trail] | None:
         """Return the trails of connections, in their order, {} where none is known; None if no cache answers."""
+        found = self._trails(connections)
+        if found is None:
+            return None
+        forgotten = [place for place, trail in enumerate(found) if trail.get("history") is False]
+        for first in range(0, len(forgotten), _PAST_AT_ONCE):
+            places = forgotten[first : first + _PAST_AT_ONCE]
+            past = self._trails([connections[place] for place in places], history=True)
+            for place, trail in zip(places, past or (), strict=past is not None):
+                found[place] = _better(found[place], trail)
+        return found
+
+    def _trails(self, connections: Sequence[Fields], **whom: bool) -> list[Trail] | None:
+        """Return the trails of connections, each with its `source` if the history answered."""
         found: list[Trail] = []
         while len(found) < len(connections):
-            trails = self._reply("trail_many", connections=connections[len(found) :])
-            if trails is None:
+            reply = self._reply(connections=connections[len(found) :], **whom)
+            if reply is None:
                 return None
-            found += trails
-        return [
-            self._of_past(one, trail) if trail.get("history") is False else trail
-            for one, trail in zip(connections, found, strict=False)
-        ]
+            trails, source = reply["data"], reply.get("source")
+            if not isinstance(trails, list) or not 0 < len(trails) <= len(connections) - len(found):
+                return None
+            found += trails if source is None else [{**trail, "source": source} for trail in trails]
+        return found
 
-    def _reply(self, op: str, **fields: object) -> list[Trail] | None:
-        """Return the data of a reply, None if no cache gave one in time."""
+    def _reply(self, **fields: object) -> Mapping[str, Any] | None:
+        """Return a reply, None if no cache gave one in time."""
         while self._monotonic() >= self._resting_until:
             try:
-                data = self._client.request(op, **fields)["data"]
+                reply = self._client.request("trail_many", **fields)
             except DnstrailError as error:
                 if self._gives_up(error):
                     break
@@ -64,7 +78,7 @@ class TrailAsker:
             if self._away_since is not None:
                 self._away_since = None
                 self._report("the cache answers again")
-            return data if isinstance(data, list) and data else None
+            return reply
         return None
 
     def _gives_up(self, error: DnstrailError) -> bool:
@@ -81,33 +95,9 @@ class TrailAsker:
         self._resting_until = now + _REST
         return True
 
-    def _of_past(self, connection: Fields, trail: Trail) -> Trail:
-        """Return the trail that the history has, else that of the cache."""
-        fields = {name: value for name, value in connection.items() if name != "address"}
-        process = {"process": trail["process"]} if "process" in trail else {}
-        try:
-            reply = self._client.request("trail", key=connection["address"], limit=5, **fields)
-        except DataNotFound as error:
-            return trail if error.history is False else process
-        except DnstrailError:
-            return trail
-        return trail if reply.get("source") is None else {**_first_of(reply["data"], connection["address"]), **process}
 
-
-def _first_of(trails: Mapping[str, Any], address: object) -> dict[str, Any]:
-    """Return the first one of the trails of a reply in the form of `trail_many`, without reverse records."""
-    found = [one for one in trails["trails"] if one["dns_root"] != address]
-    if not found:
-        return {}
-    first, *others = found
-    asked = first["asked"][0] if first["asked"] and first["asked"][0]["process_id"] else None
-    names = ("process_name", "name"), ("executable", "executable"), ("container_id", "container_id")
-    known = {
-        "dns_root": first["dns_root"],
-        "state": first["state"],
-        "scope": first["scope"],
-        "rivals": [*dict.fromkeys(one["dns_root"] for one in others if one["dns_root"] != first["dns_root"])],
-        "asked_by": asked and {"id": asked["process_id"], **{ours: asked[name] for name, ours in names if asked[name]}},
-    }
-    history = {} if trails["history"] else {"history": False}
-    return {name: value for name, value in known.items() if value} | {"source": "history"} | history
+def _better(of_cache: Trail, of_past: Trail) -> Trail:
+    """Return the trail of the history, with the process that the cache knows, unless the history knows less."""
+    if not of_past.get("dns_root") and of_past.get("history") is False:
+        return of_cache
+    return {**{name: value for name, value in of_cache.items() if name == "process"}, **of_past}

@@ -14,16 +14,19 @@ from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.image import Bounds, Image, LookupResult, Trail
 from dnstrail.image.binding.bindings import Binding
+from dnstrail.image.first_trail import FirstTrail, first_trail
 from dnstrail.image.open_connections import ConnectionList, ConnectionPage, in_order, selects
 from dnstrail.process.clock import nanoseconds
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
     ConnectionsRequest,
+    ConnectionTo,
     GetManyRequest,
     GetRequest,
     RefusedRequestError,
     Request,
+    TrailManyRequest,
     TrailRequest,
     encode_data,
     encode_error,
@@ -80,6 +83,9 @@ def _time_of(request: Request) -> int:
     if not isinstance(request, OF_THE_PAST):
         raise RefusedRequestError(BAD_REQUEST, f"the history has no answer to {type(request).__name__}")
     at = request.at_ns if request.at is None else nanoseconds(request.at)
+    if isinstance(request, TrailManyRequest):
+        times = [to.at_ns if at is None else at for to in request.connections] or [0]
+        at = None if None in times else times[0]
     if at is None:
         raise RefusedRequestError(BAD_REQUEST, "the history answers lookups of a past time")
     return at
@@ -158,6 +164,26 @@ def _trail(request: TrailRequest, reading: PastReading) -> tuple[Any, bool]:
     if trails is None:
         raise asked.not_found()
     return replace(trails, trails=[_shown(one, asked) for one in trails.trails], history=asked.whole), True
+
+
+@answer.register
+def _trail_many(request: TrailManyRequest, reading: PastReading) -> tuple[Any, bool]:
+    """Answer one connection at least, and no more once the time is over: the next one would lack answers."""
+    has_time = request.at is not None or request.at_ns is not None
+    found: list[FirstTrail] = []
+    for to in request.connections:
+        at = reading.at if has_time or to.at_ns is None else to.at_ns
+        trail = _first_trail(to, reading._replace(at=at))
+        if found and reading.is_over():
+            break
+        found.append(trail)
+    return found, True
+
+
+def _first_trail(to: ConnectionTo, reading: PastReading) -> FirstTrail:
+    asked = reading.asked([to.address], to.on_host, with_ended=True)
+    address = address_text(to.address) or ""
+    return first_trail(asked.image, address, to.on_host, now=asked.at, at=None, whole=asked.whole)
 
 
 @answer.register

@@ -71,7 +71,7 @@ def rank(
     ranked = [_evidence(path, view, connection, named.get(path.root.name, 0)) for path in paths]
     if meaning is not None:
         ranked = [one._replace(bound=meaning.by) if one.path.root.name == meaning.name else one for one in ranked]
-    return sorted(ranked, key=lambda one: _place(one, view.t), reverse=True)
+    return sorted(ranked, key=lambda one: _place(one, view.t), reverse=True) if len(ranked) > 1 else ranked
 
 
 def reasons(ranked: Ranked, port: int | None, at: int) -> list[str]:

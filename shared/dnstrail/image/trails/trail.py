@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, reduce
 from itertools import pairwise
 
 import msgspec
 
-from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.rdata import Kind
 from dnstrail.dns.tables import Shards
@@ -16,12 +15,13 @@ from dnstrail.image.binding.bindings import Meaning
 from dnstrail.image.binding.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import AskedBy, asked_by
-from dnstrail.image.graph import newest_first
-from dnstrail.image.record import Record, Root, Sighting
-from dnstrail.image.result import EXPIRED, GRACE, LIVE, STATES
-from dnstrail.image.trails.path import Path, answers_of, find_paths
+from dnstrail.image.record import Root, Sighting
+from dnstrail.image.result import EXPIRED
+from dnstrail.image.trails.first import asker_key
+from dnstrail.image.trails.path import answers_of, find_paths
 from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
+from dnstrail.image.trails.states import seen, state_at, state_of_records, stating, worse
 from dnstrail.image.view import NEVER, View
 
 MAX_TRAILS = 100  #: paths in one trail (`limit` of a request) -> `truncated` is true
@@ -125,7 +125,7 @@ def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: i
     first = [] if view.host else [one.first for one in totals if view.at is None or one.first_noted <= view.at]
     return Trail(
         dns_root=path.root.name,
-        state=max((_state_of(view, path), *(step.state for step in steps)), key=STATES.index),
+        state=reduce(worse, (step.state for step in steps), state_of_records(view, path)),
         rival=rival,
         scope=SCOPES[ranked.scope],
         reasons=reasons(ranked, port, view.t),
@@ -146,12 +146,10 @@ def _bound_trail(meaning: Meaning) -> Trail:
 def _step(view: View, held: View, owner: str, target: str) -> Step:
     """Return the relation between two nodes, by all held answers that the view knows."""
     kind, stamp, end, count = 0, NEVER, NEVER, 0
-    for record in newest_first(view.graph.out, owner):
-        for place in record.owned_by(owner):
-            if record.edges[place][::2] == (owner, target) and held.is_live(record):
-                seen = _seen(view, record, place)
-                kind = kind or record.edges[place][1]
-                stamp, end, count = max(stamp, seen[0]), max(end, seen[1]), count + seen[2]
+    for record, place in stating(view, held, owner, target):
+        known = seen(view, record, place)
+        kind = kind or record.edges[place][1]
+        stamp, end, count = max(stamp, known[0]), max(end, known[1]), count + known[2]
     return Step(
         owner=owner,
         kind=Kind(kind).name,
@@ -159,59 +157,15 @@ def _step(view: View, held: View, owner: str, target: str) -> Step:
         age=(view.t - stamp) / SECOND,
         remaining=(end - view.t) / SECOND,
         count=count,
-        state=_state(view, end),
+        state=state_at(view, end),
     )
-
-
-def _seen(view: View, record: Record, place: int) -> tuple[int, int, int]:
-    """Return the last stamp, the latest end and the number of the answers that state a relation."""
-    known = view.answers(record)
-    stamp = max((one.stamp for one in known), default=NEVER)
-    end = max((one.end(place) for one in known), default=NEVER)
-    total, older = record.total, view.older(record)
-    if total is None or older is None:
-        return stamp, end, len(known)
-    return max(stamp, older.stamp), max(end, total.end(place)), len(known) + older.answers
-
-
-def _state_of(view: View, path: Path) -> str:
-    """Return the best state of the relations in the records of a path; if the key was asked, of its own relations."""
-    asked = path.nodes[0] if len(path.nodes) == 1 else ""
-    ends = (
-        _seen(view, record, place)[1]
-        for record in path.records
-        for place, edge in enumerate(record.edges)
-        if asked in ("", edge[0], edge[2])
-    )
-    return _state(view, max(ends, default=NEVER))
-
-
-def state_of_answers(view: View, root: Root, address: str) -> str:
-    """Return the state of what the held answers of a root state about an address."""
-    ends = (
-        _seen(view, record, place)[1]
-        for record in root.records()
-        for place in record.leading_to(address)
-        if record.edges[place][2] == address
-    )
-    return _state(view, max(ends, default=NEVER))
-
-
-def _state(view: View, end: int) -> str:
-    """Return whether a relation is live, past its TTL ("grace"), or past its grace ("expired")."""
-    if view.t < end:
-        return LIVE
-    return GRACE if view.since < end else EXPIRED
 
 
 def askers(answers: Iterable[Sighting]) -> list[Asker]:
     """Return the askers of these answers, the last answered asker first."""
     groups: dict[tuple[object, ...], list[Sighting]] = {}
     for answer in answers:
-        evidence = answer.evidence
-        process = evidence.process or Process()
-        key = evidence.host, evidence.client, evidence.server, process.pid, process.name, evidence.foreign
-        groups.setdefault(key, []).append(answer)
+        groups.setdefault(asker_key(answer.evidence), []).append(answer)
     return sorted(map(_asker, groups.values()), key=lambda asker: -asker.last_seen)
 
 

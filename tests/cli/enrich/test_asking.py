@@ -1,0 +1,70 @@
+"""Tests of dnstrail_cli.enrich.asking."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+
+import msgpack
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.client import LookupClient
+from dnstrail.protocol.past_lookups import HISTORY
+from dnstrail_cli.enrich.asking import TrailAsker
+from live.workers import answering, short_folder
+
+PROCESS = {"id": 7, "name": "curl"}
+OF_CACHE = {"dns_root": "of.cache.example", "process": PROCESS, "history": False}
+
+
+@contextmanager
+def asking(answer):
+    """Yield an asker of a server that answers decoded requests with the fields of a reply."""
+
+    def reply(body):
+        return msgpack.packb({"v": 1, "ok": True, "complete": True, **answer(msgpack.unpackb(body))})
+
+    with (
+        short_folder() as folder,
+        answering(lookups_address(folder), reply),
+        closing(LookupClient(lookups_address(folder))) as client,
+    ):
+        yield TrailAsker(client, 0, [].append, lambda: False).ask
+
+
+@pytest.mark.parametrize(
+    ("of_past", "expected"),
+    [
+        ({"dns_root": "a.example"}, {"process": PROCESS, "dns_root": "a.example", "source": HISTORY}),
+        ({"process": {"id": 8}}, {"process": {"id": 8}, "source": HISTORY}),
+        ({}, {"process": PROCESS, "source": HISTORY}),
+        ({"history": False}, OF_CACHE),
+        (None, OF_CACHE),
+    ],
+)
+def test_the_history_answers_where_the_cache_forgot(of_past, expected):
+    """A trail that the history knows replaces the one of the cache; any other connection is not asked there."""
+    known = {"dns_root": "known.example"}
+    past = []
+
+    def answer(request):
+        addresses = [one["address"] for one in request["connections"]]
+        if not request.get("history"):
+            return {"data": [known if one == "192.0.2.0" else OF_CACHE for one in addresses]}
+        past.append(addresses)
+        if of_past is None:
+            return {"data": [OF_CACHE for _ in addresses]}
+        return {"data": [of_past for _ in addresses][:3], "source": HISTORY}
+
+    with asking(answer) as ask:
+        found = ask([{"address": f"192.0.2.{last % 10}", "at_ns": 1} for last in range(20)])
+    assert found == ([known] + [expected] * 9) * 2
+    assert {len(one) for one in past} <= {8, 5, 2}
+    assert "192.0.2.0" not in {address for one in past for address in one}
+
+
+@pytest.mark.parametrize("data", [None, {}, [], [{}] * 4])
+def test_a_reply_of_another_length_is_none(data):
+    """A cache that returns no trails, or more than were asked for, has not answered."""
+    with asking(lambda _: {"data": data}) as ask:
+        assert ask([{"address": "192.0.2.1"}] * 3) is None
