@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from live.containerd import CONTAINERD_TOOLS, containerd
+from live.ebpf_source import cgroup, inside
+from live.namespaces import live_or_skip
+from live.pipelines import Run, pipeline
+from live.podman import IMAGE, PODMAN_TOOLS, podman
+from live.processes import wait_until
+
+pytestmark = pytest.mark.timeout(600)
+COUNT = int(os.environ.get("DNSTRAIL_SHORT_CONTAINERS", "20"))
+FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
+
+
+def containers_of(run: Run, name: str) -> set[tuple[str, str]]:
+    """Return the name and image of each container that asked for a name."""
+    found = set()
+    for event in run.named("dns_transaction"):
+        asked = {one["name"]: one["value"] for one in event["args"]}
+        if asked["name"] == name and asked["hop"] == "client":
+            found.add((event["container"].get("name", ""), event["container"].get("image", "")))
+    return found
+
+
+def nameless(run: Run) -> int:
+    """Return how many requests for the name of a container gave none."""
+    return sum(probe.get("containers_nameless", 0) for probe in run.stats()["probes"].values())
+
+
+def test_short_containers_of_podman_have_names(monkeypatch):
+    """Each container of Podman that asks one name and ends has its own name and image in the fact."""
+    live_or_skip(*PODMAN_TOOLS)
+    with podman() as tool:
+        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", tool.conf)
+        with pipeline(*FACTS) as run:
+            for number in range(COUNT):
+                tool.resolve(f"web-{number}", f"c{number}.test")
+            expected = [{(f"web-{number}", IMAGE)} for number in range(COUNT)]
+            wait_until(lambda: all(containers_of(run, f"c{number}.test") for number in range(COUNT)), "the facts")
+            assert [containers_of(run, f"c{number}.test") for number in range(COUNT)] == expected
+            assert nameless(run) == 0
+
+
+def test_short_containers_of_pods_have_names(monkeypatch):
+    """Each container of a pod that asks one name and ends has its own name, its pod's, and its image in the fact."""
+    live_or_skip(*CONTAINERD_TOOLS)
+    with containerd() as daemon:
+        monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", f"unix://{daemon.socket}")
+        with pipeline(*FACTS) as run:
+            pods = []
+            for number in range(COUNT):
+                pods.append(daemon.make_pod(f"web-{number}", "shop"))
+                daemon.resolve(pods[-1], "nginx", f"c{number}.test")
+            expected = [{(f"nginx.web-{number}.shop", IMAGE)} for number in range(COUNT)]
+            wait_until(lambda: all(containers_of(run, f"c{number}.test") for number in range(COUNT)), "the facts")
+            assert [containers_of(run, f"c{number}.test") for number in range(COUNT)] == expected
+            for pod in pods:
+                daemon.remove_pod(pod)
+
+
+def test_a_runtime_that_hangs_costs_names_alone(monkeypatch):
+    """While containerd is stopped, a container has its id and facts, and no name; later pods have names again."""
+    live_or_skip(*CONTAINERD_TOOLS)
+    container = os.urandom(32).hex()
+    with containerd() as daemon:
+        monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", f"unix://{daemon.socket}")
+        with pipeline(*FACTS) as run:
+            daemon.process.send_signal(signal.SIGSTOP)
+            try:
+                with (
+                    cgroup("kubepods"),
+                    cgroup("kubepods/pod-late"),
+                    cgroup(f"kubepods/pod-late/{container}") as folder,
+                ):
+                    subprocess.run(inside(folder, *daemon.resolver, "stopped.test"), check=True)
+                wait_until(lambda: containers_of(run, "stopped.test"), "the fact")
+                wait_until(lambda: nameless(run), "the request that failed")
+            finally:
+                daemon.process.send_signal(signal.SIGCONT)
+            assert containers_of(run, "stopped.test") == {("", "")}
+            [asked] = {event["containerId"] for event in run.named("dns_transaction") if "stopped.test" in str(event)}
+            assert asked == container
+            pods: list[tuple[str, bytes]] = []
+
+            def is_named() -> bool:
+                pods.append(daemon.make_pod(f"web-{len(pods)}", "shop"))
+                daemon.resolve(pods[-1], "nginx", "again.test")
+                return (f"nginx.web-{len(pods) - 1}.shop", IMAGE) in containers_of(run, "again.test")
+
+            wait_until(is_named, "a name after the stop")
+            for pod in pods:
+                daemon.remove_pod(pod)
