@@ -3,29 +3,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from dnstrail.kernel.cgroups import find_cgroup2
 from live.containerd import CONTAINERD_TOOLS, containerd
 from live.ebpf_source import cgroup, inside
 from live.namespaces import live_or_skip
-from live.pipelines import Run, pipeline
+from live.pipelines import Run, askers_below, pipeline
 from live.podman import IMAGE, PODMAN_TOOLS, podman
 from live.processes import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 COUNT = int(os.environ.get("DNSTRAIL_SHORT_CONTAINERS", "20"))
 FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
-
-
-def containers_of(run: Run, name: str) -> set[tuple[str, str]]:
-    """Return the name and image of each container that asked for a name."""
-    found = set()
-    for event in run.named("dns_transaction"):
-        asked = {one["name"]: one["value"] for one in event["args"]}
-        if asked["name"] == name and asked["hop"] == "client":
-            found.add((event["container"].get("name", ""), event["container"].get("image", "")))
-    return found
 
 
 def nameless(run: Run) -> int:
@@ -40,10 +32,10 @@ def test_short_containers_of_podman_have_names(monkeypatch):
         monkeypatch.setenv("CONTAINERS_STORAGE_CONF", tool.conf)
         with pipeline(*FACTS) as run:
             for number in range(COUNT):
-                tool.resolve(f"web-{number}", f"c{number}.test")
-            expected = [{(f"web-{number}", IMAGE)} for number in range(COUNT)]
-            wait_until(lambda: all(containers_of(run, f"c{number}.test") for number in range(COUNT)), "the facts")
-            assert [containers_of(run, f"c{number}.test") for number in range(COUNT)] == expected
+                tool.resolve(f"web-{number}", f"c{number}.podman.test")
+            wait_until(lambda: len(askers_below(run, "podman.test")) == COUNT, "the facts")
+            expected = {f"c{number}.podman.test": {(f"web-{number}", IMAGE)} for number in range(COUNT)}
+            assert askers_below(run, "podman.test") == expected
             assert nameless(run) == 0
 
 
@@ -56,10 +48,10 @@ def test_short_containers_of_pods_have_names(monkeypatch):
             pods = []
             for number in range(COUNT):
                 pods.append(daemon.make_pod(f"web-{number}", "shop"))
-                daemon.resolve(pods[-1], "nginx", f"c{number}.test")
-            expected = [{(f"nginx.web-{number}.shop", IMAGE)} for number in range(COUNT)]
-            wait_until(lambda: all(containers_of(run, f"c{number}.test") for number in range(COUNT)), "the facts")
-            assert [containers_of(run, f"c{number}.test") for number in range(COUNT)] == expected
+                daemon.resolve(pods[-1], "nginx", f"c{number}.pods.test")
+            wait_until(lambda: len(askers_below(run, "pods.test")) == COUNT, "the facts")
+            expected = {f"c{number}.pods.test": {(f"nginx.web-{number}.shop", IMAGE)} for number in range(COUNT)}
+            assert askers_below(run, "pods.test") == expected
             for pod in pods:
                 daemon.remove_pod(pod)
 
@@ -73,25 +65,23 @@ def test_a_runtime_that_hangs_costs_names_alone(monkeypatch):
         with pipeline(*FACTS) as run:
             daemon.process.send_signal(signal.SIGSTOP)
             try:
-                with (
-                    cgroup("kubepods"),
-                    cgroup("kubepods/pod-late"),
-                    cgroup(f"kubepods/pod-late/{container}") as folder,
-                ):
-                    subprocess.run(inside(folder, *daemon.resolver, "stopped.test"), check=True)
-                wait_until(lambda: containers_of(run, "stopped.test"), "the fact")
+                (Path(str(find_cgroup2())) / "kubepods").mkdir(exist_ok=True)  # `daemon` removes it
+                with cgroup("kubepods/pod-late"), cgroup(f"kubepods/pod-late/{container}") as folder:
+                    subprocess.run(inside(folder, *daemon.resolver, "late.stopped.test"), check=True)
+                wait_until(lambda: askers_below(run, "stopped.test"), "the fact")
                 wait_until(lambda: nameless(run), "the request that failed")
             finally:
                 daemon.process.send_signal(signal.SIGCONT)
-            assert containers_of(run, "stopped.test") == {("", "")}
-            [asked] = {event["containerId"] for event in run.named("dns_transaction") if "stopped.test" in str(event)}
-            assert asked == container
+            assert askers_below(run, "stopped.test") == {"late.stopped.test": {("", "")}}
+            [fact] = run.containing("late.stopped.test")
+            assert fact["containerId"] == container
             pods: list[tuple[str, bytes]] = []
 
             def is_named() -> bool:
                 pods.append(daemon.make_pod(f"web-{len(pods)}", "shop"))
-                daemon.resolve(pods[-1], "nginx", "again.test")
-                return (f"nginx.web-{len(pods) - 1}.shop", IMAGE) in containers_of(run, "again.test")
+                daemon.resolve(pods[-1], "nginx", "later.again.test")
+                named = askers_below(run, "again.test").get("later.again.test", set())
+                return (f"nginx.web-{len(pods) - 1}.shop", IMAGE) in named
 
             wait_until(is_named, "a name after the stop")
             for pod in pods:

@@ -171,7 +171,7 @@ def test_events_wait_for_the_first_reply_of_a_runtime_alone():
     names.of(ID, DOCKER)
     assert names.is_awaited(ID)
     assert asked.get() == ID
-    clock.advance(0.1)
+    clock.advance(0.9)
     assert names.is_awaited(ID)
     clock.advance(0.2)
     assert not names.is_awaited(ID)

@@ -21,7 +21,9 @@ MAX_KNOWN = 4096  # names; beyond it the oldest is evicted, and queried again
 _WAITING = 256  # containers whose request may wait for one runtime
 #: seconds after a failed query for the name of a container -> until then its events have no name
 RETRY = 10.0  # the runtime may be busy, or may not know the container
-_PROMPT = 0.2  # seconds for a request; events wait for no runtime that needs longer
+# Seconds for a request; events wait for no runtime that needs longer. It begins with the cgroup of the container, some
+# time before the first event, and Docker replies when the container runs.
+_PROMPT = 1.0
 _NEVER = float("inf")
 # Podman's store belongs to root: a probe of another user reads it by this capability. Sockets have owner and group.
 _CAPABILITIES = {PODMAN: ("CAP_DAC_READ_SEARCH",)}
