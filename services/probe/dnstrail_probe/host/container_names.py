@@ -25,8 +25,6 @@ RETRY = 10.0  # the runtime may be busy, or may not know the container
 # time before the first event, and Docker replies when the container runs.
 _PROMPT = 1.0
 _NEVER = float("inf")
-# Podman's store belongs to root: a probe of another user reads it by this capability. Sockets have owner and group.
-_CAPABILITIES = {PODMAN: ("CAP_DAC_READ_SEARCH",)}
 
 Request = Callable[[str], ContainerName | None]  # container -> its name; NAMELESS: unknown; None: the runtime failed
 
@@ -111,7 +109,6 @@ class _Runtime:
     ) -> None:
         self.missing = 0
         self._monotonic = monotonic
-        self._name = name
         self._ask = request
         self._note = note
         self._open = True
@@ -140,7 +137,7 @@ class _Runtime:
         self.request("")
 
     def _work(self) -> None:
-        keep_capabilities(*_CAPABILITIES.get(self._name, ()))
+        keep_capabilities()  # none: owner and group of sockets and store are enough
         while (container := self._requests.get()) and self._open:
             self._began = self._monotonic()
             found = self._ask(container)
