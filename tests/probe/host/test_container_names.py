@@ -14,7 +14,7 @@ import pytest
 
 from dnstrail.kernel.cgroups import DOCKER, PODMAN
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName
-from dnstrail_probe.host.container_names import MAX_KNOWN, RETRY, ContainerNames
+from dnstrail_probe.host.container_names import _NEVER, MAX_KNOWN, RETRY, ContainerNames
 from dnstrail_probe.host.docker import inspect
 from live.processes import run_dir, wait_until
 from live.workers import FakeClock
@@ -176,13 +176,13 @@ def test_events_wait_for_the_first_reply_of_a_runtime_alone():
     clock.advance(0.2)
     assert not names.is_awaited(ID)
     replies.put(NAMELESS)
-    wait_until(lambda: names.missing == 1, "the reply")
+    wait_until(lambda: names._known[ID].due != _NEVER, "the reply")
     clock.advance(2 * RETRY)
     names.of(ID, DOCKER)
     assert not names.is_awaited(ID)
     replies.put(WEB)
     wait_until(lambda: names.known(ID) == WEB, "the name")
-    assert (names.missing, names.is_awaited(ID)) == (1, False)
+    assert (names.failed, names.is_awaited(ID)) == (0, False)
     names.close()
 
 
@@ -192,7 +192,7 @@ def test_events_wait_for_no_runtime_that_fails():
     names = ContainerNames({DOCKER: lambda _container: replies.get()})
     names.of(ID, DOCKER)
     replies.put(None)
-    wait_until(lambda: names.missing == 1, "the failure")
+    wait_until(lambda: names.failed == 1, "the failure")
     names.of(OTHER, DOCKER)
     assert not names.is_awaited(OTHER)
     replies.put(WEB)

@@ -54,16 +54,16 @@ class Containerd:
         program = folder / "image-root/resolve"
         # A command that sends one query outside of all containers; the name follows.
         self.resolver = ("nsenter", f"--net=/run/netns/{namespace}", program, UPSTREAM, "53", "udp")
-        self._pods: list[str] = []
+        self._pods: dict[str, str] = {}  # their sandboxes by name
         self._channel = grpc.insecure_channel(f"unix://{socket}")
 
     def make_pod(self, name: str, namespace: str) -> tuple[str, bytes]:
         """Run the sandbox of a pod in the network of the daemon; return its id and its settings."""
-        self._pods.append(name)
         metadata = message((1, name), (2, f"uid-{name}"), (3, namespace))
         security = message((1, message((1, _NETWORK_OF_NODE))))
         config = message((1, metadata), (8, message((1, f"/kubepods/pod{name}"), (2, security))))
-        return self._id("RunPodSandbox", (1, config)), config
+        self._pods[name] = sandbox = self._id("RunPodSandbox", (1, config))
+        return sandbox, config
 
     def resolve(self, pod: tuple[str, bytes], container: str, name: str) -> str:
         """Send one query in a new container of a pod, which ends when it has the response; return its id."""
@@ -75,13 +75,11 @@ class Containerd:
         self._call("StartContainer", (1, made))
         return made
 
-    def remove_pod(self, pod: tuple[str, bytes]) -> None:
-        """End a pod and its containers."""
-        self._call("StopPodSandbox", (1, pod[0]))
-        self._call("RemovePodSandbox", (1, pod[0]))
-
-    def remove_cgroups(self) -> None:
-        """Remove the cgroups above those of the pods from all hierarchies, as a kubelet would."""
+    def remove_pods(self) -> None:
+        """End the pods, and remove the cgroups above theirs from all hierarchies, as a kubelet would."""
+        for sandbox in self._pods.values():
+            self._call("StopPodSandbox", (1, sandbox))
+            self._call("RemovePodSandbox", (1, sandbox))
         for top in (*_CGROUPS.glob("kubepods"), *_CGROUPS.glob("*/kubepods")):
             for folder in (*(top / f"pod{name}" for name in self._pods), top):
                 with suppress(OSError):  # others are in it
@@ -123,10 +121,11 @@ def containerd() -> Iterator[Containerd]:
             )
             yield found
         finally:
+            with suppress(grpc.RpcError):  # it hangs or is gone: the failure of the test is the one to show
+                found.remove_pods()
             found.close()
             process.terminate()
             process.wait(PATIENCE)
-            found.remove_cgroups()
 
 
 def _image(folder: Path) -> Path:

@@ -184,7 +184,7 @@ class EbpfSource:
             **self._programs.counts,
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
-            "containers_nameless": self._attribution.names.missing,
+            "container_names_failed": self._attribution.names.failed,
         }
         for reason, count in counts.items():
             if count:

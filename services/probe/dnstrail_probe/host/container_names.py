@@ -42,7 +42,7 @@ class ContainerNames:
 
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
     therefore lack its name. Cache and queues are bounded. A request that failed is repeated after RETRY at the
-    earliest. `missing` counts the requests that gave no name.
+    earliest. `failed` counts the requests to which a runtime gave no usable reply.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class ContainerNames:
         self._runtimes = {name: _Runtime(name, request, self._note, monotonic) for name, request in requests.items()}
 
     @property
-    def missing(self) -> int:
-        """The number of requests that gave no name."""
-        return sum(runtime.missing for runtime in self._runtimes.values())
+    def failed(self) -> int:
+        """The number of requests that failed."""
+        return sum(runtime.failed for runtime in self._runtimes.values())
 
     def of(self, container: str, runtime: str) -> ContainerName:
         """Return the name of a container; nameless until its runtime has replied, and without a runtime."""
@@ -107,7 +107,7 @@ class _Runtime:
         note: Callable[[str, ContainerName], None],
         monotonic: Callable[[], float],
     ) -> None:
-        self.missing = 0
+        self.failed = 0
         self._monotonic = monotonic
         self._ask = request
         self._note = note
@@ -143,7 +143,7 @@ class _Runtime:
             found = self._ask(container)
             self._began, self._failed = _NEVER, found is None
             self._note(container, found or NAMELESS)
-            self.missing += found in (None, NAMELESS)
+            self.failed += found is None
 
 
 def _requests() -> dict[str, Request]:
