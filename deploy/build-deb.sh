@@ -13,7 +13,7 @@ package=$work/package home=$work/package/opt/dnstrail
 "$python" -m venv "$work/pip"
 "$python" -m venv --without-pip "$home"
 DNSTRAIL_MYPYC=1 "$work/pip/bin/pip" --python "$home/bin/python" install \
-    --quiet --disable-pip-version-check --no-cache-dir --no-compile ".[web,fleet]"
+    --quiet --disable-pip-version-check --no-cache-dir --no-compile ".[web,fleet,cri]"
 "$home/bin/python" -m dnstrail_cli --version | grep -q '(compiled)'
 install -d "$package/usr/share/man/man1"
 "$home/bin/python" deploy/make_man_pages.py "$package/usr/share/man/man1"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from dnstrail_probe.host.containers import GONE
 from live.docker_daemon import IMAGE, LIBRARY_IMAGE, UPSTREAM, Daemon, docker_daemon, docker_or_skip
 from live.ebpf_source import Watching, watching
 from live.namespaces import live_or_skip
-from live.pipelines import pipeline
+from live.pipelines import askers_below, pipeline
 from live.processes import wait_until
 from live.workers import asker
 
@@ -209,3 +210,15 @@ def test_getaddrinfo_in_a_container_feeds_the_image(daemon):
         assert trail["scope"] == "container"
         (one,) = trail["trails"][0]["asked"]
         assert (one["container_id"], one["process_name"], one["executable"]) == (asked[-1], "by-gcc", "/by-gcc")
+
+
+def test_short_containers_have_their_names(daemon, monkeypatch):
+    """Each of 20 containers that ask one name and end has its own name and image in the fact."""
+    monkeypatch.setenv("DOCKER_HOST", daemon.host)
+    count = int(os.environ.get("DNSTRAIL_SHORT_CONTAINERS", "20"))
+    with pipeline("--capture", "ebpf", "--output", "json", "--events", "dns_transaction") as run:
+        for number in range(count):
+            daemon.resolve(f"c{number}.short.test", "--name", f"short-{number}", server=UPSTREAM, transport="udp")
+        wait_until(lambda: len(askers_below(run, "short.test")) == count, "the facts")
+        expected = {f"c{number}.short.test": {(f"short-{number}", IMAGE)} for number in range(count)}
+        assert askers_below(run, "short.test") == expected

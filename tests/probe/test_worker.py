@@ -17,7 +17,7 @@ from dnstrail.protocol.listener import CONFIRMS, Listener
 from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_probe.registry import open_source
-from dnstrail_probe.worker import _AGAIN, HEARTBEAT, LINGER, run
+from dnstrail_probe.worker import _AGAIN, _MOST_HELD, HEARTBEAT, LINGER, NAME_WAIT, run
 from live.workers import FakeClock, open_bus, running, short_folder, wait_until
 
 TOPICS = (NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN)
@@ -637,3 +637,54 @@ def test_a_real_capture_file_is_published(folder, received):
     source.close()
     again.close()
     assert received.events == expected != []
+
+
+class Naming(Listed):
+    """A live source whose containers have a name from a time on."""
+
+    def __init__(self, clock, named_at, *chunks):
+        super().__init__(*chunks, live=True)
+        self._clock, self._named_at = clock, named_at
+
+    @property
+    def names(self):
+        return self
+
+    def known(self, container):
+        return (f"name of {container}", "nginx") if self._clock.monotonic() >= self._named_at else ("", "")
+
+    def is_awaited(self, container):
+        return container == "c1" and self._clock.monotonic() < self._named_at
+
+
+def of_container(container, count=1):
+    return [(NET_PACKET_DNS, Captured(1, process=Process(7, "sh", container_id=container)))] * count
+
+
+@pytest.mark.parametrize(
+    ("delay", "container", "count", "named", "seconds"),
+    [
+        (0.1, "c1", 1, True, 0.1),
+        (0.0, "c1", 1, True, 0.0),
+        (9.0, "c1", 1, False, NAME_WAIT),
+        (9.0, "c1", _MOST_HELD, False, 0.0),
+        (0.1, "other", 1, False, 0.0),
+        (0.1, "", 1, False, 0.0),
+    ],
+    ids=["in time", "known", "too late", "too many events", "not awaited", "the host"],
+)
+def test_the_events_of_a_new_container_wait_for_its_name(clock, delay, container, count, named, seconds):
+    """A turn waits 200 ms at most for the name of a container that it contains and that is due, and no longer."""
+    publisher = Unconfirmed()
+    publisher.confirms = True
+    source = Naming(clock, clock.monotonic() + delay, of_container(container, count), *[[]] * 200, events(9))
+    published_at = []
+    publish = publisher.publish
+    publisher.publish = lambda topic, body: published_at.append((topic, clock.monotonic())) or publish(topic, body)
+    began = clock.monotonic()
+    run(source, publisher, StreamClock(clock), threading.Event(), 0)
+    batches = [decode(body, Batch) for topic, body in publisher.published if topic == NET_PACKET_DNS]
+    names = {event.process.container_name for batch in batches for event in batch.events if event.process}
+    assert names == {f"name of {container}" if named else ""}
+    first = next(time for topic, time in published_at if topic == NET_PACKET_DNS)
+    assert first - began == pytest.approx(seconds, abs=0.02)

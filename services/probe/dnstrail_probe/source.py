@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
@@ -61,6 +61,25 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release everything that the source holds. Further calls have no effect."""
+
+
+class LateNames(Protocol):
+    """The names of containers that a source learns after their first events."""
+
+    def known(self, container: str) -> tuple[str, str]:
+        """Return name and image of a container as far as they are known."""
+
+    def is_awaited(self, container: str) -> bool:
+        """Return whether the name of a container that has just begun is due soon."""
+
+
+@runtime_checkable
+class NamesContainers(Protocol):
+    """A source that learns the names of containers after their first events."""
+
+    @property
+    def names(self) -> LateNames:
+        """The names so far."""
 
 
 class Opening(msgspec.Struct, frozen=True):

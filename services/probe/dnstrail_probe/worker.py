@@ -16,7 +16,7 @@ from dnstrail.protocol.batches import TURN, UNKNOWN, HostIdentity
 from dnstrail.protocol.listener import confirmed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.protocol.replay_window import ReplayWindow
-from dnstrail_probe.source import Captures, Source
+from dnstrail_probe.source import Captures, NamesContainers, Source
 
 HEARTBEAT, HEARTBEAT_OF_FILE = 1.0, 0.1  # seconds between turns when nothing is captured
 _ON_REQUEST = 0.01  # seconds between two turns that subscribers asked for
@@ -27,6 +27,9 @@ _GATHER_FEW = 0.05  # the same below FEW, unless somebody waits
 _FEW = 200.0  # events a second
 _STEP = 0.02  # seconds between two looks for many events meanwhile
 _MANY = 256  # events that end a turn at once
+#: seconds for which the events of a turn wait for the name of a container that has just begun -> they have no name
+NAME_WAIT = 0.2
+_MOST_HELD = 4096  # events of a turn that waits for a name
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between two counts of the subscribers
 _AGAIN = 0.1  # seconds before the last turn is offered again
@@ -96,6 +99,9 @@ class _Probe:
         self._began = 0.0  # when the open turn began: when the last events of the turn before were read
         self._looked = 0.0  # when the source was read
         self._before = 0, math.inf  # the events of the last turn, and the seconds that it took: inf for the first one
+        self._names = source.names if isinstance(source, NamesContainers) else None
+        self._held = False  # the open turn waits for the name of a container
+        self._first = 0.0  # when the first event of the open turn was read
         self._loss_reporter = LossReporter()
         self._log = structlog.get_logger()
 
@@ -132,12 +138,19 @@ class _Probe:
             for topic, event in captured:
                 self._greatest = max(self._greatest, event.timestamp)
                 self.batches.add(topic, event)
+            if captured and not self._open:
+                self._first = self._looked
             self._open += len(captured)
             if self._is_due:
-                self._publish_turn()
+                self._held = self._waits_for_names
+                if not self._held:
+                    self._publish_turn()
 
     def _read(self) -> Captures | None:
         """Return the events that have arrived; wait for the first of a turn, or while the events of a turn gather."""
+        if self._held:
+            self._rest(_POLL)
+            return self._look(0.0)
         before, _ = self._before
         captured: Captures | None = []
         if self._source.live and before >= _MANY:
@@ -170,11 +183,17 @@ class _Probe:
         """Let events gather until a time, but serve the requests that arrive meanwhile: one for the turn ends this."""
         on_request = self._began + _ON_REQUEST
         while (left := (min(end, on_request) if self._is_awaited else end) - self._clock.monotonic()) > 0:
+            self._rest(left)
             if self._bus is None:
-                self._clock.sleep(left)
                 return
-            self._bus.wait(*self._requests, timeout=left)
-            self._replay()
+
+    def _rest(self, seconds: float) -> None:
+        """Wait for a time, or until a request has arrived, which is served."""
+        if self._bus is None:
+            self._clock.sleep(seconds)
+            return
+        self._bus.wait(*self._requests, timeout=seconds)
+        self._replay()
 
     @property
     def _requests(self) -> tuple[Server, ...]:
@@ -195,6 +214,14 @@ class _Probe:
             return True
         are_few = self._open + events < _FEW * (now - self._began + seconds)
         return now >= self._began + (_GATHER_FEW if are_few else _GATHER)
+
+    @property
+    def _waits_for_names(self) -> bool:
+        """Whether an event of the open turn is to wait for the name of its container."""
+        if self._names is None or self._open >= _MOST_HELD:
+            return False
+        in_time = self._clock.monotonic() < self._first + NAME_WAIT
+        return in_time and any(map(self._names.is_awaited, self.batches.nameless))
 
     def _publish_turn(self) -> None:
         self._close_turn()
@@ -238,6 +265,8 @@ class _Probe:
 
     def _close_turn(self, *, ended: bool = False) -> None:
         live, counters = self._source.live, self._source.counters
+        if self._names is not None:
+            self.batches.name_containers(self._names.known)
         of_bus = {
             "subscribers_disconnected": self._publisher.disconnected,
             "subscribers_refused": self._publisher.refused + (self._replays.refused if self._replays else 0),

@@ -34,6 +34,8 @@ _STEPS = (_SLICES + "/docker-", "/docker/buildkit/")  # of `docker build`: Build
 _CONTAINER = re.compile(
     rf"(?:(?:{'|'.join(_PLACES)})(?P<id>[0-9a-f]{{64}})|(?:{'|'.join(_STEPS)})(?P<step>[0-9a-z]{{25}}))(?:\.scope)?(?=/|\Z)"
 )
+DOCKER, PODMAN, CRI = "docker", "podman", "cri"  # the runtimes that can be asked for a name; CRI: containerd, CRI-O
+_RUNTIMES = (("docker-", DOCKER), ("libpod-", PODMAN), ("nerdctl-", ""))  # by the beginning of a folder's name
 _USER = re.compile(r"/user\.slice/user-\d+\.slice(?=/|\Z)", re.ASCII)  # systemd: sessions and services of one user
 
 
@@ -97,6 +99,19 @@ def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
     """
     found = _CONTAINER.match(path)
     return str(found["id"] or found["step"]) if found and all(map(is_roots, folders_above(found[0]))) else ""
+
+
+def runtime_of(path: str) -> str:
+    """Return the runtime of the outermost container of a cgroup: DOCKER, PODMAN, CRI, or "" for another one."""
+    found = _CONTAINER.match(path)
+    if found is None:
+        return ""
+    if found["step"]:  # BuildKit has no names
+        return ""
+    if path.startswith("/docker/"):
+        return DOCKER
+    name = found[0].rpartition("/")[2]
+    return next((runtime for beginning, runtime in _RUNTIMES if name.startswith(beginning)), CRI)
 
 
 def owner_path(path: str, is_roots: Callable[[str], bool]) -> str:

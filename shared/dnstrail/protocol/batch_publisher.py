@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -62,6 +63,16 @@ class BatchPublisher:
         self._tables.append((topic, host, table))
         if not table.add(event, _MOST_OF_EVENTS):
             self.refused += 1
+
+    @property
+    def nameless(self) -> set[str]:
+        """The ids of the containers in the open turn that have no name."""
+        return {container for _, _, table in self._tables for container in table.nameless}
+
+    def name_containers(self, name_of: Callable[[str], tuple[str, str]]) -> None:
+        """Give the containers of the open turn that have no name the name and image of their ids."""
+        for _, _, table in self._tables:
+            table.name_containers(name_of, MOST_BYTES)
 
     def close_turn(
         self,

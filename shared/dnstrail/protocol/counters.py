@@ -109,6 +109,7 @@ COUNTERS = {
         "owners_refused": "sockets without a process, since others of their owner filled the table (eBPF)",
         "processes_dropped": "processes evicted",
         "cgroups_dropped": "cgroups evicted",
+        "container_names_failed": "requests for the name of a container that failed (eBPF)",
         "sockets_found": "sockets that were open when the probe began (eBPF)",
         "interface_error": "errors of an interface",
         "link_type_not_supported": "packets of an unknown link type",

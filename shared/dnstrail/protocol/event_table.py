@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
@@ -108,6 +108,7 @@ class BatchTable:
         self.events: list[msgspec.Raw] = []
         self._processes: dict[Process, int] = {}
         self._containers: dict[tuple[str, str, str], int] = {}
+        self._shown: list[tuple[str, str, str]] = []  # the containers in wire form, some named later
         self._wire: list[WireProcess] = []
         self._known: dict[int, _Known] = {}  # by the id of the object that each holds
         for event in events:
@@ -134,9 +135,23 @@ class BatchTable:
         return True
 
     @property
+    def nameless(self) -> list[str]:
+        """The ids of the containers without a name."""
+        return [container for container, name, _ in self._shown if container and not name]
+
+    def name_containers(self, name_of: Callable[[str], tuple[str, str]], most: int) -> None:
+        """Give the containers without a name the name and image of their ids, as long as `size` stays below `most`."""
+        for place, (container, name, _) in enumerate(self._shown):
+            if container and not name:
+                named = (container, *name_of(container))
+                size = self.size + len(_ENCODE(named)) - len(_ENCODE(self._shown[place]))
+                if size <= most:
+                    self.size, self._shown[place] = size, named
+
+    @property
     def wire(self) -> WireEvents[msgspec.Raw]:
         """The events as they are encoded."""
-        return WireEvents([*self._containers], self._wire, self.events)
+        return WireEvents(self._shown, self._wire, self.events)
 
     def _note(self, process: Process | None) -> _Known:
         """Note the object of a process, and return its index and thread."""
@@ -161,6 +176,7 @@ class BatchTable:
     def _container(self, container: tuple[str, str, str]) -> int:
         if container not in self._containers:
             self._containers[container] = len(self._containers)
+            self._shown.append(container)
             self.size += len(_ENCODE(container))
         return self._containers[container]
 

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_probe.formats.dnstap, dnstrail_probe.formats.protobuf."""
+
 from __future__ import annotations
 
 import struct

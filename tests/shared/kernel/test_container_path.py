@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dnstrail.kernel.cgroups import container_id, is_roots, owner_path
+from dnstrail.kernel.cgroups import CRI, PODMAN, container_id, is_roots, owner_path, runtime_of
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
@@ -73,6 +73,15 @@ def root(_folder: str) -> bool:
 def test_the_engines_of_root_name_their_containers(path):
     """The cgroup of a container has its id; of nested containers the outermost counts."""
     assert container_id(path, root) == ID
+
+
+@pytest.mark.parametrize(("case", "path"), CONTAINERS.items(), ids=CONTAINERS)
+def test_the_cgroup_of_a_container_names_its_runtime(case, path):
+    """The outermost container counts. nerdctl has no interface that could be asked."""
+    runtimes = {"Docker": "docker", "Podman": PODMAN, "containerd": CRI, "CRI-O": CRI, "nerdctl": ""}
+    first = "Docker" if "in Docker" in case else case.split()[0].rstrip(",")
+    assert runtime_of(path) == runtimes[first]
+    assert runtime_of("/system.slice/ssh.service") == runtime_of(STEPS["BuildKit in Docker with systemd"]) == ""
 
 
 @pytest.mark.parametrize("path", STEPS.values(), ids=STEPS)

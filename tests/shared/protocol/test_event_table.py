@@ -128,3 +128,24 @@ def test_events_of_other_actors_are_skipped_without_being_decoded():
     wire.events[0] = msgspec.Raw(msgspec.msgpack.encode((0, "no time")))
     found = ReceivedEvents(wire).select({"host", "container"}, OfBerta())
     assert found == [(place, events[place]) for place in (1, 2, 3)]
+
+
+def test_a_container_can_be_named_after_its_events() -> None:
+    """The containers without a name receive the one of their id, before the table is encoded; others keep theirs."""
+    nameless = msgspec.structs.replace(SHELL, container_id="c2", container_name="", container_image="")
+    table = BatchTable([Captured(0, process=SHELL), Captured(1, process=nameless), Captured(2, process=ON_HOST)])
+    assert table.nameless == ["c2"]
+    before = table.size
+    table.name_containers(lambda container: (f"name of {container}", "redis"), before + 100)
+    assert table.nameless == []
+    assert table.size == before + len("name of c2") + len("redis")
+    shown = [(one.process.container_name, one.process.container_image) for one in ReceivedEvents(table.wire)]
+    assert shown == [("web", "nginx"), ("name of c2", "redis"), ("", "")]
+
+
+def test_names_that_do_not_fit_are_left_out() -> None:
+    """A name that makes the table exceed its bound is left out."""
+    nameless = msgspec.structs.replace(SHELL, container_name="", container_image="")
+    table = BatchTable([Captured(0, process=nameless)])
+    table.name_containers(lambda _container: ("a" * 100, ""), table.size + 50)
+    assert (table.nameless, table.wire.containers) == (["c1"], [("c1", "", "")])

@@ -30,6 +30,11 @@ class Run:
         """Return the events so far."""
         return [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
+    def containing(self, text: str) -> list[dict]:
+        """Return the events so far whose lines contain a text: others of the host can be many."""
+        lines = self._out.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if text in line and line.endswith("\n")]
+
     @property
     def errors(self) -> str:
         """Return its stderr."""
@@ -47,6 +52,17 @@ class Run:
         """Return the counters of the cache."""
         with asker(lookups_address(self.folder)) as client:
             return client.ask("stats")["data"]
+
+
+def askers_below(run: Run, suffix: str) -> dict[str, set[tuple[str, str]]]:
+    """Return who asked each name below a suffix, by the facts of a pipeline: names and images of containers."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for event in run.containing(f'.{suffix}"'):
+        asked = {one["name"]: one["value"] for one in event["args"]}
+        if asked["hop"] == "client":
+            container = event["container"]
+            found.setdefault(asked["name"], set()).add((container.get("name", ""), container.get("image", "")))
+    return found
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from dnstrail.captured import Process
 from dnstrail.kernel.cgroups import cgroup_id, cgroups, is_roots
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.records import command_name, text
+from dnstrail_probe.host.container_name import NAMELESS
+from dnstrail_probe.host.container_names import ContainerNames
 from dnstrail_probe.host.containers import Containers
-from dnstrail_probe.host.docker import NAMELESS, ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
 from dnstrail_probe.host.procfs import executable, read_process
 from dnstrail_probe.host.user_names import UserNames
@@ -38,7 +39,7 @@ class Attribution:
             note_owner=note_owner,
             user_name=UserNames().of,
         )
-        self._names = ContainerNames()
+        self.names = ContainerNames()
         self._root = cgroup_root
         self._boot = boot
         self._walked = 0
@@ -97,7 +98,7 @@ class Attribution:
             self.containers.removed(head.id, head.ts)
             return ""
         container = self.containers.made(head.id, path, head.ts)
-        self._names.of(container)
+        self.names.of(container, self.containers.runtime(head.id))
         return self._root + path if container and container in path.rpartition("/")[2] else ""
 
     def container_of(self, cgroup: int, now: int) -> str:
@@ -121,11 +122,13 @@ class Attribution:
     def cgroup_name(self, cgroup: int) -> str:
         """Return a name of a cgroup for people: the name or id of its container, else its path; "" if it is unknown."""
         container = self.containers.of(cgroup) or ""
-        return self._names.of(container).name or container or self.containers.path(cgroup)
+        return (
+            self.names.of(container, self.containers.runtime(cgroup)).name or container or self.containers.path(cgroup)
+        )
 
     def close(self) -> None:
         """Stop the requests for names of containers."""
-        self._names.close()
+        self.names.close()
 
     def _walk(self, most: int | None) -> None:
         """Look at some cgroups of this host, or at all, and add those that are unknown."""
@@ -145,7 +148,7 @@ class Attribution:
         self, entry: ProcessEntry, pid: int, stamp: int, cgroup: int, name: str, user: int, thread: int
     ) -> Process:
         container = self.container_of(cgroup, stamp)
-        shown = self._names.of(container) if container else NAMELESS
+        shown = self.names.of(container, self.containers.runtime(cgroup)) if container else NAMELESS
         fields = (
             pid,
             name,

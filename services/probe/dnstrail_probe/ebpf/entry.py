@@ -79,5 +79,5 @@ CHECKS = (
     Check("programs", "ebpf: load and attach", lambda host: host.once(_reports_processes), HOOKS, decisive=True),
     Check("process events", "ebpf: the process behind a packet", _check_process_events, BTF),
     Check("uprobes", "ebpf:getaddrinfo", _try_uprobes, UPROBES),
-    Check("Docker socket", "names and images of containers", _connect_docker, "start Docker, or join its group"),
+    Check("Docker socket", "names of Docker's containers", _connect_docker, "start Docker, or join its group"),
 )

@@ -19,6 +19,7 @@ from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import try_watching
 from dnstrail_probe.ebpf.loader import SIZES, Programs, Sizes
 from dnstrail_probe.ebpf.open_sockets import note_open_sockets
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
+from dnstrail_probe.host.container_names import ContainerNames
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
 from dnstrail_probe.source import KERNEL, Captures
 
@@ -153,6 +154,11 @@ class EbpfSource:
         owned = [CgroupLoss(0, lost, self._cgroup_names[each], each) for each, lost in owners.items()]
         return tuple(sorted(named + owned, key=lambda loss: -loss.lost))
 
+    @property
+    def names(self) -> ContainerNames:
+        """The names of containers, some of which arrive after the first events of their containers."""
+        return self._attribution.names
+
     def read(self, timeout: float) -> Captures | None:
         """Return the events that have arrived; wait `timeout` seconds if there are none."""
         found = self._ring.drain()
@@ -178,6 +184,7 @@ class EbpfSource:
             **self._programs.counts,
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
+            "container_names_failed": self._attribution.names.failed,
         }
         for reason, count in counts.items():
             if count:

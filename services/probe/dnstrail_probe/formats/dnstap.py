@@ -1,6 +1,5 @@
 """Decodes dnstap: one protobuf message of a resolver to the DNS message in it (dnstap.proto of dnstap/dnstap.pb).
 
-The decoder is our own: dnstap is one small message type, its input is untrusted, and no protobuf runtime is needed.
 Tests compare it with the protobuf library.
 """
 
@@ -9,10 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dnstrail.captured import Captured, Flow
-
-_VARINT, _BYTES = 0, 2
-_FIXED = {1: 8, 5: 4}  # wire type -> bytes (protobuf.dev/programming-guides/encoding)
-_VARINT_BITS = 64
+from dnstrail_probe.formats.protobuf import read_fields
 
 # Fields of Dnstap, then of its Message.
 _IDENTITY, _MESSAGE, _KIND = 1, 14, 15
@@ -45,8 +41,6 @@ MOST_FIELDS = 128  # those that dnstap knows are 15
 _SECOND = 10**9
 _LARGEST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262
 
-_Fields = tuple[dict[int, int], dict[int, bytes]]  # the numbers and the byte strings of a message, by field
-
 
 class _Skipped(Exception):
     """A frame without a usable message; the text is the reason, in snake_case."""
@@ -68,10 +62,10 @@ def read_dnstap(frame: bytes, arrival: int) -> Captured | str:
 
 def _captured(frame: bytes, arrival: int) -> Captured:
     """Return the message; raise _Skipped, LookupError or ValueError if there is none."""
-    kinds, texts = _fields(frame)
+    kinds, texts = read_fields(frame, MOST_FIELDS)
     if kinds.get(_KIND) != _KIND_MESSAGE:
         raise _Skipped("dnstap_other_type")
-    numbers, inner = _fields(texts[_MESSAGE])
+    numbers, inner = read_fields(texts[_MESSAGE], MOST_FIELDS)
     name = _TYPES.get(numbers.get(_TYPE, 0))
     if name is None:
         raise _Skipped("dnstap_other_type")
@@ -123,48 +117,3 @@ def _flow(numbers: dict[int, int], texts: dict[int, bytes], transport: str, *, r
         destination_port=destination_port,
         transport=transport,
     )
-
-
-def _fields(data: bytes) -> _Fields:
-    """Return the fields of a protobuf message. If a field occurs twice, the last one counts.
-
-    Raises:
-        ValueError, LookupError: the bytes are no protobuf message, or it has more than MOST_FIELDS.
-    """
-    numbers: dict[int, int] = {}
-    texts: dict[int, bytes] = {}
-    at = 0
-    for _ in range(MOST_FIELDS):
-        if at >= len(data):
-            break
-        tag, at = _varint(data, at)
-        field, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            numbers[field], at = _varint(data, at)
-        elif kind == _BYTES:
-            length, at = _varint(data, at)
-            texts[field] = data[at : at + length]
-            at += length
-        elif kind in _FIXED:
-            numbers[field] = int.from_bytes(data[at : at + _FIXED[kind]], "little")
-            at += _FIXED[kind]
-        else:
-            raise ValueError("a group, or an unknown wire type")
-    if at != len(data):
-        raise ValueError("cut within a field, or too many fields")
-    return numbers, texts
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a place, and the place behind it."""
-    value = data[at]
-    if value < 0x80:
-        return value, at + 1
-    value &= 0x7F
-    for shift in range(7, _VARINT_BITS, 7):
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at + 1
-    raise ValueError("a varint of more than 64 bits")

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnstrail.kernel.cgroups import container_id, owner_path
+from dnstrail.kernel.cgroups import container_id, owner_path, runtime_of
 from dnstrail.kernel.systemd_units import Unit, unit_of
 
 REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
@@ -21,10 +21,12 @@ _NO_UNIT = Unit()
 class Cgroup(NamedTuple):
     """The container of a cgroup, "" on the host, its unit, the beginning of its path, and its owner.
 
-    `folder` is the path of the owner, and `looked` the time of the last look at the folders above it.
+    `runtime` is the runtime of the container. `folder` is the path of the owner, and `looked` the time of the last look
+    at the folders above it.
     """
 
     container: str
+    runtime: str
     unit: Unit
     path: str
     owner: int
@@ -68,6 +70,11 @@ class Containers:
         found = self._cgroups.get(cgroup)
         return found.container if found else None
 
+    def runtime(self, cgroup: int) -> str:
+        """Return the runtime of the container of a cgroup; "" if it cannot be asked, or the cgroup is unknown."""
+        found = self._cgroups.get(cgroup)
+        return found.runtime if found else ""
+
     def unit(self, cgroup: int) -> Unit:
         """Return the systemd unit and slice of a cgroup; empty ones if there is none, or the cgroup is unknown."""
         found = self._cgroups.get(cgroup)
@@ -100,7 +107,9 @@ class Containers:
         shown = os.fsencode(path).decode(errors="backslashreplace")[:MAX_PATH]
         container = container_id(path, self._is_roots)
         unit = self._unit_of(path, container)
-        found = self._cgroups[cgroup] = Cgroup(container, unit, shown, owner, folder, now)
+        found = self._cgroups[cgroup] = Cgroup(
+            container, runtime_of(path) if container else "", unit, shown, owner, folder, now
+        )
         self._note_owner(cgroup, owner)
         if owner != cgroup:
             self._below[cgroup] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pwd
 from collections.abc import Iterable
 from datetime import datetime
+from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from typing import Annotated
 
@@ -31,7 +32,7 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
     processes: tuple[Entry, ...] = ()  #: no finding on these processes: a name, or the path of a program
-    containers: tuple[Entry, ...] = ()  #: no finding on these containers: a name, an image, or an id (12 characters)
+    containers: tuple[Entry, ...] = ()  #: no finding on these containers: a name or pattern (`*.shop`), image, or id
     #: no finding on these systemd units or slices, or such patterns: root's alone, unless a user is written (`alice/*`)
     units: tuple[Entry, ...] = ()
     addresses: tuple[Entry, ...] = ()  #: no finding on events from or to these addresses or networks
@@ -91,10 +92,11 @@ def _is_below(name: str, allowed: str) -> bool:
 
 
 def is_container(process: Process, given: str) -> bool:
-    """Return whether a process is in a container that is given by its id, its name or its image."""
+    """Return whether a process is in a container that is given by its id, its image, or a pattern of its name."""
     if len(given) >= _LEAST_ID and process.container_id.startswith(given):
         return True
-    return bool(process.container_id) and given in (process.container_name, process.container_image)
+    name, image = process.container_name, process.container_image
+    return bool(process.container_id) and (given == image or (name != "" and fnmatchcase(name, given)))
 
 
 _Id = Annotated[int, msgspec.Meta(ge=0)]
@@ -106,7 +108,7 @@ class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     An event without a process matches none. Invariant: all users are ids.
     """
 
-    containers: tuple[Entry, ...] = ()  #: only these containers: a name, an image, or an id (its first 12 characters)
+    containers: tuple[Entry, ...] = ()  #: only these: a name or pattern (`*.shop`), image, or id (12 characters)
     images: tuple[Entry, ...] = ()  #: only these images of containers
     programs: tuple[Entry, ...] = ()  #: only these programs: a path, or the name of its file
     users: tuple[_Id | Entry, ...] = ()  #: only these users: a number, or a name on the host of the worker

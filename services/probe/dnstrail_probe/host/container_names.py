@@ -1,0 +1,155 @@
+"""The names and images of containers, requested from their runtimes in threads."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from dnstrail.kernel.capabilities import keep_capabilities
+from dnstrail.kernel.cgroups import CRI, DOCKER, PODMAN
+from dnstrail_probe.host.container_name import NAMELESS, ContainerName
+from dnstrail_probe.host.cri import Cri
+from dnstrail_probe.host.docker import docker_socket, inspect
+from dnstrail_probe.host.podman import podman_store, stored
+
+MAX_KNOWN = 4096  # names; beyond it the oldest is evicted, and queried again
+_WAITING = 256  # containers whose request may wait for one runtime
+#: seconds after a failed query for the name of a container -> until then its events have no name
+RETRY = 10.0  # the runtime may be busy, or may not know the container
+# Seconds for a request; events wait for no runtime that needs longer. It begins with the cgroup of the container, some
+# time before the first event, and Docker replies when the container runs.
+_PROMPT = 1.0
+_NEVER = float("inf")
+
+Request = Callable[[str], ContainerName | None]  # container -> its name; NAMELESS: unknown; None: the runtime failed
+
+
+class _Known(NamedTuple):
+    """A container: its name, the monotonic time of the next request, and the runtime whose first reply is due."""
+
+    name: ContainerName = NAMELESS
+    due: float = _NEVER
+    runtime: str = ""
+
+
+class ContainerNames:
+    """The names of containers, from a cache that one thread for each runtime fills.
+
+    A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
+    therefore lack its name. Cache and queues are bounded. A request that failed is repeated after RETRY at the
+    earliest. `failed` counts the requests to which a runtime gave no usable reply.
+    """
+
+    def __init__(
+        self, runtimes: Mapping[str, Request] | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._monotonic = monotonic
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        requests = _requests() if runtimes is None else runtimes
+        # The threads start before this process drops the privileges that the sockets require.
+        self._runtimes = {name: _Runtime(name, request, self._note, monotonic) for name, request in requests.items()}
+
+    @property
+    def failed(self) -> int:
+        """The number of requests that failed."""
+        return sum(runtime.failed for runtime in self._runtimes.values())
+
+    def of(self, container: str, runtime: str) -> ContainerName:
+        """Return the name of a container; nameless until its runtime has replied, and without a runtime."""
+        known = self._known.get(container)
+        if known is None:
+            if container and runtime in self._runtimes:
+                self._request(container, runtime, _Known(runtime=runtime))
+            return NAMELESS
+        if known.due != _NEVER and known.due <= self._monotonic():
+            self._request(container, runtime, _Known())
+        return known.name
+
+    def known(self, container: str) -> ContainerName:
+        """Return the name of a container as far as it is known."""
+        known = self._known.get(container)
+        return known.name if known else NAMELESS
+
+    def is_awaited(self, container: str) -> bool:
+        """Return whether the first reply about a container is due soon: its runtime neither hangs nor fails."""
+        known = self._known.get(container)
+        return known is not None and known.runtime != "" and self._runtimes[known.runtime].is_prompt
+
+    def close(self) -> None:
+        """Let the threads end after their present requests. Do not wait: they hold nothing but those requests."""
+        for runtime in self._runtimes.values():
+            runtime.close()
+
+    def _request(self, container: str, runtime: str, known: _Known) -> None:
+        self._known[container] = known
+        while len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        if not self._runtimes[runtime].request(container):
+            self._known.pop(container, None)  # its next event requests it again
+
+    def _note(self, container: str, found: ContainerName) -> None:
+        if container in self._known:
+            self._known[container] = _Known(found, self._monotonic() + RETRY if found == NAMELESS else _NEVER)
+
+
+class _Runtime:
+    """The thread that asks one runtime, one container after the other."""
+
+    def __init__(
+        self,
+        name: str,
+        request: Request,
+        note: Callable[[str, ContainerName], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.failed = 0
+        self._monotonic = monotonic
+        self._ask = request
+        self._note = note
+        self._open = True
+        self._failed = False  # the last request
+        self._began = _NEVER  # the present request
+        self._requests: queue.Queue[str | None] = queue.Queue(_WAITING)
+        self.thread = threading.Thread(target=self._work, name=f"container names: {name}", daemon=True)
+        self.thread.start()
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether the last request succeeded, and the present one is not late."""
+        return not self._failed and self._monotonic() < self._began + _PROMPT
+
+    def request(self, container: str) -> bool:
+        """Request the name of a container; return False if too many wait."""
+        try:
+            self._requests.put_nowait(container)
+        except queue.Full:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let the thread end after its present request."""
+        self._open = False
+        self.request("")
+
+    def _work(self) -> None:
+        keep_capabilities()  # none: owner and group of sockets and store are enough
+        while (container := self._requests.get()) and self._open:
+            self._began = self._monotonic()
+            found = self._ask(container)
+            self._began, self._failed = _NEVER, found is None
+            self._note(container, found or NAMELESS)
+            self.failed += found is None
+
+
+def _requests() -> dict[str, Request]:
+    """Return how the runtimes of this host are asked."""
+    return {
+        DOCKER: partial(inspect, docker_socket()),
+        PODMAN: partial(stored, podman_store()),
+        CRI: Cri().inspect,
+    }

@@ -1,0 +1,130 @@
+"""The names of a pod's containers from containerd or CRI-O: the Container Runtime Interface, runtime.v1, by gRPC.
+
+Messages and numbers of fields are those of k8s.io/cri-api/pkg/apis/runtime/v1/api.proto.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from dnstrail_probe.formats.protobuf import Fields, read_fields
+from dnstrail_probe.host.container_name import NAMELESS, ContainerName, container_name
+
+#: variable: socket of containerd or CRI-O, for names and images of containers, unix:///PATH (default: the first of
+#: /run/containerd/containerd.sock, /run/crio/crio.sock and /run/k3s/containerd/containerd.sock that exists)
+_ENDPOINT = "CONTAINER_RUNTIME_ENDPOINT"
+_SCHEME = "unix://"
+_SOCKETS = ("/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/k3s/containerd/containerd.sock")
+_SERVICE = "/runtime.v1.RuntimeService/"
+_TIMEOUT = 2.0  # seconds for each request
+_LARGEST = 1 << 20  # bytes of a reply
+_MOST_FIELDS = 1 << 14  # of a message; each label and annotation of a pod is one
+_LONGEST_TEXT = 127  # bytes whose length is one byte
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _LARGEST),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Cri:
+    """A connection to a runtime, made when it is needed, and again after a failure."""
+
+    def __init__(self) -> None:
+        self._channel: Any = None
+
+    def inspect(self, container: str) -> ContainerName | None:
+        """Return `CONTAINER.POD.NAMESPACE` and image, and `POD.NAMESPACE` for the sandbox of a pod.
+
+        None: the runtime gave no usable reply, or the package `grpcio` is not there.
+        """
+        try:
+            grpc = import_module("grpc")
+        except ImportError:
+            return None
+        try:
+            return self._inspect(grpc, container)
+        except (grpc.RpcError, ValueError, LookupError):
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+            return None
+
+    def _inspect(self, grpc: Any, container: str) -> ContainerName | None:
+        found = self._call(grpc, "ListContainers", _text(1, _text(1, container.encode())))  # by ContainerFilter.id
+        _, entry = _message(found, 1)
+        if not entry:
+            return self._pod(grpc, container)
+        if entry.get(1) != container.encode():
+            raise ValueError("another container")
+        pod = self._pod(grpc, entry[2].decode())
+        if pod == NAMELESS:
+            return NAMELESS
+        name = _label(_message(entry, 3), 1)
+        return container_name(f"{name}.{pod.name}", self._image(grpc, container))
+
+    def _pod(self, grpc: Any, sandbox: str) -> ContainerName:
+        """Return the name of a pod by the id of its sandbox."""
+        found = self._call(grpc, "PodSandboxStatus", _text(1, sandbox.encode()))
+        status = _message(found, 1)
+        if not status[1]:
+            return NAMELESS
+        if status[1].get(1) != sandbox.encode():
+            raise ValueError("another pod")
+        metadata = _message(status[1], 2)
+        return container_name(f"{metadata[1][1].decode()}.{_label(metadata, 3)}", "")
+
+    def _image(self, grpc: Any, container: str) -> str:
+        """Return the image of a container as it was written; "" if the container is gone."""
+        status = _message(self._call(grpc, "ContainerStatus", _text(1, container.encode())), 1)[1]
+        if status and status.get(1) != container.encode():
+            raise ValueError("another container")
+        image = _message(status, 8)[1]
+        return (image.get(18) or image.get(1, b"")).decode()  # user_specified_image, or the name that it was found by
+
+    def _call(self, grpc: Any, method: str, request: bytes) -> dict[int, bytes]:
+        """Return the byte strings of the reply to a request; {} if the runtime knows no such container or pod."""
+        if self._channel is None:
+            self._channel = grpc.insecure_channel(f"{_SCHEME}{cri_socket()}", _OPTIONS)
+        try:
+            reply: bytes = self._channel.unary_unary(_SERVICE + method)(request, timeout=_TIMEOUT)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return {}
+            raise
+        return read_fields(reply, _MOST_FIELDS)[1]
+
+
+def cri_socket() -> str:
+    """Return the path of the socket of containerd or CRI-O."""
+    endpoint = os.environ.get(_ENDPOINT, "")
+    if endpoint.startswith(_SCHEME):
+        return endpoint.removeprefix(_SCHEME)
+    return next((path for path in _SOCKETS if Path(path).exists()), _SOCKETS[0])
+
+
+def _message(texts: dict[int, bytes], field: int) -> Fields:
+    """Return the fields of a message within a message; none if it is absent."""
+    return read_fields(texts.get(field, b""), _MOST_FIELDS)
+
+
+def _label(message: Fields, field: int) -> str:
+    """Return a name that has no dot: that of a container or a namespace.
+
+    Raises:
+        ValueError: it has one. LookupError: it is absent.
+    """
+    text = message[1][field].decode()
+    if "." in text:
+        raise ValueError("a dot in a name")
+    return text
+
+
+def _text(field: int, value: bytes) -> bytes:
+    """Return a field of bytes in wire form."""
+    if len(value) > _LONGEST_TEXT:
+        raise ValueError("an id that is too long")
+    return bytes((field << 3 | 2, len(value))) + value

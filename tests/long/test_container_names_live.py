@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dnstrail.kernel.cgroups import find_cgroup2
+from live.containerd import CONTAINERD_TOOLS, containerd
+from live.ebpf_source import cgroup, inside
+from live.namespaces import live_or_skip
+from live.pipelines import Run, askers_below, pipeline
+from live.podman import IMAGE, PODMAN_TOOLS, podman
+from live.processes import wait_until
+
+pytestmark = pytest.mark.timeout(600)
+COUNT = int(os.environ.get("DNSTRAIL_SHORT_CONTAINERS", "20"))
+FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
+
+
+def failed(run: Run) -> int:
+    """Return how many requests for the name of a container failed."""
+    return sum(probe.get("container_names_failed", 0) for probe in run.stats()["probes"].values())
+
+
+def test_short_containers_of_podman_have_names(monkeypatch):
+    """Each container of Podman that asks one name and ends has its own name and image in the fact."""
+    live_or_skip(*PODMAN_TOOLS)
+    with podman() as tool:
+        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", tool.conf)
+        with pipeline(*FACTS) as run:
+            for number in range(COUNT):
+                tool.resolve(f"web-{number}", f"c{number}.podman.test")
+            wait_until(lambda: len(askers_below(run, "podman.test")) == COUNT, "the facts")
+            expected = {f"c{number}.podman.test": {(f"web-{number}", IMAGE)} for number in range(COUNT)}
+            assert askers_below(run, "podman.test") == expected
+            assert failed(run) == 0
+
+
+def test_short_containers_of_pods_have_names(monkeypatch):
+    """Each container of a pod that asks one name and ends has its own name, its pod's, and its image in the fact."""
+    live_or_skip(*CONTAINERD_TOOLS)
+    with containerd() as daemon:
+        monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", f"unix://{daemon.socket}")
+        with pipeline(*FACTS) as run:
+            pods = []
+            for number in range(COUNT):
+                pods.append(daemon.make_pod(f"web-{number}", "shop"))
+                daemon.resolve(pods[-1], "nginx", f"c{number}.pods.test")
+            wait_until(lambda: len(askers_below(run, "pods.test")) == COUNT, "the facts")
+            expected = {f"c{number}.pods.test": {(f"nginx.web-{number}.shop", IMAGE)} for number in range(COUNT)}
+            assert askers_below(run, "pods.test") == expected
+            assert failed(run) == 0
+
+
+def test_a_runtime_that_hangs_costs_names_alone(monkeypatch):
+    """While containerd is stopped, a container has its id and facts, and no name; later pods have names again."""
+    live_or_skip(*CONTAINERD_TOOLS)
+    container = os.urandom(32).hex()
+    with containerd() as daemon:
+        monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", f"unix://{daemon.socket}")
+        with pipeline(*FACTS) as run:
+            daemon.process.send_signal(signal.SIGSTOP)
+            try:
+                (Path(str(find_cgroup2())) / "kubepods").mkdir(exist_ok=True)  # `daemon` removes it
+                with cgroup("kubepods/pod-late"), cgroup(f"kubepods/pod-late/{container}") as folder:
+                    subprocess.run(inside(folder, *daemon.resolver, "late.stopped.test"), check=True)
+                wait_until(lambda: askers_below(run, "stopped.test"), "the fact")
+                wait_until(lambda: failed(run), "the request that failed")
+            finally:
+                daemon.process.send_signal(signal.SIGCONT)
+            assert askers_below(run, "stopped.test") == {"late.stopped.test": {("", "")}}
+            [fact] = run.containing("late.stopped.test")
+            assert fact["containerId"] == container
+            pods: list[tuple[str, bytes]] = []
+
+            def is_named() -> bool:
+                pods.append(daemon.make_pod(f"web-{len(pods)}", "shop"))
+                daemon.resolve(pods[-1], "nginx", "later.again.test")
+                named = askers_below(run, "again.test").get("later.again.test", set())
+                return (f"nginx.web-{len(pods) - 1}.shop", IMAGE) in named
+
+            wait_until(is_named, "a name after the stop")

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from dnstrail.kernel.cgroups import DOCKER, PODMAN
+from dnstrail_probe.host.container_name import NAMELESS, ContainerName
+from dnstrail_probe.host.container_names import _NEVER, MAX_KNOWN, RETRY, ContainerNames
+from dnstrail_probe.host.docker import inspect
+from live.processes import run_dir, wait_until
+from live.workers import FakeClock
+
+Replies = queue.Queue
+ID = "0123456789abcdef" * 4
+OTHER = "f" * 64
+
+
+class Daemon:
+    """A socket that sends given bytes to each connection, in place of Docker: the last ones again and again."""
+
+    def __init__(self, path: Path, *answers: bytes) -> None:
+        self.path = str(path)
+        self.asked: list[bytes] = []
+        self._answers = [*answers]
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(self.path)
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._socket.accept()
+            with connection:
+                request = connection.recv(4096)
+                if not request:
+                    return
+                self.asked.append(request.split(b"\r\n")[0])
+                with suppress(OSError):  # the probe reads no more of a long reply
+                    connection.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+            last.connect(self.path)
+        self._thread.join()
+        self._socket.close()
+
+
+def answer(body: bytes, status: str = "200 OK") -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+def found(container: str = ID, **values: object) -> bytes:
+    """Return the reply of Docker about a container."""
+    return answer(json.dumps({"Id": container, "Name": "/web", "Config": {"Image": "nginx:1"}, **values}).encode())
+
+
+FOUND = found()
+WEB = ContainerName("web", "nginx:1")
+
+
+def names_of(daemon: Daemon | str, monotonic: Callable[[], float] = time.monotonic) -> ContainerNames:
+    """Return names that come from a socket in place of Docker's."""
+    path = daemon if isinstance(daemon, str) else daemon.path
+    return ContainerNames({DOCKER: partial(inspect, path)}, monotonic)
+
+
+def test_name_and_image_come_from_the_daemon():
+    """A container is requested once, and has its name and image from then on."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", FOUND)
+        names = names_of(daemon)
+        assert names.of(ID, DOCKER) == NAMELESS
+        wait_until(lambda: names.of(ID, DOCKER) == WEB, "the name")
+        names.close()
+        daemon.close()
+        assert daemon.asked == [f"GET /containers/{ID}/json HTTP/1.1".encode()]
+
+
+@pytest.mark.parametrize("refused", ["500 Internal Server Error", "404 Not Found"])
+def test_a_nameless_container_is_requested_again_later(refused):
+    """After a request that failed, the next one is due in ten seconds, and one at a time is on its way."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", answer(b"{}", refused), found(OTHER), FOUND)
+        clock = FakeClock()
+        names = names_of(daemon, clock.monotonic)
+        names.of(ID, DOCKER)
+        wait_until(lambda: names.of(OTHER, DOCKER) != NAMELESS, "the reply after the failed one")
+        clock.advance(RETRY - 0.1)
+        assert names.of(ID, DOCKER) == NAMELESS
+        assert names._runtimes[DOCKER]._requests.empty()
+        clock.advance(0.2)
+        assert names.of(ID, DOCKER) == NAMELESS
+        wait_until(lambda: names.of(ID, DOCKER) == WEB, "the name")
+        clock.advance(2 * RETRY)
+        assert names.of(ID, DOCKER) != NAMELESS
+        names.close()
+        daemon.close()
+        asked = [request.split()[1].split(b"/")[2].decode() for request in daemon.asked]
+        assert asked == [ID, OTHER, ID]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        answer(b'{"message":"No such container"}', "404 Not Found"),
+        answer(b"[1, 2]"),
+        answer(b'{"Name": "/x", "Config": null}'),
+        answer(b"no json"),
+        answer(b"[" * 100_000),
+        found(OTHER),
+        found(Name="/alice/web"),
+        found(Name="/web\n"),
+        found(Name="/\x1b[2Jweb"),
+        found(Name="/" + "a" * 500),
+        found(Name=["web"]),
+        found(Config={"Image": "a\0b"}),
+        found(Config={"Image": "a" * 513}),
+        found(Config={"Image": 7}),
+        found(Padding="a" * (2 << 20)),
+        b"no http\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ncut",
+        b"",
+    ],
+)
+def test_any_reply_leaves_a_container_nameless_at_worst(given):
+    """A malformed reply, or one about another container, leaves the container nameless, and raises nothing."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", given)
+        assert inspect(daemon.path, ID) in (NAMELESS, None)
+        daemon.close()
+
+
+def test_without_a_daemon_containers_are_nameless():
+    """Without the daemon's socket containers are nameless."""
+    with run_dir() as folder:
+        assert inspect(str(folder / "none.sock"), ID) is None
+
+
+def test_a_silent_daemon_delays_nothing():
+    """A daemon that accepts and never replies delays neither lookups nor the end."""
+    with run_dir() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.bind(str(folder / "docker.sock"))
+        silent.listen(1)
+        names = names_of(str(folder / "docker.sock"))
+        for number in range(5000):
+            assert names.of(f"{number:064x}", DOCKER) == NAMELESS
+        assert len(names._known) <= MAX_KNOWN + 1
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(4096)
+            names.close()
+            assert names._runtimes[DOCKER].thread.is_alive()  # `close` did not wait for the reply
+        wait_until(lambda: not names._runtimes[DOCKER].thread.is_alive(), "the end of the thread")
+
+
+def test_events_wait_for_the_first_reply_of_a_runtime_alone():
+    """A name is awaited from its request to the reply, or until the reply is late; not when it is requested again."""
+    clock, replies, asked = FakeClock(), Replies(), Replies()
+    names = ContainerNames({DOCKER: lambda container: asked.put(container) or replies.get()}, clock.monotonic)
+    assert not names.is_awaited(ID)
+    names.of(ID, DOCKER)
+    assert names.is_awaited(ID)
+    assert asked.get() == ID
+    clock.advance(0.9)
+    assert names.is_awaited(ID)
+    clock.advance(0.2)
+    assert not names.is_awaited(ID)
+    replies.put(NAMELESS)
+    wait_until(lambda: names._known[ID].due != _NEVER, "the reply")
+    clock.advance(2 * RETRY)
+    names.of(ID, DOCKER)
+    assert not names.is_awaited(ID)
+    replies.put(WEB)
+    wait_until(lambda: names.known(ID) == WEB, "the name")
+    assert (names.failed, names.is_awaited(ID)) == (0, False)
+    names.close()
+
+
+def test_events_wait_for_no_runtime_that_fails():
+    """After a request that failed, events wait for no name until one has succeeded."""
+    replies = Replies()
+    names = ContainerNames({DOCKER: lambda _container: replies.get()})
+    names.of(ID, DOCKER)
+    replies.put(None)
+    wait_until(lambda: names.failed == 1, "the failure")
+    names.of(OTHER, DOCKER)
+    assert not names.is_awaited(OTHER)
+    replies.put(WEB)
+    wait_until(lambda: names.known(OTHER) == WEB, "the name")
+    names.of("a" * 64, DOCKER)
+    assert names.is_awaited("a" * 64)
+    replies.put(WEB)
+    names.close()
+
+
+def test_a_runtime_that_hangs_delays_no_other_one():
+    """While one runtime does not reply, the names of another one arrive."""
+    replies = Replies()
+    names = ContainerNames({DOCKER: lambda _container: replies.get(), PODMAN: lambda _container: WEB})
+    names.of(ID, DOCKER)
+    names.of(OTHER, PODMAN)
+    wait_until(lambda: names.known(OTHER) == WEB, "the name")
+    assert names.known(ID) == NAMELESS
+    replies.put(None)
+    names.close()
+
+
+def test_a_container_of_an_unknown_runtime_has_no_name():
+    """A container whose runtime cannot be asked has no name, and no request waits for it."""
+    names = ContainerNames({})
+    assert names.of(ID, "") == NAMELESS
+    assert not names.is_awaited(ID)
+    names.close()

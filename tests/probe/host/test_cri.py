@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from dnstrail_probe.host.container_name import NAMELESS, ContainerName
+from dnstrail_probe.host.cri import Cri, cri_socket
+from live.cri_messages import message
+from live.processes import run_dir
+
+ID, POD = "0123456789abcdef" * 4, "f" * 64
+IMAGE = "registry.example/nginx:1"
+
+
+def container(identity: str = ID, pod: str = POD, name: str = "nginx") -> bytes:
+    """Return the reply of ListContainers with one container."""
+    return message((1, message((1, identity), (2, pod), (3, message((1, name))), (6, 1))))
+
+
+def pod(identity: str = POD, name: str = "web-1.a", namespace: str = "shop", *more: tuple[int, object]) -> bytes:
+    """Return the reply of PodSandboxStatus."""
+    return message((1, message((1, identity), (2, message((1, name), (2, "uid"), (3, namespace))), *more)))
+
+
+def image(identity: str = ID, *fields: tuple[int, object]) -> bytes:
+    """Return the reply of ContainerStatus."""
+    return message((1, message((1, identity), (8, message(*(fields or ((1, IMAGE),)))))))
+
+
+REPLIES = {"ListContainers": container(), "PodSandboxStatus": pod(), "ContainerStatus": image()}
+
+
+@contextmanager
+def serving(path: Path, replies: dict[str, bytes], note: Callable[[str, bytes], None]) -> Iterator[None]:
+    """Serve the replies by gRPC, in place of a runtime; without one, the runtime knows no such thing."""
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details):
+            method = details.method.rpartition("/")[2]
+
+            def reply(request, context):
+                note(details.method, request)
+                return replies[method] if method in replies else context.abort(grpc.StatusCode.NOT_FOUND, "")
+
+            return grpc.unary_unary_rpc_method_handler(reply)
+
+    server = grpc.server(ThreadPoolExecutor(2), [Handler()])
+    server.add_insecure_port(f"unix://{path}")
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def folder(monkeypatch) -> Iterator[Path]:
+    """Yield a folder for the socket, which the variable names."""
+    with run_dir() as made:
+        monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", f"unix://{made}/s")
+        yield made
+
+
+def found_in(folder: Path, asked: str = ID, **replies: bytes | None) -> ContainerName | None:
+    """Return the name of a container by these replies."""
+    given = {name: reply for name, reply in {**REPLIES, **replies}.items() if reply is not None}
+    with serving(folder / "s", given, lambda _method, _request: None):
+        return Cri().inspect(asked)
+
+
+def test_a_container_has_the_names_of_its_pod(folder):
+    """The name has container, pod and namespace; the requests state the ids."""
+    requests = []
+    with serving(folder / "s", REPLIES, lambda *request: requests.append(request)):
+        assert Cri().inspect(ID) == ContainerName("nginx.web-1.a.shop", IMAGE)
+    assert requests == [
+        ("/runtime.v1.RuntimeService/ListContainers", message((1, message((1, ID))))),
+        ("/runtime.v1.RuntimeService/PodSandboxStatus", message((1, POD))),
+        ("/runtime.v1.RuntimeService/ContainerStatus", message((1, ID))),
+    ]
+
+
+def test_the_image_is_the_one_that_was_written(folder):
+    """The image of the pod's settings counts before that of the runtime, which can be a digest."""
+    by_digest = image(ID, (1, "sha256:1234"), (18, IMAGE))
+    assert found_in(folder, ContainerStatus=by_digest) == ContainerName("nginx.web-1.a.shop", IMAGE)
+
+
+def test_a_pod_with_many_annotations_keeps_its_name(folder):
+    """Whoever makes a pod cannot hide its name by annotations."""
+    many = [(8, message((1, f"key-{number}"), (2, "x" * 100))) for number in range(5000)]
+    assert found_in(folder, PodSandboxStatus=pod(POD, "web-1", "shop", *many)) == ("nginx.web-1.shop", IMAGE)
+
+
+def test_the_sandbox_of_a_pod_has_its_name(folder):
+    """The sandbox itself has the names of pod and namespace."""
+    assert found_in(folder, POD, ListContainers=b"") == ContainerName("web-1.a.shop")
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"ListContainers": b"", "PodSandboxStatus": None},
+        {"PodSandboxStatus": None},
+    ],
+)
+def test_an_unknown_container_has_no_name(folder, replies):
+    """A container or pod that the runtime does not know has no name; this is no failure of the runtime."""
+    assert found_in(folder, **replies) == NAMELESS
+
+
+def test_a_container_that_is_gone_meanwhile_has_no_image(folder):
+    """A container that ended between two requests keeps its name."""
+    assert found_in(folder, ContainerStatus=None) == ContainerName("nginx.web-1.a.shop")
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"ListContainers": container(POD)},
+        {"ListContainers": container(pod="x" * 200)},
+        {"ListContainers": container(name="a.b")},
+        {"ListContainers": container(name="alice/web")},
+        {"ListContainers": container(name="web\n")},
+        {"ListContainers": b"\xff" * 9},
+        {"ListContainers": message((1, message((1, ID))))},
+        {"ListContainers": message((1, message((1, ID), (2, b"\xff"))))},
+        {"ListContainers": bytes((1 << 20) + 1)},
+        {"PodSandboxStatus": pod(ID)},
+        {"PodSandboxStatus": pod(namespace="shop.other")},
+        {"PodSandboxStatus": pod(name="a" * 400)},
+        {"PodSandboxStatus": pod(name="\x1b[2J")},
+        {"PodSandboxStatus": message((1, message((1, POD))))},
+        {"PodSandboxStatus": message(*[(2, 1)] * 20_000)},
+        {"ContainerStatus": image(POD)},
+        {"ContainerStatus": image(ID, (1, b"\xff"))},
+        {"ContainerStatus": image(ID, (1, "a" * 513))},
+        {"ContainerStatus": message((1, 5))},
+    ],
+)
+def test_a_runtime_that_lies_gives_no_name(folder, replies):
+    """Wrong types, other ids, names that Kubernetes refuses and huge replies give no name, and raise nothing."""
+    found = found_in(folder, **replies)
+    assert found is None or not found.image
+
+
+def test_a_runtime_that_restarts_is_asked_again(folder):
+    """Without a runtime there is no name; the same connection finds the name once the runtime is back."""
+    runtime = Cri()
+    for _ in range(2):
+        assert runtime.inspect(ID) is None
+        with serving(folder / "s", REPLIES, lambda _method, _request: None):
+            assert runtime.inspect(ID) == ContainerName("nginx.web-1.a.shop", IMAGE)
+
+
+def test_bytes_that_are_no_grpc_give_no_name(folder):
+    """A socket that belongs to no runtime gives no name."""
+    (folder / "s").write_text("a file")
+    assert Cri().inspect(ID) is None
+
+
+def test_the_variable_names_the_socket(monkeypatch):
+    """Without the variable the usual sockets count."""
+    monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", "unix:///run/other.sock")
+    assert cri_socket() == "/run/other.sock"
+    monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", "tcp://192.0.2.1:1")
+    assert cri_socket() == "/run/containerd/containerd.sock"

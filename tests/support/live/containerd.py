@@ -1,0 +1,158 @@
+"""A containerd with a folder of its own, and a client of its Container Runtime Interface that makes pods."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from live.cri_messages import message
+from live.docker_daemon import UPSTREAM, network_namespace
+from live.namespaces import dnsmasq
+from live.processes import PATIENCE, run_dir, wait_until
+
+CONTAINERD_TOOLS = ("containerd", "ctr", "runc", "gcc", "nsenter")
+_CGROUPS = Path("/sys/fs/cgroup")
+IMAGE = "localhost/dnstrail-resolve:1"
+_PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
+_NETWORK_OF_NODE = 2
+_CONFIG = """
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+[grpc]
+address = "{folder}/s"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{image}"
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = "{folder}/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+"""
+
+
+class Containerd:
+    """A running containerd. Messages and fields are those of k8s.io/cri-api/pkg/apis/runtime/v1/api.proto."""
+
+    def __init__(self, folder: Path, namespace: str, process: subprocess.Popen[bytes]) -> None:
+        self.socket = socket = folder / "s"
+        self.process = process
+        program = folder / "image-root/resolve"
+        # A command that sends one query outside of all containers; the name follows.
+        self.resolver = ("nsenter", f"--net=/run/netns/{namespace}", program, UPSTREAM, "53", "udp")
+        self._pods: dict[str, str] = {}  # their sandboxes by name
+        self._channel = grpc.insecure_channel(f"unix://{socket}")
+
+    def make_pod(self, name: str, namespace: str) -> tuple[str, bytes]:
+        """Run the sandbox of a pod in the network of the daemon; return its id and its settings."""
+        metadata = message((1, name), (2, f"uid-{name}"), (3, namespace))
+        security = message((1, message((1, _NETWORK_OF_NODE))))
+        config = message((1, metadata), (8, message((1, f"/kubepods/pod{name}"), (2, security))))
+        self._pods[name] = sandbox = self._id("RunPodSandbox", (1, config))
+        return sandbox, config
+
+    def resolve(self, pod: tuple[str, bytes], container: str, name: str) -> str:
+        """Send one query in a new container of a pod, which ends when it has the response; return its id."""
+        sandbox, sandbox_config = pod
+        command = [(3, part) for part in ("/resolve", UPSTREAM, "53", "udp", name)]
+        security = message((3, message((1, _NETWORK_OF_NODE))))
+        settings = [(1, message((1, container))), (2, message((1, IMAGE))), *command, (15, message((2, security)))]
+        made = self._id("CreateContainer", (1, sandbox), (2, message(*settings)), (3, sandbox_config))
+        self._call("StartContainer", (1, made))
+        return made
+
+    def remove_pods(self) -> None:
+        """End the pods, and remove the cgroups above theirs from all hierarchies, as a kubelet would."""
+        for sandbox in self._pods.values():
+            self._call("StopPodSandbox", (1, sandbox))
+            self._call("RemovePodSandbox", (1, sandbox))
+        for top in (*_CGROUPS.glob("kubepods"), *_CGROUPS.glob("*/kubepods")):
+            for folder in (*(top / f"pod{name}" for name in self._pods), top):
+                with suppress(OSError):  # others are in it
+                    folder.rmdir()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def _id(self, method: str, *fields: tuple[int, Any]) -> str:
+        """Return the id that a reply begins with."""
+        reply = self._call(method, *fields)
+        assert reply[0] == 1 << 3 | 2
+        return reply[2 : 2 + reply[1]].decode()
+
+    def _call(self, method: str, *fields: tuple[int, Any]) -> bytes:
+        call = self._channel.unary_unary(f"/runtime.v1.RuntimeService/{method}")
+        return bytes(call(message(*fields), timeout=PATIENCE))
+
+
+@contextmanager
+def containerd() -> Iterator[Containerd]:
+    """Run a containerd in a network namespace with a DNS server. Its mounts and cgroups end with it."""
+    with network_namespace() as namespace, run_dir() as folder, dnsmasq(namespace, UPSTREAM, 53, "/test/192.0.2.1"):
+        (folder / "config").write_text(_CONFIG.format(folder=folder, image=IMAGE))
+        command = ["nsenter", f"--net=/run/netns/{namespace}"]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [*command, "containerd", "--config", str(folder / "config")], stdout=log, stderr=log
+            )
+        client = ["ctr", "--address", str(folder / "s"), "--namespace", "k8s.io"]
+        found = Containerd(folder, namespace, process)
+        try:
+            ready = [*client, "version"]
+            wait_until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, "containerd")
+            image = str(_image(folder))
+            subprocess.run(
+                [*client, "images", "import", "--snapshotter", "native", image], check=True, capture_output=True
+            )
+            yield found
+        finally:
+            with suppress(grpc.RpcError):  # it hangs or is gone: the failure of the test is the one to show
+                found.remove_pods()
+            found.close()
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def _image(folder: Path) -> Path:
+    """Write an image with the programs `/resolve` and `/pause` as `docker save` does."""
+    root = folder / "image-root"
+    root.mkdir()
+    (folder / "pause.c").write_text(_PAUSE)
+    for name, source in (("resolve", Path(__file__).with_name("resolve.c")), ("pause", folder / "pause.c")):
+        subprocess.run(["gcc", "-static", "-O1", "-o", root / name, source], check=True, capture_output=True)
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.add(root, "/")
+    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    config = {"architecture": _architecture(), "os": "linux", "config": {"Cmd": ["/pause"]}}
+    config["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
+    manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]
+    with tarfile.open(folder / "image.tar", "w") as tar:
+        for name, content in (
+            ("config.json", json.dumps(config).encode()),
+            ("layer.tar", layer.getvalue()),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return folder / "image.tar"
+
+
+def _architecture() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd64")
