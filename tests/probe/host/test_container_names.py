@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import socket
 import threading
 import time
@@ -61,7 +62,7 @@ def answer(body: bytes, status: str = "200 OK") -> bytes:
 
 def found(container: str = ID, **values: object) -> bytes:
     """Return the reply of Docker about a container."""
-    return answer(json.dumps({"Id": container, "Name": "/web", "Config": {"Image": "nginx:1"}, **values}).encode())
+    return answer(json.dumps([{"Id": container, "Names": ["/web"], "Image": "nginx:1", **values}]).encode())
 
 
 FOUND = found()
@@ -83,7 +84,8 @@ def test_name_and_image_come_from_the_daemon():
         wait_until(lambda: names.of(ID, DOCKER) == WEB, "the name")
         names.close()
         daemon.close()
-        assert daemon.asked == [f"GET /containers/{ID}/json HTTP/1.1".encode()]
+        assert [request.split(b"?")[0] for request in daemon.asked] == [b"GET /containers/json"]
+        assert ID.encode() in daemon.asked[0]
 
 
 @pytest.mark.parametrize("refused", ["500 Internal Server Error", "404 Not Found"])
@@ -105,7 +107,7 @@ def test_a_nameless_container_is_requested_again_later(refused):
         assert names.of(ID, DOCKER) != NAMELESS
         names.close()
         daemon.close()
-        asked = [request.split()[1].split(b"/")[2].decode() for request in daemon.asked]
+        asked = [re.findall("%22([0-9a-f]{64})%22", request.decode())[0] for request in daemon.asked]
         assert asked == [ID, OTHER, ID]
 
 
@@ -118,14 +120,17 @@ def test_a_nameless_container_is_requested_again_later(refused):
         answer(b"no json"),
         answer(b"[" * 100_000),
         found(OTHER),
-        found(Name="/alice/web"),
-        found(Name="/web\n"),
-        found(Name="/\x1b[2Jweb"),
-        found(Name="/" + "a" * 500),
-        found(Name=["web"]),
-        found(Config={"Image": "a\0b"}),
-        found(Config={"Image": "a" * 513}),
-        found(Config={"Image": 7}),
+        found(Names=["/alice/web"]),
+        found(Names=["/web\n"]),
+        found(Names=["/\x1b[2Jweb"]),
+        found(Names=["/" + "a" * 500]),
+        found(Names=[["web"]]),
+        found(Names=[]),
+        answer(b"[]"),
+        answer(b"[{}, {}]"),
+        found(Image="a\0b"),
+        found(Image="a" * 513),
+        found(Image=7),
         found(Padding="a" * (2 << 20)),
         b"no http\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ncut",

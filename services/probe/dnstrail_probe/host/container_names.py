@@ -22,7 +22,7 @@ _WAITING = 256  # containers whose request may wait for one runtime
 #: seconds after a failed query for the name of a container -> until then its events have no name
 RETRY = 10.0  # the runtime may be busy, or may not know the container
 # Seconds for a request; events wait for no runtime that needs longer. It begins with the cgroup of the container, some
-# time before the first event, and Docker replies when the container runs.
+# time before the first event.
 _PROMPT = 1.0
 _NEVER = float("inf")
 

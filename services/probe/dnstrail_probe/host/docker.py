@@ -1,4 +1,4 @@
-"""The name and image of a container from the Docker daemon (Docker Engine API, ContainerInspect)."""
+"""The name and image of a container from the Docker daemon (Docker Engine API, ContainerList)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from typing import Any
+from urllib.parse import quote
 
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName, container_name
 
@@ -25,17 +26,21 @@ def docker_socket() -> str:
 
 
 def inspect(path: str, container: str) -> ContainerName | None:
-    """Return the name of a container from the daemon at a socket; None if the daemon gave no usable reply."""
+    """Return the name of a container from the daemon at a socket; None if the daemon gave no usable reply.
+
+    The list of containers is asked: the daemon inspects a container that starts only once it runs.
+    """
     connection = _UnixConnection(path)
     try:
-        connection.request("GET", f"/containers/{container}/json")
-        response = connection.getresponse()
-        if response.status == http.HTTPStatus.NOT_FOUND:
+        only = quote(json.dumps({"id": [container]}))
+        connection.request("GET", f"/containers/json?all=1&filters={only}")
+        answer: Any = json.loads(connection.getresponse().read(_LARGEST))
+        if answer == []:
             return NAMELESS
-        answer: Any = json.loads(response.read(_LARGEST))
-        if answer["Id"] != container:
+        [found] = answer
+        if found["Id"] != container:
             return None
-        return container_name(answer["Name"].removeprefix("/"), answer["Config"]["Image"])
+        return container_name(found["Names"][0].removeprefix("/"), found["Image"])
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     finally:
