@@ -18,10 +18,10 @@ struct refusal {
     char comm[16];
 };
 
-// A refusal that happens for the first time: its key in `refused`, or that of a question in `unasked`. The buffer has room
-// for all that these maps can contain.
+// A refusal that happens for the first time: its key in `refused`, or that of a question in `unasked`, or in `waiting` if
+// a person is asked. The buffer has room for all that these maps can contain.
 struct first {
-    u64 question;
+    u64 question, waiting;
     struct refusal refusal;
 };
 

@@ -6,17 +6,18 @@ import ctypes
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf import link_cgroup
+from dnstrail.kernel.bpf import link_cgroup, look_up
 from dnstrail.kernel.compiler import compile_text, load_bcc
 from dnstrail.tracee.codes import TYPES
-from dnstrail_run.allow_list import DNS, MOST_ENTRIES
-from dnstrail_run.enforce.refusals import ACTIONS, ASK, REASONS, SOCKET, Attempt, Limits, transport_of
-from dnstrail_run.enforce.rules import Rules, address_key
+from dnstrail_run.allow_list import DNS, MOST_ENTRIES, USUAL_TYPES
+from dnstrail_run.enforce.refusals import ACTIONS, ASK, NAME, REASONS, SOCKET, Attempt, Limits, transport_of
+from dnstrail_run.enforce.rules import ANSWERED, Rule, Rules, address_key
 from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, NetworkNamespace
 from dnstrail_run.report import Conflict
 
@@ -39,6 +40,12 @@ MOST_ADDRESSES = 512
 MOST_TARGETS = 65_536
 #: conflicting answers in one report -> the addresses of further ones are refused, too; the report states their number
 MOST_CONFLICTS = 256
+#: names that wait for the verdict of a person (`--ask`) -> questions about further ones are refused; the report states
+#: their number
+MOST_WAITING = 64
+#: names that a person refused (`--ask`), and questions allowed once that were not repeated -> the person is asked again
+#: about the least recently used name; a further question is refused instead of allowed
+MOST_DECIDED = 4_096
 _SHOWN = 8  # addresses of each side of a conflict
 _NAMES = ("maps", "decide", "questions", "egress", "source_routes", "answers")
 _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
@@ -57,6 +64,8 @@ _HOOKS = {
 }
 _INGRESS = ("CGROUP_SKB", "CGROUP_INET_INGRESS")
 _EGRESS = ("CGROUP_SKB", "CGROUP_INET_EGRESS")
+_SETSOCKOPT = ("CGROUP_SOCKOPT", "CGROUP_SETSOCKOPT")
+_BOTH_FAMILIES = frozenset({1, 28})  # A and AAAA, which a C library asks together
 _NONE = b"\0" * 4  # the only key of a program array
 _GUIDES = bytes(32) + (1).to_bytes(4, "little") + bytes(44)  # `struct asker` of a socket of the launcher
 _FIRST_PAGES = 256  # of the buffer of first refusals, which has room for MOST_REFUSED of each kind
@@ -79,10 +88,13 @@ class Enforcement:
         *,
         allow_afterwards: bool,
         any_question: bool,
+        ask: bool = False,
     ) -> None:
         self._bcc = load_bcc()
+        self._ask = ask
         self._firsts: list[bytes] = []
-        text = _text(namespaces[0], allow_afterwards=allow_afterwards, any_question=any_question)
+        self._waiting: list[int] = []
+        text = _text(namespaces[0], allow_afterwards=allow_afterwards, any_question=any_question, ask=ask)
         try:
             self._bpf = compile_text(self._bcc, text)
             self._bpf["firsts"].open_ring_buffer(self._note_first)
@@ -102,6 +114,49 @@ class Enforcement:
         self._bpf.ring_buffer_consume()
         found, self._firsts = self._firsts, []
         return [*map(self._first, found)]
+
+    def waiting(self) -> list[int]:
+        """Return the keys of the questions that wait for a verdict since the last call."""
+        self._bpf.ring_buffer_consume()
+        found, self._waiting = self._waiting, []
+        return found
+
+    def question(self, waiting: int) -> Attempt:
+        """Return a question that waits, by its key."""
+        return _question(self._bpf["waiting"][ctypes.c_uint64(waiting)].question)
+
+    def allow(self, waiting: int, *, once: bool) -> None:
+        """Allow a question that waits: its name and type until the end, or `once` the question alone.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        question = self._bpf["waiting"][ctypes.c_uint64(waiting)].question
+        text = bytes(question.name).partition(b"\0")[0] + b"\0"
+        key = (len(text) * 8).to_bytes(4, "little") + text.ljust(256, b"\0")
+        rule = Rule(sets=1, types=ANSWERED, servers=1)
+        with suppress(OSError):  # the name is in the list, or passed once
+            rule = Rule.unpacked(look_up(self._map("names"), key, len(rule.packed())))
+        kind = question.kind
+        if once:
+            for each in {kind, *(_BOTH_FAMILIES if kind in USUAL_TYPES else ())}:
+                self._put("once", (waiting ^ each).to_bytes(8, "little"), bytes(8))
+        else:
+            types = rule.types & ~ANSWERED | (0 if kind in USUAL_TYPES else 1 << kind)
+            rule = Rule(sets=rule.sets, types=types, servers=rule.servers)
+        if not once or REASONS[question.reason] == NAME:
+            self._put("names", key, rule.packed())
+        self._remove("waiting", waiting.to_bytes(8, "little"))
+
+    def refuse(self, waiting: int) -> Attempt:
+        """Refuse a question that waits, and the same ones from now on; return it."""
+        found = self._bpf["waiting"][ctypes.c_uint64(waiting)]
+        key = waiting.to_bytes(8, "little")
+        self._put("denied", key, bytes(8))
+        with suppress(OSError):  # the report has no room
+            self._put("unasked", found.refusal.to_bytes(8, "little"), bytes(found.question))
+        self._remove("waiting", key)
+        return _question(found.question)
 
     def attempts(self) -> list[Attempt]:
         """Return what was refused."""
@@ -126,13 +181,18 @@ class Enforcement:
     def end(self) -> None:
         """End the work of the rules, as the end of this process does."""
         for hook in (*_HOOKS, "egress"):
-            self._bcc.lib.bpf_delete_elem(self._map(f"deciding_{hook}"), _NONE)
+            self._remove(f"deciding_{hook}", _NONE)
 
     def _note_first(self, _context: Any, data: int, size: int) -> None:
-        self._firsts.append(ctypes.string_at(data, size))
+        first = ctypes.string_at(data, size)
+        waiting = int.from_bytes(first[8:16], "little")
+        if waiting:
+            self._waiting.append(waiting)
+        else:
+            self._firsts.append(first)
 
     def _first(self, data: bytes) -> Attempt:
-        question, key = int.from_bytes(data[:8], "little"), data[8:]
+        question, key = int.from_bytes(data[:8], "little"), data[16:]
         if question:
             return _question(self._bpf["unasked"][ctypes.c_uint64(question)])
         return _attempt(self._bpf["refused"].Key.from_buffer_copy(key), 1)
@@ -168,6 +228,9 @@ class Enforcement:
             noter, _ = self._load("on_question", *_EGRESS)
             self._put("noting", _NONE, noter.to_bytes(4, "little"))
             self._leave_attached("on_route", folder, *_EGRESS)
+            if self._ask:
+                ignorer, where = self._load("on_setsockopt", *_SETSOCKOPT)
+                link_cgroup(ignorer, folder, where)
             for hook, (kind, attach_type) in {"egress": _EGRESS, **_HOOKS}.items():
                 decider, _ = self._load(f"on_{hook}", kind, attach_type)
                 self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
@@ -189,16 +252,23 @@ class Enforcement:
         if self._bcc.lib.bpf_update_elem(self._map(table), key, value, _ANY):
             raise OSError(f"the map {table} is full")
 
+    def _remove(self, table: str, key: bytes) -> None:
+        self._bcc.lib.bpf_delete_elem(self._map(table), key)
+
     def _map(self, table: str) -> int:
         return int(self._bpf[table].map_fd)
 
 
-def _text(home: NetworkNamespace, *, allow_afterwards: bool, any_question: bool) -> str:
+def _text(home: NetworkNamespace, *, allow_afterwards: bool, any_question: bool, ask: bool) -> str:
     """Return the text of the programs, with the bounds, and the network namespace of this process."""
     defines = {
         "HOME": f"{home.cookie}ULL",
         "AFTERWARDS": int(allow_afterwards),
         "ANY_QUESTION": int(any_question),
+        "ASK": int(ask),
+        "WAITING": MOST_WAITING,
+        "ONCE": MOST_DECIDED,
+        "DENIED": MOST_DECIDED,
         "FIRST_PAGES": _FIRST_PAGES,
         "ENTRIES": MOST_ENTRIES,
         "RESOLVERS": MOST_NAMESPACES * MOST_RESOLVERS,

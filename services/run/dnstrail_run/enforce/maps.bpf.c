@@ -33,6 +33,10 @@ struct route {
     u64 interface, servers;
 };
 
+#define TYPES 64 // of questions, as bits of a mask
+#define ANSWERED 1 // in place of a type: no question is allowed, and the answers to one that passed once lead somewhere
+#define ANY_SERVER 1
+
 // What an allowed name permits: sets of ports, types of questions (bit N is type N), sets of resolvers.
 struct rule {
     u64 sets, types, servers;
@@ -57,8 +61,8 @@ struct place {
 };
 
 // Addresses; answers; refusals; answers without a question; packets from another interface; addresses of conflicts that
-// are forgotten; conflicts; packets with a source route.
-enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, COUNTERS };
+// are forgotten; conflicts; packets with a source route; questions for which the queue of a person had no room.
+enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, QUEUE_FULL, COUNTERS };
 
 // A set of ports is a bit of the masks; bit 0 is the set of all ports. The same holds for sets of resolvers.
 BPF_HASH(resolvers, struct resolver, struct route, RESOLVERS);
