@@ -70,6 +70,13 @@ def report_in(folder: Path) -> dict:
     return json.loads((folder / "r.json").read_text())
 
 
+def without_objection(folder: Path) -> int:
+    """Return the exit code of a run to which nobody objects: 4 on a host that is too busy for a complete capture."""
+    report = report_in(folder)
+    assert report["not_allowed"] == []
+    return 0 if report["coverage"]["complete"] else 4
+
+
 def has_arrived(file: Path, label: str) -> bool:
     """Return whether a question with a label reached a resolver."""
     return label.encode().hex() in file.read_text()
@@ -137,7 +144,7 @@ def test_ipv6_tcp_and_types(network, folder):
         person.sees("status: ")
         person.answers(f"both.{UNLISTED}", "o\n")  # the C library asks for both addresses in one segment
         person.sees("10.99.0.1 ")
-        assert person.waits() == 0
+        assert person.waits() == without_objection(folder)
     network.ask(RESOLVER)
 
 
@@ -272,7 +279,7 @@ def test_a_command_with_process_groups_of_its_own(network, folder):
         person.sees("10.99.0.1 ")
         person.types("on\n")
         person.sees("read on")
-        assert person.waits() == 0
+        assert person.waits() == without_objection(folder)
 
 
 @pytest.mark.parametrize("kills_both", [False, True])
