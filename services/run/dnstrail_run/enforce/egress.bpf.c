@@ -113,7 +113,7 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
 static __always_inline int refuse_question(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
 {
     u32 none = 0;
-    u64 key = mix(mix(SEED, (u64)asker->pid << 32 | reason << 16 | kind), protocol);
+    u64 key = mix(mix(seed(), (u64)asker->pid << 32 | reason << 16 | kind), protocol);
 #pragma nounroll
     for (u32 i = 0; i < TEXT / 8; i++)
         key = mix(key, ((u64 *)name->text)[i]);
@@ -186,13 +186,13 @@ int on_egress(struct __sk_buff *skb)
         return 1;
     u32 protocol = socket->protocol;
     if (bpf_skb_load_bytes(skb, 0, &ip, 1))
-        return ANY_QUESTION;
+        return any_question();
     if (asker->guides) {
         note_interface(skb, asker);
         return 1;
     }
     u32 offset = ip >> 4 == 4 ? (ip & 15) * 4 : 40;
-    if (!ANY_QUESTION) {
+    if (!any_question()) {
         u32 at = skb->cb[0] ? skb->cb[0] : payload_of(skb, offset, protocol), end = skb->len;
         if (protocol == TCP && at == end)
             return 1;
@@ -228,5 +228,5 @@ int guard_egress(struct __sk_buff *skb)
     struct bpf_sock *socket = skb->sk;
     if (socket)
         socket = bpf_sk_fullsock(socket);
-    return socket && askers.sk_storage_get(socket, 0, 0) ? AFTERWARDS : 1;
+    return socket && askers.sk_storage_get(socket, 0, 0) ? afterwards() : 1;
 }
