@@ -133,7 +133,7 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
 
 static __always_inline u64 name_key(struct suffix *name)
 {
-    u64 key = SEED;
+    u64 key = seed();
 #pragma nounroll
     for (u32 i = 0; i < TEXT / 8; i++)
         key = mix(key, ((u64 *)name->text)[i]);
@@ -260,13 +260,13 @@ int on_egress(struct __sk_buff *skb)
         return 1;
     u32 protocol = socket->protocol;
     if (bpf_skb_load_bytes(skb, 0, &ip, 1))
-        return ANY_QUESTION;
+        return any_question();
     if (asker->guides) {
         note_interface(skb, asker);
         return 1;
     }
     u32 offset = ip >> 4 == 4 ? (ip & 15) * 4 : 40;
-    if (!ANY_QUESTION) {
+    if (!any_question()) {
         u32 at = skb->cb[0] ? skb->cb[0] : payload_of(skb, offset, protocol), end = skb->len;
         if (protocol == TCP && at == end)
             return 1;
@@ -275,7 +275,7 @@ int on_egress(struct __sk_buff *skb)
         if (at && end <= skb->len)
             reason = examine(skb, asker, at, end, &name, &kind, &may_wait);
         int verdict = !reason;
-        if (ASK && reason && may_wait)
+        if (reason && may_wait && asks())
             verdict = ask(asker, &name, reason, kind, protocol);
         if (verdict == PASS && end < skb->len) { // of several messages in a segment, each call reads one
             skb->cb[0] = end;
@@ -318,5 +318,5 @@ int guard_egress(struct __sk_buff *skb)
     struct bpf_sock *socket = skb->sk;
     if (socket)
         socket = bpf_sk_fullsock(socket);
-    return socket && askers.sk_storage_get(socket, 0, 0) ? AFTERWARDS : 1;
+    return socket && askers.sk_storage_get(socket, 0, 0) ? afterwards() : 1;
 }
