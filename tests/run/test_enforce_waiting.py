@@ -225,17 +225,20 @@ def test_more_names_than_the_queue_holds_are_refused(lock):
 
 def test_too_many_decisions(lock):
     """No more questions are allowed once than the map holds; of the refused names the oldest may be asked again."""
-    lock.ask(("a.other.test", A), ("b.other.test", A))
-    first, second = lock.enforcement.waiting()
-    for number in range(MOST_DECIDED):
+    lock.ask(*((f"{letter}.other.test", A) for letter in "abc"))
+    first, second, third = lock.enforcement.waiting()
+    for number in range(MOST_DECIDED - 1):  # one of the two families finds room
         lock.enforcement._put("once", number.to_bytes(8, "little"), bytes(8))
     with pytest.raises(OSError, match=os.strerror(errno.E2BIG)):
         lock.enforcement.allow(first, once=True)
     lock.enforcement.refuse(first)
+    assert lock.ask(("a.other.test", A), ("a.other.test", AAAA)) == ["EPERM"] * 2
+    lock.enforcement.refuse(second)
     for number in range(2 * MOST_DECIDED):
         lock.enforcement._put("denied", number.to_bytes(8, "little"), bytes(8))
-    lock.enforcement.refuse(second)
-    assert lock.ask(("b.other.test", A), ("a.other.test", A)) == ["EPERM", "sent"]
+    lock.enforcement.refuse(third)
+    assert lock.ask(("b.other.test", A), ("c.other.test", A)) == ["sent", "EPERM"]
+    assert lock.enforcement.waiting() == [second]
 
 
 @pytest.mark.parametrize("once", [False, True])

@@ -10,7 +10,7 @@ import os
 import select
 import termios
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -149,16 +149,18 @@ class Questioner:
         text = "".join(f"{escape_unprintable(each)}\n" for each in shown)
         try:
             typed = self._terminal.ask(text, _CHOICES.format(line), interrupts, groups).lower()
-            verdict = next((each for each in VERDICTS if typed and typed in (each, each[0])), NO)
-            self._terminal.show(f"dnstrail: {SHOWN[verdict].format(line)}{self._listed(verdict, line)}")
         except OSError:
             return Approval(line, NO)
+        verdict = next((each for each in VERDICTS if typed and typed in (each, each[0])), NO)
+        fault = self._extend(line) if verdict == LIST else ""
+        if fault:
+            verdict = RUN
+        with suppress(OSError):
+            self._terminal.show(f"dnstrail: {SHOWN[verdict].format(line)}{fault}")
         return Approval(line, verdict)
 
-    def _listed(self, verdict: str, line: str) -> str:
-        """Write a line to the list, if that is the verdict; return what is to be added about it."""
-        if verdict != LIST:
-            return ""
+    def _extend(self, line: str) -> str:
+        """Write a line to the list; return why it cannot be written."""
         today = datetime.now(UTC).date().isoformat()
-        failed = self._add(f"{line}  # allowed at a question of dnstrail on {today}")
-        return f" (not written: {escape_unprintable(failed)})" if failed else ""
+        fault = self._add(f"{line}  # allowed at a question of dnstrail on {today}")
+        return fault and f" (not in the list: {escape_unprintable(fault)})"

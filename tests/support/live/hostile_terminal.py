@@ -24,7 +24,7 @@ def _attack(typed: list[int], ended: threading.Event) -> None:
     modes = termios.tcgetattr(terminal)
     modes[3] &= ~(termios.ICANON | termios.ECHO)
     modes[6][termios.VEOL] = b"r"
-    while not ended.is_set():
+    while not ended.wait(0.002):
         with suppress(OSError, termios.error):
             for key in b"r\nrun\no\nl\n":
                 fcntl.ioctl(terminal, termios.TIOCSTI, bytes([key]))

@@ -26,7 +26,9 @@ class Person:
     def sees(self, text: str) -> str:
         """Wait until a text is shown behind what was seen before; return what was shown up to it."""
         end = time.monotonic() + PATIENCE
-        while (at := self.shown.find(text, self._read)) < 0:
+        start = self._read
+        while (at := self.shown.find(text, start)) < 0:
+            start = max(start, len(self.shown) - len(text))
             assert self._more(end), f"no {text!r} in {self.shown[self._read :]!r}, all: {self.shown!r}"
         seen = self.shown[self._read : at + len(text)]
         self._read = at + len(text)

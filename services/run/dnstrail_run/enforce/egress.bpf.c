@@ -198,10 +198,10 @@ static __always_inline int ask(struct asker *asker, struct suffix *name, u32 rea
     u32 none = 0;
     u64 hash = name_key(name), key = mix(hash, is_usual(kind) ? 0 : kind), pass = key ^ kind;
     struct waiting *empty = nothing_waiting.lookup(&none), *found;
-    if (!once.delete(&pass))
-        return PASS;
     if (!empty || denied.lookup(&key))
         return 0;
+    if (!once.delete(&pass))
+        return PASS;
     found = waiting.lookup(&key);
     if (found) {
         __sync_fetch_and_add(&found->question.times, 1);

@@ -177,8 +177,8 @@ class Enforcement:
             rule = Rule.unpacked(look_up(self._maps["names"], key, len(rule.packed())))
         kind = question.kind
         if once:
-            for each in {kind, *(_BOTH_FAMILIES if kind in USUAL_TYPES else ())}:
-                self._put("once", (waiting ^ each).to_bytes(8, "little"), bytes(8))
+            for passing in _passing(waiting, kind):
+                self._put("once", passing, bytes(8))
         else:
             types = rule.types & ~ANSWERED | (0 if kind in USUAL_TYPES else 1 << kind)
             rule = Rule(sets=rule.sets, types=types, servers=rule.servers)
@@ -190,6 +190,9 @@ class Enforcement:
         """Refuse a question that waits, and the same ones from now on; return it."""
         found, key = self._value(waiting), waiting.to_bytes(8, "little")
         self._put("denied", key, bytes(8))
+        for passing in _passing(waiting, found.question.kind):
+            with suppress(FileNotFoundError):  # there is one if `allow` found no room for the other
+                delete(self._maps["once"], passing)
         with suppress(OSError):  # the report has no room
             self._put("unasked", found.refusal.to_bytes(8, "little"), bytes(found.question))
         delete(self._maps["waiting"], key)
@@ -283,6 +286,12 @@ class Enforcement:
 
     def _put(self, table: str, key: bytes, value: bytes) -> None:
         update(self._maps[table], key, value)
+
+
+def _passing(waiting: int, kind: int) -> list[bytes]:
+    """Return the keys in `once` of a question that waits: those of both families of addresses count as one."""
+    kinds = {kind, *_BOTH_FAMILIES} if kind in USUAL_TYPES else {kind}
+    return [(waiting ^ each).to_bytes(8, "little") for each in kinds]
 
 
 def program_text() -> str:
