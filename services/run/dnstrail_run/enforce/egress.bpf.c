@@ -46,37 +46,6 @@ static __always_inline void note_interface(struct __sk_buff *skb, struct asker *
         route->interface = skb->ifindex;
 }
 
-// Reads the name of a question, in lower case and backwards. Returns its bytes in the message; 0 if it cannot be in a list.
-static __always_inline u32 read_asked(struct __sk_buff *skb, u32 start, struct suffix *name)
-{
-    u32 whole = name_length(skb, start), left = 0;
-    u8 byte;
-    if (whole < 2 || whole > NAME)
-        return 0;
-    u32 last = forget(whole, start) - 2;
-#pragma nounroll
-    for (u32 i = 0; i < NAME - 1; i++) {
-        if (i > last)
-            break;
-        if (bpf_skb_load_bytes(skb, start + i, &byte, 1))
-            return 0;
-        if (left) {
-            left--;
-            if (byte == '.' || !byte) // would be taken for the end of a label or of the name
-                return 0;
-            if (byte >= 'A' && byte <= 'Z')
-                byte += 'a' - 'A';
-        } else {
-            left = byte;
-            byte = '.';
-        }
-        if (i)
-            name->text[(last - i) & (TEXT - 1)] = byte;
-        left = forget(left, start);
-    }
-    return whole;
-}
-
 // Returns the bytes of an OPT record with nothing but a cookie; 0 if there is more.
 static __always_inline u32 cookie_length(struct __sk_buff *skb, u32 at)
 {
@@ -107,7 +76,7 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
     u8 header[HEADER], fixed[4];
     if (bpf_skb_load_bytes(skb, at, header, HEADER))
         return UNREADABLE;
-    u32 name_bytes = read_asked(skb, at + HEADER, name);
+    u32 name_bytes = read_suffix(skb, at + HEADER, name);
     if (!name_bytes || header[2] & 0xfe || header[3] & 0xcf || header[4] || header[5] != 1)
         return UNREADABLE; // only RD, AD and CD
     if (header[6] || header[7] || header[8] || header[9] || header[10] || header[11] > 1)
@@ -129,15 +98,6 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
     if (!is_usual(*kind) && (!is_known || !(rule->types >> *kind & 1)))
         return TYPE_UNLISTED;
     return servers ? LISTED : OTHER_RESOLVER;
-}
-
-static __always_inline u64 name_key(struct suffix *name)
-{
-    u64 key = seed();
-#pragma nounroll
-    for (u32 i = 0; i < TEXT / 8; i++)
-        key = mix(key, ((u64 *)name->text)[i]);
-    return key;
 }
 
 static __always_inline u64 refusal_key(u64 name, struct asker *asker, u32 reason, u32 kind, u32 protocol)
@@ -174,7 +134,7 @@ static __always_inline int report_first(u64 question, u64 waiting)
 static __always_inline int refuse_question(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
 {
     u32 none = 0;
-    u64 key = refusal_key(name_key(name), asker, reason, kind, protocol);
+    u64 key = refusal_key(mix_name(seed(), name), asker, reason, kind, protocol);
     struct unasked *empty = nothing_unasked.lookup(&none), *found;
     if (!empty)
         return 0;
@@ -196,7 +156,7 @@ static __always_inline int refuse_question(struct asker *asker, struct suffix *n
 static __always_inline int ask(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
 {
     u32 none = 0;
-    u64 hash = name_key(name), key = mix(hash, is_usual(kind) ? 0 : kind), pass = key ^ kind;
+    u64 hash = mix_name(seed(), name), key = mix(hash, is_usual(kind) ? 0 : kind), pass = key ^ kind;
     struct waiting *empty = nothing_waiting.lookup(&none), *found;
     if (!empty || denied.lookup(&key))
         return 0;
@@ -272,6 +232,8 @@ int on_egress(struct __sk_buff *skb)
             return 1;
         if (at && protocol == TCP)
             at = next_end(skb, at, &end);
+        at = forget(at, skb->len);
+        protocol = forget(protocol, skb->len);
         if (at && end <= skb->len)
             reason = examine(skb, asker, at, end, &name, &kind, &may_wait);
         int verdict = !reason;
