@@ -312,6 +312,7 @@ def test_a_killed_dnstrail_does_not_leave_the_command_stopped(network, folder, k
         if kills_both:
             os.kill(person.command.pid, signal.SIGKILL)
             person.command.wait(PATIENCE)
+            wait_until(lambda: not Path(f"/proc/{launcher}").exists(), "the end of the launcher")
             assert not (folder / "ended").exists()
             run = within(network.hosts, *LISTED_RUN, "--quiet", "--", "true")
             subprocess.run(run, cwd=folder, check=True, timeout=PATIENCE)
