@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnstrail_run.advice import NearestEntries, allowing_line
+from dnstrail_run.advice import NearestEntries, allowing_line, asked_line
 from dnstrail_run.allow_list import parse_allow_list
 from dnstrail_run.enforce.refusals import ASK, BIND, REACH, SOCKET
 from dnstrail_run.report import Program, Refusal
@@ -61,3 +61,23 @@ def test_the_line_that_would_allow_it(refused, line):
 def test_the_nearest_entry(refused, entry):
     """A name is nearest to the entry with the longest common end, an address to the smallest network around it."""
     assert NearestEntries(LIST).of(refused) == entry
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "line"),
+    [
+        ("new.example", "AAAA", "new.example"),
+        ("new.example", "TXT", "new.example TXT"),
+        ("www.example.org", "TXT", "www.example.org TXT"),
+        ("api.example.com", "SRV", "api.example.com:80,443 SRV"),
+        ("corp.test", "MX", "corp.test MX resolver 10.0.0.53"),
+        ("new.example", "TYPE62", ""),
+        ("new.example", "CAA", ""),
+        ("a b\n*.example", "A", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_line_for_a_question(name, kind, line):
+    """It allows the type, and keeps the ports and resolvers that the name has; nothing else can be a line."""
+    allowed = parse_allow_list("api.example.com:443\n*.example.com:80\nwww.example.org\ncorp.test resolver 10.0.0.53\n")
+    assert asked_line(refusal(ASK, name, "192.0.2.53", 53, type=kind), allowed) == line

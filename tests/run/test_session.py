@@ -1,4 +1,7 @@
-"""One run of a command: what its report says of it."""
+"""One run of a command: what its report says of it, and options that contradict each other.
+
+Tests of dnstrail_run.run_settings.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,21 @@ import msgspec
 import pytest
 
 from dnstrail.capture_options import CaptureOptions
+from dnstrail.errors import SettingsError
 from dnstrail_run import command_process, session
+from dnstrail_run.allow_list import parse_allow_list
 from dnstrail_run.followed import Followed
 from dnstrail_run.forms import FORMATS
 from dnstrail_run.launcher import Launcher
 from dnstrail_run.report import RunReport
+from dnstrail_run.run_settings import Settings, enforce_of
 from dnstrail_run.sections import sections
-from dnstrail_run.session import Settings
 
 
 def settings_of(*command: str) -> Settings:
     """Return the settings of a command without any option."""
     nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "refusals", "run_dir"])
-    flags = ["allow_new_privileges", "any_question", "learn_domains", "follow_containers", "wait_for_all"]
+    flags = ["allow_new_privileges", "any_question", "ask", "learn_domains", "follow_containers", "wait_for_all"]
     flags += ["enforce", "getaddrinfo", "quiet"]
     return Settings(
         command=command, options=CaptureOptions(), on_crash="refuse", **nothing, **dict.fromkeys(flags, False)
@@ -53,3 +58,26 @@ def test_a_kernel_without_domains(monkeypatch):
     monkeypatch.setattr(command_process, "_SCOPES", 1_000)
     followed = Followed(0, frozenset())
     assert session._rights_of(settings_of("true"), Launcher(0, 0, 0), followed, is_root=False) == [session._NO_DOMAIN]
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"ask": True}, "--ask needs --enforce"),
+        ({"refusals": "file"}, "--refusals needs --enforce"),
+        ({"learn_domains": True}, "--allow-learn-domains needs --allow-learn"),
+        ({"enforce": True}, "--enforce needs --allow"),
+        ({"enforce": True, "ask": True, "any_question": True, "allow": "list"}, "has nothing to ask"),
+    ],
+)
+def test_options_that_need_others(options, fault):
+    """The error names both options, and nothing starts."""
+    settings = msgspec.structs.replace(settings_of("true"), **options)
+    allowed = parse_allow_list("a.test") if settings.allow else None
+    with pytest.raises(SettingsError, match=fault):
+        enforce_of(settings, allowed, None)
+
+
+def test_without_enforce_there_are_no_rules():
+    """A run that only reports has nothing to hold."""
+    assert enforce_of(settings_of("true"), None, None) is None

@@ -18,6 +18,7 @@ _EXAMPLES = examples(
     "sudo dnstrail run --report build.html -- make",
     "sudo dnstrail run --allow-learn allowed.txt -- npm ci",
     "sudo dnstrail run --allow allowed.txt --enforce -- npm ci",
+    "sudo dnstrail run --allow allowed.txt --enforce --ask -- npm ci",
     "sudo dnstrail run --allow allowed.txt --fail-on unnamed --fail-on foreign-dns -- npm ci",
 )
 
@@ -50,6 +51,9 @@ def show_group(ctx: click.Context, _option: click.Parameter, name: str | None) -
 @click.option("--enforce", is_flag=True, help="Refuse connections to what --allow does not contain.")
 @click.option(
     "--any-question", is_flag=True, help="With --enforce: let questions pass whose names --allow does not contain."
+)
+@click.option(
+    "--ask", is_flag=True, help="With --enforce: ask at the terminal about each name that --allow does not contain."
 )
 @click.option(
     "--on-crash",
@@ -99,7 +103,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
     commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
-    from dnstrail_run.session import Settings, run_session
+    from dnstrail_run.run_settings import Settings
+    from dnstrail_run.session import run_session
 
     learn, domains = learned_file(given.pop("learn"))
     domains = given.pop("learn_domains") or domains

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList, Ports
+from dnstrail.tracee.codes import TYPES
+from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, USUAL_TYPES, AllowList, Ports
 from dnstrail_run.enforce.refusals import ASK, REACH, UNREADABLE
 from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
 from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
 from dnstrail_run.report import Refusal
 from dnstrail_run.verdict import bracketed
 
+_USUAL = frozenset(TYPES[number] for number in USUAL_TYPES)
 _SHARED = 2  # labels that two names share at least: a top-level domain alone means nothing
 
 
@@ -27,6 +29,21 @@ def allowing_line(refused: Refusal) -> str:
     if refused.port == DNS:
         return f"{RESOLVER} {refused.address}"
     return f"{bracketed(refused.address)}:{refused.port}"
+
+
+def asked_line(refused: Refusal, allowed: AllowList) -> str:
+    """Return the line that would allow a question and no other port or server, "" if no list can contain it.
+
+    A name keeps the ports and resolvers of its entries.
+    """
+    if not NAME.fullmatch(refused.name) or refused.type not in ENTRY_TYPES | _USUAL:
+        return ""
+    entries = [*allowed.entries_of(refused.name)]
+    ports = _ports_text(entry.ports for entry in entries) if entries else ""
+    types = [refused.type] if refused.type in ENTRY_TYPES else []
+    all_narrow = all(entry.resolvers for entry in entries)
+    resolvers = sorted({str(ip_address(one)) for entry in entries for one in entry.resolvers}) if all_narrow else []
+    return " ".join([refused.name + ports, *types, *(f"{RESOLVER} {address}" for address in resolvers)])
 
 
 class NearestEntries:

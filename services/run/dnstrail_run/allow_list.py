@@ -150,7 +150,7 @@ class _Parser:
             if self._is_new(os.path.normpath(other)):
                 self.add(self._read(other), other, f"{other}: ")
         else:
-            _add(self.found, entry)
+            add_entry(self.found, entry)
 
     def _is_new(self, name: str) -> bool:
         """Return whether a text was not added yet: a file may include one that includes it."""
@@ -161,7 +161,12 @@ class _Parser:
         return not known
 
 
-def _add(found: AllowList, entry: str) -> None:
+def add_entry(found: AllowList, entry: str) -> None:
+    """Add an entry that is no `include` and no group to a list.
+
+    Raises:
+        ValueError: it is no entry.
+    """
     if entry.startswith("/"):
         found.sockets.append(entry)
         return

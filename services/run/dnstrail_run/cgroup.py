@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnstrail.errors import SourceUnavailable
@@ -12,6 +14,8 @@ from dnstrail.kernel.cgroups import cgroups, find_cgroup2
 
 _PREFIX = "dnstrail-run-"  # of the name, before the process that made the cgroup
 _PROCESSES = "cgroup.procs"
+_FREEZING = 2.0  #: seconds to stop the processes of a command before a person is asked (`--ask`) -> the name is refused
+_TURN = 0.002  # seconds between two looks
 MOST_NAMED = 8  #: processes that outlive a command, named in its report -> the others are counted
 
 
@@ -34,6 +38,26 @@ class CommandCgroup:
                 found += map(int, (Path(folder) / _PROCESSES).read_text(encoding="ascii").split())
         return found
 
+    @contextmanager
+    def frozen(self) -> Iterator[bool]:
+        """Stop all processes in the cgroup meanwhile; yield whether all have stopped."""
+        freezer = self.open_freezer()
+        try:
+            os.write(freezer, b"1")
+            end = time.monotonic() + _FREEZING
+            while not (stopped := self._is_frozen()) and time.monotonic() < end:
+                time.sleep(_TURN)
+            yield stopped
+        finally:
+            continue_by(freezer)
+
+    def open_freezer(self) -> int:
+        """Return a descriptor for `continue_by`."""
+        return os.open(self.path / "cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
+
+    def _is_frozen(self) -> bool:
+        return "frozen 1" in (self.path / "cgroup.events").read_text(encoding="ascii").splitlines()
+
     def release(self) -> None:
         """Move the processes that are left to the cgroup above."""
         for pid in self.processes():
@@ -45,6 +69,13 @@ class CommandCgroup:
         for folder, _, _ in os.walk(self.path, topdown=False):
             with suppress(OSError):  # a process is left: the folder stays, and is empty later
                 Path(folder).rmdir()
+
+
+def continue_by(freezer: int) -> None:
+    """Let the processes of a cgroup continue, also without the rights that opened the descriptor; close it."""
+    with suppress(OSError):  # the cgroup was removed
+        os.write(freezer, b"0")
+    os.close(freezer)
 
 
 def names_of(processes: list[int]) -> list[str]:
@@ -92,7 +123,10 @@ def _remove_abandoned(above: Path) -> None:
     """Remove the empty cgroups of runs that have ended: a run that was killed leaves its own."""
     for folder in above.glob(f"{_PREFIX}*"):
         if not Path("/proc", folder.name.removeprefix(_PREFIX)).exists():
-            CommandCgroup(folder).remove()
+            abandoned = CommandCgroup(folder)
+            with suppress(OSError):  # removed meanwhile
+                continue_by(abandoned.open_freezer())  # its run may have been killed while it asked
+            abandoned.remove()
 
 
 def _own_cgroup(root: Path) -> Path:

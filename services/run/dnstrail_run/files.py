@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,7 +12,7 @@ import signal
 import socket
 import stat
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,45 @@ def read_list(path: Path, user: User | None, *, trusted: bool = False) -> str:
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--allow {path}: {getattr(error, 'strerror', None) or 'no UTF-8'}") from error
+
+
+class ListFile:
+    """The list of `--allow` that `--ask` extends, opened with the rights of the caller before the command starts.
+
+    `check` gets the text that the list would have, and raises SettingsError if it would be none.
+    """
+
+    def __init__(self, path: Path, user: User | None, check: Callable[[str], object]) -> None:
+        self._path, self._user, self._check = path.absolute(), user, check
+        self._file, self._fault = -1, ""
+        try:
+            with as_user(user):
+                self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            self._fault = str(error.strerror)
+
+    def add(self, line: str) -> str:
+        """Add a line behind the others; return why that is impossible, "" if it was done."""
+        if self._fault:
+            return self._fault
+        try:
+            with as_user(self._user):
+                if not os.path.samestat(self._path.stat(), os.fstat(self._file)):
+                    return "the file was replaced"
+                return self._append(line)
+        except (OSError, UnicodeDecodeError, SettingsError) as error:
+            return getattr(error, "strerror", None) or str(error)
+
+    def _append(self, line: str) -> str:
+        data = os.pread(self._file, MOST_BYTES, 0)
+        new = ("\n" if data and not data.endswith(b"\n") else "") + f"{line}\n"
+        if len(data) + len(new) > MOST_BYTES:
+            return f"it would be longer than {MOST_BYTES} bytes"
+        self._check(data.decode() + new)
+        if os.write(self._file, new.encode()) == len(new):
+            return ""
+        os.ftruncate(self._file, len(data))
+        return os.strerror(errno.ENOSPC)
 
 
 class OutputFile:

@@ -23,10 +23,11 @@ import msgspec
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
-from dnstrail_run.cgroup import CommandCgroup, make_cgroup, names_of
+from dnstrail_run.asking import NO, ONCE, Approval, Questioner
+from dnstrail_run.cgroup import CommandCgroup, continue_by, make_cgroup, names_of
 from dnstrail_run.command_process import exec_command, has_domains, ignored_signals
 from dnstrail_run.enforce.hooks import Enforcement
-from dnstrail_run.enforce.refusals import Ancestor, First, Outcome
+from dnstrail_run.enforce.refusals import Ancestor, Attempt, First, Outcome
 from dnstrail_run.enforce.routes import Routes
 from dnstrail_run.enforce.rules import Rules
 from dnstrail_run.enforce.services import hide_services
@@ -41,6 +42,7 @@ MOST_PARENTS = 16
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
 PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # signals for the command
 OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes in its foreground
+_OF_BACKGROUND = (signal.SIGTTIN, signal.SIGTTOU)  # which it sends to who uses it in the background
 _SENT = 0x80  # a bit beside the number of a signal: a terminal has sent it to the command, too, if that was running
 
 
@@ -48,7 +50,8 @@ class Enforce(NamedTuple):
     """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs.
 
     `namespaces` have the resolvers, the first is that of this process. `sockets` are the paths of the Unix sockets of
-    services that it may use. `any_question` allows questions about names that are not in the list.
+    services that it may use. `any_question` allows questions about names that are not in the list, and `questioner`
+    asks a person about them.
     """
 
     rules: Rules
@@ -57,6 +60,7 @@ class Enforce(NamedTuple):
     allow_new_privileges: bool
     sockets: list[str]
     any_question: bool
+    questioner: Questioner | None = None
 
 
 class Launcher:
@@ -66,9 +70,10 @@ class Launcher:
     `code` is its exit code as a shell reports it, None until it has ended. `left` counts the processes that outlived
     it, and `left_names` names some. `done` states that nothing more is to come. `outcome` is that of the enforcement.
     `hidden` are the sockets of services that the command does not find, and `mounts` is its mount namespace (inode).
+    `approved` is what a person allowed meanwhile.
     """
 
-    def __init__(self, process: int, orders: int, reports: int) -> None:
+    def __init__(self, process: int, orders: int, reports: int, *, freezes: bool = False) -> None:
         self._process = process
         self._orders = orders
         self._reports = reports
@@ -82,6 +87,8 @@ class Launcher:
         self.outcome = Outcome()
         self.hidden: list[str] = []
         self.mounts = 0
+        self.approved: list[Approval] = []
+        self._freezes, self._freezer = freezes, -1
         self.done = False
         self.on_first: Callable[[First], object] = id  # gets each first refusal
 
@@ -93,6 +100,8 @@ class Launcher:
         """
         while not self.cgroup and not self.done:
             self.wait()
+        if self.path and self._freezes:
+            self._freezer = CommandCgroup(Path(self.path)).open_freezer()
 
     def go(self) -> None:
         """Start the command."""
@@ -118,15 +127,24 @@ class Launcher:
         orders, self._orders = self._orders, -1
         os.close(orders)
         os.close(self._reports)
+        self._let_continue()
         os.waitpid(self._process, 0)
 
     def wait(self) -> None:
         """Wait for a report, and take it."""
         data = os.read(self._reports, 4096)
         self.done = not data
+        if self.done:
+            self._let_continue()
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             self._note(json.loads(line))
+
+    def _let_continue(self) -> None:
+        """Let the command continue: its launcher may have been killed while it asked."""
+        if self._freezer >= 0:
+            continue_by(self._freezer)
+            self._freezer = -1
 
     def _note(self, report: dict[str, Any]) -> None:
         if "error" in report:
@@ -135,6 +153,8 @@ class Launcher:
             report["outcome"] = msgspec.convert(report["outcome"], Outcome)
         if "first" in report:
             self.on_first(msgspec.convert(report.pop("first"), First))
+        if "approval" in report:
+            self.approved.append(msgspec.convert(report.pop("approval"), Approval))
         for name, value in report.items():
             setattr(self, name, value)
 
@@ -178,7 +198,7 @@ def launch(
             os._exit(code)
     os.close(ordered)
     os.close(reported)
-    return Launcher(process, orders, reports)
+    return Launcher(process, orders, reports, freezes=enforce is not None and enforce.questioner is not None)
 
 
 @dataclass
@@ -192,16 +212,18 @@ class _Launched:
     wait_for_all: bool
     enforce: Enforce | None
     enforcement: Enforcement | None = None
+    cgroup: CommandCgroup | None = None
     routes: list[Routes] = field(default_factory=list)
 
     def run(self) -> int:
         """Do the whole work; return an exit code."""
         ignored = ignored_signals()
-        for number in (*PASSED, *OF_TERMINAL):  # they are not for the launcher
+        for number in (*PASSED, *OF_TERMINAL, *_OF_BACKGROUND):  # they are not for the launcher
             signal.signal(number, signal.SIG_IGN)
         cgroup = None
         try:
             cgroup = make_cgroup(guarded=self.enforce is not None)
+            self.cgroup = cgroup
             self._hook(cgroup)
             self._report(cgroup=cgroup.id, path=str(cgroup.path))
             order = os.read(self.orders, 1)
@@ -225,7 +247,12 @@ class _Launched:
             self._report(hidden=hidden, mounts=_MOUNTS.stat().st_ino)
             namespaces = self.enforce.namespaces
             self.enforcement = Enforcement(
-                cgroup.path, rules, namespaces, allow_afterwards=afterwards, any_question=any_question
+                cgroup.path,
+                rules,
+                namespaces,
+                allow_afterwards=afterwards,
+                any_question=any_question,
+                ask=self.enforce.questioner is not None,
             )
             guide = self.enforcement.guide
             self.routes = [Routes(cgroup, self.user, namespaces[0], guide)]
@@ -242,6 +269,7 @@ class _Launched:
             self._report_firsts()
             outcome = Outcome(self.enforcement.attempts(), self.enforcement.conflicts(), self.enforcement.limits())
             self._report(outcome=msgspec.to_builtins(outcome))
+            self.enforcement.close()
         for routes in self.routes:
             routes.close()
         cgroup.remove()
@@ -282,12 +310,35 @@ class _Launched:
         ready = select.select([*listening, *changes, *firsts], [], [], seconds)[0]
         for changed in changes.keys() & ready:
             changes[changed].learn()
-        self._report_firsts()
+        self._report_firsts(listening)
         return ready
 
-    def _report_firsts(self) -> None:
+    def _report_firsts(self, interrupts: Sequence[int] = ()) -> None:
         for attempt in [] if self.enforcement is None else self.enforcement.firsts():
-            self._report(first=msgspec.to_builtins(First(attempt, time.time(), _parents_of(attempt.pid))))
+            self._report(first=msgspec.to_builtins(_first(attempt)))
+        if self.enforcement is None or self.cgroup is None or not (waiting := self.enforcement.waiting()):
+            return
+        with self.cgroup.frozen() as stopped:
+            while waiting:
+                for question in waiting:
+                    self._decide(self.enforcement, self.cgroup, question, interrupts if stopped else ())
+                waiting = self.enforcement.waiting()
+
+    def _decide(
+        self, enforcement: Enforcement, cgroup: CommandCgroup, question: int, interrupts: Sequence[int]
+    ) -> None:
+        """Let the person decide about a question; without `interrupts`, which end that, it is refused."""
+        first = _first(enforcement.question(question))
+        questioner = self.enforce.questioner if self.enforce and interrupts else None
+        if questioner is not None:
+            approval = questioner.decide(first, interrupts, _groups_of(cgroup.processes()))
+            if approval.verdict != NO:
+                with suppress(OSError):  # no room: refused
+                    enforcement.allow(question, once=approval.verdict == ONCE)
+                    self._report(approval=msgspec.to_builtins(approval))
+                    return
+        enforcement.refuse(question)
+        self._report(first=msgspec.to_builtins(first))
 
     def _pass_on(self, pid: int) -> bool:
         """Pass on the signals that have arrived; return False if the other end was closed."""
@@ -300,6 +351,18 @@ class _Launched:
     def _report(self, **fields: object) -> None:
         with suppress(BrokenPipeError):  # the other end has ended; the command goes on
             os.write(self.reports, json.dumps(fields).encode() + b"\n")
+
+
+def _first(attempt: Attempt) -> First:
+    return First(attempt, time.time(), _parents_of(attempt.pid))
+
+
+def _groups_of(processes: Sequence[int]) -> set[int]:
+    found = set()
+    for pid in processes:
+        with suppress(OSError):  # ended meanwhile
+            found.add(os.getpgid(pid))
+    return found
 
 
 def _parents_of(pid: int) -> list[Ancestor]:

@@ -112,7 +112,7 @@ class Notices:
             transport=refused.transport,
             process=Ancestor(first.attempt.pid, first.attempt.name),
             parents=first.parents,
-            rule=reason_of(_with_quotes(refused), self._allowed, _NOTHING),
+            rule=reason_of(with_quotes(refused), self._allowed, _NOTHING),
             nearest=self._nearest.of(refused),
             allow=allowing_line(refused),
         )
@@ -126,19 +126,20 @@ def _json(line: Notice | LeftOut) -> str:
     return text
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     """Return a name as text; in quotes if it could be taken for another part of a line."""
     return name if name.isascii() and (not name or NAME.fullmatch(name.lower())) else ascii(name)
 
 
-def _with_quotes(refused: Refusal) -> Refusal:
-    return msgspec.structs.replace(refused, name=_quoted(refused.name))
+def with_quotes(refused: Refusal) -> Refusal:
+    """Return a refusal whose name cannot be taken for another part of a line."""
+    return msgspec.structs.replace(refused, name=quoted(refused.name))
 
 
 def _line(notice: Notice, refused: Refusal) -> str:
     """Return one line about a refusal; names of strangers cannot leave it, and one that is not ordinary is quoted."""
-    who = f"{_quoted(notice.process.name)}({notice.process.pid})"
-    parts = [f"dnstrail: refused {who} to {attempt_of(_with_quotes(refused))}: {notice.rule}"]
+    who = f"{quoted(notice.process.name)}({notice.process.pid})"
+    parts = [f"dnstrail: refused {who} to {attempt_of(with_quotes(refused))}: {notice.rule}"]
     parts += [f"nearest entry: {notice.nearest}"] if notice.nearest else []
     parts += [f"to allow it: {notice.allow}"] if notice.allow else []
     return escape_unprintable("; ".join(parts)) + "\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,6 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 
-from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.kernel.cgroups import find_cgroup2, running_containers
 from dnstrail.pipeline.pipeline import Pipeline
@@ -26,19 +26,20 @@ from dnstrail.process.log import configure
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.batches import Turn
 from dnstrail.users import User, caller_of_sudo
-from dnstrail_run.allow_list import AllowList, parse_allow_list
+from dnstrail_run.allow_list import AllowList, add_entry, parse_allow_list
+from dnstrail_run.asking import SHOWN
 from dnstrail_run.cgroup import cgroups_below
-from dnstrail_run.command_process import has_domains, refuse_inherited_sockets
+from dnstrail_run.command_process import has_domains
 from dnstrail_run.enforce.refusals import refusals, with_names, without_refused
-from dnstrail_run.enforce.rules import rules_of
 from dnstrail_run.files import Descriptor, OutputFile, RefusalLines, WriterHandle, read_list
 from dnstrail_run.followed import Followed, first_privileged
 from dnstrail_run.forms import FORMATS, format_of, show_report
-from dnstrail_run.launcher import Enforce, Launcher, launch, pass_on_signals
+from dnstrail_run.launcher import Launcher, launch, pass_on_signals
 from dnstrail_run.merged_list import merged
 from dnstrail_run.namespaces import namespaces_of
 from dnstrail_run.notices import Notices
 from dnstrail_run.report import Coverage, Refusal, RunReport, coverage_of
+from dnstrail_run.run_settings import Settings, enforce_of
 from dnstrail_run.verdict import (
     OBJECTION,
     failures,
@@ -71,28 +72,6 @@ _STRENGTHENED = (
 )
 _NO_DOMAIN = "This kernel lacks Landlock of Linux 6.12: the command can take sockets of other processes of its user."
 _MOUNTS = Path("/proc/self/ns/mnt")
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as the command line states it."""
-
-    command: tuple[str, ...]
-    reports: tuple[Path, ...]
-    allow: Path | None
-    enforce: bool
-    on_crash: str
-    allow_new_privileges: bool
-    any_question: bool
-    learn: Path | None
-    learn_domains: bool
-    refusals: str | None
-    fail_on: tuple[str, ...]
-    follow_containers: bool
-    wait_for_all: bool
-    getaddrinfo: bool
-    quiet: bool
-    run_dir: Path | None
-    options: CaptureOptions
 
 
 class Run(NamedTuple):
@@ -140,10 +119,11 @@ def run_session(settings: Settings) -> int:
     user = caller_of_sudo() if is_root else None
     with _open_files(settings, user) as files:
         _load_forms()
+        if settings.learn_domains:
+            import_module("dnstrail.registered_domain")  # whose list another user may be unable to read
         find_cgroup2()  # a mount of its own is one of the launcher, too
-        launcher = launch(
-            settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
-        )
+        enforce = enforce_of(settings, files.allowed, user)
+        launcher = launch(settings.command, user, wait_for_all=settings.wait_for_all, enforce=enforce)
         clock = SystemClock()
         if files.allowed is not None:
             show = _silent if settings.quiet else _say
@@ -156,30 +136,12 @@ def run_session(settings: Settings) -> int:
             run = _run(settings, launcher, clock)
             if files.allowed is not None:
                 notices.end(launcher.outcome.limits)
+                for approval in launcher.approved:
+                    add_entry(files.allowed, approval.line)
             report = _report_of(settings, launcher, run, is_root=is_root and user is None)
         finally:
             launcher.close()
         return _decide(report, settings, files)
-
-
-def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
-    if settings.learn_domains and settings.learn is None:
-        raise SettingsError("--allow-learn-domains needs --allow-learn")
-    if not settings.enforce:
-        if settings.refusals is not None:
-            raise SettingsError("--refusals needs --enforce")
-        return None
-    if allowed is None:
-        raise SettingsError("--enforce needs --allow")
-    refuse_inherited_sockets()
-    return Enforce(
-        rules_of(allowed),
-        namespaces_of(allowed.resolvers, allowed.narrow),
-        settings.on_crash == "allow",
-        settings.allow_new_privileges,
-        allowed.sockets,
-        settings.any_question,
-    )
 
 
 @contextmanager
@@ -271,7 +233,11 @@ def _report_of(settings: Settings, launcher: Launcher, run: Run, *, is_root: boo
         left_names=launcher.left_names,
         refused=run.refused,
         conflicts=outcome.conflicts,
-        enforcement=[*outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
+        enforcement=[
+            *(f"At the terminal, {SHOWN[one.verdict].format(one.line)}." for one in launcher.approved),
+            *outcome.limits.notes,
+            *([_LEFT] if settings.enforce and followed.has_left else []),
+        ],
         rights=_rights_of(settings, launcher, followed, is_root=is_root) if settings.enforce else [],
         hidden=launcher.hidden,
         containers=followed.containers.reports(),

@@ -4,6 +4,12 @@
 #define URGENT 0x20 // a flag of TCP: the receiver reads the byte that it marks apart from the others
 #define OPT 41
 #define COOKIE 10 // RFC 7873
+#define PASS 1 // what a program returns; LOSE drops a packet without an error, as a full queue does: TCP repeats it
+#define LOSE 2
+#define LEVEL_IP 0 // SOL_IP, IP_RECVERR, and those of IPv6
+#define RECVERR 11
+#define LEVEL_IPV6 41
+#define RECVERR6 25
 
 // Why a question is refused.
 enum reason { LISTED, UNREADABLE, NAME_UNLISTED, TYPE_UNLISTED, OTHER_RESOLVER };
@@ -17,8 +23,18 @@ struct unasked {
     char comm[16];
 };
 
+// A question that waits for the verdict of a person, and its key in `unasked` if it is refused.
+struct waiting {
+    u64 refusal;
+    struct unasked question;
+};
+
 BPF_HASH(unasked, u64, struct unasked, REFUSED);
 BPF_ARRAY(nothing_unasked, struct unasked, 1); // what a refused question begins with: it is too large for the stack
+BPF_HASH(waiting, u64, struct waiting, WAITING);
+BPF_ARRAY(nothing_waiting, struct waiting, 1);
+BPF_HASH(once, u64, u64, ONCE); // questions that may pass one time
+BPF_TABLE("lru_hash", u64, u64, denied, DENIED); // names that the person refused
 BPF_PROG_ARRAY(deciding_egress, 1);
 BPF_PROG_ARRAY(noting, 1); // the stack has no room for both programs
 
@@ -28,37 +44,6 @@ static __always_inline void note_interface(struct __sk_buff *skb, struct asker *
     struct route *route = resolvers.lookup(&asker->resolver);
     if (route)
         route->interface = skb->ifindex;
-}
-
-// Reads the name of a question, in lower case and backwards. Returns its bytes in the message; 0 if it cannot be in a list.
-static __always_inline u32 read_asked(struct __sk_buff *skb, u32 start, struct suffix *name)
-{
-    u32 whole = name_length(skb, start), left = 0;
-    u8 byte;
-    if (whole < 2 || whole > NAME)
-        return 0;
-    u32 last = forget(whole, start) - 2;
-#pragma nounroll
-    for (u32 i = 0; i < NAME - 1; i++) {
-        if (i > last)
-            break;
-        if (bpf_skb_load_bytes(skb, start + i, &byte, 1))
-            return 0;
-        if (left) {
-            left--;
-            if (byte == '.' || !byte) // would be taken for the end of a label or of the name
-                return 0;
-            if (byte >= 'A' && byte <= 'Z')
-                byte += 'a' - 'A';
-        } else {
-            left = byte;
-            byte = '.';
-        }
-        if (i)
-            name->text[(last - i) & (TEXT - 1)] = byte;
-        left = forget(left, start);
-    }
-    return whole;
 }
 
 // Returns the bytes of an OPT record with nothing but a cookie; 0 if there is more.
@@ -84,12 +69,14 @@ static __always_inline int is_usual(u32 kind)
 }
 
 // Returns why a message is refused, or LISTED. A message has one question and a cookie, and nothing behind them.
-static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u32 at, u32 end, struct suffix *name, u32 *kind)
+// `may_wait` is set if a line of the list could allow it.
+static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u32 at, u32 end, struct suffix *name,
+                                   u32 *kind, u64 *may_wait)
 {
     u8 header[HEADER], fixed[4];
     if (bpf_skb_load_bytes(skb, at, header, HEADER))
         return UNREADABLE;
-    u32 name_bytes = read_asked(skb, at + HEADER, name);
+    u32 name_bytes = read_suffix(skb, at + HEADER, name);
     if (!name_bytes || header[2] & 0xfe || header[3] & 0xcf || header[4] || header[5] != 1)
         return UNREADABLE; // only RD, AD and CD
     if (header[6] || header[7] || header[8] || header[9] || header[10] || header[11] > 1)
@@ -103,38 +90,57 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
     if (at + cookie != end || (header[11] && !cookie))
         return UNREADABLE;
     struct rule *rule = names.lookup(name);
-    if (!rule)
+    u64 servers = (rule ? rule->servers : ANY_SERVER) & ~asker->withheld;
+    int is_known = is_usual(*kind) || *kind < TYPES;
+    *may_wait = is_known ? servers : 0;
+    if (!rule || rule->types & ANSWERED)
         return NAME_UNLISTED;
-    if (!is_usual(*kind) && (*kind > 63 || !(rule->types >> *kind & 1)))
+    if (!is_usual(*kind) && (!is_known || !(rule->types >> *kind & 1)))
         return TYPE_UNLISTED;
-    return rule->servers & ~asker->withheld ? LISTED : OTHER_RESOLVER;
+    return servers ? LISTED : OTHER_RESOLVER;
+}
+
+static __always_inline u64 refusal_key(u64 name, struct asker *asker, u32 reason, u32 kind, u32 protocol)
+{
+    return mix(mix(name, (u64)asker->pid << 32 | reason << 16 | kind), protocol);
+}
+
+static __always_inline void describe(struct unasked *found, struct asker *asker, struct suffix *name, u32 reason, u32 kind,
+                                     u32 protocol)
+{
+    __builtin_memcpy(found->name, name->text, TEXT);
+    __builtin_memcpy(found->comm, asker->comm, sizeof(found->comm));
+    found->pid = asker->pid;
+    found->reason = reason;
+    found->kind = kind;
+    found->protocol = protocol;
+    found->resolver = asker->resolver.address;
+    found->times = 1;
+}
+
+// Reports a question by its key in `unasked` or in `waiting`. Returns whether there was room.
+static __always_inline int report_first(u64 question, u64 waiting)
+{
+    struct first *first = firsts.ringbuf_reserve(sizeof(struct first));
+    if (!first)
+        return 0;
+    __builtin_memset(first, 0, sizeof(*first));
+    first->question = question;
+    first->waiting = waiting;
+    firsts.ringbuf_submit(first, 0);
+    return 1;
 }
 
 static __always_inline int refuse_question(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
 {
     u32 none = 0;
-    u64 key = mix(mix(SEED, (u64)asker->pid << 32 | reason << 16 | kind), protocol);
-#pragma nounroll
-    for (u32 i = 0; i < TEXT / 8; i++)
-        key = mix(key, ((u64 *)name->text)[i]);
+    u64 key = refusal_key(mix_name(seed(), name), asker, reason, kind, protocol);
     struct unasked *empty = nothing_unasked.lookup(&none), *found;
     if (!empty)
         return 0;
     if (!unasked.insert(&key, empty) && (found = unasked.lookup(&key))) {
-        __builtin_memcpy(found->name, name->text, TEXT);
-        __builtin_memcpy(found->comm, asker->comm, sizeof(found->comm));
-        found->pid = asker->pid;
-        found->reason = reason;
-        found->kind = kind;
-        found->protocol = protocol;
-        found->resolver = asker->resolver.address;
-        found->times = 1;
-        struct first *first = firsts.ringbuf_reserve(sizeof(struct first));
-        if (first) {
-            __builtin_memset(first, 0, sizeof(*first));
-            first->question = key;
-            firsts.ringbuf_submit(first, 0);
-        }
+        describe(found, asker, name, reason, kind, protocol);
+        report_first(key, 0);
         return 0;
     }
     found = unasked.lookup(&key);
@@ -142,6 +148,33 @@ static __always_inline int refuse_question(struct asker *asker, struct suffix *n
         __sync_fetch_and_add(&found->times, 1);
     else
         count(UNLISTED);
+    return 0;
+}
+
+// Lets a question wait for the verdict of a person. All usual types of a name wait as one. Returns PASS if it may pass
+// once, LOSE while it waits, and 0 if it is refused: by the person, or since too many others wait.
+static __always_inline int ask(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
+{
+    u32 none = 0;
+    u64 hash = mix_name(seed(), name), key = mix(hash, is_usual(kind) ? 0 : kind), pass = key ^ kind;
+    struct waiting *empty = nothing_waiting.lookup(&none), *found;
+    if (!empty || denied.lookup(&key))
+        return 0;
+    if (!once.delete(&pass))
+        return PASS;
+    found = waiting.lookup(&key);
+    if (found) {
+        __sync_fetch_and_add(&found->question.times, 1);
+        return LOSE;
+    }
+    if (!waiting.insert(&key, empty) && (found = waiting.lookup(&key))) {
+        found->refusal = refusal_key(hash, asker, reason, kind, protocol);
+        describe(&found->question, asker, name, reason, kind, protocol);
+        if (report_first(0, key))
+            return LOSE;
+        waiting.delete(&key);
+    }
+    count(QUEUE_FULL);
     return 0;
 }
 
@@ -176,6 +209,7 @@ int on_egress(struct __sk_buff *skb)
     struct bpf_sock *socket = skb->sk;
     struct suffix name = {.length = TEXT * 8};
     u32 reason = UNREADABLE, kind = 0;
+    u64 may_wait = 0;
     u8 ip;
     if (socket)
         socket = bpf_sk_fullsock(socket);
@@ -186,30 +220,48 @@ int on_egress(struct __sk_buff *skb)
         return 1;
     u32 protocol = socket->protocol;
     if (bpf_skb_load_bytes(skb, 0, &ip, 1))
-        return ANY_QUESTION;
+        return any_question();
     if (asker->guides) {
         note_interface(skb, asker);
         return 1;
     }
     u32 offset = ip >> 4 == 4 ? (ip & 15) * 4 : 40;
-    if (!ANY_QUESTION) {
+    if (!any_question()) {
         u32 at = skb->cb[0] ? skb->cb[0] : payload_of(skb, offset, protocol), end = skb->len;
         if (protocol == TCP && at == end)
             return 1;
         if (at && protocol == TCP)
             at = next_end(skb, at, &end);
+        at = forget(at, skb->len);
+        protocol = forget(protocol, skb->len);
         if (at && end <= skb->len)
-            reason = examine(skb, asker, at, end, &name, &kind);
-        if (!reason && end < skb->len) { // of several messages in a segment, each call reads one
+            reason = examine(skb, asker, at, end, &name, &kind, &may_wait);
+        int verdict = !reason;
+        if (reason && may_wait && asks())
+            verdict = ask(asker, &name, reason, kind, protocol);
+        if (verdict == PASS && end < skb->len) { // of several messages in a segment, each call reads one
             skb->cb[0] = end;
             deciding_egress.call(skb, 0);
+            verdict = 0;
             reason = UNREADABLE;
         }
-        if (reason)
+        if (!verdict)
             return refuse_question(asker, &name, reason, kind, protocol);
+        if (verdict == LOSE)
+            return LOSE;
     }
     if (protocol == UDP)
         noting.call(skb, 0);
+    return 1;
+}
+
+// The C library asks for the errors of its UDP sockets. The kernel would then report a question that waits (ENOBUFS).
+int on_setsockopt(struct bpf_sockopt *ctx)
+{
+    struct bpf_sock *socket = ctx->sk;
+    int is4 = ctx->level == LEVEL_IP && ctx->optname == RECVERR, is6 = ctx->level == LEVEL_IPV6 && ctx->optname == RECVERR6;
+    if (socket && socket->type == DATAGRAM && (is4 || is6))
+        ctx->optlen = -1; // the call succeeds, and the kernel ignores it
     return 1;
 }
 
@@ -228,5 +280,5 @@ int guard_egress(struct __sk_buff *skb)
     struct bpf_sock *socket = skb->sk;
     if (socket)
         socket = bpf_sk_fullsock(socket);
-    return socket && askers.sk_storage_get(socket, 0, 0) ? AFTERWARDS : 1;
+    return socket && askers.sk_storage_get(socket, 0, 0) ? afterwards() : 1;
 }

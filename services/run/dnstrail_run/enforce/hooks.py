@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-import ctypes
+import mmap
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
+from ctypes import c_uint32, c_uint64, sizeof
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bpf import link_cgroup
-from dnstrail.kernel.compiler import compile_text, load_bcc
-from dnstrail.tracee.codes import TYPES
-from dnstrail_run.allow_list import DNS, MOST_ENTRIES
-from dnstrail_run.enforce.refusals import ACTIONS, ASK, REASONS, SOCKET, Attempt, Limits, transport_of
-from dnstrail_run.enforce.rules import Rules, address_key
+from dnstrail.kept_objects import load_kept
+from dnstrail.kernel.bpf import (
+    AttachType,
+    ProgramType,
+    attach_cgroup,
+    delete,
+    link_cgroup,
+    look_up,
+    read_batch,
+    update,
+)
+from dnstrail.kernel.objects import BpfObject, LoadedObject
+from dnstrail.kernel.ring_buffer import RingBuffer
+from dnstrail_run.allow_list import MOST_ENTRIES, USUAL_TYPES
+from dnstrail_run.enforce.refusals import NAME, REASONS, Attempt, Limits
+from dnstrail_run.enforce.rules import ANSWERED, Rule, Rules, address_key
+from dnstrail_run.enforce.structures import (
+    GUIDES,
+    SHOWN,
+    START,
+    ConflictValue,
+    FirstRecord,
+    RefusalKey,
+    UnaskedValue,
+    WaitingValue,
+    attempt_of,
+    conflict_of,
+    question_of,
+)
 from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, NetworkNamespace
 from dnstrail_run.report import Conflict
 
@@ -39,26 +64,49 @@ MOST_ADDRESSES = 512
 MOST_TARGETS = 65_536
 #: conflicting answers in one report -> the addresses of further ones are refused, too; the report states their number
 MOST_CONFLICTS = 256
-_SHOWN = 8  # addresses of each side of a conflict
+#: names that wait for the verdict of a person (`--ask`) -> questions about further ones are refused; the report states
+#: their number
+MOST_WAITING = 64
+#: names that a person refused (`--ask`), and questions allowed once that were not repeated -> the person is asked again
+#: about the least recently used name; a further question is refused instead of allowed
+MOST_DECIDED = 4_096
 _NAMES = ("maps", "decide", "questions", "egress", "source_routes", "answers")
 _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
-_ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
-_ANY = 0  # BPF_ANY
-# Hook -> program type and attach type, by their names in bcc.
+_INGRESS = (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_INGRESS)
+_EGRESS = (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_EGRESS)
+_SETSOCKOPT = (ProgramType.CGROUP_SOCKOPT, AttachType.CGROUP_SETSOCKOPT)
+# Hook -> program type and attach type.
 _HOOKS = {
-    "create": ("CGROUP_SOCK", "CGROUP_INET_SOCK_CREATE"),
-    "connect4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_CONNECT"),
-    "connect6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_CONNECT"),
-    "sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
-    "sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
-    "bind4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_BIND"),
-    "bind6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_BIND"),
+    "egress": _EGRESS,
+    "create": (ProgramType.CGROUP_SOCK, AttachType.CGROUP_INET_SOCK_CREATE),
+    "connect4": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT),
+    "connect6": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),
+    "sendmsg4": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP4_SENDMSG),
+    "sendmsg6": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_UDP6_SENDMSG),
+    "bind4": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_BIND),
+    "bind6": (ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_BIND),
 }
-_INGRESS = ("CGROUP_SKB", "CGROUP_INET_INGRESS")
-_EGRESS = ("CGROUP_SKB", "CGROUP_INET_EGRESS")
-_NONE = b"\0" * 4  # the only key of a program array
-_GUIDES = bytes(32) + (1).to_bytes(4, "little") + bytes(44)  # `struct asker` of a socket of the launcher
+# Program array -> the program that others call by it.
+_CALLED = {
+    "finding": "on_ingress",
+    "reading": "on_message",
+    "answering": "on_answer",
+    "contesting": "on_conflict",
+    "noting": "on_question",
+    **{f"deciding_{hook}": f"on_{hook}" for hook in _HOOKS},
+}
+_LEFT_ATTACHED = {"on_route": _EGRESS, **{f"guard_{hook}": where for hook, where in _HOOKS.items()}}
+# Function -> program type and attach type.
+_PROGRAMS = {
+    **dict.fromkeys(("on_ingress", "on_message", "on_answer", "on_conflict"), _INGRESS),
+    "on_question": _EGRESS,
+    "on_setsockopt": _SETSOCKOPT,
+    **{f"on_{hook}": where for hook, where in _HOOKS.items()},
+    **_LEFT_ATTACHED,
+}
+_BOTH_FAMILIES = frozenset({1, 28})  # A and AAAA, which a C library asks together
+_ONLY = b"\0" * 4  # the only key of an array
 _FIRST_PAGES = 256  # of the buffer of first refusals, which has room for MOST_REFUSED of each kind
 
 
@@ -79,63 +127,132 @@ class Enforcement:
         *,
         allow_afterwards: bool,
         any_question: bool,
+        ask: bool = False,
     ) -> None:
-        self._bcc = load_bcc()
-        self._firsts: list[bytes] = []
-        text = _text(namespaces[0], allow_afterwards=allow_afterwards, any_question=any_question)
+        self._refused: list[FirstRecord] = []
+        self._waiting: list[int] = []
         try:
-            self._bpf = compile_text(self._bcc, text)
-            self._bpf["firsts"].open_ring_buffer(self._note_first)
+            self._loaded = load_kept(program_text(), str, _load)
+            self._maps = self._loaded.maps
+            self._firsts = RingBuffer(self.firsts_file, _FIRST_PAGES * mmap.PAGESIZE)
+            start = START.pack(namespaces[0].cookie, secrets.randbits(64), allow_afterwards, any_question, ask)
+            self._put("starts", _ONLY, start)
             self._fill(rules)
             self._fill_resolvers(namespaces, rules)
-            self._attach(cgroup)
-        except Exception as error:  # bcc raises bare Exceptions
+            self._attach(cgroup, ask=ask)
+        except OSError as error:
             raise SourceUnavailable("enforce", f"the kernel refused the programs: {error}", _REMEDY) from error
 
     @property
     def firsts_file(self) -> int:
         """The descriptor that is readable after a first refusal."""
-        return self._map("firsts")
+        return self._maps["firsts"]
 
     def firsts(self) -> list[Attempt]:
         """Return what was refused for the first time since the last call."""
-        self._bpf.ring_buffer_consume()
-        found, self._firsts = self._firsts, []
+        self._sort()
+        found, self._refused = self._refused, []
         return [*map(self._first, found)]
+
+    def waiting(self) -> list[int]:
+        """Return the keys of the questions that wait for a verdict since the last call."""
+        self._sort()
+        found, self._waiting = self._waiting, []
+        return found
+
+    def question(self, waiting: int) -> Attempt:
+        """Return a question that waits, by its key."""
+        return question_of(self._value(waiting).question)
+
+    def allow(self, waiting: int, *, once: bool) -> None:
+        """Allow a question that waits: its name and type until the end, or `once` the question alone.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        question = self._value(waiting).question
+        text = bytes(question.name).partition(b"\0")[0] + b"\0"
+        key = (len(text) * 8).to_bytes(4, "little") + text.ljust(256, b"\0")
+        rule = Rule(sets=1, types=ANSWERED, servers=1)
+        with suppress(OSError):  # the name is in the list, or passed once
+            rule = Rule.unpacked(look_up(self._maps["names"], key, len(rule.packed())))
+        kind = question.kind
+        if once:
+            for passing in _passing(waiting, kind):
+                self._put("once", passing, bytes(8))
+        else:
+            types = rule.types & ~ANSWERED | (0 if kind in USUAL_TYPES else 1 << kind)
+            rule = Rule(sets=rule.sets, types=types, servers=rule.servers)
+        if not once or REASONS[question.reason] == NAME:
+            self._put("names", key, rule.packed())
+        delete(self._maps["waiting"], waiting.to_bytes(8, "little"))
+
+    def refuse(self, waiting: int) -> Attempt:
+        """Refuse a question that waits, and the same ones from now on; return it."""
+        found, key = self._value(waiting), waiting.to_bytes(8, "little")
+        self._put("denied", key, bytes(8))
+        for passing in _passing(waiting, found.question.kind):
+            with suppress(FileNotFoundError):  # there is one if `allow` found no room for the other
+                delete(self._maps["once"], passing)
+        with suppress(OSError):  # the report has no room
+            self._put("unasked", found.refusal.to_bytes(8, "little"), bytes(found.question))
+        delete(self._maps["waiting"], key)
+        return question_of(found.question)
 
     def attempts(self) -> list[Attempt]:
         """Return what was refused."""
-        found = [_attempt(key, times.value) for key, times in self._bpf["refused"].items()]
-        return [*found, *map(_question, self._bpf["unasked"].values())]
+        found = [attempt_of(key, times) for key, times in self._entries("refused", RefusalKey, c_uint64, MOST_REFUSED)]
+        asked = self._entries("unasked", c_uint64, UnaskedValue, MOST_REFUSED)
+        return [*found, *(question_of(value) for _, value in asked)]
 
     def conflicts(self) -> list[Conflict]:
         """Return the answers that contradict each other."""
-        return [_conflict(found) for found in self._bpf["conflicts"].values()]
+        return [conflict_of(value) for _, value in self._entries("conflicts", c_uint64, ConflictValue, MOST_CONFLICTS)]
 
     def limits(self) -> Limits:
         """Return the numbers of what exceeded the bounds of the programs."""
-        counters = self._bpf["counters"]
-        return Limits(*(int(counters[ctypes.c_int(which)].value) for which in range(len(Limits.__struct_fields__))))
+        places = len(Limits.__struct_fields__)
+        return Limits(*(count for _, count in self._entries("counters", c_uint32, c_uint64, places)))
 
     def guide(self, asker: int) -> None:
         """Learn the interfaces of the routes to the resolvers from what a socket in the cgroup sends to them."""
-        askers = self._bcc.lib.bpf_table_fd(self._bpf.module, b"askers")  # whose type bcc has no class for
-        if self._bcc.lib.bpf_update_elem(askers, asker.to_bytes(4, "little"), _GUIDES, _ANY):
-            raise OSError("a socket cannot be marked")
+        update(self._maps["askers"], asker.to_bytes(4, "little"), GUIDES)
 
     def end(self) -> None:
         """End the work of the rules, as the end of this process does."""
-        for hook in (*_HOOKS, "egress"):
-            self._bcc.lib.bpf_delete_elem(self._map(f"deciding_{hook}"), _NONE)
+        for hook in _HOOKS:
+            with suppress(FileNotFoundError):  # ended before
+                delete(self._maps[f"deciding_{hook}"], _ONLY)
 
-    def _note_first(self, _context: Any, data: int, size: int) -> None:
-        self._firsts.append(ctypes.string_at(data, size))
+    def close(self) -> None:
+        """Close the maps and programs. The guards stay attached, and refuse as after the end of this process."""
+        self._firsts.close()
+        self._loaded.close()
 
-    def _first(self, data: bytes) -> Attempt:
-        question, key = int.from_bytes(data[:8], "little"), data[8:]
-        if question:
-            return _question(self._bpf["unasked"][ctypes.c_uint64(question)])
-        return _attempt(self._bpf["refused"].Key.from_buffer_copy(key), 1)
+    def _sort(self) -> None:
+        """Take the records of the ring buffer: what was refused, and what waits."""
+        for record in self._firsts.drain():
+            first = FirstRecord.from_buffer_copy(record)
+            if first.waiting:
+                self._waiting.append(first.waiting)
+            else:
+                self._refused.append(first)
+
+    def _value(self, waiting: int) -> WaitingValue:
+        key = waiting.to_bytes(8, "little")
+        return WaitingValue.from_buffer_copy(look_up(self._maps["waiting"], key, sizeof(WaitingValue)))
+
+    def _first(self, first: FirstRecord) -> Attempt:
+        if not first.question:
+            return attempt_of(first.refusal, 1)
+        key = first.question.to_bytes(8, "little")
+        return question_of(UnaskedValue.from_buffer_copy(look_up(self._maps["unasked"], key, sizeof(UnaskedValue))))
+
+    def _entries(self, table: str, key: type[Any], value: type[Any], most: int) -> zip[tuple[Any, Any]]:
+        """Return the entries of a map, which has `most` of them."""
+        keys, values = (key * most)(), (value * most)()
+        count = read_batch(self._maps[table], keys, values, take=False)
+        return zip(keys[:count], values[:count], strict=True)
 
     def _fill(self, rules: Rules) -> None:
         for key, rule in rules.names.items():
@@ -154,51 +271,33 @@ class Enforcement:
                 servers = rules.servers.get(resolver, 0) | (resolver not in namespace.narrow)
                 self._put("resolvers", key, bytes(8) + servers.to_bytes(8, "little"))  # no interface before `guide`
 
-    def _attach(self, cgroup: Path) -> None:
-        """Attach the programs: those on DNS by links, the others for as long as the cgroup or a socket of it exists."""
+    def _attach(self, cgroup: Path, *, ask: bool) -> None:
+        """Attach the programs: two by links, the others for as long as the cgroup or a socket of it exists."""
+        for table, function in _CALLED.items():
+            self._put(table, _ONLY, self._loaded.programs[function].to_bytes(4, "little"))
         folder = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            reader, _ = self._load("on_message", *_INGRESS)
-            finder, where = self._load("on_ingress", *_INGRESS)
-            self._put("reading", _NONE, reader.to_bytes(4, "little"))
-            self._put("finding", _NONE, finder.to_bytes(4, "little"))
-            contester, _ = self._load("on_conflict", *_INGRESS)
-            self._put("contesting", _NONE, contester.to_bytes(4, "little"))
-            link_cgroup(finder, folder, where)
-            noter, _ = self._load("on_question", *_EGRESS)
-            self._put("noting", _NONE, noter.to_bytes(4, "little"))
-            self._leave_attached("on_route", folder, *_EGRESS)
-            for hook, (kind, attach_type) in {"egress": _EGRESS, **_HOOKS}.items():
-                decider, _ = self._load(f"on_{hook}", kind, attach_type)
-                self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
-                self._leave_attached(f"guard_{hook}", folder, kind, attach_type)
+            for function in ("on_ingress", *(["on_setsockopt"] if ask else [])):
+                link = link_cgroup(self._loaded.programs[function], folder, _PROGRAMS[function][1])
+                self._loaded.links.append(link)
+            for function, (_, hook) in _LEFT_ATTACHED.items():
+                attach_cgroup(self._loaded.programs[function], folder, hook)
         finally:
             os.close(folder)
 
-    def _leave_attached(self, function: str, folder: int, kind: str, attach_type: str) -> None:
-        program, where = self._load(function, kind, attach_type)
-        if failed := self._bcc.lib.bpf_prog_attach(program, folder, where, _ALLOW_MULTI):
-            raise OSError(f"{function}: {os.strerror(-failed)}")
-
-    def _load(self, function: str, program: str, attach_type: str) -> tuple[int, int]:
-        where = getattr(self._bcc.BPFAttachType, attach_type)
-        loaded = self._bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=where)
-        return int(loaded.fd), int(where)
-
     def _put(self, table: str, key: bytes, value: bytes) -> None:
-        if self._bcc.lib.bpf_update_elem(self._map(table), key, value, _ANY):
-            raise OSError(f"the map {table} is full")
-
-    def _map(self, table: str) -> int:
-        return int(self._bpf[table].map_fd)
+        update(self._maps[table], key, value)
 
 
-def _text(home: NetworkNamespace, *, allow_afterwards: bool, any_question: bool) -> str:
-    """Return the text of the programs, with the bounds, and the network namespace of this process."""
+def _passing(waiting: int, kind: int) -> list[bytes]:
+    """Return the keys in `once` of a question that waits: those of both families of addresses count as one."""
+    kinds = {kind, *_BOTH_FAMILIES} if kind in USUAL_TYPES else {kind}
+    return [(waiting ^ each).to_bytes(8, "little") for each in kinds]
+
+
+def program_text() -> str:
+    """Return the text of the programs, with the bounds."""
     defines = {
-        "HOME": f"{home.cookie}ULL",
-        "AFTERWARDS": int(allow_afterwards),
-        "ANY_QUESTION": int(any_question),
         "FIRST_PAGES": _FIRST_PAGES,
         "ENTRIES": MOST_ENTRIES,
         "RESOLVERS": MOST_NAMESPACES * MOST_RESOLVERS,
@@ -210,60 +309,22 @@ def _text(home: NetworkNamespace, *, allow_afterwards: bool, any_question: bool)
         "ADDRESSES": MOST_ADDRESSES,
         "TARGETS": MOST_TARGETS,
         "CONFLICTS": MOST_CONFLICTS,
-        "SHOWN": _SHOWN,
-        "SEED": f"{secrets.randbits(64)}ULL",
+        "SHOWN": SHOWN,
+        "WAITING": MOST_WAITING,
+        "ONCE": MOST_DECIDED,
+        "DENIED": MOST_DECIDED,
     }
     texts = [f"#define {name} {value}" for name, value in defines.items()]
     return "\n".join([*texts, *(part.read_text(encoding="utf-8") for part in _PARTS)])
 
 
-def _attempt(key: Any, times: int) -> Attempt:
-    action = ACTIONS[key.action]
-    return Attempt(
-        action=action,
-        address="" if action == SOCKET else _address(key),
-        port=key.port,
-        transport=transport_of(key.protocol, key.type),
-        pid=key.pid,
-        name=key.comm.decode(errors="backslashreplace"),
-        times=times,
-    )
-
-
-def _question(found: Any) -> Attempt:
-    return Attempt(
-        action=ASK,
-        address=_address(found.resolver),
-        port=DNS,
-        transport=transport_of(found.protocol, 0),
-        pid=found.pid,
-        name=found.comm.decode(errors="backslashreplace"),
-        times=found.times,
-        asked=_name(found.name),
-        type=TYPES.get(found.kind, f"TYPE{found.kind}") if found.kind else "",
-        reason=REASONS[found.reason],
-    )
-
-
-def _name(backwards: Any) -> str:
-    """Return a name of `struct suffix`, whose last byte comes first."""
-    text = bytes(backwards).partition(b"\0")[0][::-1].removeprefix(b".")
-    return text.decode("ascii", errors="backslashreplace")
-
-
-def _conflict(found: Any) -> Conflict:
-    sides = [
-        [_address(found.addresses[side * _SHOWN + place]) for place in range(min(found.counts[side], _SHOWN))]
-        for side in (0, 1)
-    ]
-    return Conflict(
-        name=_name(found.name),
-        believed=sides[0],
-        surplus=sides[1],
-        more=sum(found.counts) - sum(map(len, sides)),
-    )
-
-
-def _address(found: Any) -> str:
-    packed = bytes(found.words)[: 4 if found.family == 4 else 16]  # noqa: PLR2004 - the family as the programs write it
-    return str(ip_address(packed))
+def _load(compiled: BpfObject) -> LoadedObject:
+    """Load all programs."""
+    loaded = LoadedObject(compiled)
+    try:
+        for function, (kind, hook) in _PROGRAMS.items():
+            loaded.load(function, kind, hook)
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded

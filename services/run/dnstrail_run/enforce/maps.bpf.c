@@ -33,6 +33,10 @@ struct route {
     u64 interface, servers;
 };
 
+#define TYPES 64 // of questions, as bits of a mask
+#define ANSWERED 1 // in place of a type: no question is allowed, and the answers to one that passed once lead somewhere
+#define ANY_SERVER 1
+
 // What an allowed name permits: sets of ports, types of questions (bit N is type N), sets of resolvers.
 struct rule {
     u64 sets, types, servers;
@@ -57,8 +61,15 @@ struct place {
 };
 
 // Addresses; answers; refusals; answers without a question; packets from another interface; addresses of conflicts that
-// are forgotten; conflicts; packets with a source route.
-enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, COUNTERS };
+// are forgotten; conflicts; packets with a source route; questions for which the queue of a person had no room.
+enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, QUEUE_FULL, COUNTERS };
+
+// What differs between two starts: the network namespace of the launcher, a number that no command knows, whether
+// connections after the end of the launcher and questions about all names are allowed, and whether a person is asked.
+struct start {
+    u64 home, seed;
+    u32 afterwards, any_question, asks, none;
+};
 
 // A set of ports is a bit of the masks; bit 0 is the set of all ports. The same holds for sets of resolvers.
 BPF_HASH(resolvers, struct resolver, struct route, RESOLVERS);
@@ -69,6 +80,42 @@ BPF_ARRAY(ports, u64, 65536);
 BPF_HASH(given, struct address, struct place, GIVEN);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_SK_STORAGE(askers, struct asker);
+BPF_ARRAY(starts, struct start, 1);
+
+static __always_inline u64 home(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start ? start->home : 0;
+}
+
+static __always_inline u64 seed(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start ? start->seed : 0;
+}
+
+static __always_inline int afterwards(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start && start->afterwards;
+}
+
+static __always_inline int any_question(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start && start->any_question;
+}
+
+static __always_inline int asks(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start && start->asks;
+}
 
 static __always_inline void count(u32 which)
 {

@@ -64,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True):
     forgotten: int = 0
     unnamed: int = 0
     routed: int = 0
+    queue_full: int = 0
 
     @property
     def notes(self) -> list[str]:
@@ -78,6 +79,7 @@ class Limits(msgspec.Struct, frozen=True):
             "{} addresses of conflicting answers were forgotten: from then on no name led anywhere.": self.forgotten,
             "{} further answers conflicted: their addresses were refused.": self.unnamed,
             "{} packets with a source route were refused.": self.routed,
+            "{} questions were refused unasked, since too many names waited for a verdict.": self.queue_full,
         }
         return [text.format(count) for text, count in found.items() if count]
 

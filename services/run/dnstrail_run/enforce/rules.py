@@ -5,6 +5,7 @@ Each bit of a mask is a set of ports of the list; bit 0 is the set of all ports.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
@@ -21,6 +22,8 @@ _FAMILY_BITS = 32
 
 #: resolvers that entries of names have for themselves -> exit code 2
 MOST_NARROW = 63
+ANSWERED = 1  # in `types`: no question may be asked, and the answers to one that passed once lead somewhere
+_RULE = struct.Struct("<3Q")
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -32,7 +35,12 @@ class Rule(msgspec.Struct, frozen=True):
 
     def packed(self) -> bytes:
         """Return the bytes of the structure."""
-        return b"".join(mask.to_bytes(8, "little") for mask in (self.sets, self.types, self.servers))
+        return _RULE.pack(self.sets, self.types, self.servers)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Rule:
+        """Return the rule of the bytes of the structure."""
+        return cls(*_RULE.unpack(data))
 
 
 class Rules(msgspec.Struct, frozen=True):
