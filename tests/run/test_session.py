@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from dnstrail.capture_options import CaptureOptions
+from dnstrail.errors import SettingsError
 from dnstrail_run import command_process, session
 from dnstrail_run.followed import Followed
 from dnstrail_run.forms import FORMATS
@@ -21,7 +22,7 @@ def settings_of(*command: str) -> Settings:
     """Return the settings of a command without any option."""
     nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "refusals", "run_dir"])
     flags = ["allow_new_privileges", "any_question", "learn_domains", "follow_containers", "wait_for_all"]
-    flags += ["enforce", "getaddrinfo", "quiet"]
+    flags += ["check_server_name", "enforce", "getaddrinfo", "quiet"]
     return Settings(
         command=command, options=CaptureOptions(), on_crash="refuse", **nothing, **dict.fromkeys(flags, False)
     )
@@ -39,6 +40,13 @@ def test_an_argument_that_is_no_text_is_escaped(form):
     report = report_of("sh", "é", os.fsdecode(b"x\xff"))
     assert report.command == ["sh", "é", "x\\xff"]
     assert FORMATS[form](report).encode()
+
+
+def test_names_are_checked_by_the_rules_alone():
+    """To check names that connections state, the rules must hold."""
+    settings = msgspec.structs.replace(settings_of("true"), check_server_name=True)
+    with pytest.raises(SettingsError, match="needs --enforce"):
+        session._rules(settings, None)
 
 
 def test_hidden_services_are_listed():

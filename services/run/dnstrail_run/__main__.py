@@ -52,6 +52,11 @@ def show_group(ctx: click.Context, _option: click.Parameter, name: str | None) -
     "--any-question", is_flag=True, help="With --enforce: let questions pass whose names --allow does not contain."
 )
 @click.option(
+    "--check-server-name",
+    is_flag=True,
+    help="With --enforce: a connection to the address of a name must state this name, by TLS or HTTP.",
+)
+@click.option(
     "--on-crash",
     type=click.Choice(_AFTERWARDS),
     default="refuse",

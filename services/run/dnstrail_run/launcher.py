@@ -48,7 +48,8 @@ class Enforce(NamedTuple):
     """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs.
 
     `namespaces` have the resolvers, the first is that of this process. `sockets` are the paths of the Unix sockets of
-    services that it may use. `any_question` allows questions about names that are not in the list.
+    services that it may use. `any_question` allows questions about names that are not in the list. With
+    `check_server_name`, a connection to the address of a name must state this name.
     """
 
     rules: Rules
@@ -57,6 +58,7 @@ class Enforce(NamedTuple):
     allow_new_privileges: bool
     sockets: list[str]
     any_question: bool
+    check_server_name: bool = False
 
 
 class Launcher:
@@ -225,7 +227,12 @@ class _Launched:
             self._report(hidden=hidden, mounts=_MOUNTS.stat().st_ino)
             namespaces = self.enforce.namespaces
             self.enforcement = Enforcement(
-                cgroup.path, rules, namespaces, allow_afterwards=afterwards, any_question=any_question
+                cgroup.path,
+                rules,
+                namespaces,
+                allow_afterwards=afterwards,
+                any_question=any_question,
+                check_server_name=self.enforce.check_server_name,
             )
             guide = self.enforcement.guide
             self.routes = [Routes(cgroup, self.user, namespaces[0], guide)]
@@ -278,7 +285,7 @@ class _Launched:
     def _select(self, listening: list[int], seconds: float | None = None) -> list[int]:
         """Return the descriptors that are readable, as select does; meanwhile follow the routes to the resolvers."""
         changes = {routes.fileno(): routes for routes in self.routes}
-        firsts = [] if self.enforcement is None else [self.enforcement.firsts_file]
+        firsts = [] if self.enforcement is None else self.enforcement.refusal_files
         ready = select.select([*listening, *changes, *firsts], [], [], seconds)[0]
         for changed in changes.keys() & ready:
             changes[changed].learn()

@@ -83,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     on_crash: str
     allow_new_privileges: bool
     any_question: bool
+    check_server_name: bool
     learn: Path | None
     learn_domains: bool
     refusals: str | None
@@ -168,6 +169,8 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
     if not settings.enforce:
         if settings.refusals is not None:
             raise SettingsError("--refusals needs --enforce")
+        if settings.check_server_name:
+            raise SettingsError("--check-server-name needs --enforce")
         return None
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
@@ -179,6 +182,7 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
         settings.allow_new_privileges,
         allowed.sockets,
         settings.any_question,
+        settings.check_server_name,
     )
 
 

@@ -24,13 +24,15 @@ struct target {
 // left of its label; whether more messages follow in the packet, and whether it is a datagram; the place of the name; the
 // place of the next byte in the packet; the records that are left of the answer; the number of addresses that answers to
 // its question had before, and have with it; the key and number of this question; the sum of the addresses of the answer,
-// in any order; the sets of resolvers that contain its sender; one address. They are in memory, so that the verifier does not follow their values.
+// in any order; the sets of resolvers that contain its sender, and of ports where connections need not state its name; one
+// address; the name with it. They are in memory, so that the verifier does not follow their values.
 struct buffer {
     u8 bytes[FRONT + TEXT];
     u8 left, more, datagram;
     u32 name, at, records, known, addresses;
-    u64 question, number, sum, servers;
+    u64 question, number, sum, servers, unchecked;
     struct target target;
+    struct led led;
 };
 
 // A conflict as it is reported: the name as in `struct buffer`, and the addresses of the believed answers and of others.
@@ -87,20 +89,23 @@ static __always_inline u32 read_name(struct __sk_buff *skb, struct buffer *buffe
     if (!allowed || !(allowed->servers & buffer->servers))
         return 0;
     *sets = allowed->sets;
+    buffer->unchecked = allowed->unchecked;
     buffer->name = FRONT + 1 - length;
     return length + 1;
 }
 
-static __always_inline void give(struct address *address, u64 sets, u64 question)
+static __always_inline void give(struct buffer *buffer, u64 sets)
 {
+    struct address *address = &buffer->target.address;
     struct place none = {}, *known = given.lookup_or_try_init(address, &none);
-    if (!known) {
+    if (!known || (CHECKED && !note_led(&buffer->led, address, sets))) {
         count(NO_ROOM);
         return;
     }
     __sync_fetch_and_or(&known->sets, sets);
-    if (question)
-        known->question = question;
+    __sync_fetch_and_or(&known->unchecked, buffer->unchecked);
+    if (buffer->number)
+        known->question = buffer->number;
 }
 
 // Remembers that an answer to a question has an address. Returns 0 if there is no room.
@@ -125,7 +130,7 @@ static __always_inline void take(struct buffer *buffer, u64 sets)
     if (buffer->datagram && !note_target(buffer))
         count(NO_ROOM);
     else if (!buffer->target.surplus)
-        give(address, sets, buffer->number);
+        give(buffer, sets);
 }
 
 // Takes the addresses in the answer section of a message.
@@ -228,6 +233,8 @@ static __always_inline int read_message(struct __sk_buff *skb, struct buffer *bu
     u32 name = read_name(skb, buffer, at + HEADER, &sets);
     if (!name)
         return 0;
+    if (CHECKED && buffer->name <= FRONT)
+        __builtin_memcpy(buffer->led.name, &buffer->bytes[buffer->name], TEXT);
     buffer->at = at + HEADER + name + 4;
     buffer->sum = 1; // 0 is no sum
     buffer->number = buffer->target.surplus = 0;

@@ -5,15 +5,16 @@
 #define OPT 41
 #define COOKIE 10 // RFC 7873
 
-// Why a question is refused.
-enum reason { LISTED, UNREADABLE, NAME_UNLISTED, TYPE_UNLISTED, OTHER_RESOLVER };
+// Why a question is refused, or the name that a connection states.
+enum reason { LISTED, UNREADABLE, NAME_UNLISTED, TYPE_UNLISTED, OTHER_RESOLVER, UNSTATED, OTHER_NAME };
 
-// A refused question, its name as in `struct suffix`, and the process that made its socket an asker.
+// A refused question or connection, its name as in `struct suffix`, its type or port, its resolver or peer, and the process
+// that gave its socket this peer.
 struct unasked {
     u8 name[TEXT];
     u64 times;
     u32 pid, reason, kind, protocol;
-    struct address resolver;
+    struct address peer;
     char comm[16];
 };
 
@@ -110,24 +111,25 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
     return rule->servers & ~asker->withheld ? LISTED : OTHER_RESOLVER;
 }
 
-static __always_inline int refuse_question(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
+static __always_inline int note_refusal(u64 key, u32 pid, char *comm, struct address *peer, u8 *name, u32 reason, u32 kind,
+                                        u32 protocol)
 {
     u32 none = 0;
-    u64 key = mix(mix(SEED, (u64)asker->pid << 32 | reason << 16 | kind), protocol);
+    key = mix(mix(mix(key, (u64)pid << 32 | reason), kind), protocol);
 #pragma nounroll
     for (u32 i = 0; i < TEXT / 8; i++)
-        key = mix(key, ((u64 *)name->text)[i]);
+        key = mix(key, ((u64 *)name)[i]);
     struct unasked *empty = nothing_unasked.lookup(&none), *found;
     if (!empty)
         return 0;
     if (!unasked.insert(&key, empty) && (found = unasked.lookup(&key))) {
-        __builtin_memcpy(found->name, name->text, TEXT);
-        __builtin_memcpy(found->comm, asker->comm, sizeof(found->comm));
-        found->pid = asker->pid;
+        __builtin_memcpy(found->name, name, TEXT);
+        __builtin_memcpy(found->comm, comm, sizeof(found->comm));
+        found->pid = pid;
         found->reason = reason;
         found->kind = kind;
         found->protocol = protocol;
-        found->resolver = asker->resolver.address;
+        found->peer = *peer;
         found->times = 1;
         struct first *first = firsts.ringbuf_reserve(sizeof(struct first));
         if (first) {
@@ -206,7 +208,7 @@ int on_egress(struct __sk_buff *skb)
             reason = UNREADABLE;
         }
         if (reason)
-            return refuse_question(asker, &name, reason, kind, protocol);
+            return note_refusal(SEED, asker->pid, asker->comm, &asker->resolver.address, name.text, reason, kind, protocol);
     }
     if (protocol == UDP)
         noting.call(skb, 0);

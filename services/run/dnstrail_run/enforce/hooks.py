@@ -15,13 +15,25 @@ from dnstrail.kernel.bpf import link_cgroup
 from dnstrail.kernel.compiler import compile_text, load_bcc
 from dnstrail.tracee.codes import TYPES
 from dnstrail_run.allow_list import DNS, MOST_ENTRIES
-from dnstrail_run.enforce.refusals import ACTIONS, ASK, REASONS, SOCKET, Attempt, Limits, transport_of
+from dnstrail_run.enforce.refusals import (
+    ACTIONS,
+    ASK,
+    OTHER,
+    REASONS,
+    SOCKET,
+    STATE,
+    UNSTATED,
+    Attempt,
+    Limits,
+    transport_of,
+)
 from dnstrail_run.enforce.rules import Rules, address_key
+from dnstrail_run.enforce.server_name import Endings, defines
 from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, NetworkNamespace
 from dnstrail_run.report import Conflict
 
-#: addresses to which the allowed names of one command led -> connections to further ones are refused; the report states
-#: their number
+#: addresses to which the allowed names of one command led; with `--check-server-name`, each with each name ->
+#: connections to further ones are refused; the report states their number
 MOST_GIVEN = 65_536
 #: different refusals in one report -> further ones are refused, too; the report states their number
 MOST_REFUSED = 4_096
@@ -40,7 +52,7 @@ MOST_TARGETS = 65_536
 #: conflicting answers in one report -> the addresses of further ones are refused, too; the report states their number
 MOST_CONFLICTS = 256
 _SHOWN = 8  # addresses of each side of a conflict
-_NAMES = ("maps", "decide", "questions", "egress", "source_routes", "answers")
+_NAMES = ("maps", "speakers", "decide", "questions", "egress", "server_name", "source_routes", "answers")
 _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
@@ -79,13 +91,17 @@ class Enforcement:
         *,
         allow_afterwards: bool,
         any_question: bool,
+        check_server_name: bool = False,
     ) -> None:
         self._bcc = load_bcc()
         self._firsts: list[bytes] = []
-        text = _text(namespaces[0], allow_afterwards=allow_afterwards, any_question=any_question)
+        self._endings = Endings(namespaces[0].cookie) if check_server_name else None
+        switches = {"AFTERWARDS": allow_afterwards, "ANY_QUESTION": any_question, "CHECKED": check_server_name}
+        text = _text(namespaces[0], switches)
         try:
             self._bpf = compile_text(self._bcc, text)
             self._bpf["firsts"].open_ring_buffer(self._note_first)
+            self._bpf["endings"].open_ring_buffer(self._note_ending)
             self._fill(rules)
             self._fill_resolvers(namespaces, rules)
             self._attach(cgroup)
@@ -93,13 +109,15 @@ class Enforcement:
             raise SourceUnavailable("enforce", f"the kernel refused the programs: {error}", _REMEDY) from error
 
     @property
-    def firsts_file(self) -> int:
-        """The descriptor that is readable after a first refusal."""
-        return self._map("firsts")
+    def refusal_files(self) -> list[int]:
+        """The descriptors of which one is readable after a first refusal, or a refused connection."""
+        return [self._map("firsts"), self._map("endings")]
 
     def firsts(self) -> list[Attempt]:
-        """Return what was refused for the first time since the last call."""
+        """End the connections that were refused; return what was refused for the first time since the last call."""
         self._bpf.ring_buffer_consume()
+        if self._endings is not None:
+            self._endings.end()
         found, self._firsts = self._firsts, []
         return [*map(self._first, found)]
 
@@ -130,6 +148,10 @@ class Enforcement:
 
     def _note_first(self, _context: Any, data: int, size: int) -> None:
         self._firsts.append(ctypes.string_at(data, size))
+
+    def _note_ending(self, _context: Any, data: int, size: int) -> None:
+        if self._endings is not None:
+            self._endings.note(ctypes.string_at(data, size))
 
     def _first(self, data: bytes) -> Attempt:
         question, key = int.from_bytes(data[:8], "little"), data[8:]
@@ -168,6 +190,11 @@ class Enforcement:
             noter, _ = self._load("on_question", *_EGRESS)
             self._put("noting", _NONE, noter.to_bytes(4, "little"))
             self._leave_attached("on_route", folder, *_EGRESS)
+            if self._endings is not None:
+                for table, function in {"requesting": "on_request", "judging": "on_stated"}.items():
+                    program, _ = self._load(function, *_EGRESS)
+                    self._put(table, _NONE, program.to_bytes(4, "little"))
+                self._leave_attached("on_name", folder, *_EGRESS)
             for hook, (kind, attach_type) in {"egress": _EGRESS, **_HOOKS}.items():
                 decider, _ = self._load(f"on_{hook}", kind, attach_type)
                 self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
@@ -193,12 +220,12 @@ class Enforcement:
         return int(self._bpf[table].map_fd)
 
 
-def _text(home: NetworkNamespace, *, allow_afterwards: bool, any_question: bool) -> str:
+def _text(home: NetworkNamespace, switches: dict[str, bool]) -> str:
     """Return the text of the programs, with the bounds, and the network namespace of this process."""
-    defines = {
+    values = {
         "HOME": f"{home.cookie}ULL",
-        "AFTERWARDS": int(allow_afterwards),
-        "ANY_QUESTION": int(any_question),
+        **{name: int(value) for name, value in switches.items()},
+        **defines(),
         "FIRST_PAGES": _FIRST_PAGES,
         "ENTRIES": MOST_ENTRIES,
         "RESOLVERS": MOST_NAMESPACES * MOST_RESOLVERS,
@@ -213,7 +240,7 @@ def _text(home: NetworkNamespace, *, allow_afterwards: bool, any_question: bool)
         "SHOWN": _SHOWN,
         "SEED": f"{secrets.randbits(64)}ULL",
     }
-    texts = [f"#define {name} {value}" for name, value in defines.items()]
+    texts = [f"#define {name} {value}" for name, value in values.items()]
     return "\n".join([*texts, *(part.read_text(encoding="utf-8") for part in _PARTS)])
 
 
@@ -231,17 +258,19 @@ def _attempt(key: Any, times: int) -> Attempt:
 
 
 def _question(found: Any) -> Attempt:
+    reason = REASONS[found.reason]
+    is_stated = reason in (UNSTATED, OTHER)
     return Attempt(
-        action=ASK,
-        address=_address(found.resolver),
-        port=DNS,
+        action=STATE if is_stated else ASK,
+        address=_address(found.peer),
+        port=found.kind if is_stated else DNS,
         transport=transport_of(found.protocol, 0),
         pid=found.pid,
         name=found.comm.decode(errors="backslashreplace"),
         times=found.times,
         asked=_name(found.name),
-        type=TYPES.get(found.kind, f"TYPE{found.kind}") if found.kind else "",
-        reason=REASONS[found.reason],
+        type=TYPES.get(found.kind, f"TYPE{found.kind}") if found.kind and not is_stated else "",
+        reason=reason,
     )
 
 

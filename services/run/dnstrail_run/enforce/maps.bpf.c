@@ -33,9 +33,10 @@ struct route {
     u64 interface, servers;
 };
 
-// What an allowed name permits: sets of ports, types of questions (bit N is type N), sets of resolvers.
+// What an allowed name permits: sets of ports, types of questions (bit N is type N), sets of resolvers; sets of ports where
+// connections need not state the name.
 struct rule {
-    u64 sets, types, servers;
+    u64 sets, types, servers, unchecked;
 };
 
 // A socket that asks a configured resolver, the resolver that it asked last, and the process that asked first. Over TCP,
@@ -50,10 +51,10 @@ struct asker {
     char comm[16];
 };
 
-// An address to which an allowed name led, on these sets of ports; the last question that led there; whether answers
-// that contradict each other did.
+// An address to which an allowed name led, on these sets of ports; those where connections need not state the name; the
+// last question that led there; whether answers that contradict each other did.
 struct place {
-    u64 sets, question, contested;
+    u64 sets, unchecked, question, contested;
 };
 
 // Addresses; answers; refusals; answers without a question; packets from another interface; addresses of conflicts that

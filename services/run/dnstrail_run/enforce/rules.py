@@ -24,15 +24,16 @@ MOST_NARROW = 63
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """`struct rule` of the programs: the masks of the ports, types and resolvers of a name."""
+    """`struct rule` of the programs: the masks of the ports, types and resolvers of a name, and of unchecked ports."""
 
     sets: int
     types: int
     servers: int
+    unchecked: int = 0
 
     def packed(self) -> bytes:
         """Return the bytes of the structure."""
-        return b"".join(mask.to_bytes(8, "little") for mask in (self.sets, self.types, self.servers))
+        return b"".join(mask.to_bytes(8, "little") for mask in (self.sets, self.types, self.servers, self.unchecked))
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -65,6 +66,7 @@ def rules_of(allowed: AllowList) -> Rules:
             types=_union(1 << number for entry in entries for number in entry.types),
             servers=_union(servers[one] for entry in entries for one in entry.resolvers)
             | any(not entry.resolvers for entry in entries),
+            unchecked=bits.mask(entry.ports for entry in entries if entry.unchecked),
         )
 
     return Rules(
