@@ -43,9 +43,8 @@ def test_a_connection_is_ended_in_its_namespace(command):
         assert (namespace == namespace_cookie()) == (not command)
         endings = Endings(namespace_cookie())
         ports = int(port), int(to_port)
-        endings.note(ending(namespace, os.getpid() if command else process.pid, ports, cookie + 1))
-        endings.note(ending(namespace, process.pid, ports, cookie))
-        endings.end()
+        elsewhere = ending(namespace, os.getpid() if command else process.pid, ports, cookie + 1)
+        endings.end([elsewhere, ending(namespace, process.pid, ports, cookie)])
         assert process.stdout.readline() == "103\n"
 
 

@@ -249,6 +249,7 @@ class _Launched:
             self._report_firsts()
             outcome = Outcome(self.enforcement.attempts(), self.enforcement.conflicts(), self.enforcement.limits())
             self._report(outcome=msgspec.to_builtins(outcome))
+            self.enforcement.close()
         for routes in self.routes:
             routes.close()
         cgroup.remove()

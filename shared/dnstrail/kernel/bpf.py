@@ -13,6 +13,7 @@ import resource
 import struct
 from contextlib import suppress
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,10 +21,11 @@ import msgspec
 from dnstrail.kernel.libc import system_call
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}.get(platform.machine())
-_MAP_CREATE, _LOOKUP, _UPDATE, _PROG_LOAD, _TRACEPOINT_OPEN = 0, 1, 2, 5, 17
+_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _PROG_LOAD, _PROG_ATTACH, _TRACEPOINT_OPEN, _BTF_LOAD = 0, 1, 2, 3, 5, 8, 17, 18
 _LOOKUP_BATCH, _TAKE_BATCH, _LINK_CREATE = 24, 25, 28
 _UPROBE_RETURN = 1
-_MAP = struct.Struct("=7I16s")
+_MAP = struct.Struct("=7I16s4I")
+_BTF = struct.Struct("=2Q3I")
 _ELEMENT = struct.Struct("=I4x3Q")
 _PROGRAM = struct.Struct("=2I2Q2IQ2I16s2I")
 _TRACEPOINT = struct.Struct("=QI4x")
@@ -32,6 +34,15 @@ _COUNT = struct.Struct("=32xI")  # of a batch: how many the kernel has read
 _HEAD = struct.Struct("=4I")
 _UPROBE = struct.Struct("=4Q3I")
 _SIZE = 80  # bytes of the attributes: a kernel accepts more than it knows, if they are 0
+VMLINUX = Path("/sys/kernel/btf/vmlinux")  # the types of the running kernel
+_SOCKET_STORAGE = 24  # BPF_MAP_TYPE_SK_STORAGE: the kernel demands the types of its keys and values
+_BTF_HEADER = struct.Struct("=HBB5I")
+_BTF_TYPES = struct.Struct("=7I")
+_BTF_MAGIC, _BTF_VERSION = 0xEB9F, 1
+_BTF_INT, _BTF_STRUCT = 1 << 24, 4 << 24  # BTF_KIND_*, as the kernel packs them
+_BTF_SIGNED = 1 << 24  # BTF_INT_SIGNED
+_BTF_NAMES = b"\0int\0"
+_ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
 _LONGEST_NAME = 15
 _INSTRUCTION = 8  # bytes
 _LICENSE = b"GPL"
@@ -56,6 +67,8 @@ class AttachType(IntEnum):
     CGROUP_INET_INGRESS = 0
     CGROUP_INET_EGRESS = 1
     CGROUP_INET_SOCK_CREATE = 2
+    CGROUP_INET4_BIND = 8
+    CGROUP_INET6_BIND = 9
     CGROUP_INET4_CONNECT = 10
     CGROUP_INET6_CONNECT = 11
     CGROUP_INET4_POST_BIND = 12
@@ -82,13 +95,34 @@ def create_map(name: str, shape: MapShape) -> int:
     Raises:
         OSError: the kernel refused it.
     """
-    attributes = _MAP.pack(shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags, 0, 0, _short(name))
+    typed = shape.type == _SOCKET_STORAGE
+    types = _load_types(shape.value_size) if typed else 0
+    form = (shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags)
+    attributes = _MAP.pack(*form, 0, 0, _short(name), 0, types, *((1, 2) if typed else (0, 0)))
     try:
         return _bpf("BPF_MAP_CREATE", _MAP_CREATE, attributes)
     except PermissionError:  # before Linux 5.11 the memory of maps counts as locked
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return _bpf("BPF_MAP_CREATE", _MAP_CREATE, attributes)
+    finally:
+        if typed:
+            os.close(types)
+
+
+def _load_types(size: int) -> int:
+    """Load BTF with two types: 1 is an `int`, and 2 a struct of this size without members. Return its descriptor.
+
+    Layout: Documentation/bpf/btf.rst.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    types = _BTF_TYPES.pack(1, _BTF_INT, 4, _BTF_SIGNED | 32, 0, _BTF_STRUCT, size)
+    places = (0, len(types), len(types), len(_BTF_NAMES))
+    text = _BTF_HEADER.pack(_BTF_MAGIC, _BTF_VERSION, 0, _BTF_HEADER.size, *places) + types + _BTF_NAMES
+    held = ctypes.c_char_p(text)
+    return _bpf("BPF_BTF_LOAD", _BTF_LOAD, _BTF.pack(_address(held), 0, len(text), 0, 0))
 
 
 def load_program(name: str, instructions: bytes, kind: ProgramType, hook: AttachType | None = None) -> int:
@@ -137,6 +171,15 @@ def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:
     return _bpf("BPF_LINK_CREATE", _LINK_CREATE, _HEAD.pack(program, cgroup, attach_type, 0))
 
 
+def attach_cgroup(program: int, cgroup: int, attach_type: int) -> None:
+    """Attach a program to a hook of a cgroup and of all cgroups below it, for as long as the cgroup exists.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    _bpf("BPF_PROG_ATTACH", _PROG_ATTACH, _HEAD.pack(cgroup, program, attach_type, _ALLOW_MULTI))
+
+
 def link_uprobe(program: int, path: str, offset: int, *, returns: bool, pid: int = 0) -> int:
     """Attach a program to the entry or (`returns`) the return of the function at an offset in a file.
 
@@ -172,6 +215,15 @@ def update(map_fd: int, key: bytes, value: bytes, flags: int = ANY) -> None:
     """
     text = ctypes.c_char_p(value)
     _bpf("BPF_MAP_UPDATE_ELEM", _UPDATE, _element(map_fd, key, _address(text), flags))
+
+
+def delete(map_fd: int, key: bytes) -> None:
+    """Remove an entry from a map.
+
+    Raises:
+        OSError: the map has no such key, or cannot be written.
+    """
+    _bpf("BPF_MAP_DELETE_ELEM", _DELETE, _element(map_fd, key, 0, 0))
 
 
 def read_batch(map_fd: int, keys: Any, values: Any, *, take: bool) -> int:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.kernel.bpf import VMLINUX
 from dnstrail.kernel.cgroups import cgroup_id, cgroups, find_cgroup2
 from dnstrail_probe.ebpf import loader, records
-from dnstrail_probe.ebpf.btf import VMLINUX, Btf, byte_offsets, process_offsets, socket_offsets
+from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.loader import program_text
 
 PROGRAMS = Path(records.__file__).parent / "programs"

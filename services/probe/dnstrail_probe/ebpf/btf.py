@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-VMLINUX = Path("/sys/kernel/btf/vmlinux")
+from dnstrail.kernel.bpf import VMLINUX
 
 _MAGIC = 0xEB9F
 _HEADER = struct.Struct("<HBBIIIII")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kept_objects import load_kept
 from dnstrail.kernel.bpf import NOEXIST, AttachType, ProgramType, link_cgroup, link_uprobe, look_up, read_batch, update
 from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.kernel.cgroups import find_cgroup2
@@ -19,7 +20,6 @@ from dnstrail.kernel.objects import BpfObject, LoadedObject
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.cgroup_losses import LossMap
-from dnstrail_probe.ebpf.kept_objects import load_kept
 from dnstrail_probe.source import SUDO
 
 _HERE = Path(__file__).with_name("programs")

@@ -98,7 +98,7 @@ static __always_inline void give(struct buffer *buffer, u64 sets)
 {
     struct address *address = &buffer->target.address;
     struct place none = {}, *known = given.lookup_or_try_init(address, &none);
-    if (!known || (CHECKED && !note_led(&buffer->led, address, sets))) {
+    if (!known || (checked() && !note_led(&buffer->led, address, sets))) {
         count(NO_ROOM);
         return;
     }
@@ -233,7 +233,7 @@ static __always_inline int read_message(struct __sk_buff *skb, struct buffer *bu
     u32 name = read_name(skb, buffer, at + HEADER, &sets);
     if (!name)
         return 0;
-    if (CHECKED && buffer->name <= FRONT)
+    if (checked() && buffer->name <= FRONT)
         __builtin_memcpy(buffer->led.name, &buffer->bytes[buffer->name], TEXT);
     buffer->at = at + HEADER + name + 4;
     buffer->sum = 1; // 0 is no sum

@@ -1,6 +1,6 @@
 // Refuses what an allow list does not contain, for the sockets of one cgroup. Each hook has two programs. The guard
 // stays attached while the cgroup exists. It calls the program that decides, which is there only while the launcher
-// holds the program array: the kernel empties an array that no process has open. The guard alone returns AFTERWARDS.
+// holds the program array: the kernel empties an array that no process has open. The guard alone returns `afterwards`.
 
 #define STREAM 1 // SOCK_STREAM, SOCK_DGRAM
 #define DATAGRAM 2
@@ -36,13 +36,13 @@ BPF_PROG_ARRAY(deciding_sendmsg6, 1);
 BPF_PROG_ARRAY(deciding_bind4, 1);
 BPF_PROG_ARRAY(deciding_bind6, 1);
 
-int guard_create(struct bpf_sock *ctx) { deciding_create.call(ctx, 0); return AFTERWARDS; }
-int guard_connect4(struct bpf_sock_addr *ctx) { deciding_connect4.call(ctx, 0); return AFTERWARDS; }
-int guard_connect6(struct bpf_sock_addr *ctx) { deciding_connect6.call(ctx, 0); return AFTERWARDS; }
-int guard_sendmsg4(struct bpf_sock_addr *ctx) { deciding_sendmsg4.call(ctx, 0); return AFTERWARDS; }
-int guard_sendmsg6(struct bpf_sock_addr *ctx) { deciding_sendmsg6.call(ctx, 0); return AFTERWARDS; }
-int guard_bind4(struct bpf_sock_addr *ctx) { deciding_bind4.call(ctx, 0); return AFTERWARDS; }
-int guard_bind6(struct bpf_sock_addr *ctx) { deciding_bind6.call(ctx, 0); return AFTERWARDS; }
+int guard_create(struct bpf_sock *ctx) { deciding_create.call(ctx, 0); return afterwards(); }
+int guard_connect4(struct bpf_sock_addr *ctx) { deciding_connect4.call(ctx, 0); return afterwards(); }
+int guard_connect6(struct bpf_sock_addr *ctx) { deciding_connect6.call(ctx, 0); return afterwards(); }
+int guard_sendmsg4(struct bpf_sock_addr *ctx) { deciding_sendmsg4.call(ctx, 0); return afterwards(); }
+int guard_sendmsg6(struct bpf_sock_addr *ctx) { deciding_sendmsg6.call(ctx, 0); return afterwards(); }
+int guard_bind4(struct bpf_sock_addr *ctx) { deciding_bind4.call(ctx, 0); return afterwards(); }
+int guard_bind6(struct bpf_sock_addr *ctx) { deciding_bind6.call(ctx, 0); return afterwards(); }
 
 static __always_inline int refuse(struct refusal *refusal)
 {
@@ -129,7 +129,7 @@ static __always_inline int is_resolver(struct bpf_sock_addr *ctx, struct address
     struct resolver resolver = {.namespace = bpf_get_netns_cookie(ctx), .address = *address};
     struct route *route = resolvers.lookup(&resolver);
     if (!route) {
-        resolver.namespace = HOME;
+        resolver.namespace = home();
         route = resolvers.lookup(&resolver);
         resolver.namespace = 0;
     }
@@ -140,7 +140,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
 {
     u32 port = bpf_ntohs((u16)ctx->user_port);
     unmap(address);
-    if (CHECKED)
+    if (checked())
         connect_anew(ctx);
     struct address reached = *address;
     to_loopback(ctx, &reached);
@@ -151,7 +151,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
         return sets != 0;
     u64 permitted = 1 | (of_port ? *of_port : 0);
     if (sets & permitted)
-        return !CHECKED || await_name(ctx, &reached, permitted);
+        return !checked() || await_name(ctx, &reached, permitted);
     if (sets && ctx->protocol == UDP && (port == SORTS_GO || port == SORTS_MUSL))
         return 0;
     return refuse_address(ctx, address, REACH);

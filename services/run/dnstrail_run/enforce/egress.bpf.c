@@ -188,13 +188,13 @@ int on_egress(struct __sk_buff *skb)
         return 1;
     u32 protocol = socket->protocol;
     if (bpf_skb_load_bytes(skb, 0, &ip, 1))
-        return ANY_QUESTION;
+        return any_question();
     if (asker->guides) {
         note_interface(skb, asker);
         return 1;
     }
     u32 offset = ip >> 4 == 4 ? (ip & 15) * 4 : 40;
-    if (!ANY_QUESTION) {
+    if (!any_question()) {
         u32 at = skb->cb[0] ? skb->cb[0] : payload_of(skb, offset, protocol), end = skb->len;
         if (protocol == TCP && at == end)
             return 1;
@@ -208,7 +208,7 @@ int on_egress(struct __sk_buff *skb)
             reason = UNREADABLE;
         }
         if (reason)
-            return note_refusal(SEED, asker->pid, asker->comm, &asker->resolver.address, name.text, reason, kind, protocol);
+            return note_refusal(seed(), asker->pid, asker->comm, &asker->resolver.address, name.text, reason, kind, protocol);
     }
     if (protocol == UDP)
         noting.call(skb, 0);
@@ -230,5 +230,5 @@ int guard_egress(struct __sk_buff *skb)
     struct bpf_sock *socket = skb->sk;
     if (socket)
         socket = bpf_sk_fullsock(socket);
-    return socket && askers.sk_storage_get(socket, 0, 0) ? AFTERWARDS : 1;
+    return socket && askers.sk_storage_get(socket, 0, 0) ? afterwards() : 1;
 }

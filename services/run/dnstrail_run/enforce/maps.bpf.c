@@ -61,6 +61,13 @@ struct place {
 // are forgotten; conflicts; packets with a source route.
 enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, COUNTERS };
 
+// What differs between two starts: the network namespace of the launcher, a number that no command knows, and whether
+// connections after the end of the launcher and questions about all names are allowed, and stated names are checked.
+struct start {
+    u64 home, seed;
+    u32 afterwards, any_question, checked, padding;
+};
+
 // A set of ports is a bit of the masks; bit 0 is the set of all ports. The same holds for sets of resolvers.
 BPF_HASH(resolvers, struct resolver, struct route, RESOLVERS);
 BPF_HASH(homes, u64, u64, NAMESPACES); // the namespaces with resolvers
@@ -70,6 +77,42 @@ BPF_ARRAY(ports, u64, 65536);
 BPF_HASH(given, struct address, struct place, GIVEN);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_SK_STORAGE(askers, struct asker);
+BPF_ARRAY(starts, struct start, 1);
+
+static __always_inline u64 home(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start ? start->home : 0;
+}
+
+static __always_inline u64 seed(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start ? start->seed : 0;
+}
+
+static __always_inline int afterwards(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start && start->afterwards;
+}
+
+static __always_inline int any_question(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start && start->any_question;
+}
+
+static __always_inline int checked(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start && start->checked;
+}
 
 static __always_inline void count(u32 which)
 {

@@ -56,7 +56,7 @@ static __always_inline u32 name_length(struct __sk_buff *skb, u32 name)
 static __always_inline u64 question_key(struct __sk_buff *skb, u32 message, u32 id)
 {
     u32 name = message + HEADER, length = name_length(skb, name), kind;
-    u64 key = mix(mix(SEED, bpf_get_socket_cookie(skb)), id);
+    u64 key = mix(mix(seed(), bpf_get_socket_cookie(skb)), id);
     length = forget(length, key);
     if (!length || length > NAME || bpf_skb_load_bytes(skb, name + length, &kind, sizeof(kind)))
         return 0;

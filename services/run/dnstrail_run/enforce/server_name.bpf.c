@@ -1,4 +1,4 @@
-// The name that a connection states: with CHECKED, the first bytes to an address to which only a name led must be a
+// The name that a connection states: with --check-server-name, the first bytes to an address to which only a name led must be a
 // ClientHello of TLS (RFC 8446) or a request of HTTP/1.1 (RFC 9112) with an allowed name that led to this address. The
 // program reads into its stack; the pages of spliced memory may change afterwards.
 
@@ -28,7 +28,7 @@ BPF_PROG_ARRAY(judging, 1);
 static __always_inline int read_stated(struct __sk_buff *skb, u32 at, u32 length, struct led *led)
 {
     u8 byte;
-    if (!length || length >= NAME || bpf_skb_load_bytes(skb, at + length - 1, &byte, 1))
+    if (length < 2 || length >= NAME || bpf_skb_load_bytes(skb, at + length - 1, &byte, 1))
         return 0;
     u32 last = length - 1 - (byte == '.');
 #pragma nounroll
@@ -100,7 +100,7 @@ int on_stated(struct __sk_buff *skb)
     } else {
         __builtin_memset(led.name, 0, TEXT);
     }
-    u64 key = mix(mix(SEED, (u64)words[0] << 32 | words[1]), (u64)words[2] << 32 | words[3]);
+    u64 key = mix(mix(seed(), (u64)words[0] << 32 | words[1]), (u64)words[2] << 32 | words[3]);
     note_refusal(key, speaker->pid, speaker->comm, &speaker->address, led.name, reason, speaker->port, socket->protocol);
     return end_connection(skb, socket, speaker);
 }
@@ -175,14 +175,14 @@ int on_name(struct __sk_buff *skb)
                 skb->cb[0] = at;
                 skb->cb[1] = METHOD;
                 requesting.call(skb, 0);
-                return AFTERWARDS;
+                return afterwards();
             }
         }
     }
     skb->cb[0] = name;
     skb->cb[1] = length;
     judging.call(skb, 0);
-    return AFTERWARDS;
+    return afterwards();
 }
 
 static __always_inline int is_host(struct __sk_buff *skb, u32 line, u32 at)

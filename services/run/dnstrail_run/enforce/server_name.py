@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ MOST_HEADER = 6_144
 #: extensions of a ClientHello that `--check-server-name` reads -> the connection is refused, as one without a name
 MOST_EXTENSIONS = 64
 _PARTS = 32  # in which the programs read a header: the kernel allows 33 calls, the last of which judges the name
-_ENDING_PAGES = 16
+ENDING_PAGES = 16
 # `struct ending` of the programs.
 _ENDING = struct.Struct("=QQIIIII4s4s16s16s4x")
 _REMEDY = "Linux with CONFIG_INET_DIAG_DESTROY, or leave out --check-server-name"
@@ -32,7 +33,7 @@ class _Ending(NamedTuple):
 
 
 class Endings:
-    """The connections that the programs have refused since the last `end`.
+    """Ends the connections that the programs have refused.
 
     Raises:
         SourceUnavailable: this kernel does not end connections; the error names the remedy.
@@ -40,23 +41,14 @@ class Endings:
 
     def __init__(self, home: int) -> None:
         self._home = home
-        self._noted: list[_Ending] = []
         if not can_end_connections():
             raise SourceUnavailable("enforce", "the kernel cannot end a connection that is refused", _REMEDY)
 
-    def note(self, data: bytes) -> None:
-        """Take a connection as the programs report it."""
-        cookie, namespace, pid, family, interface, port, to_port, *ends = _ENDING.unpack(data)
-        source, destination = ends[:2] if family == socket.AF_INET else ends[2:]
-        connection = TcpSocket(family, source, port, destination, to_port, interface, cookie)
-        self._noted.append(_Ending(connection, namespace, pid))
-
-    def end(self) -> None:
-        """End the noted connections. Each socket is reset, also in a network namespace that the command has made."""
-        noted, self._noted = self._noted, []
-        for one in noted:
+    def end(self, records: Iterable[bytes]) -> None:
+        """End connections as the programs report them, also in a network namespace that the command has made."""
+        for one in map(_ending, records):
             if one.namespace == self._home:
-                end_connection(one.connection)
+                _end(one)
             else:
                 thread = threading.Thread(target=_end_within, args=[one])
                 thread.start()
@@ -69,8 +61,14 @@ def defines() -> dict[str, Any]:
         "REQUEST_PARTS": _PARTS,
         "REQUEST_PART": MOST_HEADER // _PARTS,
         "EXTENSIONS": MOST_EXTENSIONS,
-        "ENDING_PAGES": _ENDING_PAGES,
+        "ENDING_PAGES": ENDING_PAGES,
     }
+
+
+def _ending(record: bytes) -> _Ending:
+    cookie, namespace, pid, family, interface, port, to_port, *ends = _ENDING.unpack(record)
+    source, destination = ends[:2] if family == socket.AF_INET else ends[2:]
+    return _Ending(TcpSocket(family, source, port, destination, to_port, interface, cookie), namespace, pid)
 
 
 def _end_within(one: _Ending) -> None:
@@ -78,4 +76,9 @@ def _end_within(one: _Ending) -> None:
     with suppress(OSError):  # the process has ended, and its sockets with it
         enter(f"/proc/{one.pid}/ns/net")
         if namespace_cookie() == one.namespace:
-            end_connection(one.connection)
+            _end(one)
+
+
+def _end(one: _Ending) -> None:
+    with suppress(OSError):  # the kernel reports again what is left
+        end_connection(one.connection)

@@ -1,4 +1,4 @@
-// With CHECKED: the sockets that must state an allowed name, since only a name led to their peer; and the addresses of each
+// With --check-server-name: the sockets that must state an allowed name, since only a name led to their peer; and the addresses of each
 // allowed name.
 
 enum speaking { AWAITED, ACCEPTED, ENDED };

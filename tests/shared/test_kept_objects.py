@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail import kept_objects
+from dnstrail.kept_objects import MOST_BYTES, MOST_KEPT, load_kept
 from dnstrail.kernel.bpf import MapShape
 from dnstrail.kernel.objects import BpfObject, LoadedObject
 from dnstrail.process.private_folder import open_private
-from dnstrail_probe.ebpf import kept_objects
-from dnstrail_probe.ebpf.kept_objects import MOST_BYTES, MOST_KEPT, load_kept
 from live.namespaces import live_or_skip
 
 TEXT = "BPF_ARRAY(only, u64, VALUES);\nint f(void *ctx) { return 1; }\n"

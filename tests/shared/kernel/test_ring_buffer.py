@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.ebpf.source import RingBuffer
+from dnstrail.kernel.ring_buffer import RingBuffer
 from live import ring_writer
 from live.processes import PATIENCE
 from live.workers import wait_until

@@ -17,13 +17,14 @@ from typing import TypeVar
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.kernel.bpf import VMLINUX
 from dnstrail.kernel.compiler import bcc_version, headers
 from dnstrail.kernel.objects import BpfObject, compile_object
 from dnstrail.process.private_folder import SAFELY, PrivateFolder, open_private
 from dnstrail.regular_file import read_regular
-from dnstrail_probe.ebpf.btf import VMLINUX
 
-#: compiled eBPF programs that are kept, one for each set of options -> the least recently used is removed
+#: compiled eBPF programs that are kept: one for each set of options of a probe, and one of `run --enforce` -> the least
+#: recently used is removed
 MOST_KEPT = 8
 #: bytes of one of them -> it is not kept
 MOST_BYTES = 1 << 20
@@ -73,7 +74,7 @@ def _folder() -> Path | None:
 
 
 def _open() -> PrivateFolder | None:
-    """Open the folder; return None if there is none, others can write to it, or another probe uses it."""
+    """Open the folder; return None if there is none, others can write to it, or another process uses it."""
     folder = _folder()
     with suppress(SettingsError):
         return open_private(folder, "compiled programs") if folder else None
