@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from live.attempts import allowed_name
+
 NAME, OTHER = "shared.test", "fourth.test"  # of one address, which the list has for the first
 TLS, HTTP, RAW = 443, 8080, 9000
 LONGEST = 6_144  # bytes of a header that is read
@@ -179,6 +181,13 @@ def _mapped() -> float:
     return 0.0
 
 
+def _version6() -> float:
+    with socket.create_connection((allowed_name(6, 0), HTTP), timeout=_PATIENCE) as made:
+        made.send(request(f"Host: {OTHER}"))
+        made.recv(1)
+    return 0.0
+
+
 def _again() -> float:
     """Connect a socket twice: the second connection must state a name, too."""
     (*_, end), *_ = socket.getaddrinfo(NAME, RAW, socket.AF_INET, socket.SOCK_STREAM)
@@ -222,6 +231,7 @@ WAYS: dict[str, Callable[[], float]] = {
     "way urgent": _urgent,
     "way fast open": _fast_open,
     "way mapped": _mapped,
+    "way IPv6": _version6,
     "way again": _again,
     "way namespace": _namespace,
     "way datagram": lambda: _datagram(connected=False),
