@@ -155,3 +155,10 @@ def test_a_shell_gets_its_script(shell):
     done = dnstrail(_DNSTRAIL_COMPLETE=f"{shell}_source")
     assert done.returncode == 0
     assert "_DNSTRAIL_COMPLETE" in done.stdout
+
+
+def test_a_run_imports_no_more_than_it_needs():
+    """A run of a command leaves out bcc, the list of public suffixes, and what rich adds to structlog."""
+    code = "import json, sys, dnstrail_run.session; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"bcc", "publicsuffixlist", "rich.traceback", "pygments"} & set(json.loads(done.stdout)) == set()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -141,6 +142,8 @@ def run_session(settings: Settings) -> int:
     user = caller_of_sudo() if is_root else None
     with _open_files(settings, user) as files:
         _load_forms()
+        if settings.learn_domains:
+            import_module("dnstrail.registered_domain")  # whose list another user may be unable to read
         find_cgroup2()  # a mount of its own is one of the launcher, too
         launcher = launch(
             settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)

@@ -7,7 +7,6 @@ from ipaddress import ip_address
 
 import msgspec
 
-from dnstrail.registered_domain import registered_domain
 from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, UNCHECKED, AllowList, Ports
 from dnstrail_run.enforce.refusals import ASK, BIND, REACH, STATE, UNREADABLE, UNSTATED
 from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
@@ -118,6 +117,8 @@ def _is_usual(name: str) -> bool:
 
 def _domain_entry(name: str) -> str:
     """Return the entry for all names below the registered domain of a name; the name itself if it is not below one."""
+    from dnstrail.registered_domain import registered_domain  # it reads the list of suffixes, a fifth of a start
+
     domain = registered_domain(name) if NAME.fullmatch(name) else ""
     return f"*.{domain}" if domain and domain != name else name
 

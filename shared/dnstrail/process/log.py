@@ -10,12 +10,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Hide a module from imports, unless it is loaded already."""
+    """Hide a module from imports, also if it is loaded already."""
     modules: dict[str, object] = vars(sys)["modules"]
-    hidden = modules.setdefault(module, None) is None  # None: an import fails
+    loaded = modules.get(module)
+    modules[module] = None  # an import fails
     yield
-    if hidden:
-        del modules[module]
+    del modules[module]
+    if loaded is not None:
+        modules[module] = loaded
 
 
 with _without("rich"):  # structlog would load it to print exceptions in colours: a fifth of the start of a worker

@@ -7,7 +7,6 @@
 #define ESTABLISHED 1 // states of TCP
 #define FIN_WAIT1 4
 #define FIN_WAIT2 5
-#define FRONT 260 // the place in `struct buffer` behind the first byte of a name
 
 // An address of an answer to a question, by its place among the addresses of all answers to it. `surplus` marks an answer
 // that nobody asked for.
@@ -20,17 +19,17 @@ struct target {
     u32 surplus;
 };
 
-// What is being read: a name, whose bytes end before FRONT in reverse order (all behind FRONT is 0); the bytes that are
-// left of its label; whether more messages follow in the packet, and whether it is a datagram; the place of the name; the
-// place of the next byte in the packet; the records that are left of the answer; the number of addresses that answers to
-// its question had before, and have with it; the key and number of this question; the sum of the addresses of the answer,
-// in any order; the sets of resolvers that contain its sender, and of ports where connections need not state its name; one
-// address; the name with it. They are in memory, so that the verifier does not follow their values.
+// What is being read: a name; whether more messages follow in the packet, and whether it is a datagram; the place of the
+// next byte in the packet; the records that are left of the answer, and the runs to read them; the number of addresses that
+// answers to its question had before, and have with it; the key and number of this question; the sum of the addresses of
+// the answer, in any order; the sets of ports of the name; the sets of resolvers that contain its sender, and of ports where
+// connections need not state the name; one address; the name with it. They are in memory, so that the verifier does not
+// follow their values.
 struct buffer {
-    u8 bytes[FRONT + TEXT];
-    u8 left, more, datagram;
-    u32 name, at, records, known, addresses;
-    u64 question, number, sum, servers, unchecked;
+    struct suffix name;
+    u8 more, datagram;
+    u32 at, records, rounds, known, addresses;
+    u64 question, number, sum, sets, servers, unchecked;
     struct target target;
     struct led led;
 };
@@ -45,54 +44,11 @@ struct conflict {
 BPF_PERCPU_ARRAY(buffers, struct buffer, 1); // packets arrive one after the other on each processor
 BPF_PROG_ARRAY(finding, 1); // on_ingress and on_message call each other for each message of a packet
 BPF_PROG_ARRAY(reading, 1);
+BPF_PROG_ARRAY(answering, 1); // on_answer calls itself
 BPF_PROG_ARRAY(contesting, 1);
 BPF_TABLE("lru_hash", struct step, struct target, targets, TARGETS);
 BPF_HASH(conflicts, u64, struct conflict, CONFLICTS);
 BPF_ARRAY(no_conflict, struct conflict, 1); // what a conflict begins with: it is too large for the stack
-
-// Reads the name of a question. Returns its bytes in the message, and its sets of ports; 0 if it is not allowed.
-static __always_inline u32 read_name(struct __sk_buff *skb, struct buffer *buffer, u32 start, u64 *sets)
-{
-    u32 length = 0;
-    u8 byte;
-    buffer->left = 0;
-#pragma nounroll
-    for (u32 i = 0; i < NAME; i++) {
-        if (bpf_skb_load_bytes(skb, start + i, &byte, 1))
-            return 0;
-        if (buffer->left) {
-            buffer->left--;
-            if (byte == '.' || !byte) // would be taken for the end of a label or of the name
-                return 0;
-            if (byte >= 'A' && byte <= 'Z')
-                byte += 'a' - 'A';
-        } else {
-            if (!byte) {
-                length = i;
-                break;
-            }
-            if (byte > 63)
-                return 0;
-            buffer->left = byte;
-            byte = '.';
-        }
-        if (i)
-            buffer->bytes[FRONT - i] = byte;
-    }
-    if (!length || length >= NAME)
-        return 0;
-    u8 *key = &buffer->bytes[FRONT + 1 - length - 4];
-    key[0] = (TEXT * 8) & 255; // the length in bits
-    key[1] = (TEXT * 8) >> 8;
-    key[2] = key[3] = 0;
-    struct rule *allowed = names.lookup((struct suffix *)key);
-    if (!allowed || !(allowed->servers & buffer->servers))
-        return 0;
-    *sets = allowed->sets;
-    buffer->unchecked = allowed->unchecked;
-    buffer->name = FRONT + 1 - length;
-    return length + 1;
-}
 
 static __always_inline void give(struct buffer *buffer, u64 sets)
 {
@@ -121,7 +77,7 @@ static __always_inline int note_target(struct buffer *buffer)
     return 1;
 }
 
-static __always_inline void take(struct buffer *buffer, u64 sets)
+static __always_inline void take(struct buffer *buffer)
 {
     struct address *address = &buffer->target.address;
     unmap(address);
@@ -130,14 +86,15 @@ static __always_inline void take(struct buffer *buffer, u64 sets)
     if (buffer->datagram && !note_target(buffer))
         count(NO_ROOM);
     else if (!buffer->target.surplus)
-        give(buffer, sets);
+        give(buffer, buffer->sets);
 }
 
-// Takes the addresses in the answer section of a message.
-static __always_inline void read_records(struct __sk_buff *skb, struct buffer *buffer, u64 sets)
+// Takes addresses in the answer section of a message, in PART steps at most.
+static __always_inline void read_records(struct __sk_buff *skb, struct buffer *buffer)
 {
+    struct address *address = &buffer->target.address;
 #pragma nounroll
-    for (u32 step = 0; step < STEPS; step++) {
+    for (u32 step = 0; step < PART; step++) {
         u32 at = buffer->at;
         u8 label, head[10];
         if (!buffer->records)
@@ -145,7 +102,7 @@ static __always_inline void read_records(struct __sk_buff *skb, struct buffer *b
         if (bpf_skb_load_bytes(skb, at, &label, 1))
             break;
         if (label && label < 0xc0) {
-            buffer->at = at + label + 1;
+            buffer->at = forget(at + label + 1, skb->len);
             continue;
         }
         at += label ? 2 : 1;
@@ -155,18 +112,15 @@ static __always_inline void read_records(struct __sk_buff *skb, struct buffer *b
         u32 length = head[8] << 8 | head[9];
         int in = !head[0] && !head[2] && head[3] == 1, is4 = head[1] == 1 && length == 4;
         if (in && (is4 || (head[1] == 28 && length == 16))) {
-            struct address *address = &buffer->target.address;
             address->family = is4 ? 4 : 6;
             address->words[1] = address->words[2] = address->words[3] = 0;
             if (bpf_skb_load_bytes(skb, at, address->words, is4 ? 4 : 16))
                 break;
-            take(buffer, sets);
+            take(buffer);
         }
-        buffer->at = at + length;
+        buffer->at = forget(at + length, skb->len);
         buffer->records--;
     }
-    if (buffer->records)
-        count(NOT_READ);
 }
 
 // Returns whether an answer is one more than was asked for. Of two answers at one time, both may be.
@@ -216,12 +170,10 @@ static __always_inline int enter_answer(struct buffer *buffer)
     return 0;
 }
 
-// Gives the addresses in the answer section of a message to the ports that its question has. Returns whether the answer
-// contradicts others.
+// Reads a message up to its answer section. Returns whether the answer counts.
 static __always_inline int read_message(struct __sk_buff *skb, struct buffer *buffer)
 {
     u8 header[HEADER];
-    u64 sets = 0;
     u32 at = buffer->at;
     if (bpf_skb_load_bytes(skb, at, header, HEADER))
         return 0;
@@ -230,21 +182,54 @@ static __always_inline int read_message(struct __sk_buff *skb, struct buffer *bu
     buffer->records = header[6] << 8 | header[7];
     if (!buffer->records && !buffer->datagram)
         return 0;
-    u32 name = read_name(skb, buffer, at + HEADER, &sets);
+    u32 name = read_suffix(skb, at + HEADER, &buffer->name);
     if (!name)
         return 0;
-    if (checked() && buffer->name <= FRONT)
-        __builtin_memcpy(buffer->led.name, &buffer->bytes[buffer->name], TEXT);
+    buffer->name.length = TEXT * 8;
+    struct rule *allowed = names.lookup(&buffer->name);
+    if (!allowed || !(allowed->servers & buffer->servers))
+        return 0;
+    buffer->unchecked = allowed->unchecked;
+    if (checked())
+        buffer->led.name = buffer->name;
     buffer->at = at + HEADER + name + 4;
     buffer->sum = 1; // 0 is no sum
     buffer->number = buffer->target.surplus = 0;
     if (buffer->datagram) {
-        buffer->question = question_key(skb, at, header[0] << 8 | header[1]);
+        buffer->question = question_key(skb, at, header[0] << 8 | header[1], &buffer->name, name);
         if (!find_question(buffer))
             return 0;
     }
-    read_records(skb, buffer, sets);
-    return buffer->datagram && enter_answer(buffer);
+    buffer->sets = allowed->sets;
+    buffer->rounds = STEPS / PART;
+    return 1;
+}
+
+// Continues with the next message of a packet.
+static __always_inline int read_next(struct __sk_buff *skb, struct buffer *buffer)
+{
+    if (buffer->more) {
+        finding.call(skb, 0);
+        count(NOT_READ); // the kernel allows no further call
+    }
+    return 1;
+}
+
+// Gives the addresses in the answer section to the ports that the question has, and continues with the next message. Each
+// run takes PART steps, since the verifier follows each turn of a loop.
+static __always_inline int read_answer(struct __sk_buff *skb, struct buffer *buffer)
+{
+    u32 before = buffer->at;
+    read_records(skb, buffer);
+    if (buffer->records && buffer->at != before && --buffer->rounds)
+        answering.call(skb, 0);
+    if (buffer->records)
+        count(NOT_READ);
+    if (buffer->datagram && enter_answer(buffer)) {
+        buffer->at = 0;
+        contesting.call(skb, 0);
+    }
+    return read_next(skb, buffer);
 }
 
 // Returns whether a segment acknowledges what its socket has sent. The kernel discards others later on, and who does not
@@ -357,15 +342,14 @@ int on_message(struct __sk_buff *skb)
     struct buffer *buffer = buffers.lookup(&none);
     if (!buffer)
         return 1;
-    if (read_message(skb, buffer)) {
-        buffer->at = 0;
-        contesting.call(skb, 0);
-    }
-    if (buffer->more) {
-        finding.call(skb, 0);
-        count(NOT_READ); // the kernel allows no further call
-    }
-    return 1;
+    return read_message(skb, buffer) ? read_answer(skb, buffer) : read_next(skb, buffer);
+}
+
+int on_answer(struct __sk_buff *skb)
+{
+    u32 none = 0;
+    struct buffer *buffer = buffers.lookup(&none);
+    return buffer ? read_answer(skb, buffer) : 1;
 }
 
 static __always_inline void contest(struct address *address)
@@ -377,23 +361,22 @@ static __always_inline void contest(struct address *address)
 
 static __always_inline struct conflict *conflict_of(struct buffer *buffer, struct question *question)
 {
-    u32 none = 0, name = buffer->name;
+    u32 none = 0;
     struct conflict *empty = no_conflict.lookup(&none), *found;
-    if (!empty || name > FRONT)
+    if (!empty)
         return 0;
     found = conflicts.lookup_or_try_init(&question->number, empty);
     if (!found) {
         count(UNNAMED);
         return 0;
     }
-    __builtin_memcpy(found->name, &buffer->bytes[name], TEXT);
+    __builtin_memcpy(found->name, buffer->name.text, TEXT);
     if (!buffer->at)
         found->counts[0] = found->counts[1] = 0;
     return found;
 }
 
-// Refuses the addresses of all answers to a question from now on, and notes the first of them: PART of them in each run,
-// since the verifier follows each turn of a loop.
+// Refuses the addresses of all answers to a question from now on, and notes the first of them: PART of them in each run.
 int on_conflict(struct __sk_buff *skb)
 {
     u32 none = 0;

@@ -31,37 +31,6 @@ static __always_inline void note_interface(struct __sk_buff *skb, struct asker *
         route->interface = skb->ifindex;
 }
 
-// Reads the name of a question, in lower case and backwards. Returns its bytes in the message; 0 if it cannot be in a list.
-static __always_inline u32 read_asked(struct __sk_buff *skb, u32 start, struct suffix *name)
-{
-    u32 whole = name_length(skb, start), left = 0;
-    u8 byte;
-    if (whole < 2 || whole > NAME)
-        return 0;
-    u32 last = forget(whole, start) - 2;
-#pragma nounroll
-    for (u32 i = 0; i < NAME - 1; i++) {
-        if (i > last)
-            break;
-        if (bpf_skb_load_bytes(skb, start + i, &byte, 1))
-            return 0;
-        if (left) {
-            left--;
-            if (byte == '.' || !byte) // would be taken for the end of a label or of the name
-                return 0;
-            if (byte >= 'A' && byte <= 'Z')
-                byte += 'a' - 'A';
-        } else {
-            left = byte;
-            byte = '.';
-        }
-        if (i)
-            name->text[(last - i) & (TEXT - 1)] = byte;
-        left = forget(left, start);
-    }
-    return whole;
-}
-
 // Returns the bytes of an OPT record with nothing but a cookie; 0 if there is more.
 static __always_inline u32 cookie_length(struct __sk_buff *skb, u32 at)
 {
@@ -90,7 +59,7 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
     u8 header[HEADER], fixed[4];
     if (bpf_skb_load_bytes(skb, at, header, HEADER))
         return UNREADABLE;
-    u32 name_bytes = read_asked(skb, at + HEADER, name);
+    u32 name_bytes = read_suffix(skb, at + HEADER, name);
     if (!name_bytes || header[2] & 0xfe || header[3] & 0xcf || header[4] || header[5] != 1)
         return UNREADABLE; // only RD, AD and CD
     if (header[6] || header[7] || header[8] || header[9] || header[10] || header[11] > 1)
@@ -111,19 +80,16 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
     return rule->servers & ~asker->withheld ? LISTED : OTHER_RESOLVER;
 }
 
-static __always_inline int note_refusal(u64 key, u32 pid, char *comm, struct address *peer, u8 *name, u32 reason, u32 kind,
-                                        u32 protocol)
+static __always_inline int note_refusal(u64 key, u32 pid, char *comm, struct address *peer, struct suffix *name, u32 reason,
+                                        u32 kind, u32 protocol)
 {
     u32 none = 0;
-    key = mix(mix(mix(key, (u64)pid << 32 | reason), kind), protocol);
-#pragma nounroll
-    for (u32 i = 0; i < TEXT / 8; i++)
-        key = mix(key, ((u64 *)name)[i]);
+    key = mix_name(mix(mix(mix(key, (u64)pid << 32 | reason), kind), protocol), name);
     struct unasked *empty = nothing_unasked.lookup(&none), *found;
     if (!empty)
         return 0;
     if (!unasked.insert(&key, empty) && (found = unasked.lookup(&key))) {
-        __builtin_memcpy(found->name, name, TEXT);
+        __builtin_memcpy(found->name, name->text, TEXT);
         __builtin_memcpy(found->comm, comm, sizeof(found->comm));
         found->pid = pid;
         found->reason = reason;
@@ -200,6 +166,8 @@ int on_egress(struct __sk_buff *skb)
             return 1;
         if (at && protocol == TCP)
             at = next_end(skb, at, &end);
+        at = forget(at, skb->len);
+        protocol = forget(protocol, skb->len);
         if (at && end <= skb->len)
             reason = examine(skb, asker, at, end, &name, &kind);
         if (!reason && end < skb->len) { // of several messages in a segment, each call reads one
@@ -208,7 +176,7 @@ int on_egress(struct __sk_buff *skb)
             reason = UNREADABLE;
         }
         if (reason)
-            return note_refusal(seed(), asker->pid, asker->comm, &asker->resolver.address, name.text, reason, kind, protocol);
+            return note_refusal(seed(), asker->pid, asker->comm, &asker->resolver.address, &name, reason, kind, protocol);
     }
     if (protocol == UDP)
         noting.call(skb, 0);

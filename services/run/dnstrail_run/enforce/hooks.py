@@ -85,6 +85,7 @@ _HOOKS = {
 _CALLED = {
     "finding": "on_ingress",
     "reading": "on_message",
+    "answering": "on_answer",
     "contesting": "on_conflict",
     "noting": "on_question",
     **{f"deciding_{hook}": f"on_{hook}" for hook in _HOOKS},
@@ -92,7 +93,7 @@ _CALLED = {
 _LEFT_ATTACHED = {"on_route": _EGRESS, **{f"guard_{hook}": where for hook, where in _HOOKS.items()}}
 # Function -> program type and attach type.
 _PROGRAMS = {
-    **dict.fromkeys(("on_ingress", "on_message", "on_conflict"), _INGRESS),
+    **dict.fromkeys(("on_ingress", "on_message", "on_answer", "on_conflict"), _INGRESS),
     "on_question": _EGRESS,
     **{f"on_{hook}": where for hook, where in _HOOKS.items()},
     **_LEFT_ATTACHED,

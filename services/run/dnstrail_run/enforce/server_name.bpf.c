@@ -40,7 +40,7 @@ static __always_inline int read_stated(struct __sk_buff *skb, u32 at, u32 length
             return 0;
         if (byte >= 'A' && byte <= 'Z')
             byte += 'a' - 'A';
-        led->name[(last - i) & (TEXT - 1)] = byte;
+        led->name.text[(last - i) & (TEXT - 1)] = byte;
     }
     return 1;
 }
@@ -82,7 +82,7 @@ static __always_inline struct bpf_sock *socket_of(struct __sk_buff *skb)
 // Lets a connection pass if it states a name that is allowed and led to its address: `cb` has its place and length.
 int on_stated(struct __sk_buff *skb)
 {
-    struct led led = {};
+    struct led led = {.name.length = TEXT * 8};
     u32 reason = UNSTATED;
     struct bpf_sock *socket = socket_of(skb);
     struct speaker *speaker = socket ? speakers.sk_storage_get(socket, 0, 0) : 0;
@@ -98,10 +98,10 @@ int on_stated(struct __sk_buff *skb)
         }
         reason = OTHER_NAME;
     } else {
-        __builtin_memset(led.name, 0, TEXT);
+        __builtin_memset(led.name.text, 0, TEXT);
     }
     u64 key = mix(mix(seed(), (u64)words[0] << 32 | words[1]), (u64)words[2] << 32 | words[3]);
-    note_refusal(key, speaker->pid, speaker->comm, &speaker->address, led.name, reason, speaker->port, socket->protocol);
+    note_refusal(key, speaker->pid, speaker->comm, &speaker->address, &led.name, reason, speaker->port, socket->protocol);
     return end_connection(skb, socket, speaker);
 }
 

@@ -13,9 +13,9 @@ struct speaker {
     char comm[16];
 };
 
-// A name as in `struct suffix`, and an address to which it led.
+// A name, and an address to which it led.
 struct led {
-    u8 name[TEXT];
+    struct suffix name;
     struct address address;
 };
 
