@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from live.stated_names import unstated_forms
 from live.unlisted_questions import unlisted_forms
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -65,3 +66,10 @@ def test_every_form_of_a_question_is_an_escape():
     table = (DOCS / "inside/escapes.md").read_text().partition("## Questions")[2].partition("\n## ")[0]
     named = {span for span in re.findall(r"`([^`]+)`", table) if span.split()[0] in ("message", "way", "stream")}
     assert named == {re.sub(r" IPv[46]$", "", form) if form.startswith("stream") else form for form in FORMS}
+
+
+def test_every_form_of_a_stated_name_is_an_escape():
+    """escapes.md names each form of first bytes that the tests send, and no other."""
+    table = (DOCS / "inside/escapes.md").read_text().partition("## Names that")[2].partition("\n## ")[0]
+    named = re.findall(r"`((?:hello|request|bytes|way) [^`]+)`", table)
+    assert sorted(named) == sorted(unstated_forms())

@@ -6,7 +6,7 @@ import pytest
 
 from dnstrail_run.advice import NearestEntries, allowing_line, asked_line
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.enforce.refusals import ASK, BIND, REACH, SOCKET
+from dnstrail_run.enforce.refusals import ASK, BIND, REACH, SOCKET, STATE
 from dnstrail_run.report import Program, Refusal
 
 LIST = parse_allow_list(
@@ -29,6 +29,10 @@ def refusal(action: str, name: str = "", address: str = "", port: int = 0, **fie
         (refusal(REACH, "", "192.0.2.1", 443), "192.0.2.1:443"),
         (refusal(REACH, "", "2001:db8::1", 443), "[2001:db8::1]:443"),
         (refusal(REACH, "", "2001:db8::1", 53), "resolver 2001:db8::1"),
+        (refusal(STATE, "a.example", "192.0.2.1", 443, reason="other"), "a.example:443"),
+        (refusal(STATE, "a.example", "192.0.2.1", 22, reason="unstated"), "a.example:22 unchecked"),
+        (refusal(STATE, "", "192.0.2.1", 22, reason="unstated"), "192.0.2.1:22"),
+        (refusal(STATE, "a b\n*", "192.0.2.1", 443, reason="other"), ""),
         (refusal(BIND, "", "0.0.0.0", 53), ""),
         (refusal(SOCKET), ""),
     ],

@@ -80,6 +80,7 @@ def test_a_name_may_be_asked_whatever_its_ports(name, allowed):
         "host:" + "9" * 5000, "a..example", "a\\032b.example", "resolver a.example", "resolver 192.0.2.0/24",
         "resolver 192.0.2.1:53", "resolver 192.0.2.1 192.0.2.2", "a.example TYPO", "a.example OPT TXT,MX",
         "a.example resolver", "a.example HTTPS8", "192.0.2.1 TXT", "[2001:db8::1] TXT", "a.example resolver b.example",
+        "192.0.2.1 unchecked", "a.example resolver unchecked",
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_entry_is_refused(line):
@@ -148,6 +149,14 @@ def test_a_name_has_types_and_resolvers():
     }
     assert (found.resolvers, [*found.narrow.values()]) == ({}, ["192.0.2.53", "::1"])
     assert found.allows("", "192.0.2.53", 53)
+
+
+def test_a_name_may_be_unchecked():
+    """The word exempts the ports of its entry, in any place among the others; an address is never checked."""
+    found = parse_allow_list("a.example:22 unchecked\n*.b.example MX unchecked resolver 192.0.2.53\nunchecked\n")
+    assert found.names == {"a.example": [ListedName(frozenset({22}), unchecked=True)], "unchecked": [ListedName()]}
+    (below,) = found.suffixes["b.example"]
+    assert (below.unchecked, below.types, len(below.resolvers)) == (True, {15}, 1)
 
 
 def test_a_list_includes_groups_and_files(tmp_path):

@@ -59,21 +59,36 @@ def compiled(monkeypatch, tmp_path) -> list[BpfObject]:
     return found
 
 
-def enforcement(cgroup: CommandCgroup, *flags: bool) -> Enforcement:
+def enforcement(
+    cgroup: CommandCgroup,
+    *,
+    allow_afterwards: bool = False,
+    any_question: bool = False,
+    ask: bool = False,
+    check_server_name: bool = False,
+) -> Enforcement:
     rules = rules_of(parse_allow_list("a.test\n", Path("allowed"), lambda _: ""))
     namespaces = [own_namespace()]
-    afterwards, question, ask = flags or (False, False, False)
-    return Enforcement(cgroup.path, rules, namespaces, allow_afterwards=afterwards, any_question=question, ask=ask)
+    return Enforcement(
+        cgroup.path,
+        rules,
+        namespaces,
+        allow_afterwards=allow_afterwards,
+        any_question=any_question,
+        ask=ask,
+        check_server_name=check_server_name,
+    )
 
 
 def test_a_later_start_compiles_nothing(cgroup, compiled):
     """Whatever its settings, a start uses the object of the first one, and does not load bcc."""
     loaded_before = set(sys.modules)
     seeds = set()
-    for given in ([False, False, False], [True, False, False], [False, True, False], [False, False, True]):
-        made = enforcement(cgroup, *given)
+    names = ("allow_afterwards", "any_question", "ask", "check_server_name")
+    for given in ((), *((name,) for name in names)):
+        made = enforcement(cgroup, **dict.fromkeys(given, True))
         home, seed, *flags = START.unpack(look_up(made._maps["starts"], bytes(4), START.size))
-        assert (home, flags) == (own_namespace().cookie, given)
+        assert (home, flags) == (own_namespace().cookie, [name in given for name in names])
         assert made.limits() == Limits()
         assert [made.attempts(), made.conflicts(), made.firsts()] == [[], [], []]
         made.end()
@@ -81,7 +96,7 @@ def test_a_later_start_compiles_nothing(cgroup, compiled):
         made.close()
         seeds.add(seed)
     assert len(compiled) == 1
-    assert len(seeds) == 4
+    assert len(seeds) == 5
     assert not {"bcc", "dnstrail_probe"} & (set(sys.modules) - loaded_before)
 
 
@@ -103,8 +118,8 @@ def test_a_refused_question_in_words():
     """The name is in order, and addresses have the length of their family."""
     found = UnaskedValue(times=3, pid=7, reason=2, kind=16, protocol=17, comm=b"dig\xff")
     ctypes.memmove(found.name, b"tset.a", 6)
-    found.resolver.family = 6
-    ctypes.memmove(found.resolver.words, ip_address("2001:db8::1").packed, 16)
+    found.peer.family = 6
+    ctypes.memmove(found.peer.words, ip_address("2001:db8::1").packed, 16)
     attempt = question_of(found)
     assert (attempt.asked, attempt.type, attempt.reason) == ("a.test", "TXT", "name")
     assert (attempt.address, attempt.port, attempt.transport) == ("2001:db8::1", 53, "udp")

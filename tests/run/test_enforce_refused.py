@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dnstrail_run.enforce.refusals import (
     BIND,
+    OTHER,
     REACH,
     SOCKET,
+    STATE,
+    UNSTATED,
     Attempt,
     Limits,
     refusals,
@@ -86,6 +89,14 @@ def test_the_words_of_a_refusal():
     ]
     texts = [attempt_of(one) for one in refusals(tried, [reached("a.test")])]
     assert texts == ["reach a.test (192.0.2.1:80/tcp)", "bind [::1]:53/tcp", "open a socket of raw"]
+    stated = [attempt(action=STATE, asked="b.test", reason=OTHER), attempt(action=STATE, reason=UNSTATED)]
+    others, unstated = refusals(stated, [reached("a.test")])
+    named = with_names([unstated], lambda _: [["a.test"]], ["a.test"])
+    assert [attempt_of(one) for one in (others, unstated, *named)] == [
+        "reach 192.0.2.1:80/tcp as b.test",
+        "reach 192.0.2.1:80/tcp without a name",
+        "reach a.test (192.0.2.1:80/tcp) without a name",
+    ]
     assert [transport_of(*each) for each in ((6, 1), (6, 3), (262, 1), (99, 2))] == [
         "tcp",
         "raw",

@@ -76,6 +76,17 @@ def test_types_and_resolvers_of_a_name():
     assert [*rules.servers.values()] == [0b10, 0b100, 0b1000]
 
 
+def test_unchecked_ports_of_a_name():
+    """The unchecked ports of a name are those of all its entries with the word, and no others."""
+    rules = rules_of(parse_allow_list("a.test:22 unchecked\na.test:443\n*.test:25 unchecked\nb.test unchecked\n"))
+    found = {
+        name: longest_prefix(rules.names, name[::-1].encode().ljust(256, b"\0")).unchecked
+        for name in ("a.test", "b.test")
+    }
+    checked = {name: {port for port in (22, 25, 443, 80) if not allows(rules, found[name], port)} for name in found}
+    assert checked == {"a.test": {443, 80}, "b.test": set()}
+
+
 def test_too_many_resolvers_of_names():
     """A list with more resolvers of single names than a mask has bits is refused."""
     lines = [f"n{number}.test resolver 192.0.2.{number}" for number in range(MOST_NARROW + 1)]

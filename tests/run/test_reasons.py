@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.enforce.refusals import ASK, BIND, REACH, SOCKET
+from dnstrail_run.enforce.refusals import ASK, BIND, REACH, SOCKET, STATE
 from dnstrail_run.report import Conflict, Coverage, DnsServer, Program, Refusal, RunReport
 from dnstrail_run.verdict import reason_of
 
@@ -43,6 +43,20 @@ NO_ANSWER = f"{NAME} is in the list, but no answer of a resolver led to this add
         (
             {"action": ASK, "reason": "unreadable"},
             "it is not exactly one plain question, which carries nothing else",
+        ),
+        ({"action": STATE, "name": "b.example", "reason": "other"}, "the list has no b.example"),
+        ({"action": STATE, "name": NAME, "reason": "other"}, NO_ANSWER),
+        (
+            {"action": STATE, "name": NAME, "reason": "other", "port": 8080},
+            f"the list does not have {NAME} on port 8080",
+        ),
+        (
+            {"action": STATE, "reason": "unstated"},
+            "it began with no whole ClientHello or HTTP header; an entry with the word `unchecked` needs none",
+        ),
+        (
+            {"action": STATE, "reason": "unstated", "transport": "udp"},
+            "no name is read over UDP; an entry with the word `unchecked` needs none",
         ),
         ({"action": SOCKET, "address": "", "port": 0}, "only sockets of TCP and UDP are allowed"),
     ],

@@ -25,8 +25,8 @@ from dnstrail_run.sections import sections
 def settings_of(*command: str) -> Settings:
     """Return the settings of a command without any option."""
     nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "refusals", "run_dir"])
-    flags = ["allow_new_privileges", "any_question", "ask", "learn_domains", "follow_containers", "wait_for_all"]
-    flags += ["enforce", "getaddrinfo", "quiet"]
+    flags = ["allow_new_privileges", "any_question", "ask", "check_server_name", "enforce", "follow_containers"]
+    flags += ["getaddrinfo", "learn_domains", "quiet", "wait_for_all"]
     return Settings(
         command=command, options=CaptureOptions(), on_crash="refuse", **nothing, **dict.fromkeys(flags, False)
     )
@@ -44,6 +44,13 @@ def test_an_argument_that_is_no_text_is_escaped(form):
     report = report_of("sh", "é", os.fsdecode(b"x\xff"))
     assert report.command == ["sh", "é", "x\\xff"]
     assert FORMATS[form](report).encode()
+
+
+def test_names_are_checked_by_the_rules_alone():
+    """To check names that connections state, the rules must hold."""
+    settings = msgspec.structs.replace(settings_of("true"), check_server_name=True)
+    with pytest.raises(SettingsError, match="needs --enforce"):
+        enforce_of(settings, None, None)
 
 
 def test_hidden_services_are_listed():

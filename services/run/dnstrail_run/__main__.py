@@ -56,6 +56,11 @@ def show_group(ctx: click.Context, _option: click.Parameter, name: str | None) -
     "--ask", is_flag=True, help="With --enforce: ask at the terminal about each name that --allow does not contain."
 )
 @click.option(
+    "--check-server-name",
+    is_flag=True,
+    help="With --enforce: a connection to the address of a name must state this name, by TLS or HTTP.",
+)
+@click.option(
     "--on-crash",
     type=click.Choice(_AFTERWARDS),
     default="refuse",

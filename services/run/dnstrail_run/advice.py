@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from dnstrail.tracee.codes import TYPES
-from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, USUAL_TYPES, AllowList, Ports
-from dnstrail_run.enforce.refusals import ASK, REACH, UNREADABLE
+from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, UNCHECKED, USUAL_TYPES, AllowList, Ports
+from dnstrail_run.enforce.refusals import ASK, OTHER, REACH, STATE, UNREADABLE
 from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
 from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
 from dnstrail_run.report import Refusal
@@ -24,7 +24,9 @@ def allowing_line(refused: Refusal) -> str:
             return ""
         condition = {NAME_UNLISTED: "", TYPE_UNLISTED: f" {refused.type}"}
         return refused.name + condition.get(refused.reason, f" {RESOLVER} {refused.address}")
-    if refused.action != REACH:
+    if refused.action == STATE and NAME.fullmatch(refused.name):
+        return f"{refused.name}:{refused.port}" + ("" if refused.reason == OTHER else f" {UNCHECKED}")
+    if refused.action != REACH and (refused.action != STATE or refused.name):
         return ""
     if refused.port == DNS:
         return f"{RESOLVER} {refused.address}"

@@ -7,7 +7,8 @@ server that may be asked like the configured resolvers.
 
 `include FILE` adds another list, whose path begins at the folder of this one, and `@pypi` a group of `groups/`.
 Behind a name, words add types of questions to the usual ones (`_http._tcp.deb.debian.org SRV`), and
-`resolver 192.0.2.53` restricts the entry to the answers of this server, which is asked for nothing else.
+`resolver 192.0.2.53` restricts the entry to the answers of this server, which is asked for nothing else. `unchecked`
+exempts the ports of the entry from `--check-server-name`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # in the form of lookups; a
 _LARGEST_PORT = 65535
 DNS = 53  # the port
 RESOLVER = "resolver"  # begins an entry
+UNCHECKED = "unchecked"  # behind a name
 #: types of questions that each name of an allow list may be asked for
 USUAL_TYPES = frozenset({1, 5, 28, 64, 65})  # A, CNAME, AAAA, SVCB, HTTPS
 _TYPES = {text: number for number, text in TYPES.items() if number < 64}  # noqa: PLR2004 - bits of a mask
@@ -43,11 +45,15 @@ Ports = frozenset[int]  # empty: all ports
 
 
 class ListedName(msgspec.Struct, frozen=True):
-    """What one line allows a name: ports, types beside USUAL_TYPES, and resolvers (packed; none: all configured)."""
+    """What one line allows a name: ports, types beside USUAL_TYPES, and resolvers (packed; none: all configured).
+
+    `unchecked` states that connections on its ports need not state the name.
+    """
 
     ports: Ports = frozenset()
     types: frozenset[int] = frozenset()
     resolvers: frozenset[bytes] = frozenset()
+    unchecked: bool = False
 
 
 class AllowList(msgspec.Struct, frozen=True):
@@ -188,9 +194,10 @@ def add_entry(found: AllowList, entry: str) -> None:
     name = name_text(subject.removeprefix("*."))
     if not name or not NAME.fullmatch(name):
         raise ValueError("neither a name, nor *.name, nor an address or network")
-    types, resolvers = _conditions(rest[0].split() if rest else [])
+    words = rest[0].split() if rest else []
+    types, resolvers = _conditions([one for one in words if one != UNCHECKED])
     found.narrow.update(resolvers)
-    made = ListedName(ports, types, frozenset(resolvers))
+    made = ListedName(ports, types, frozenset(resolvers), UNCHECKED in words)
     (found.suffixes if below else found.names).setdefault(name, []).append(made)
 
 
@@ -208,7 +215,7 @@ def _conditions(words: list[str]) -> tuple[frozenset[int], dict[bytes, str]]:
         elif word.upper() in _TYPES:
             types.add(_TYPES[word.upper()])
         else:
-            raise ValueError(f"{word!r:.20} is no type of a question, nor `{RESOLVER} ADDRESS`")
+            raise ValueError(f"{word!r:.20} is no type of a question, nor `{RESOLVER} ADDRESS`, nor `{UNCHECKED}`")
     return frozenset(types), resolvers
 
 

@@ -51,7 +51,7 @@ class Enforce(NamedTuple):
 
     `namespaces` have the resolvers, the first is that of this process. `sockets` are the paths of the Unix sockets of
     services that it may use. `any_question` allows questions about names that are not in the list, and `questioner`
-    asks a person about them.
+    asks a person about them. With `check_server_name`, a connection to the address of a name must state this name.
     """
 
     rules: Rules
@@ -60,6 +60,7 @@ class Enforce(NamedTuple):
     allow_new_privileges: bool
     sockets: list[str]
     any_question: bool
+    check_server_name: bool
     questioner: Questioner | None = None
 
 
@@ -253,6 +254,7 @@ class _Launched:
                 allow_afterwards=afterwards,
                 any_question=any_question,
                 ask=self.enforce.questioner is not None,
+                check_server_name=self.enforce.check_server_name,
             )
             guide = self.enforcement.guide
             self.routes = [Routes(cgroup, self.user, namespaces[0], guide)]
@@ -306,7 +308,7 @@ class _Launched:
     def _select(self, listening: list[int], seconds: float | None = None) -> list[int]:
         """Return the descriptors that are readable, as select does; meanwhile follow the routes to the resolvers."""
         changes = {routes.fileno(): routes for routes in self.routes}
-        firsts = [] if self.enforcement is None else [self.enforcement.firsts_file]
+        firsts = [] if self.enforcement is None else self.enforcement.refusal_files
         ready = select.select([*listening, *changes, *firsts], [], [], seconds)[0]
         for changed in changes.keys() & ready:
             changes[changed].learn()

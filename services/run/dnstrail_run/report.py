@@ -70,7 +70,8 @@ class Refusal(msgspec.Struct, frozen=True):
     `action` is "reach", for a connection or a datagram to an address; "bind", for port 53 of this host; "socket", for a
     socket of another transport than TCP and UDP, which has no address; or "ask", for a question to the resolver
     `address`, with its `type` and the `reason`: "unreadable", or what is not in the list: "name", "type", "resolver".
-    `name` is "" if none is known.
+    "state" is a connection that stated the name `name` ("other": it is none that led to the address), or none
+    ("unstated"). `name` is "" if none is known.
     """
 
     action: str

@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_new_privileges: bool
     any_question: bool
     ask: bool
+    check_server_name: bool
     learn: Path | None
     learn_domains: bool
     refusals: str | None
@@ -55,6 +56,8 @@ def enforce_of(settings: Settings, allowed: AllowList | None, user: User | None)
             raise SettingsError("--refusals needs --enforce")
         if settings.ask:
             raise SettingsError("--ask needs --enforce")
+        if settings.check_server_name:
+            raise SettingsError("--check-server-name needs --enforce")
         return None
     if allowed is None or settings.allow is None:
         raise SettingsError("--enforce needs --allow")
@@ -68,6 +71,7 @@ def enforce_of(settings: Settings, allowed: AllowList | None, user: User | None)
         settings.allow_new_privileges,
         allowed.sockets,
         settings.any_question,
+        settings.check_server_name,
         _questioner(settings.allow, allowed, user) if settings.ask else None,
     )
 

@@ -7,13 +7,14 @@ from ipaddress import ip_address
 
 import msgspec
 
-from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, AllowList, Ports
-from dnstrail_run.enforce.refusals import ASK, BIND, REACH, UNREADABLE
+from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, UNCHECKED, AllowList, Ports
+from dnstrail_run.enforce.refusals import ASK, BIND, REACH, STATE, UNREADABLE, UNSTATED
 from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
 from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
 from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, RunReport
 
 _DNS_OVER_TLS, _HTTPS = 853, 443  # RFC 7858 and RFC 9250; RFC 8484
+_UDP = "udp"
 _RESOLVERS = frozenset(
     {
         "cloudflare-dns.com", "dns.adguard-dns.com", "dns.google", "dns.mullvad.net", "dns.nextdns.io",
@@ -141,7 +142,10 @@ def attempt_of(refused: Refusal) -> str:
     if not refused.address:
         return f"open a socket of {refused.transport}"
     end = f"{_end(refused.address, refused.port)}/{refused.transport}"
-    return f"{refused.action} {refused.name} ({end})" if refused.name else f"{refused.action} {end}"
+    if refused.action == STATE and refused.reason != UNSTATED:
+        return f"reach {end} as {refused.name or 'this name'}"
+    action, without = (REACH, " without a name") if refused.action == STATE else (refused.action, "")
+    return f"{action} {refused.name} ({end}){without}" if refused.name else f"{action} {end}{without}"
 
 
 def bracketed(address: str) -> str:
@@ -164,6 +168,8 @@ def reason_of(refused: Refusal, allowed: AllowList, report: RunReport) -> str:
     """Return the rule that refused an attempt."""
     if refused.action == ASK:
         return _why_unasked(refused)
+    if refused.action == STATE:
+        return _why_unstated(refused, allowed)
     return _why_refused(refused, allowed, report)
 
 
@@ -196,6 +202,19 @@ def _why_unasked(refused: Refusal) -> str:
     if refused.reason == TYPE_UNLISTED:
         return f"the entry of {refused.name} does not have the type {refused.type}"
     return f"the entry of {refused.name} has other resolvers"
+
+
+def _why_unstated(refused: Refusal, allowed: AllowList) -> str:
+    """Return why a connection to the address of an allowed name was ended."""
+    if refused.reason == UNSTATED and refused.transport == _UDP:
+        return f"no name is read over UDP; an entry with the word `{UNCHECKED}` needs none"
+    if refused.reason == UNSTATED:
+        return f"it began with no whole ClientHello or HTTP header; an entry with the word `{UNCHECKED}` needs none"
+    if not allowed.allows_name(refused.name):
+        return f"the list has no {refused.name}"
+    if not _have([*allowed.ports_of(refused.name)], refused.port):
+        return f"the list does not have {refused.name} on port {refused.port}"
+    return f"{refused.name} is in the list, but no answer of a resolver led to this address"
 
 
 def _without_answer(refused: Refusal, report: RunReport) -> str:

@@ -1,15 +1,16 @@
-"""Lists the sockets of a network namespace over netlink (sock_diag(7))."""
+"""Lists the sockets of a network namespace, and ends connections, over netlink (sock_diag(7))."""
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 _NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x001, 0x300
+_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x001, 0x004, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2: family, protocol, extensions, states, id
@@ -113,3 +114,33 @@ def user_of_connection(family: int, source: bytes, port: int, destination: bytes
         return None
     (user,) = _USER.unpack_from(message, _STATE.size + _ENDS.size)
     return int(user)
+
+
+class TcpSocket(NamedTuple):
+    """A TCP socket: its family, packed addresses and ports, interface (0: any) and cookie."""
+
+    family: int
+    source: bytes
+    port: int
+    destination: bytes
+    destination_port: int
+    interface: int
+    cookie: int
+
+
+def end_connection(one: TcpSocket) -> int:
+    """Reset a TCP connection of the network namespace of the calling thread; return 0, or a number of errno."""
+    identity = _ENDS.pack(one.port, one.destination_port, one.source, one.destination)
+    identity += struct.pack("=IQ", one.interface, one.cookie)
+    body = _WANTED.pack(one.family, socket.IPPROTO_TCP, 0, _ALL_STATES) + identity
+    flags = _NLM_F_REQUEST | _NLM_F_ACK
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(_TIMEOUT)
+        netlink.send(_HEADER.pack(_HEADER.size + len(body), _SOCK_DESTROY, flags, 1, 0) + body)
+        (negative,) = struct.unpack_from("=i", netlink.recv(_LARGEST), _HEADER.size)
+    return -int(negative)
+
+
+def can_end_connections() -> bool:
+    """Return whether the kernel ends connections on request."""
+    return end_connection(TcpSocket(socket.AF_INET, bytes(16), 0, bytes(16), 0, 0, 0)) == errno.ENOENT

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -7,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail.kernel.sock_diag import namespace_cookie, open_sockets, user_of_connection
+from dnstrail.kernel.sock_diag import (
+    TcpSocket,
+    end_connection,
+    namespace_cookie,
+    open_sockets,
+    user_of_connection,
+)
 from dnstrail_probe.ebpf.open_sockets import all_sockets
 from dnstrail_probe.host.procfs import network_namespaces, sockets_of
 from live.users import USER
@@ -76,3 +83,26 @@ def test_the_user_of_a_connection_is_found(family, address):
                     assert user_of_connection(family, here, ends[1], here, port) == user
                     assert user_of_connection(family, here, ends[1], here, port ^ 1) is None
                 process.communicate(b"\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to end connections needs root")
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_a_connection_is_ended(family, address):
+    """The connection with the cookie is reset on both sides; another cookie ends nothing."""
+    with (
+        socket.create_server((address, 0), family=family) as server,
+        socket.create_connection(server.getsockname()[:2]) as client,
+    ):
+        peer, _ = server.accept()
+        with peer:
+            packed = socket.inet_pton(family, address)
+            ports = client.getsockname()[1], server.getsockname()[1]
+            one = TcpSocket(family, packed, ports[0], packed, ports[1], 0, cookie_of(client))
+            assert end_connection(one._replace(cookie=cookie_of(server))) == errno.ENOENT
+            client.send(b"x")
+            assert peer.recv(1) == b"x"
+            assert end_connection(one) == 0
+            with pytest.raises(ConnectionAbortedError):
+                client.recv(1)
+            with pytest.raises(ConnectionResetError):
+                peer.recv(1)

@@ -22,14 +22,16 @@ struct target {
 // What is being read: a name; whether more messages follow in the packet, and whether it is a datagram; the place of the
 // next byte in the packet; the records that are left of the answer, and the runs to read them; the number of addresses that
 // answers to its question had before, and have with it; the key and number of this question; the sum of the addresses of
-// the answer, in any order; the sets of ports of the name; the sets of resolvers that contain its sender; one address. They
-// are in memory, so that the verifier does not follow their values.
+// the answer, in any order; the sets of ports of the name; the sets of resolvers that contain its sender, and of ports where
+// connections need not state the name; one address; the name with it. They are in memory, so that the verifier does not
+// follow their values.
 struct buffer {
     struct suffix name;
     u8 more, datagram;
     u32 at, records, rounds, known, addresses;
-    u64 question, number, sum, sets, servers;
+    u64 question, number, sum, sets, servers, unchecked;
     struct target target;
+    struct led led;
 };
 
 // A conflict as it is reported: the name as in `struct buffer`, and the addresses of the believed answers and of others.
@@ -48,16 +50,18 @@ BPF_TABLE("lru_hash", struct step, struct target, targets, TARGETS);
 BPF_HASH(conflicts, u64, struct conflict, CONFLICTS);
 BPF_ARRAY(no_conflict, struct conflict, 1); // what a conflict begins with: it is too large for the stack
 
-static __always_inline void give(struct address *address, u64 sets, u64 question)
+static __always_inline void give(struct buffer *buffer, u64 sets)
 {
+    struct address *address = &buffer->target.address;
     struct place none = {}, *known = given.lookup_or_try_init(address, &none);
-    if (!known) {
+    if (!known || (checked() && !note_led(&buffer->led, address, sets))) {
         count(NO_ROOM);
         return;
     }
     __sync_fetch_and_or(&known->sets, sets);
-    if (question)
-        known->question = question;
+    __sync_fetch_and_or(&known->unchecked, buffer->unchecked);
+    if (buffer->number)
+        known->question = buffer->number;
 }
 
 // Remembers that an answer to a question has an address. Returns 0 if there is no room.
@@ -82,7 +86,7 @@ static __always_inline void take(struct buffer *buffer)
     if (buffer->datagram && !note_target(buffer))
         count(NO_ROOM);
     else if (!buffer->target.surplus)
-        give(address, buffer->sets, buffer->number);
+        give(buffer, buffer->sets);
 }
 
 // Takes addresses in the answer section of a message, in PART steps at most.
@@ -185,6 +189,9 @@ static __always_inline int read_message(struct __sk_buff *skb, struct buffer *bu
     struct rule *allowed = names.lookup(&buffer->name);
     if (!allowed || !(allowed->servers & buffer->servers))
         return 0;
+    buffer->unchecked = allowed->unchecked;
+    if (checked())
+        buffer->led.name = buffer->name;
     buffer->at = at + HEADER + name + 4;
     buffer->sum = 1; // 0 is no sum
     buffer->number = buffer->target.surplus = 0;

@@ -140,6 +140,8 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
 {
     u32 port = bpf_ntohs((u16)ctx->user_port);
     unmap(address);
+    if (checked())
+        connect_anew(ctx);
     struct address reached = *address;
     to_loopback(ctx, &reached);
     if (port == DNS && is_resolver(ctx, &reached))
@@ -147,8 +149,9 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
     u64 sets = sets_of(&reached), *of_port = ports.lookup(&port);
     if (!port)
         return sets != 0;
-    if (sets & (1 | (of_port ? *of_port : 0)))
-        return 1;
+    u64 permitted = 1 | (of_port ? *of_port : 0);
+    if (sets & permitted)
+        return !checked() || await_name(ctx, &reached, permitted);
     if (sets && ctx->protocol == UDP && (port == SORTS_GO || port == SORTS_MUSL))
         return 0;
     return refuse_address(ctx, address, REACH);

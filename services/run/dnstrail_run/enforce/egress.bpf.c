@@ -11,15 +11,16 @@
 #define LEVEL_IPV6 41
 #define RECVERR6 25
 
-// Why a question is refused.
-enum reason { LISTED, UNREADABLE, NAME_UNLISTED, TYPE_UNLISTED, OTHER_RESOLVER };
+// Why a question is refused, or the name that a connection states.
+enum reason { LISTED, UNREADABLE, NAME_UNLISTED, TYPE_UNLISTED, OTHER_RESOLVER, UNSTATED, OTHER_NAME };
 
-// A refused question, its name as in `struct suffix`, and the process that made its socket an asker.
+// A refused question or connection, its name as in `struct suffix`, its type or port, its resolver or peer, and the process
+// that gave its socket this peer.
 struct unasked {
     u8 name[TEXT];
     u64 times;
     u32 pid, reason, kind, protocol;
-    struct address resolver;
+    struct address peer;
     char comm[16];
 };
 
@@ -100,21 +101,21 @@ static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u
     return servers ? LISTED : OTHER_RESOLVER;
 }
 
-static __always_inline u64 refusal_key(u64 name, struct asker *asker, u32 reason, u32 kind, u32 protocol)
+static __always_inline u64 refusal_key(u64 name, u32 pid, u32 reason, u32 kind, u32 protocol)
 {
-    return mix(mix(name, (u64)asker->pid << 32 | reason << 16 | kind), protocol);
+    return mix(mix(name, (u64)pid << 32 | reason << 16 | kind), protocol);
 }
 
-static __always_inline void describe(struct unasked *found, struct asker *asker, struct suffix *name, u32 reason, u32 kind,
-                                     u32 protocol)
+static __always_inline void describe(struct unasked *found, u32 pid, char *comm, struct address *peer, struct suffix *name,
+                                     u32 reason, u32 kind, u32 protocol)
 {
     __builtin_memcpy(found->name, name->text, TEXT);
-    __builtin_memcpy(found->comm, asker->comm, sizeof(found->comm));
-    found->pid = asker->pid;
+    __builtin_memcpy(found->comm, comm, sizeof(found->comm));
+    found->pid = pid;
     found->reason = reason;
     found->kind = kind;
     found->protocol = protocol;
-    found->resolver = asker->resolver.address;
+    found->peer = *peer;
     found->times = 1;
 }
 
@@ -131,15 +132,16 @@ static __always_inline int report_first(u64 question, u64 waiting)
     return 1;
 }
 
-static __always_inline int refuse_question(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
+static __always_inline int note_refusal(u64 key, u32 pid, char *comm, struct address *peer, struct suffix *name, u32 reason,
+                                        u32 kind, u32 protocol)
 {
     u32 none = 0;
-    u64 key = refusal_key(mix_name(seed(), name), asker, reason, kind, protocol);
+    key = refusal_key(mix_name(key, name), pid, reason, kind, protocol);
     struct unasked *empty = nothing_unasked.lookup(&none), *found;
     if (!empty)
         return 0;
     if (!unasked.insert(&key, empty) && (found = unasked.lookup(&key))) {
-        describe(found, asker, name, reason, kind, protocol);
+        describe(found, pid, comm, peer, name, reason, kind, protocol);
         report_first(key, 0);
         return 0;
     }
@@ -168,8 +170,8 @@ static __always_inline int ask(struct asker *asker, struct suffix *name, u32 rea
         return LOSE;
     }
     if (!waiting.insert(&key, empty) && (found = waiting.lookup(&key))) {
-        found->refusal = refusal_key(hash, asker, reason, kind, protocol);
-        describe(&found->question, asker, name, reason, kind, protocol);
+        found->refusal = refusal_key(hash, asker->pid, reason, kind, protocol);
+        describe(&found->question, asker->pid, asker->comm, &asker->resolver.address, name, reason, kind, protocol);
         if (report_first(0, key))
             return LOSE;
         waiting.delete(&key);
@@ -246,7 +248,7 @@ int on_egress(struct __sk_buff *skb)
             reason = UNREADABLE;
         }
         if (!verdict)
-            return refuse_question(asker, &name, reason, kind, protocol);
+            return note_refusal(seed(), asker->pid, asker->comm, &asker->resolver.address, &name, reason, kind, protocol);
         if (verdict == LOSE)
             return LOSE;
     }

@@ -5,12 +5,15 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from ctypes import c_uint32, c_uint64, sizeof
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.kept_objects import load_kept
@@ -29,6 +32,7 @@ from dnstrail.kernel.ring_buffer import RingBuffer
 from dnstrail_run.allow_list import MOST_ENTRIES, USUAL_TYPES
 from dnstrail_run.enforce.refusals import NAME, REASONS, Attempt, Limits
 from dnstrail_run.enforce.rules import ANSWERED, Rule, Rules, address_key
+from dnstrail_run.enforce.server_name import ENDING_PAGES, Endings, defines
 from dnstrail_run.enforce.structures import (
     GUIDES,
     SHOWN,
@@ -45,8 +49,8 @@ from dnstrail_run.enforce.structures import (
 from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, NetworkNamespace
 from dnstrail_run.report import Conflict
 
-#: addresses to which the allowed names of one command led -> connections to further ones are refused; the report states
-#: their number
+#: addresses to which the allowed names of one command led; with `--check-server-name`, each with each name ->
+#: connections to further ones are refused; the report states their number
 MOST_GIVEN = 65_536
 #: different refusals in one report -> further ones are refused, too; the report states their number
 MOST_REFUSED = 4_096
@@ -70,7 +74,7 @@ MOST_WAITING = 64
 #: names that a person refused (`--ask`), and questions allowed once that were not repeated -> the person is asked again
 #: about the least recently used name; a further question is refused instead of allowed
 MOST_DECIDED = 4_096
-_NAMES = ("maps", "decide", "questions", "egress", "source_routes", "answers")
+_NAMES = ("maps", "speakers", "decide", "questions", "egress", "server_name", "source_routes", "answers")
 _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _INGRESS = (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_INGRESS)
@@ -106,6 +110,9 @@ _PROGRAMS = {
     **_LEFT_ATTACHED,
 }
 _BOTH_FAMILIES = frozenset({1, 28})  # A and AAAA, which a C library asks together
+# The same of `--check-server-name`.
+_CALLED_BY_NAME = {"requesting": "on_request", "judging": "on_stated"}
+_BY_NAME = dict.fromkeys(("on_name", *_CALLED_BY_NAME.values()), _EGRESS)
 _ONLY = b"\0" * 4  # the only key of an array
 _FIRST_PAGES = 256  # of the buffer of first refusals, which has room for MOST_REFUSED of each kind
 
@@ -128,14 +135,19 @@ class Enforcement:
         allow_afterwards: bool,
         any_question: bool,
         ask: bool = False,
+        check_server_name: bool = False,
     ) -> None:
         self._refused: list[FirstRecord] = []
         self._waiting: list[int] = []
+        self._endings = Endings(namespaces[0].cookie) if check_server_name else None
+        programs = {**_PROGRAMS, **_BY_NAME} if check_server_name else _PROGRAMS
         try:
-            self._loaded = load_kept(program_text(), str, _load)
+            self._loaded = load_kept(program_text(), str, partial(_load, programs=programs))
             self._maps = self._loaded.maps
-            self._firsts = RingBuffer(self.firsts_file, _FIRST_PAGES * mmap.PAGESIZE)
-            start = START.pack(namespaces[0].cookie, secrets.randbits(64), allow_afterwards, any_question, ask)
+            self._firsts = RingBuffer(self._maps["firsts"], _FIRST_PAGES * mmap.PAGESIZE)
+            self._ended = RingBuffer(self._maps["endings"], ENDING_PAGES * mmap.PAGESIZE)
+            switches = allow_afterwards, any_question, ask, check_server_name
+            start = START.pack(namespaces[0].cookie, secrets.randbits(64), *switches)
             self._put("starts", _ONLY, start)
             self._fill(rules)
             self._fill_resolvers(namespaces, rules)
@@ -144,12 +156,14 @@ class Enforcement:
             raise SourceUnavailable("enforce", f"the kernel refused the programs: {error}", _REMEDY) from error
 
     @property
-    def firsts_file(self) -> int:
-        """The descriptor that is readable after a first refusal."""
-        return self._maps["firsts"]
+    def refusal_files(self) -> list[int]:
+        """The descriptors of which one is readable after a first refusal, or a refused connection."""
+        return [self._maps["firsts"], self._maps["endings"]]
 
     def firsts(self) -> list[Attempt]:
-        """Return what was refused for the first time since the last call."""
+        """End the connections that were refused; return what was refused for the first time since the last call."""
+        if self._endings is not None:
+            self._endings.end(self._ended.drain())
         self._sort()
         found, self._refused = self._refused, []
         return [*map(self._first, found)]
@@ -182,7 +196,7 @@ class Enforcement:
                 self._put("once", passing, bytes(8))
         else:
             types = rule.types & ~ANSWERED | (0 if kind in USUAL_TYPES else 1 << kind)
-            rule = Rule(sets=rule.sets, types=types, servers=rule.servers)
+            rule = replace(rule, types=types)
         if not once or REASONS[question.reason] == NAME:
             self._put("names", key, rule.packed())
         delete(self._maps["waiting"], waiting.to_bytes(8, "little"))
@@ -227,6 +241,7 @@ class Enforcement:
     def close(self) -> None:
         """Close the maps and programs. The guards stay attached, and refuse as after the end of this process."""
         self._firsts.close()
+        self._ended.close()
         self._loaded.close()
 
     def _sort(self) -> None:
@@ -273,14 +288,15 @@ class Enforcement:
 
     def _attach(self, cgroup: Path, *, ask: bool) -> None:
         """Attach the programs: two by links, the others for as long as the cgroup or a socket of it exists."""
-        for table, function in _CALLED.items():
+        is_checked = self._endings is not None
+        for table, function in {**_CALLED, **(_CALLED_BY_NAME if is_checked else {})}.items():
             self._put(table, _ONLY, self._loaded.programs[function].to_bytes(4, "little"))
         folder = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for function in ("on_ingress", *(["on_setsockopt"] if ask else [])):
                 link = link_cgroup(self._loaded.programs[function], folder, _PROGRAMS[function][1])
                 self._loaded.links.append(link)
-            for function, (_, hook) in _LEFT_ATTACHED.items():
+            for function, (_, hook) in {**_LEFT_ATTACHED, **({"on_name": _EGRESS} if is_checked else {})}.items():
                 attach_cgroup(self._loaded.programs[function], folder, hook)
         finally:
             os.close(folder)
@@ -297,7 +313,8 @@ def _passing(waiting: int, kind: int) -> list[bytes]:
 
 def program_text() -> str:
     """Return the text of the programs, with the bounds."""
-    defines = {
+    values = {
+        **defines(),
         "FIRST_PAGES": _FIRST_PAGES,
         "ENTRIES": MOST_ENTRIES,
         "RESOLVERS": MOST_NAMESPACES * MOST_RESOLVERS,
@@ -314,15 +331,15 @@ def program_text() -> str:
         "ONCE": MOST_DECIDED,
         "DENIED": MOST_DECIDED,
     }
-    texts = [f"#define {name} {value}" for name, value in defines.items()]
+    texts = [f"#define {name} {value}" for name, value in values.items()]
     return "\n".join([*texts, *(part.read_text(encoding="utf-8") for part in _PARTS)])
 
 
-def _load(compiled: BpfObject) -> LoadedObject:
-    """Load all programs."""
+def _load(compiled: BpfObject, programs: Mapping[str, tuple[ProgramType, AttachType]]) -> LoadedObject:
+    """Load programs."""
     loaded = LoadedObject(compiled)
     try:
-        for function, (kind, hook) in _PROGRAMS.items():
+        for function, (kind, hook) in programs.items():
             loaded.load(function, kind, hook)
     except BaseException:
         loaded.close()

@@ -37,9 +37,10 @@ struct route {
 #define ANSWERED 1 // in place of a type: no question is allowed, and the answers to one that passed once lead somewhere
 #define ANY_SERVER 1
 
-// What an allowed name permits: sets of ports, types of questions (bit N is type N), sets of resolvers.
+// What an allowed name permits: sets of ports, types of questions (bit N is type N), sets of resolvers; sets of ports where
+// connections need not state the name.
 struct rule {
-    u64 sets, types, servers;
+    u64 sets, types, servers, unchecked;
 };
 
 // A socket that asks a configured resolver, the resolver that it asked last, and the process that asked first. Over TCP,
@@ -54,10 +55,10 @@ struct asker {
     char comm[16];
 };
 
-// An address to which an allowed name led, on these sets of ports; the last question that led there; whether answers
-// that contradict each other did.
+// An address to which an allowed name led, on these sets of ports; those where connections need not state the name; the
+// last question that led there; whether answers that contradict each other did.
 struct place {
-    u64 sets, question, contested;
+    u64 sets, unchecked, question, contested;
 };
 
 // Addresses; answers; refusals; answers without a question; packets from another interface; addresses of conflicts that
@@ -65,10 +66,11 @@ struct place {
 enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, QUEUE_FULL, COUNTERS };
 
 // What differs between two starts: the network namespace of the launcher, a number that no command knows, whether
-// connections after the end of the launcher and questions about all names are allowed, and whether a person is asked.
+// connections after the end of the launcher and questions about all names are allowed, whether a person is asked, and
+// whether stated names are checked.
 struct start {
     u64 home, seed;
-    u32 afterwards, any_question, asks, none;
+    u32 afterwards, any_question, asks, checked;
 };
 
 // A set of ports is a bit of the masks; bit 0 is the set of all ports. The same holds for sets of resolvers.
@@ -115,6 +117,13 @@ static __always_inline int asks(void)
     u32 none = 0;
     struct start *start = starts.lookup(&none);
     return start && start->asks;
+}
+
+static __always_inline int checked(void)
+{
+    u32 none = 0;
+    struct start *start = starts.lookup(&none);
+    return start && start->checked;
 }
 
 static __always_inline void count(u32 which)

@@ -12,9 +12,17 @@ from dnstrail_run.report import UNKNOWN, Conflict, Program, ReachedAddress, Refu
 _TCP = "tcp"
 _End = tuple[str, int, str, int]
 ACTIONS = REACH, BIND, SOCKET = ("reach", "bind", "socket")  # as `enum action` of the programs
-ASK = "ask"
-# Why a question is refused, as `enum reason` of the programs.
-REASONS = _, UNREADABLE, NAME, TYPE, RESOLVER = ("", "unreadable", "name", "type", "resolver")
+ASK, STATE = "ask", "state"
+# Why a question is refused, or the name that a connection states, as `enum reason` of the programs.
+REASONS = _, UNREADABLE, NAME, TYPE, RESOLVER, UNSTATED, OTHER = (
+    "",
+    "unreadable",
+    "name",
+    "type",
+    "resolver",
+    "unstated",
+    "other",
+)
 _TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 _RAW = 3  # SOCK_RAW
 
@@ -22,8 +30,8 @@ _RAW = 3  # SOCK_RAW
 class Attempt(msgspec.Struct, frozen=True):
     """What one process tried under one name of it, and how often.
 
-    `action` is one of ACTIONS, or ASK with the name that was asked, the type and the reason (one of REASONS). `address`
-    is "" for a socket that was not made.
+    `action` is one of ACTIONS; ASK with the name that was asked, the type and the reason (one of REASONS); or STATE
+    with the name that a connection stated, and the reason. `address` is "" for a socket that was not made.
     """
 
     action: str

@@ -23,19 +23,20 @@ _FAMILY_BITS = 32
 #: resolvers that entries of names have for themselves -> exit code 2
 MOST_NARROW = 63
 ANSWERED = 1  # in `types`: no question may be asked, and the answers to one that passed once lead somewhere
-_RULE = struct.Struct("<3Q")
+_RULE = struct.Struct("<4Q")
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """`struct rule` of the programs: the masks of the ports, types and resolvers of a name."""
+    """`struct rule` of the programs: the masks of the ports, types and resolvers of a name, and of unchecked ports."""
 
     sets: int
     types: int
     servers: int
+    unchecked: int = 0
 
     def packed(self) -> bytes:
         """Return the bytes of the structure."""
-        return _RULE.pack(self.sets, self.types, self.servers)
+        return _RULE.pack(self.sets, self.types, self.servers, self.unchecked)
 
     @classmethod
     def unpacked(cls, data: bytes) -> Rule:
@@ -73,6 +74,7 @@ def rules_of(allowed: AllowList) -> Rules:
             types=_union(1 << number for entry in entries for number in entry.types),
             servers=_union(servers[one] for entry in entries for one in entry.resolvers)
             | any(not entry.resolvers for entry in entries),
+            unchecked=bits.mask(entry.ports for entry in entries if entry.unchecked),
         )
 
     return Rules(

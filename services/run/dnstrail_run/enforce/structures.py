@@ -9,13 +9,13 @@ from typing import Any
 
 from dnstrail.tracee.codes import TYPES
 from dnstrail_run.allow_list import DNS
-from dnstrail_run.enforce.refusals import ACTIONS, ASK, REASONS, SOCKET, Attempt, transport_of
+from dnstrail_run.enforce.refusals import ACTIONS, ASK, OTHER, REASONS, SOCKET, STATE, UNSTATED, Attempt, transport_of
 from dnstrail_run.report import Conflict
 
 _TEXT = 256  # bytes of a name
 _COMMAND = 16  # bytes of the name of a process
 SHOWN = 8  # addresses of each side of a conflict
-START = struct.Struct("=2Q3I4x")  # `struct start`: home, seed, afterwards, any_question, asks
+START = struct.Struct("=2Q4I")  # `struct start`: home, seed, afterwards, any_question, asks, checked
 GUIDES = bytes(32) + (1).to_bytes(4, "little") + bytes(44)  # `struct asker` of a socket of the launcher
 
 
@@ -50,7 +50,7 @@ class UnaskedValue(ctypes.Structure):
         ("reason", ctypes.c_uint32),
         ("kind", ctypes.c_uint32),
         ("protocol", ctypes.c_uint32),
-        ("resolver", _Address),
+        ("peer", _Address),
         ("comm", ctypes.c_char * _COMMAND),
     )
 
@@ -93,17 +93,19 @@ def attempt_of(key: Any, times: int) -> Attempt:
 
 def question_of(found: Any) -> Attempt:
     """Return the attempt of an UnaskedValue."""
+    reason = REASONS[found.reason]
+    is_stated = reason in (UNSTATED, OTHER)
     return Attempt(
-        action=ASK,
-        address=_address(found.resolver),
-        port=DNS,
+        action=STATE if is_stated else ASK,
+        address=_address(found.peer),
+        port=found.kind if is_stated else DNS,
         transport=transport_of(found.protocol, 0),
         pid=found.pid,
         name=found.comm.decode(errors="backslashreplace"),
         times=found.times,
         asked=_name(found.name),
-        type=TYPES.get(found.kind, f"TYPE{found.kind}") if found.kind else "",
-        reason=REASONS[found.reason],
+        type=TYPES.get(found.kind, f"TYPE{found.kind}") if found.kind and not is_stated else "",
+        reason=reason,
     )
 
 
