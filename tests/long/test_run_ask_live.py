@@ -183,7 +183,8 @@ def test_a_full_queue(network, folder):
     """Names beyond the bound are refused without a question, and counted; Ctrl-C refuses those that wait."""
     count = MOST_WAITING + 5
     script = (
-        f"import socket, sys; from live.unlisted_questions import message, wire; made = socket.socket(2, 2); input()\n"
+        f"import socket, sys; from live.unlisted_questions import message, wire; made = socket.socket(2, 2)\n"
+        f"print('begun', flush=True); input()\n"
         f"def ask(n):\n"
         f"    try: made.sendto(message(wire(f'n{{n}}.{UNLISTED}')), ('{RESOLVER}', 53)); return 1\n"
         f"    except PermissionError: return 0\n"
@@ -191,7 +192,7 @@ def test_a_full_queue(network, folder):
         f"input()"
     )
     with asking(network, folder, "env", f"PYTHONPATH={SUPPORT}", sys.executable, "-c", script) as person:
-        wait_until(lambda: launchers(person.command.pid), "the launcher")
+        person.sees("begun")
         launcher = launcher_of(person.command.pid)
         os.kill(launcher, signal.SIGSTOP)
         person.types("\n")
@@ -216,9 +217,10 @@ def launchers(process: int) -> list[int]:
 
 
 def launcher_of(process: int) -> int:
-    """Return the launcher of the only command."""
-    (found,) = launchers(process)
-    return found
+    """Wait for the launcher of the only command; during an exec the command has no arguments."""
+    found: list[int] = []
+    wait_until(lambda: found.extend(launchers(process)) or found, "the launcher")
+    return found[0]
 
 
 def command_of(process: int) -> bytes:
