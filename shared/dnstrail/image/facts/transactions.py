@@ -321,10 +321,11 @@ class Transactions:
 
     def _is_late(self, keys: list[Key], stamp: int) -> bool:
         """Return whether the question with these keys ended unanswered lately, or is about to."""
-        query = self._queries.find(keys[0], keys[1]) if len(keys) > 1 else None
-        pending = None if query is None else query.pending
-        if isinstance(pending, Pending) and pending in self._open and stamp - pending.latest > WINDOW:
-            return True
+        for key in keys:
+            query = self._queries.find(key, keys[-1])
+            pending = None if query is None else query.pending
+            if isinstance(pending, Pending) and pending in self._open and stamp - pending.latest > WINDOW:
+                return True
         for key in keys:
             latest = self._unanswered.get(key)
             if latest is not None and WINDOW < stamp - latest <= 2 * WINDOW:
