@@ -10,8 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing, contextmanager
+from io import BufferedReader
 
 import pytest
 
@@ -127,8 +129,13 @@ def test_without_a_cache_lines_pass_and_count(tmp_path):
 
 def test_no_line_is_lost_over_a_kill_of_the_cache():
     """While the cache is killed and started anew, each line leaves once, in its order, and later ones are named."""
-    address, sent = "192.0.2.7", []
+    address, sent, received = "192.0.2.7", [], []
     with run_dir() as folder, enriching(folder, "--wait", "600") as process:
+
+        def receive():
+            with BufferedReader(process.stdout) as lines:
+                for line in lines:
+                    received.append(line)
 
         def step(count):
             lines = [zeek(len(sent) + number, address) for number in range(count)]
@@ -147,11 +154,13 @@ def test_no_line_is_lost_over_a_kill_of_the_cache():
                     wait_until(is_answered, "the answer")
                 yield cache
 
+        reader = threading.Thread(target=receive)  # a pipe that nobody reads would stop the command
+        reader.start()
         step(300)  # before the cache is there
         with serving("first") as cache:
-            received = [process.stdout.readline() for _ in range(300)]
+            wait_until(lambda: len(received) >= 300, "the first lines")
             step(300)
-            received += [process.stdout.readline() for _ in range(100)]
+            wait_until(lambda: len(received) >= 400, "lines of the first cache")
             step(300)
             cache.send_signal(signal.SIGKILL)
             cache.wait(PATIENCE)
@@ -159,7 +168,7 @@ def test_no_line_is_lost_over_a_kill_of_the_cache():
         with serving("second"):
             step(300)
             process.stdin.close()
-            received += process.stdout.readlines()
+            reader.join()
         assert process.wait(PATIENCE) == 0
     begins = [line.removesuffix(b"}\n") for line in sent]
     assert len(received) == len(sent)
