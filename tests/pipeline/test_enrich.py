@@ -134,8 +134,7 @@ def test_no_line_is_lost_over_a_kill_of_the_cache():
 
         def receive():
             with BufferedReader(process.stdout) as lines:
-                for line in lines:
-                    received.append(line)
+                received.extend(lines)
 
         def step(count):
             lines = [zeek(len(sent) + number, address) for number in range(count)]
@@ -164,8 +163,10 @@ def test_no_line_is_lost_over_a_kill_of_the_cache():
             step(300)
             cache.send_signal(signal.SIGKILL)
             cache.wait(PATIENCE)
-        step(300)
+        sender = threading.Thread(target=step, args=[300])  # the command reads little while it waits
+        sender.start()
         with serving("second"):
+            sender.join()
             step(300)
             process.stdin.close()
             reader.join()
