@@ -73,7 +73,7 @@ def person_at(command: list[str], folder: Path, **env: str) -> Iterator[Person]:
     terminal, end = pty.openpty()
 
     with subprocess.Popen(
-        ["setsid", "--ctty", *command],
+        ["setsid", "--ctty", "env", "--default-signal=INT,QUIT", *command],  # CI runs tests in the background
         cwd=folder,
         env={**os.environ, **env},
         stdin=end,
