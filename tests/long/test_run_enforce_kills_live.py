@@ -28,7 +28,7 @@ ORDERS = [*itertools.permutations(VICTIMS)]
 TRIED = int(os.environ.get("DNSTRAIL_KILL_ORDERS", str(len(VICTIMS))))  # each victim is the first one once
 SUPPORT = Path(unlisted_questions.__file__).parents[1]
 WATCH = ("env", f"PYTHONPATH={SUPPORT}", sys.executable, "-m", "live.unlisted_questions", "watch")
-TURNS = 3  # of the command from one kill to the next
+TURNS = 8  # of the command from one kill to the next
 # Asks other names and connects to other addresses without a pause, a listed name among them; notes the results.
 LOAD = f"""
 import json, os, socket, struct, sys

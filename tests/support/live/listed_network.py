@@ -72,7 +72,8 @@ def listed_network(folder: Path, names: int) -> Iterator[ListedNetwork]:
         table.write_text(_hosts(names))
         options = (f"--addn-hosts={table}", "--cname=alias.test,target.other.test")
         for address in (RESOLVER, RESOLVER6, FOREIGN, FOREIGN6):
-            stack.enter_context(dnsmasq(both.server, address, 53, "/google.com/10.99.0.1", *options))
+            # A client may be killed, and leave a connection open: it must not stop the server.
+            stack.enter_context(dnsmasq(both.server, address, 53, "/google.com/10.99.0.1", *options, forks=True))
         yield ListedNetwork(both, stack.enter_context(serving(both, folder / "seen", sys.executable, "-c", _SERVES)))
 
 
