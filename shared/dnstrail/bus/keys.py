@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.trust import distrust, trusted_users
 from dnstrail.errors import BusError, SettingsError
 from dnstrail.regular_file import read_regular
+from dnstrail.whole_file import write_whole
 
 #: variable: folder of the keys for other hosts (default: /etc/dnstrail/keys for root, else dnstrail/keys below
 #: `XDG_CONFIG_HOME` or `~/.config`)
@@ -162,10 +162,10 @@ def new_pair(folder: Path) -> str:
         _check_folder(each)
     path = folder / f"{_OWN}{_SECRET}"
     try:
-        _write(path, _certificate(public, secret), 0o600, replace=False)
+        write_whole(path, _certificate(public, secret), 0o600, replace=False)
     except FileExistsError as error:
         raise BusError(str(path), "there is a pair already; remove it to make another one") from error
-    _write(folder / f"{_OWN}{_PUBLIC}", _certificate(public), 0o644)
+    write_whole(folder / f"{_OWN}{_PUBLIC}", _certificate(public), 0o644)
     return public
 
 
@@ -189,7 +189,7 @@ def allow(folder: Path, kind: str, name: str, key: str, host: str = "") -> None:
         each.mkdir(mode=0o755, parents=True, exist_ok=True)
     if name not in (known := public_keys(folder, kind)) and len(known) >= MOST_KEYS:
         raise BusError(str(below), f"{len(known)} keys; {MOST_KEYS} at most")
-    _write(below / f"{name}{_PUBLIC}", _certificate(key, host=host), 0o644)
+    write_whole(below / f"{name}{_PUBLIC}", _certificate(key, host=host), 0o644)
 
 
 def _check_host(folder: Path, address: str, key: str, host: str) -> None:
@@ -216,10 +216,10 @@ def _is_key(text: str) -> bool:
     return False
 
 
-def _certificate(public: str, secret: str = "", host: str = "") -> str:
+def _certificate(public: str, secret: str = "", host: str = "") -> bytes:
     metadata = f'    host = "{host}"\n' if host else ""
     line = f'    secret-key = "{secret}"\n' if secret else ""
-    return f'metadata\n{metadata}curve\n    public-key = "{public}"\n{line}'
+    return f'metadata\n{metadata}curve\n    public-key = "{public}"\n{line}'.encode("ascii")
 
 
 def _public_of(path: Path) -> str:
@@ -257,31 +257,3 @@ def _fault_of(status: os.stat_result, *, is_secret: bool) -> str:
 def _check_folder(folder: Path) -> None:
     if fault := distrust(folder):
         raise BusError(str(folder), fault)
-
-
-def _write(path: Path, text: str, mode: int, *, replace: bool = True) -> None:
-    """Put a whole file in place, or none.
-
-    Raises:
-        FileExistsError: there is one already that is not to be replaced.
-    """
-    with _new_file(path, text, mode) as new:
-        if replace:
-            new.replace(path)
-        else:
-            os.link(new, path)
-
-
-@contextmanager
-def _new_file(path: Path, text: str, mode: int) -> Iterator[Path]:
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(descriptor, mode)  # whatever the umask
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        yield new
-    finally:
-        new.unlink(missing_ok=True)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from contextlib import closing
 from pathlib import Path
 
 import click
 
 from dnstrail.process.command import NOT_FOUND, check_file_path, examples
-from dnstrail.process.private_folder import SAFELY
+from dnstrail.whole_file import write_whole
 from dnstrail_fleet.engine_option import JOINED, engine_option
 from dnstrail_fleet.log.engine_address import EngineAddress, check_user, encode_invitation, parse_engine
 
 _admin_option = engine_option("The Valkey server with the log, and an administrator of it as USER.")
 _ADMIN = "--engine valkeys://admin@engine.example,ca=ca.pem,password=admin.password"
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_MODE = 0o600  # of an invitation, which is secret
 
 
 @click.command(epilog=examples(f"dnstrail fleet invite web1 {_ADMIN}"))
@@ -35,7 +34,7 @@ def invite(host: str, engine: EngineAddress) -> None:
     with closing(EngineUsers(engine)) as users:
         invited = users.invite(host)
         try:
-            _write(path, encode_invitation(invited))
+            write_whole(path, encode_invitation(invited), _MODE, replace=False)
         except OSError:
             users.revoke(host)
             raise
@@ -63,12 +62,7 @@ def join(invitation: Path, to: Path) -> None:
     with closing(open_client(engine)) as client:
         call_engine(engine, client.ping)
     to.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    new = to.with_name(f"{to.name}.{secrets.token_hex(4)}.new")
-    try:
-        _write(new, encode_invitation(engine))
-        new.rename(to)
-    finally:
-        new.unlink(missing_ok=True)
+    write_whole(to, encode_invitation(engine), _MODE)
     click.echo(f"this host is {engine.user} at {engine.host}. Next: sudo systemctl enable --now dnstrail-fleet-send")
     click.echo("without systemd: sudo dnstrail fleet send")
 
@@ -95,20 +89,3 @@ def revoke(ctx: click.Context, host: str, engine: EngineAddress) -> None:
         click.echo(f"{found.waiting} entries wait for the store: revoke {host} again later to remove its stream")
     elif found.had_stream:
         click.echo(f"the stream of {host} is removed")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Make a file that its owner alone can read.
-
-    Raises:
-        OSError: It exists, or cannot be written.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
