@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -54,6 +54,26 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Close the writer."""
+
+
+def check_outputs(outputs: Iterable[Output]) -> None:
+    """Raise the error that ended the thread of an output.
+
+    Raises:
+        Exception: It is a fault of dnstrail.
+    """
+    for output in outputs:
+        if output.error is not None:
+            raise output.error
+
+
+def close_outputs(outputs: Sequence[Output]) -> None:
+    """Close outputs at the same time."""
+    for output in outputs:
+        output.stop()
+    end = time.monotonic() + PATIENCE
+    for output in outputs:
+        output.close(max(end - time.monotonic(), 0.0))
 
 
 class Output:

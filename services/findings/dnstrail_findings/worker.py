@@ -16,7 +16,7 @@ from dnstrail.events import FINDINGS_LOST
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.finding import read_finding
-from dnstrail_findings.output import PATIENCE, Output
+from dnstrail_findings.output import Output, check_outputs, close_outputs
 
 MOST = 65_536  #: ids of findings that are known -> the oldest is forgotten: its second report is written
 _POLL = 0.2  # seconds between two checks of the stop signal
@@ -117,9 +117,7 @@ class FindingsWorker:
         Raises:
             Exception: It is a fault of dnstrail.
         """
-        for output in self.outputs:
-            if output.error is not None:
-                raise output.error
+        check_outputs(self.outputs)
 
     def on_finding(self, body: bytes) -> None:
         """Handle one message from the bus."""
@@ -145,11 +143,7 @@ class FindingsWorker:
 
     def close(self) -> None:
         """Close the outputs at the same time, and report the last losses."""
-        for output in self.outputs:
-            output.stop()
-        end = time.monotonic() + PATIENCE
-        for output in self.outputs:
-            output.close(max(end - time.monotonic(), 0.0))
+        close_outputs(self.outputs)
         self._losses.close(self._lost())
 
     def _lost(self) -> dict[str, int]:

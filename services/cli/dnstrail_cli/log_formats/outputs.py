@@ -12,7 +12,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.history.log.entries import LogEntry
 from dnstrail_cli.log_formats.printers import line_encoder
 from dnstrail_findings.finding import LineSource
-from dnstrail_findings.output import PATIENCE, Output
+from dnstrail_findings.output import Output, check_outputs, close_outputs
 from dnstrail_findings.targets import FactLines, Target, make_outputs, parse_target, try_places
 
 _FORMATS: Final = {"json": "tracee", "zeek-json": "tracee", "ecs": "ecs", "ocsf": "ocsf"}  # as a receiver sees them
@@ -43,18 +43,12 @@ class OutputsPrinter:
             Exception: It is a fault of dnstrail.
         """
         self._is_past = False
-        for output in self._outputs:
-            if output.error is not None:
-                raise output.error
+        check_outputs(self._outputs)
 
     def close(self) -> None:
         """Send what is left, and state what was lost."""
-        for output in self._outputs:
-            output.stop()
-        end = time.monotonic() + PATIENCE
-        for output in self._outputs:
-            output.close(max(end - time.monotonic(), 0.0))
-        self.release(0)
+        close_outputs(self._outputs)
+        check_outputs(self._outputs)
         for output in self._outputs:
             if output.lost:
                 click.echo(f"dnstrail: {output.name}: {output.lost} entries were lost", err=True)
