@@ -84,47 +84,18 @@ BPF_ARRAY(counters, u64, COUNTERS);
 BPF_SK_STORAGE(askers, struct asker);
 BPF_ARRAY(starts, struct start, 1);
 
-static __always_inline u64 home(void)
+static __always_inline struct start *start(void)
 {
     u32 none = 0;
-    struct start *start = starts.lookup(&none);
-    return start ? start->home : 0;
+    return starts.lookup(&none);
 }
 
-static __always_inline u64 seed(void)
-{
-    u32 none = 0;
-    struct start *start = starts.lookup(&none);
-    return start ? start->seed : 0;
-}
-
-static __always_inline int afterwards(void)
-{
-    u32 none = 0;
-    struct start *start = starts.lookup(&none);
-    return start && start->afterwards;
-}
-
-static __always_inline int any_question(void)
-{
-    u32 none = 0;
-    struct start *start = starts.lookup(&none);
-    return start && start->any_question;
-}
-
-static __always_inline int asks(void)
-{
-    u32 none = 0;
-    struct start *start = starts.lookup(&none);
-    return start && start->asks;
-}
-
-static __always_inline int checked(void)
-{
-    u32 none = 0;
-    struct start *start = starts.lookup(&none);
-    return start && start->checked;
-}
+static __always_inline u64 home(void) { struct start *found = start(); return found ? found->home : 0; }
+static __always_inline u64 seed(void) { struct start *found = start(); return found ? found->seed : 0; }
+static __always_inline int afterwards(void) { struct start *found = start(); return found && found->afterwards; }
+static __always_inline int any_question(void) { struct start *found = start(); return found && found->any_question; }
+static __always_inline int asks(void) { struct start *found = start(); return found && found->asks; }
+static __always_inline int checked(void) { struct start *found = start(); return found && found->checked; }
 
 static __always_inline void count(u32 which)
 {
