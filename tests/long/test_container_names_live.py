@@ -25,6 +25,14 @@ def failed(run: Run) -> int:
     return sum(probe.get("container_names_failed", 0) for probe in run.stats()["probes"].values())
 
 
+def check_names(run: Run, domain: str, name: str) -> None:
+    """Wait for the facts below a domain, and compare the container of each with its name, of which {} is the number."""
+    wait_until(lambda: len(askers_below(run, domain)) == COUNT, "the facts")
+    expected = {f"c{number}.{domain}": {(name.format(number), IMAGE)} for number in range(COUNT)}
+    assert askers_below(run, domain) == expected
+    assert failed(run) == 0
+
+
 def test_short_containers_of_podman_have_names(monkeypatch):
     """Each container of Podman that asks one name and ends has its own name and image in the fact."""
     live_or_skip(*PODMAN_TOOLS)
@@ -33,10 +41,7 @@ def test_short_containers_of_podman_have_names(monkeypatch):
         with pipeline(*FACTS) as run:
             for number in range(COUNT):
                 tool.resolve(f"web-{number}", f"c{number}.podman.test")
-            wait_until(lambda: len(askers_below(run, "podman.test")) == COUNT, "the facts")
-            expected = {f"c{number}.podman.test": {(f"web-{number}", IMAGE)} for number in range(COUNT)}
-            assert askers_below(run, "podman.test") == expected
-            assert failed(run) == 0
+            check_names(run, "podman.test", "web-{}")
 
 
 def test_short_containers_of_pods_have_names(monkeypatch):
@@ -49,10 +54,7 @@ def test_short_containers_of_pods_have_names(monkeypatch):
             for number in range(COUNT):
                 pods.append(daemon.make_pod(f"web-{number}", "shop"))
                 daemon.resolve(pods[-1], "nginx", f"c{number}.pods.test")
-            wait_until(lambda: len(askers_below(run, "pods.test")) == COUNT, "the facts")
-            expected = {f"c{number}.pods.test": {(f"nginx.web-{number}.shop", IMAGE)} for number in range(COUNT)}
-            assert askers_below(run, "pods.test") == expected
-            assert failed(run) == 0
+            check_names(run, "pods.test", "nginx.web-{}.shop")
 
 
 def test_a_runtime_that_hangs_costs_names_alone(monkeypatch):

@@ -19,7 +19,7 @@ import pytest
 
 from dnstrail_run.enforce.hooks import MOST_WAITING
 from live import hostile_terminal
-from live.enforced import LISTED_RUN, client_folder, watched
+from live.enforced import LISTED_RUN, watched
 from live.listed_network import ALLOW_LIST, RESOLVER, RESOLVER6, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
 from live.person import Person, person_at
@@ -55,13 +55,6 @@ def network() -> Iterator[ListedNetwork]:
         with listed_network(made, 1) as both, watched():
             both.ask(RESOLVER)
             yield both
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Yield a folder with the list of the client."""
-    with client_folder() as made:
-        yield made
 
 
 @pytest.fixture

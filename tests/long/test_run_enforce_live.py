@@ -19,7 +19,7 @@ from dnstrail_run import cgroup
 from live import attempts, forged_answers
 from live.attempts import WAYS, allowed_address, other_address, other_name
 from live.crafted_answers import CASES, RAW_TAKEN, TCP_TAKEN, UDP_TAKEN
-from live.enforced import LISTED_RUN, RUN, client_folder, enforced, watched
+from live.enforced import LISTED_RUN, RUN, enforced, watched
 from live.listed_network import (
     CRAFTING,
     FOREIGN,
@@ -61,13 +61,6 @@ def network() -> Iterator[ListedNetwork]:
         made.chmod(0o755)
         with listed_network(made, CONNECTIONS) as both, watched():
             yield both
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Yield a folder with the list of the client."""
-    with client_folder() as made:
-        yield made
 
 
 @pytest.mark.parametrize("resolver", [RESOLVER, RESOLVER6])

@@ -16,7 +16,7 @@ import pytest
 from dnstrail_run.enforce.server_name import MOST_EXTENSIONS, MOST_HEADER
 from live import stated_names
 from live.certificate import make_certificate
-from live.enforced import LISTED_RUN, client_folder, enforced, watched
+from live.enforced import LISTED_RUN, enforced, watched
 from live.listed_network import RESOLVER, SHARED, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
 from live.processes import run_dir, wait_until
@@ -80,13 +80,6 @@ def network() -> Iterator[ListedNetwork]:
             for host in (both.hosts.client, both.hosts.server):
                 subprocess.run(["ip", "netns", "exec", host, "sysctl", "-qw", FAST_OPEN], check=True)
             yield both
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Yield a folder with the list of the client."""
-    with client_folder() as made:
-        yield made
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from live import attempts
-from live.enforced import RUN, client_folder, enforced, watched
+from live.enforced import RUN, enforced, watched
 from live.listed_network import RESOLVER, ListedNetwork, listed_network
 from live.namespaces import CLIENT, dnsmasq, live_or_skip
 from live.processes import PATIENCE, run_dir, wait_until
@@ -51,13 +51,6 @@ def network() -> Iterator[ListedNetwork]:
         made.chmod(0o755)
         with listed_network(made, 3) as both, watched():
             yield both
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Yield a folder with the list of the client."""
-    with client_folder() as made:
-        yield made
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from live import source_routes
-from live.enforced import client_folder, enforced, watched
+from live.enforced import enforced, watched
 from live.listed_network import RESOLVER, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
 from live.processes import run_dir, wait_until
@@ -29,13 +29,6 @@ def network() -> Iterator[ListedNetwork]:
         with listed_network(made, 1) as both, watched():
             both.ask(RESOLVER)
             yield both
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Yield a folder with the list of the client."""
-    with client_folder() as made:
-        yield made
 
 
 def test_a_source_route_leads_nowhere(network, folder):
