@@ -52,6 +52,18 @@ def test_keys_are_bounded():
         assert sum(bucket[side][OTHERS]["outcomes"].values()) == 8
 
 
+def test_processes_of_one_question_hide_no_other_process():
+    """Beyond the bound those with the fewest questions are added up, also if the others came late."""
+    health = Health()
+    for turn in range(3):
+        health.add(question(process_name=f"p{turn}-{number}") for number in range(MOST_KEYS * 2))
+        health.add([question(process_name="late")] * 2)
+    [bucket] = health.shown(0, 1e12)
+    assert sum(bucket["processes"]["late"]["outcomes"].values()) == 6
+    asked = sum(sum(one["outcomes"].values()) for one in bucket["processes"].values())
+    assert asked == 3 * (MOST_KEYS * 2 + 2)
+
+
 def test_minutes_are_bounded():
     """Beyond the bound the oldest minute goes, and what comes for an earlier one is left out."""
     health = Health()

@@ -16,7 +16,7 @@ from dnstrail.history.log.selection import EVERYTHING
 MINUTE: Final = 60  # seconds of a bucket
 #: minutes whose outcomes a worker keeps -> earlier ones are read from the history
 KEPT: Final = 360
-#: resolvers, and processes, of a minute -> further ones are added up as "(others)"
+#: resolvers, and processes, of a minute -> those with the fewest questions are added up as "(others)"
 MOST_KEYS: Final = 32
 OTHERS: Final = "(others)"
 _UNKNOWN: Final = "(unknown)"
@@ -27,15 +27,17 @@ _STEPS: Final = tuple(0.001 * 2 ** (step / 2) for step in range(34))  # seconds;
 class Outcomes:
     """The outcomes of some questions, and how long answers took."""
 
-    __slots__ = ("counted", "slowest", "steps")
+    __slots__ = ("counted", "questions", "slowest", "steps")
 
     def __init__(self) -> None:
+        self.questions = 0
         self.counted: Counter[str] = Counter()
         self.steps = [0] * (len(_STEPS) + 1)  # answers by the first step that they did not exceed
         self.slowest = 0.0
 
     def add(self, outcome: str, waited: int | None) -> None:
         """Count a question; `waited` is in ns."""
+        self.questions += 1
         self.counted[outcome] += 1
         if outcome == ANSWERED and waited is not None:
             seconds = waited / _SECOND
@@ -44,6 +46,7 @@ class Outcomes:
 
     def include(self, other: Outcomes) -> None:
         """Count the questions of another one."""
+        self.questions += other.questions
         self.counted.update(other.counted)
         self.steps = [sum(counts) for counts in zip(self.steps, other.steps, strict=True)]
         self.slowest = max(self.slowest, other.slowest)
@@ -171,9 +174,13 @@ class Health:
 
 
 def _of(known: dict[str, Outcomes], name: str) -> Outcomes:
-    if name not in known and len(known) >= MOST_KEYS:
-        name = OTHERS
-    return known.setdefault(name, Outcomes())
+    """Return the outcomes of a name; of too many names, the one with the fewest questions joins the others."""
+    if (found := known.get(name)) is None:
+        found = known[name] = Outcomes()
+        if len(known) > MOST_KEYS + (OTHERS in known):
+            least = min((one for one in known if one not in {name, OTHERS}), key=lambda one: known[one].questions)
+            known.setdefault(OTHERS, Outcomes()).include(known.pop(least))
+    return found
 
 
 def _step_of(seconds: float) -> int:
