@@ -69,13 +69,14 @@ def main() -> int:
 
 def sent(facts: int, away: float) -> tuple[set[int], dict[str, Counter[int]]]:
     """Return the numbers of the facts that the history kept, and those that arrived at each receiver."""
-    begin = time.time()
+    begin, messages, ends = time.time(), list[bytes](), threading.Event()
     with kafka_cluster() as cluster, resolver() as (runs, _, writer):
         history, spools, bodies = runs.parent / "history", runs.parent / "spools", runs.parent / "bodies"
         spools.mkdir()
         spools.chmod(0o777)  # root becomes the owner of the history
         bodies.touch()
-        collector = subprocess.Popen([sys.executable, "-c", OTLP, bodies], stdout=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}  # it states each connection that was given up
+        collector = subprocess.Popen([sys.executable, "-c", OTLP, bodies], text=True, **pipes)
         assert collector.stdout is not None
         url = f"http://127.0.0.1:{int(collector.stdout.readline())}/v1/logs"
         places = (
@@ -93,12 +94,20 @@ def sent(facts: int, away: float) -> tuple[set[int], dict[str, Counter[int]]]:
                 time.sleep(max(start + number / RATE - time.monotonic(), 0))
                 writer.send(resolved(number))
 
+        def kept() -> Counter[int]:
+            return numbers_of(dnstrail(*read, "--json").stdout.encode().splitlines())
+
+        def consume() -> None:
+            messages.extend(cluster.follow("facts", ends))
+
         def arrived() -> dict[str, Counter[int]]:
-            return {"Kafka": numbers_of(cluster.read("facts")), "OTLP": numbers_of(bodies.read_bytes().splitlines())}
+            return {"Kafka": numbers_of(messages.copy()), "OTLP": numbers_of(whole_lines(bodies))}
 
         with started("history", "--folder", history, "--run-dir", runs):
-            thread = threading.Thread(target=answer)
+            thread, consumer = threading.Thread(target=answer), threading.Thread(target=consume)
+            consumer.start()
             thread.start()
+            wait_until(lambda: history.exists() and kept(), "the history")
             with subprocess.Popen(command) as process:
                 wait_until(bodies.read_bytes, "the first facts")
                 for one in receivers:
@@ -116,11 +125,18 @@ def sent(facts: int, away: float) -> tuple[set[int], dict[str, Counter[int]]]:
                 last = facts - 1
                 wait_for(lambda: all(last in numbers for numbers in arrived().values()))
                 process.send_signal(signal.SIGINT)
-            kept = numbers_of(dnstrail(*read, "--json").stdout.encode().splitlines())
+            expected = set(kept())
+        ends.set()
+        consumer.join()
         found = arrived()
         collector.kill()
         collector.wait()
-    return set(kept), found
+    return expected, found
+
+
+def whole_lines(file: Path) -> list[bytes]:
+    """Return the lines of a file that is being written."""
+    return file.read_bytes().rpartition(b"\n")[0].splitlines()
 
 
 def numbers_of(lines: list[bytes]) -> Counter[int]:

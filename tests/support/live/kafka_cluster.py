@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from live.processes import PATIENCE
+from live.processes import PATIENCE, wait_until
 
 _SERVE = """
 import sys
@@ -31,13 +32,10 @@ class KafkaCluster:
         self.port = port
 
     def read(self, topic: str) -> list[bytes]:
-        """Return the messages of a topic."""
-        settings = {"bootstrap.servers": f"127.0.0.1:{self.port}", "group.id": "test", "log_level": 0}
-        consumer = Consumer({**settings, "enable.partition.eof": True})
-        partitions = consumer.list_topics(topic, PATIENCE).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        """Return the messages of a topic: the cluster keeps the last 5 MB of each of its partitions."""
+        consumer, left = self._consumer(topic)
         found: list[bytes] = []
-        left, end = len(partitions), time.monotonic() + PATIENCE
+        end = time.monotonic() + PATIENCE
         while left and time.monotonic() < end:
             for one in consumer.consume(1000, timeout=0.2):
                 if one.error():
@@ -46,6 +44,22 @@ class KafkaCluster:
                     found.append(one.value())
         consumer.close()
         return found
+
+    def follow(self, topic: str, stop: threading.Event) -> Iterator[bytes]:
+        """Yield the messages of a topic as they arrive, until `stop` is set."""
+        consumer, _ = self._consumer(topic)
+        while not stop.is_set():
+            yield from (one.value() for one in consumer.consume(1000, timeout=0.2) if not one.error())
+        consumer.close()
+
+    def _consumer(self, topic: str) -> tuple[Consumer, int]:
+        """Return a consumer of all partitions of a topic from their begin, and how many there are."""
+        settings = {"bootstrap.servers": f"127.0.0.1:{self.port}", "group.id": "test", "log_level": 0}
+        consumer = Consumer({**settings, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+        wait_until(lambda: consumer.list_topics(topic, PATIENCE).topics[topic].partitions, "the topic that it makes")
+        partitions = consumer.list_topics(topic, PATIENCE).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        return consumer, len(partitions)
 
 
 @contextmanager
