@@ -5,7 +5,7 @@ set -eu
 packages=python3-bpfcc
 [ "${1:-}" = --tests ] &&
     packages="$packages bpftool dnsmasq-base bind9-dnsutils iproute2 iptables iputils-ping util-linux sudo libcap2-bin
-        dbus-daemon dbus-bin unbound knot-dnsutils openssl gcc libc6-dev musl-tools systemd net-tools procps curl git strace"
+        dbus-daemon dbus-bin unbound knot-dnsutils openssl gnutls-bin gcc libc6-dev musl-tools systemd net-tools procps curl git strace"
 
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 missing=

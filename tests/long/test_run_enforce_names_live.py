@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from live.run_commands import within
 from live.stated_names import LONGEST, NAME, OTHER, request
 
 HANDSHAKES = os.environ.get("DNSTRAIL_STATED_TRIES", "100")  # of each name
+TRIES = int(os.environ.get("DNSTRAIL_CLIENT_TRIES", "2"))  # of each client
 FORMS = os.environ.get("DNSTRAIL_STATED_FORMS", "3")  # tries of each form
 SUPPORT = Path(stated_names.__file__).parents[1]
 MODULE = ("env", f"PYTHONPATH={SUPPORT}", sys.executable, "-m", "live.stated_names")
@@ -44,27 +46,72 @@ public class Says {
         };
         SSLContext context = SSLContext.getInstance("TLS");
         context.init(null, new TrustManager[] {any}, null);
-        java.net.Socket made = new java.net.Socket("shared.test", 443);
-        SSLSocket tls = (SSLSocket) context.getSocketFactory().createSocket(made, words[0], 443, true);
-        tls.startHandshake();
+        int passed = 0;
+        for (int left = Integer.parseInt(words[1]); left > 0; left--) {
+            java.net.Socket made = new java.net.Socket("shared.test", 443);
+            try (SSLSocket tls = (SSLSocket) context.getSocketFactory().createSocket(made, words[0], 443, true)) {
+                tls.startHandshake();
+                passed++;
+            } catch (java.io.IOException error) {
+            }
+        }
+        System.out.println(passed);
     }
 }
 """
 NODE = """
 const tls = require("tls");
-tls.connect({host: "shared.test", port: 443, servername: process.argv[1], rejectUnauthorized: false},
-            () => process.exit(0)).on("error", () => process.exit(1));
+let passed = 0;
+function next(left) {
+    if (left == 0) {
+        console.log(passed);
+        return;
+    }
+    const made = tls.connect(
+        {host: "shared.test", port: 443, servername: process.argv[2], rejectUnauthorized: false},
+        () => { passed++; made.end(); },
+    );
+    made.on("error", () => {}).on("close", () => next(left - 1)).resume();
+}
+next(Number(process.argv[3]));
 """
-# Clients of OpenSSL, GnuTLS, Node and Java, each with the name that it is to state.
+GO = """
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+func main() {
+	passed := 0
+	tries, _ := strconv.Atoi(os.Args[2])
+	for ; tries > 0; tries-- {
+		made, err := tls.Dial("tcp", "shared.test:443", &tls.Config{ServerName: os.Args[1], InsecureSkipVerify: true})
+		if err == nil {
+			passed++
+			made.Close()
+		}
+	}
+	fmt.Println(passed)
+}
+"""
+# Clients of OpenSSL, GnuTLS, Node, Java and Go, each with the name that it is to state, and how many handshakes passed.
 CLIENTS = f"""
-try() {{ echo "$1" "$2" "$(shift 2; "$@" > /dev/null 2>&1 && echo passed || echo failed)"; }}
+try() {{ echo $1 $2 $(shift 2; for _ in $(seq {TRIES}); do "$@" > /dev/null 2>&1 && echo; done | wc -l); }}
+program() {{ echo $1 $2 $(shift 2; "$@"); }}
 for name in {NAME} {OTHER}; do
     try openssl $name sh -c "echo | openssl s_client -connect {NAME}:443 -servername $name"
     try curl $name curl -sk --resolve $name:443:{SHARED} https://$name/
-    try gnutls $name git -c http.sslVerify=false -c http.curloptResolve=$name:443:{SHARED} ls-remote https://$name/x
+    ! curl --version | grep -q HTTP3 || try http3 $name curl --http3 -sk --resolve $name:443:{SHARED} https://$name/
+    try gnutls $name sh -c "echo | gnutls-cli --insecure --sni-hostname $name --port 443 {NAME}"
     try http $name curl -s --resolve $name:8080:{SHARED} http://$name:8080/
-    try node $name node -e '{NODE}' $name
-    try java $name java -cp . Says $name
+    try git $name git -c http.sslVerify=false -c http.curloptResolve=$name:443:{SHARED} ls-remote https://$name/x
+    program node $name node says.js $name {TRIES}
+    program java $name java -cp . Says $name {TRIES}
+    [ ! -x says ] || program go $name ./says $name {TRIES}
 done
 """
 
@@ -72,7 +119,7 @@ done
 @pytest.fixture(scope="module")
 def network() -> Iterator[ListedNetwork]:
     """Yield a client with the list, and its resolver."""
-    live_or_skip("curl", "git", "openssl", "node", "javac")
+    live_or_skip("curl", "git", "gnutls-cli", "openssl", "node", "javac")
     with run_dir() as made:
         made.chmod(0o755)
         with listed_network(made, 1) as both, watched():
@@ -121,19 +168,26 @@ def test_each_handshake_with_the_allowed_name(network, folder, stated):
 
 
 def test_clients_state_their_names(network, folder, stated):
-    """Clients of OpenSSL, GnuTLS, Node and Java reach the allowed name, and another name at its address fails."""
+    """Clients of OpenSSL, GnuTLS, Node, Java and Go reach the allowed name, and another name at its address fails."""
     (folder / "Says.java").write_text(JAVA)
+    (folder / "says.js").write_text(NODE)
+    (folder / "says.go").write_text(GO)
     subprocess.run(["javac", "Says.java"], cwd=folder, check=True)
+    clients = {"openssl", "curl", "gnutls", "http", "node", "java"}
+    if "HTTP3" in subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout:
+        clients.add("http3")
+    if shutil.which("go"):
+        built = {"CGO_ENABLED": "0", "GOCACHE": str(folder / "cache"), "GO111MODULE": "off"}
+        subprocess.run(["go", "build", "-o", "says", "says.go"], cwd=folder, env={**os.environ, **built}, check=True)
+        clients.add("go")
     report, out = enforced(network, folder, "sh", "-c", CLIENTS, prefix=CHECKED)
-    found = {tuple(line.split()[:2]): line.split()[2] for line in out.splitlines()}
-    assert found.pop(("gnutls", NAME)) == "failed", "it reads what is no repository"
-    programs = ("openssl", "curl", "http", "node", "java")
-    assert found == {(program, NAME): "passed" for program in programs} | {
-        (program, OTHER): "failed" for program in (*programs, "gnutls")
-    }
-    assert Counter(stated.read_text().splitlines()[1:])[f"tls {NAME}"] == len(programs)
+    found = {(client, name): int(passed) for client, name, passed in map(str.split, out.splitlines())}
+    assert found.pop(("git", NAME)) == 0, "it reads what is no repository"
+    assert found == {(client, NAME): TRIES for client in clients} | {(client, OTHER): 0 for client in (*clients, "git")}
+    assert Counter(stated.read_text().splitlines()[1:])[f"tls {NAME}"] == TRIES * len(clients)
     assert OTHER not in stated.read_text()
-    assert {one["name"] for one in report["refused"]} == {OTHER}
+    refused = {(one["name"], one["transport"]) for one in report["refused"]}
+    assert refused == {(OTHER, "tcp"), *([(NAME, "udp")] if "http3" in clients else [])}  # QUIC: the name is not read
     assert report["exit_code"] == 0
 
 
