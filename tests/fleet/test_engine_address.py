@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail_fleet.log.engine_address import PORT, EngineAddress, parse_engine
+from dnstrail_fleet.log.engine_address import KAFKA, PORTS, VALKEY, EngineAddress, parse_engine
 
 FILES = ",ca=/a/ca.pem,password=/a/pass"
 
@@ -18,8 +18,9 @@ def test_an_address_is_read(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o600)
     files = f",ca={tmp_path}/ca,password={tmp_path}/password"
-    expected = EngineAddress("engine.example", PORT, "web1", "PEM", "secret")
+    expected = EngineAddress("engine.example", PORTS[VALKEY], "web1", "PEM", "secret")
     assert parse_engine(f"valkeys://web1@engine.example{files}") == expected
+    assert parse_engine(f"kafkas://web1@engine.example{files}") == expected._replace(port=PORTS[KAFKA], scheme=KAFKA)
     assert parse_engine(f"rediss://web1@[2001:db8::1]:7000{files}")[:2] == ("2001:db8::1", 7000)
     assert str(expected) == repr(expected) == "valkeys://web1@engine.example:6380"
 
@@ -30,7 +31,8 @@ def test_an_address_is_read(tmp_path: Path) -> None:
         (f"valkey://web1@engine.example{FILES}", "tls-port"),
         (f"tcp://engine.example:6379{FILES}", "tls-port"),
         (f"redis://engine.example{FILES}", "tls-port"),
-        (f"kafka://engine.example{FILES}", "valkeys://USER@HOST"),
+        (f"kafka://web1@engine.example{FILES}", "without TLS"),
+        (f"https://web1@engine.example{FILES}", "valkeys://USER@HOST"),
         (f"valkeys://web1:secret@engine.example{FILES}", "password=FILE"),
         (f"valkeys://engine.example{FILES}", "user"),
         (f"valkeys://a%20b@engine.example{FILES}", "user"),

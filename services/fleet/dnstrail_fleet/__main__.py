@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -70,7 +69,7 @@ def command() -> None:
 
 
 @command.command(epilog=_SEND_EXAMPLES)
-@engine_option("The invitation of this host, or the Valkey server with the log.", JOINED)
+@engine_option("The invitation of this host, or the Valkey or Kafka server with the log.", JOINED)
 @click.option(
     "--history",
     type=_FOLDER,
@@ -110,11 +109,11 @@ def send(
     addresses and connections stay on the host. USER of the engine is the name of this host in the fleet. As root the
     sender becomes the owner of the history.
     """
-    from dnstrail_fleet.log.valkey_log import ValkeyLog
+    from dnstrail_fleet.log.engine_log import open_log
 
     configure("fleet-send", log_level)
     observer = observer_of(metrics, "dnstrail_fleet")
-    log = ValkeyLog(engine, time.monotonic)
+    log = open_log(engine)
     check_folder(history)
     hand_over_private(folder, owner_of(history), "--folder")
     become_owner(history)
@@ -126,7 +125,7 @@ def send(
 
 
 @command.command(epilog=_STORE_EXAMPLES)
-@engine_option("The Valkey server with the log, its CA, and the file with the password of USER.")
+@engine_option("The Valkey or Kafka server with the log, its CA, and the file with the password of USER.")
 @click.option(
     "--folder",
     type=_FOLDER,
@@ -159,11 +158,11 @@ def store(
     log_level: str,
 ) -> None:
     """Store the rows of all hosts, and answer lookups."""
-    from dnstrail_fleet.log.valkey_log import ValkeyLog
+    from dnstrail_fleet.log.engine_log import open_log
 
     configure("fleet-store", log_level)
     observer = observer_of(metrics, "dnstrail_fleet")
-    log, address = ValkeyLog(engine, time.monotonic), bind or fleet_address(run_dir)
+    log, address = open_log(engine), bind or fleet_address(run_dir)
     keys = keys_for(default_keys(), [address])
     user = user_of_worker(user, run_dir)
     hand_over_private(folder, user, "--folder")

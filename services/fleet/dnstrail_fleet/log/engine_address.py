@@ -1,4 +1,7 @@
-"""The address of an engine on the command line: `valkeys://USER@HOST:PORT,ca=FILE,password=FILE`, or an invitation."""
+"""The address of an engine on the command line: `valkeys://USER@HOST:PORT,ca=FILE,password=FILE`, or an invitation.
+
+That of Kafka begins with `kafkas`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_trusted
 
 FORM: Final = "valkeys://USER@HOST[:PORT],ca=FILE,password=FILE"
-PORT: Final = 6380
-_SCHEMES: Final = ("valkeys", "rediss")
-_PLAIN: Final = ("valkey", "redis", "tcp")
+VALKEY: Final = "valkeys"
+KAFKA: Final = "kafkas"
+PORTS: Final = {VALKEY: 6380, KAFKA: 9093}
+_SCHEMES: Final = {"valkeys": VALKEY, "rediss": VALKEY, "kafkas": KAFKA}
+_PLAIN: Final = ("valkey", "redis", "tcp", "kafka")
 _USER: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _MOST_PASSWORD: Final = 1024  # bytes
 
@@ -28,9 +33,10 @@ class EngineAddress(NamedTuple):
     user: str
     authority: str  #: the certificate of the CA that signed that of the engine, in PEM form
     password: str
+    scheme: str = VALKEY
 
     def __str__(self) -> str:
-        return f"valkeys://{self.user}@{self.host}:{self.port}"
+        return f"{self.scheme}://{self.user}@{self.host}:{self.port}"
 
     def __repr__(self) -> str:
         return str(self)  # without the password
@@ -52,12 +58,12 @@ def parse_engine(text: str) -> EngineAddress:
     if "://" not in text:
         return _read_invitation(Path(text))
     address, *parts = text.split(",")
-    host, port, user = _parse_url(address, f"--engine {address!r:.200}")
+    url = _parse_url(address, f"--engine {address!r:.200}")
     options = dict(part.partition("=")[::2] for part in parts)
     if options.keys() != {"ca", "password"} or not all(options.values()):
         raise SettingsError(f"--engine {address!r:.200}: ca and password are needed, and no more: write {FORM}")
     authority = read_trusted(Path(options["ca"]), "certificate").decode("ascii", "replace")
-    return EngineAddress(host, port, user, authority, _read_password(Path(options["password"])))
+    return EngineAddress(*url[:3], authority, _read_password(Path(options["password"])), url.scheme)
 
 
 def check_user(name: str) -> str:
@@ -87,27 +93,35 @@ def _read_invitation(path: Path) -> EngineAddress:
         found = msgspec.json.decode(read_trusted(path, "invitation"), type=_Invitation)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SettingsError(f"invitation {path}: {error}: `dnstrail fleet invite` makes one") from error
-    host, port, user = _parse_url(found.engine, f"invitation {path}")
-    return EngineAddress(host, port, user, found.ca, found.password)
+    url = _parse_url(found.engine, f"invitation {path}")
+    return EngineAddress(*url[:3], found.ca, found.password, url.scheme)
 
 
-def _parse_url(address: str, place: str) -> tuple[str, int, str]:
-    """Return host, port and user of an address; `place` names it in errors.
+class _Url(NamedTuple):
+    host: str
+    port: int
+    user: str
+    scheme: str
+
+
+def _parse_url(address: str, place: str) -> _Url:
+    """Return the parts of an address; `place` names it in errors.
 
     Raises:
         SettingsError: It is no such address, or has no TLS; the text names the remedy.
     """
     try:
         url = urlsplit(address)
-        host, port, user = url.hostname, url.port or PORT, url.username or ""
+        scheme = _SCHEMES.get(url.scheme, "")
+        host, port, user = url.hostname, url.port or PORTS.get(scheme, 0), url.username or ""
     except ValueError as error:
         raise SettingsError(f"{place}: {error}: write {FORM}") from error
     if url.scheme in _PLAIN:
         raise SettingsError(
             f"{place}: without TLS everybody on the way reads which names a host asks for: give the "
-            f"engine a certificate (`tls-port` in its settings), and write {FORM}"
+            f"engine a certificate (`tls-port` in the settings of Valkey), and write {FORM}"
         )
-    if url.scheme not in _SCHEMES or not host or url.path.strip("/"):
+    if not scheme or not host or url.path.strip("/"):
         raise SettingsError(f"{place}: write {FORM}")
     if url.password is not None:
         raise SettingsError(
@@ -115,7 +129,7 @@ def _parse_url(address: str, place: str) -> tuple[str, int, str]:
         )
     if not _USER.fullmatch(user):
         raise SettingsError(f"{place}: name the user of the engine: letters, digits, dots, hyphens")
-    return host, port, user
+    return _Url(host, port, user, scheme)
 
 
 def _read_password(path: Path) -> str:

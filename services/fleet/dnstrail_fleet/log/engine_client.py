@@ -1,4 +1,4 @@
-"""A client of an engine over TLS, and what its errors mean."""
+"""A client of Valkey over TLS, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from dnstrail.errors import SettingsError
 from dnstrail_fleet.log.contract import LogUnavailableError
-from dnstrail_fleet.log.engine_address import EngineAddress
+from dnstrail_fleet.log.engine_address import VALKEY, EngineAddress
 
 _TIMEOUT: Final = 2.0  # seconds to connect, and for a reply
 _AWAY: Final = ("away", "is it running?")
@@ -31,8 +31,10 @@ def open_client(address: EngineAddress) -> Any:
     """Return a client. It connects at the first call, and anew after an error.
 
     Raises:
-        SettingsError: The CA cannot be used, or the client is not installed.
+        SettingsError: The engine is another one, the CA cannot be used, or the client is not installed.
     """
+    if address.scheme != VALKEY:
+        raise SettingsError(f"{address}: only the users of Valkey are made here: use kafka-acls")
     try:
         import valkey  # noqa: PLC0415 - an extra, which only the fleet needs
     except ImportError as error:
@@ -67,6 +69,20 @@ def call_engine(address: EngineAddress, call: Callable[[], _T]) -> _T:
         raise LogUnavailableError(str(address), reason, f"{text}: {remedy}") from error
 
 
+def trusting(address: EngineAddress) -> ssl.SSLContext:
+    """Return what checks the certificate of an engine by its authority alone.
+
+    Raises:
+        SettingsError: The authority is no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=address.authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(f"the CA of {address}: {error}: its file must contain a certificate in PEM form") from error
+    return context
+
+
 def _connection_class(address: EngineAddress) -> type[Any]:
     """Return connections that trust one authority alone: those of the library trust all authorities of the system, too.
 
@@ -75,11 +91,7 @@ def _connection_class(address: EngineAddress) -> type[Any]:
     """
     from valkey import SSLConnection  # noqa: PLC0415 - an extra, which only the fleet needs
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(cadata=address.authority)
-    except (ssl.SSLError, ValueError) as error:
-        raise SettingsError(f"the CA of {address}: {error}: its file must contain a certificate in PEM form") from error
+    context = trusting(address)
 
     class EngineConnection(SSLConnection):
         def _wrap_socket_with_ssl(self, sock: Any) -> Any:
