@@ -14,6 +14,7 @@ MOST_FOUND: Final = 1_000
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_FOUND)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1 << 40)]
 _Host = Annotated[str, msgspec.Meta(max_length=256)]
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
 
 
 class FleetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
@@ -22,11 +23,8 @@ class FleetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
     limit: _Limit = 100  #: rows, names or trails of the reply
 
 
-class _AboutKey(FleetRequest, frozen=True, kw_only=True):
+class _OfKey(FleetRequest, frozen=True, kw_only=True):
     key: Any  #: a name or an address
-    at: _Seconds | None = None  #: epoch seconds: only what may have been live then
-    before: _Seconds | None = None  #: epoch seconds: only rows whose last answer is earlier: `next` of the page before
-    host: _Host | None = None  #: the name of a host: only its rows
 
     def __post_init__(self) -> None:
         if not isinstance(self.key, str):
@@ -38,6 +36,12 @@ class _AboutKey(FleetRequest, frozen=True, kw_only=True):
     def text(self) -> str:
         """The key in the form of the store, "" if it is neither a name nor an address."""
         return lookup_key(self.key) or ""
+
+
+class _AboutKey(_OfKey, frozen=True, kw_only=True):
+    at: _Seconds | None = None  #: epoch seconds: only what may have been live then
+    before: _Seconds | None = None  #: epoch seconds: only rows whose last answer is earlier: `next` of the page before
+    host: _Host | None = None  #: the name of a host: only its rows
 
 
 class FleetGetRequest(_AboutKey, frozen=True, kw_only=True, tag="get"):
@@ -64,7 +68,27 @@ class FleetTopRequest(FleetRequest, frozen=True, kw_only=True, tag="top"):
     what: Literal["hosts", "names", "addresses"]  #: what is counted
 
 
-Asked = FleetGetRequest | FleetTrailRequest | FleetHostsRequest | FleetNewRequest | FleetTopRequest
+class FleetFirstRequest(_OfKey, frozen=True, kw_only=True, tag="first"):
+    """The hosts that asked for a name first, each with the time: those of its first two days, the earliest first."""
+
+
+class FleetClaimRequest(FleetRequest, frozen=True, kw_only=True, tag="claim"):
+    """Claim a subject for an event, if no other event has it; `is_first` states whether this one has it."""
+
+    signature: _Text  #: the name of the signature
+    subject: _Text  #: what is reported once, such as a domain
+    event: _Text  #: the id of the event, which it keeps if it comes again
+
+
+Asked = (
+    FleetGetRequest
+    | FleetTrailRequest
+    | FleetHostsRequest
+    | FleetNewRequest
+    | FleetTopRequest
+    | FleetFirstRequest
+    | FleetClaimRequest
+)
 
 
 def read_request(body: bytes) -> Asked:
