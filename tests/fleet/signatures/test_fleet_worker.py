@@ -18,7 +18,7 @@ from builders.fleet_company import Company, company
 from dnstrail.bus import ZmqBus
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
-from dnstrail_fleet.log.contract import StreamEntry
+from dnstrail_fleet.log.contract import StreamEntry, StreamLag
 from dnstrail_fleet.row import FleetEntry, encode_entry, read_entry
 from dnstrail_fleet.signatures.builtin.fleet_new_domain import FleetNewDomain
 from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, FIELDS, events_of
@@ -129,3 +129,24 @@ def test_an_absent_store_is_named_with_the_remedy(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             source.get("a.example")
         assert "dnstrail fleet store" in source.failed
+
+
+def test_entries_stay_in_the_log_while_nobody_receives_findings(them: Company) -> None:
+    """Nothing is read without a receiver; afterwards nothing is missing."""
+    them.delivery._connected = lambda: False
+    assert them.say("web1", row()) == []
+    assert (them.worker.fault, them.log._next) == ("findings", 0)
+    them.delivery._connected = lambda: True
+    assert len(them.step()) == 1
+
+
+def test_entries_that_nobody_read_are_counted(them: Company, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that the engine trimmed in this run count; those of before do not."""
+    trimmed = 7
+    them.log.lag = lambda: {"web1": StreamLag(0, trimmed), "web2": StreamLag(0, 1)}
+    for expected in (0, 2, 2):
+        them.step()
+        assert them.worker.counters["trimmed"] == expected
+        them.clock.advance(20)
+        trimmed = 9
+    assert capsys.readouterr().out.count("entries_not_read") == 1

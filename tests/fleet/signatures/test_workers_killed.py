@@ -33,6 +33,22 @@ learn = 0
 learn = 0
 hosts = 3
 """
+SIGNATURE = """
+from dnstrail import EventSelector, Signature, SignatureMetadata
+
+class StoredRelation(Signature):
+    metadata = SignatureMetadata(id="MY-1", version="1", name="Stored", event_name="STORED_RELATION")
+    selected_events = (EventSelector(name="dns_relation_new"),)
+
+    def on_event(self, event):
+        fleet, name = self.ctx.get_data_source("dnstrail", "fleet"), event.arg("question")
+        hosts = [one["host"] for one in fleet.get(name)["hosts"]]
+        if event.host_name not in hosts:
+            self.report(event, name="not stored")
+        if fleet.claim(self.metadata, name, event).is_first:
+            self.report(event, name=name)
+"""
+EVENTS = ("FLEET_NEW_DOMAIN", "FLEET_NAME_SPREAD", "STORED_RELATION")
 WORKER = """
 import os, sys
 sys.path[:0] = {paths!r}
@@ -57,6 +73,8 @@ class Workers:
         self._draw = random.Random(29)
         self._config = known.folder / "settings.toml"
         self._config.write_text(SETTINGS)
+        self._signature = known.folder / "stored_relation.py"
+        self._signature.write_text(SIGNATURE)
         for host in HOSTS:  # so that each worker finds all streams at its start
             self.send(host, "begin.example")
 
@@ -64,6 +82,7 @@ class Workers:
         """Start a worker; with `kill` it is killed when it would acknowledge its first entries."""
         options = ["--engine", self.known.engine.option("store"), "--run-dir", str(self.known.run), *ROOT]
         options += ["--findings", findings_address(self.known.run), "--config", str(self._config)]
+        options += ["--signatures", str(self._signature)]
         program = WORKER.format(paths=[path for path in sys.path if path], kill=kill, options=options)
         return self._stack.enter_context(process(program))
 
@@ -124,7 +143,7 @@ def end(worker: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def test_each_new_name_is_reported_once(tmp_path: Path) -> None:
-    """Workers are killed, join, and end; of each name one finding states that it is new, and one that it spreads."""
+    """Workers are killed, join, and end: each name is reported once, and the store has it by then."""
     parts = [[f"{part}{number}.example" for number in range(12)] for part in "abc"]
     with fleet(tmp_path, *HOSTS) as known, ExitStack() as stack:
         known.store()
@@ -143,7 +162,7 @@ def test_each_new_name_is_reported_once(tmp_path: Path) -> None:
         last = end(others[2])
         assert last["entries"] >= len(HOSTS) * len(parts[2]) // 3
         names = ["begin.example", *(name for part in parts for name in part)]
-        expected = Counter((event, name) for event in ("FLEET_NEW_DOMAIN", "FLEET_NAME_SPREAD") for name in names)
+        expected = Counter((event, name) for event in EVENTS for name in names)
         wait_until(lambda: workers.findings().keys() >= expected.keys(), "all findings")
         assert workers.findings() == expected
 

@@ -34,6 +34,7 @@ class Company:
         self.findings: list[Finding] = []
         self.log = FakeLog()
         self.delivery = Delivery(print)
+        self.clock = clock
         self.source = FleetDataSource(client)
         self._store = store
         settings = {cls.metadata.id: SignatureSettings(own=msgspec.structs.replace(cls.settings, **own))}

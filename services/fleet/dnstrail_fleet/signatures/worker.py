@@ -19,6 +19,7 @@ from dnstrail_fleet.signatures.source import FleetDataSource
 _AT_ONCE: Final = 64  # entries that are acknowledged together
 _POLL: Final = 0.2  # seconds between two reads of an empty log
 _RETRY: Final = 1.0  # seconds after a failure
+_LOOK: Final = 10.0  # seconds between two looks at what was lost
 
 
 class EventHandler(Protocol):
@@ -39,6 +40,10 @@ class Receiver(Protocol):
 
     undelivered: int
 
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody receives them."""
+
     def close(self) -> None:
         """Count what still waits."""
 
@@ -58,14 +63,15 @@ class FleetSignatureWorker:
 
     An entry is acknowledged once all its events were handled, and their findings delivered. Otherwise it comes again,
     to any worker: its events have the same ids, and so have their findings. `fault` states why nothing can be handled
-    at present, or is "". `counters` counts `entries` and `events` that were handled, entries that were `refused`, and
-    `failures` of engine and store. `pause` is the time in seconds until the next step.
+    at present, or is "". `counters` counts `entries` and `events` that were handled, entries that were `refused`, those
+    that the engine `trimmed` before any worker read them, and `failures` of engine, store and receiver. `pause` is the
+    time in seconds until the next step.
     """
 
     def __init__(
         self, log: FleetLog, engine: EventHandler, source: FleetDataSource, receiver: Receiver, clock: Clock
     ) -> None:
-        self.counters: Counter[str] = Counter(entries=0, events=0, refused=0, failures=0)
+        self.counters: Counter[str] = Counter(entries=0, events=0, refused=0, trimmed=0, failures=0)
         self.fault = ""
         self.pause = 0.0
         self._log = log
@@ -73,10 +79,16 @@ class FleetSignatureWorker:
         self._source = source
         self._receiver = receiver
         self._clock = clock
+        self._look = float("-inf")
+        self._trimmed_before: int | None = None  # before this run
 
     def step(self) -> None:
-        """Read some entries, handle them, and acknowledge them."""
+        """Read some entries, handle them, and acknowledge them. While nobody receives findings, the log keeps them."""
+        if self._receiver.is_away:
+            self._fail("findings", "nobody receives the findings: is `dnstrail findings` running?")
+            return
         try:
+            self._note_trimmed(self._clock.monotonic())
             entries = self._log.read(_AT_ONCE)
             handled = self._handle(entries)
             if handled:
@@ -117,6 +129,18 @@ class FleetSignatureWorker:
             self.counters["refused"] += 1
             return []
         return [*events_of(entry, checked)]
+
+    def _note_trimmed(self, now: float) -> None:
+        """Count the entries that the engine trimmed in this run before any worker read them."""
+        if now < self._look:
+            return
+        self._look = now + _LOOK
+        trimmed = sum(one.trimmed for one in self._log.lag().values())
+        if self._trimmed_before is None:
+            self._trimmed_before = trimmed
+        if (count := trimmed - self._trimmed_before) > self.counters["trimmed"]:
+            structlog.get_logger().warning("entries_not_read", count=count - self.counters["trimmed"])
+            self.counters["trimmed"] = count
 
     def _fail(self, reason: str, text: str) -> None:
         """Note a failure, with one line for each reason."""
