@@ -78,6 +78,17 @@ def test_claims_are_bounded(tmp_path: Path) -> None:
         assert count <= 8
 
 
+def test_a_host_that_claims_too_much_loses_its_own_claims(tmp_path: Path) -> None:
+    """One host makes names without end: the claims of other hosts stay, however old they are."""
+    with closing(ClaimStore(tmp_path, most=8)) as claims:
+        for number in range(3):
+            assert claims.claim("A", f"calm{number}.example", f"web{number}/1", NOON)
+        for number in range(100):
+            assert claims.claim("A", f"n{number}.example", f"bad/{number}", NOON + number)
+        for number in range(3):
+            assert not claims.claim("A", f"calm{number}.example", "web9/1", NOON + 100)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     """A file that is no such file is named, with the remedy."""
     (tmp_path / NAME).write_bytes(b"no database" * 1000)
