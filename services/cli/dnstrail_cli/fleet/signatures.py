@@ -113,7 +113,7 @@ def signatures(
         handler = Engine(
             chosen.classes, DataSources(source), report, settings=chosen.settings, asked=chosen.asked, facts=False
         )
-        run(FleetSignatureWorker(log, handler, source, delivery, SystemClock()), stop, heartbeat.beat)
+        run(FleetSignatureWorker(log, handler, source, delivery, SystemClock(), heartbeat.beat), stop)
 
 
 def _print(message: dict[str, Any]) -> None:

@@ -32,10 +32,16 @@ class StoredEntries(ValkeyLog):
     def _read(self, most: int) -> list[StreamEntry]:
         now = self._monotonic()
         self._held = [(until, one) for until, one in self._held if until > now]
-        if len(self._held) < MOST_HELD:
+        found = self._take_stored(most)
+        if not found and len(self._held) < MOST_HELD:
             until = now + self._dead / 2000
             self._held += [(until, one) for one in super()._read(most)]
-        waiting = self._not_stored()
+            found = self._take_stored(most)
+        return found
+
+    def _take_stored(self, most: int) -> list[StreamEntry]:
+        """Take entries that a store has."""
+        waiting = self._not_stored() if self._held else set()
         found = [one for _, one in self._held if (one.host, one.id) not in waiting][:most]
         taken = {(one.host, one.id) for one in found}
         self._held = [(until, one) for until, one in self._held if (one.host, one.id) not in taken]

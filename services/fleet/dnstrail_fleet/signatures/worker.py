@@ -16,7 +16,7 @@ from dnstrail_fleet.row import BadEntryError, LaterEntryError, read_entry
 from dnstrail_fleet.signatures.events import events_of
 from dnstrail_fleet.signatures.source import FleetDataSource
 
-_AT_ONCE: Final = 64  # entries that are acknowledged together
+_AT_ONCE: Final = 8  # entries that are read together: another worker gets those that take too long
 _POLL: Final = 0.2  # seconds between two reads of an empty log
 _RETRY: Final = 1.0  # seconds after a failure
 _LOOK: Final = 10.0  # seconds between two looks at what was lost
@@ -48,11 +48,11 @@ class Receiver(Protocol):
         """Count what still waits."""
 
 
-def run(worker: FleetSignatureWorker, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> None:
+def run(worker: FleetSignatureWorker, stop: threading.Event) -> None:
     """Handle the entries of the log until the stop signal is set. No error of a signature ends the run."""
     structlog.get_logger().info("ready")
     while not stop.wait(worker.pause):
-        beat()
+        worker.beat()
         worker.step()
     worker.close()
     structlog.get_logger().info("stopped", **worker.counters)
@@ -65,11 +65,17 @@ class FleetSignatureWorker:
     to any worker: its events have the same ids, and so have their findings. `fault` states why nothing can be handled
     at present, or is "". `counters` counts `entries` and `events` that were handled, entries that were `refused`, those
     that the engine `trimmed` before any worker read them, and `failures` of engine, store and receiver. `pause` is the
-    time in seconds until the next step.
+    time in seconds until the next step, and `beat` is called before each event.
     """
 
     def __init__(
-        self, log: FleetLog, engine: EventHandler, source: FleetDataSource, receiver: Receiver, clock: Clock
+        self,
+        log: FleetLog,
+        engine: EventHandler,
+        source: FleetDataSource,
+        receiver: Receiver,
+        clock: Clock,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters: Counter[str] = Counter(entries=0, events=0, refused=0, trimmed=0, failures=0)
         self.fault = ""
@@ -79,47 +85,46 @@ class FleetSignatureWorker:
         self._source = source
         self._receiver = receiver
         self._clock = clock
+        self.beat = beat
         self._look = float("-inf")
         self._trimmed_before: int | None = None  # before this run
 
     def step(self) -> None:
-        """Read some entries, handle them, and acknowledge them. While nobody receives findings, the log keeps them."""
+        """Read some entries, and acknowledge each once it is handled; none while nobody takes findings."""
         if self._receiver.is_away:
             self._fail("findings", "nobody receives the findings: is `dnstrail findings` running?")
             return
         try:
             self._note_trimmed(self._clock.monotonic())
             entries = self._log.read(_AT_ONCE)
-            handled = self._handle(entries)
-            if handled:
-                self._log.acknowledge(handled)
+            for entry in entries:
+                if not self._handle(entry):
+                    self._fail("store", self._source.failed or "the findings were not delivered")
+                    return
+                self._log.acknowledge([entry])
+                self.counters["entries"] += 1
         except LogUnavailableError as error:
             self._fail(error.reason, str(error))
             return
-        self.counters["entries"] += len(handled)
-        if len(handled) < len(entries):
-            self._fail("store", self._source.failed or "the findings were not delivered")
-        else:
-            self._recover()
-            self.pause = 0.0 if entries else _POLL
+        self._recover()
+        self.pause = 0.0 if entries else _POLL
 
     def close(self) -> None:
         """Close the signatures."""
         self._engine.close()
         self._receiver.close()
 
-    def _handle(self, entries: list[StreamEntry]) -> list[StreamEntry]:
-        """Handle entries, until one cannot be; return those that were handled."""
-        undelivered = self._receiver.undelivered
-        for place, entry in enumerate(entries):
-            self._source.failed = ""
-            for event in self._events_of(entry):
-                self.counters["events"] += 1
-                self._engine.repeat(event)
-                self._engine.on_event(event)
-                if self._source.failed or self._receiver.undelivered > undelivered:
-                    return entries[:place]
-        return entries
+    def _handle(self, entry: StreamEntry) -> bool:
+        """Handle an entry; return False if it has to come again."""
+        self._source.failed, undelivered = "", self._receiver.undelivered
+        for event in self._events_of(entry):
+            self.beat()
+            self.counters["events"] += 1
+            self._engine.repeat(event)
+            self._engine.on_event(event)
+            if self._source.failed or self._receiver.undelivered > undelivered:
+                return False
+        return True
 
     def _events_of(self, entry: StreamEntry) -> list[Event]:
         """Return the events of an entry; none of one that the store refuses."""
