@@ -15,7 +15,9 @@ import pytest
 
 from builders.fleet import NOON, row
 from builders.fleet_company import company, data_of
+from dnstrail.errors import DataSourceMissing
 from dnstrail.signature import Signature
+from dnstrail.testing import SignatureRun
 from dnstrail_fleet.row import DAY
 from dnstrail_fleet.signatures.builtin.fleet_address_differs import FleetAddressDiffers
 from dnstrail_fleet.signatures.builtin.fleet_name_spread import FleetNameSpread
@@ -99,6 +101,13 @@ def test_a_private_address_differs_by_right() -> None:
     with company(FleetAddressDiffers, hosts=1, learn=0) as them:
         assert them.say("web1", row("shop.example", "10.0.0.1")) == []
         assert them.say("web2", row("bank.example", "10.0.0.1", at=NOON + 1), sent=NOON + 1) == []
+
+
+@pytest.mark.parametrize("cls", BUILT_IN)
+def test_a_worker_of_a_host_cannot_run_it(cls: type[Signature]) -> None:
+    """Without a store of a fleet it does not start, and the text names the command that has one."""
+    with pytest.raises(DataSourceMissing, match="dnstrail fleet signatures"):
+        SignatureRun(cls)
 
 
 def test_entry_points_name_all() -> None:
