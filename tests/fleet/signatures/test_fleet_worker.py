@@ -20,6 +20,7 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail_fleet.log.contract import StreamEntry, StreamLag
 from dnstrail_fleet.row import FleetEntry, encode_entry, read_entry
+from dnstrail_fleet.signatures.builtin.fleet_name_spread import FleetNameSpread
 from dnstrail_fleet.signatures.builtin.fleet_new_domain import FleetNewDomain
 from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, FIELDS, events_of
 from dnstrail_fleet.signatures.source import FleetDataSource
@@ -150,3 +151,12 @@ def test_entries_that_nobody_read_are_counted(them: Company, capsys: pytest.Capt
         them.clock.advance(20)
         trimmed = 9
     assert capsys.readouterr().out.count("entries_not_read") == 1
+
+
+def test_a_name_that_no_lookup_accepts_is_left_out() -> None:
+    """A row whose name is too long for a lookup leads to no finding, and does not come again."""
+    rows = row("\N{GRINNING FACE}" * 1000 + ".example"), row("b.example")
+    with company(FleetNameSpread, hosts=2, learn=0) as them:
+        assert them.say("web1", *rows) == []
+        assert [one.data["name"] for one in them.say("web2", *rows)] == ["b.example"]
+        assert (len(them.log.done), them.worker.fault) == (2, "")
