@@ -20,6 +20,7 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail_fleet.log.contract import StreamEntry, StreamLag
 from dnstrail_fleet.row import FleetEntry, encode_entry, read_entry
+from dnstrail_fleet.signatures.builtin.fleet_address_differs import FleetAddressDiffers
 from dnstrail_fleet.signatures.builtin.fleet_name_spread import FleetNameSpread
 from dnstrail_fleet.signatures.builtin.fleet_new_domain import FleetNewDomain
 from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, FIELDS, events_of
@@ -153,10 +154,19 @@ def test_entries_that_nobody_read_are_counted(them: Company, capsys: pytest.Capt
     assert capsys.readouterr().out.count("entries_not_read") == 1
 
 
-def test_a_name_that_no_lookup_accepts_is_left_out() -> None:
-    """A row whose name is too long for a lookup leads to no finding, and does not come again."""
-    rows = row("\N{GRINNING FACE}" * 1000 + ".example"), row("b.example")
+def test_names_of_strange_letters_are_names() -> None:
+    """A row may hold any text of 1,024 letters: it is found as it is."""
+    names = ["\N{GRINNING FACE}" * 1000 + ".example", "A b.example", "'); DROP TABLE rows; --.example"]
     with company(FleetNameSpread, hosts=2, learn=0) as them:
-        assert them.say("web1", *rows) == []
-        assert [one.data["name"] for one in them.say("web2", *rows)] == ["b.example"]
+        assert them.say("web1", *map(row, names)) == []
+        assert [one.data["name"] for one in them.say("web2", *map(row, names))] == names
         assert (len(them.log.done), them.worker.fault) == (2, "")
+
+
+def test_a_subject_that_is_too_long_is_an_error_of_its_signature() -> None:
+    """The claim is refused, which is counted; the entry does not come again, and the next one is handled."""
+    with company(FleetAddressDiffers, hosts=1, learn=0) as them:
+        assert them.say("web1", row("a.example")) == []
+        long = row("b" * 1010 + ".example"), row("b.example")
+        assert [one.data["domain"] for one in them.say("web2", *long)] == ["b.example"]
+        assert (len(them.log.done), them.worker._engine.counters["errors"]) == (2, 1)

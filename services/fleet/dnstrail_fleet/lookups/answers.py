@@ -204,7 +204,7 @@ def _top(request: FleetTopRequest, lookup: _Lookup) -> dict[str, Any]:
 
 @_answer.register
 def _first(request: FleetFirstRequest, lookup: _Lookup) -> dict[str, Any]:
-    found = lookup.reader.first_hosts(request.text, request.limit)
+    found = lookup.reader.first_hosts(request.name, request.limit)
     return {"hosts": [{"host": host, "first": first} for host, first in found], "since": _since(lookup)}
 
 

@@ -176,6 +176,11 @@ class StoreReader:
         """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
         return self._database.execute(_NEW, (int(since), limit)).fetchall()
 
+    def first_hosts(self, name: str, limit: int) -> list[tuple[str, int]]:
+        """Return the hosts that asked for a name on its first days, each with the time (s) at which it did first."""
+        number = self._id("texts", "text", name)
+        return [] if number is None else self._database.execute(_FIRST, (number, limit)).fetchall()
+
     def top(self, what: str, limit: int, now: float) -> list[tuple[Any, ...]]:
         """Return (name, answers, relations, hosts, host) of the newest day until now, the most answers first.
 
@@ -183,11 +188,6 @@ class StoreReader:
         """
         [day] = self._database.execute(_NEXT_DAY, (int(now) // DAY + 1,)).fetchone()
         return self._database.execute(_TOP[what], (day, limit)).fetchall()
-
-    def first_hosts(self, name: str, limit: int) -> list[tuple[str, int]]:
-        """Return the hosts that asked for a name on its first days, each with the time (s) at which it did first."""
-        number = self._id("texts", "text", name)
-        return [] if number is None else self._database.execute(_FIRST, (number, limit)).fetchall()
 
     def first_day(self) -> int:
         """Return the first day with rows, 0 if there is none."""

@@ -23,8 +23,11 @@ class FleetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
     limit: _Limit = 100  #: rows, names or trails of the reply
 
 
-class _OfKey(FleetRequest, frozen=True, kw_only=True):
+class _AboutKey(FleetRequest, frozen=True, kw_only=True):
     key: Any  #: a name or an address
+    at: _Seconds | None = None  #: epoch seconds: only what may have been live then
+    before: _Seconds | None = None  #: epoch seconds: only rows whose last answer is earlier: `next` of the page before
+    host: _Host | None = None  #: the name of a host: only its rows
 
     def __post_init__(self) -> None:
         if not isinstance(self.key, str):
@@ -36,12 +39,6 @@ class _OfKey(FleetRequest, frozen=True, kw_only=True):
     def text(self) -> str:
         """The key in the form of the store, "" if it is neither a name nor an address."""
         return lookup_key(self.key) or ""
-
-
-class _AboutKey(_OfKey, frozen=True, kw_only=True):
-    at: _Seconds | None = None  #: epoch seconds: only what may have been live then
-    before: _Seconds | None = None  #: epoch seconds: only rows whose last answer is earlier: `next` of the page before
-    host: _Host | None = None  #: the name of a host: only its rows
 
 
 class FleetGetRequest(_AboutKey, frozen=True, kw_only=True, tag="get"):
@@ -68,8 +65,10 @@ class FleetTopRequest(FleetRequest, frozen=True, kw_only=True, tag="top"):
     what: Literal["hosts", "names", "addresses"]  #: what is counted
 
 
-class FleetFirstRequest(_OfKey, frozen=True, kw_only=True, tag="first"):
+class FleetFirstRequest(FleetRequest, frozen=True, kw_only=True, tag="first"):
     """The hosts that asked for a name first, each with the time: those of its first two days, the earliest first."""
+
+    name: _Text  #: the name, as rows have it
 
 
 class FleetClaimRequest(FleetRequest, frozen=True, kw_only=True, tag="claim"):

@@ -53,7 +53,7 @@ class FleetDataSource:
         Raises:
             Unavailable: No store answers: the events of the entry come again.
         """
-        data = self._ask("first", key=name, limit=most)
+        data = self._ask("first", name=name, limit=most)
         return FirstHosts([(one["host"], one["first"]) for one in data["hosts"]], data["since"])
 
     def claim(self, signature: SignatureMetadata, subject: str, event: Event) -> Claim:
