@@ -13,14 +13,15 @@ from pathlib import Path
 import msgspec
 
 from dnstrail.signature import Signature
-from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.load import OF_FLEET, find, load
 from dnstrail_signatures.loading.signature_settings import is_on
 
 _HEAD = """# Detections
 
-The built-in [signatures](../use/signatures.md), one file each in `services/signatures/dnstrail_signatures/builtin/`.
-A signature that is off runs only where a user names it: `dnstrail signatures --select EVENT`, or `--events EVENT` of
-the all-in-one run. Severity is tracee's: 0 (information) to 3 (high).
+The built-in [signatures](../use/signatures.md), one file each in a folder `builtin/` of `services/`. A signature that
+is off runs only where a user names it: `dnstrail signatures --select EVENT`, or `--events EVENT` of the all-in-one run.
+Those of the fleet run in [`dnstrail fleet signatures`](../use/fleet.md#signatures). Severity is tracee's: 0
+(information) to 3 (high).
 
 A *program* is an executable of a host or container: all its processes together. Without a process, as in a capture
 file, it is the address of the client. In a [group](../use/signatures.md#share-the-work) of workers, each of them counts
@@ -34,12 +35,13 @@ the false positives for an hour of ordinary traffic. It fails where they differ.
 | event | default | severity | technique | finding |
 |---|---|---|---|---|
 """
+_FLEET = "fleet"  # the tag of the signatures of the fleet
 _PARTS = ("Sees", "Cannot see", "False positives", "Settings")
 
 
 def page(classes: list[type[Signature]]) -> str:
     """Return the page: a table of all signatures, and a section for each."""
-    ordered = sorted(classes, key=lambda cls: (not is_on(cls), cls.metadata.event_name))
+    ordered = sorted(classes, key=lambda cls: (_FLEET in cls.metadata.tags, not is_on(cls), cls.metadata.event_name))
     return _HEAD + "".join(map(_row, ordered)) + "".join(map(_section, ordered))
 
 
@@ -61,7 +63,7 @@ def _row(cls: type[Signature]) -> str:
     data, properties = cls.metadata, cls.metadata.properties
     cells = (
         f"[`{data.event_name}`](#{data.event_name.lower()})",
-        "on" if is_on(cls) else "off",
+        "fleet" if _FLEET in data.tags else "on" if is_on(cls) else "off",
         str(properties.get("Severity", "")),
         properties.get("external_id", ""),
         data.description,
@@ -91,5 +93,6 @@ def _value(value: object) -> str:
 
 
 if __name__ == "__main__":
-    built_in = [cls for cls in load(find()) if cls.__module__.startswith("dnstrail_signatures.builtin.")]
+    loaded = [*load(find()), *load(find(group=OF_FLEET))]
+    built_in = [cls for cls in loaded if cls.__module__.startswith(("dnstrail_signatures.builtin.", "dnstrail_fleet."))]
     Path(sys.argv[1]).write_text(page(built_in))

@@ -47,6 +47,8 @@ from dnstrail_findings.worker import FindingsWorker
 from dnstrail_fleet.lookups.requests import Asked, FleetRequest
 from dnstrail_fleet.metrics import sender_metrics, store_metrics
 from dnstrail_fleet.row import AskerRows, FleetEntry, FleetRow
+from dnstrail_fleet.signatures.events import DNS_RELATION_NEW
+from dnstrail_fleet.signatures.events import FIELDS as FLEET_FIELDS
 from dnstrail_history.metrics import history_metrics
 from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.findings import Delivery
@@ -429,7 +431,13 @@ def fleet() -> Iterator[str]:
             row for owner in reversed(operation.__mro__) if issubclass(owner, FleetRequest) for row in _fields(owner)
         )
         yield table(("field", "type", "default", "meaning"), *rows)
+    yield f"\n## {DNS_RELATION_NEW}\n\n{_EVENT_OF_FLEET}\n\n"
+    yield table(("argument", "type", "meaning"), *((one.name, f"`{one.type}`", one.meaning) for one in FLEET_FIELDS))
 
+
+_EVENT_OF_FLEET = """The event of the [signatures of the fleet](../use/fleet.md#signatures): a relation that its host
+did not send before for this question, program and container. The event names all of them. Its times are corrected by
+the engine's time."""
 
 _FLEET = """# The fleet on the wire
 

@@ -38,7 +38,7 @@ from dnstrail_findings.presets import PRESETS
 from dnstrail_findings.targets import FORMATS
 from dnstrail_history.store.store import FactStore
 from dnstrail_probe.ebpf.getaddrinfo.calls import _OUTCOMES
-from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.load import OF_FLEET, find, load
 from dnstrail_signatures.loading.scope import CommonSettings
 from live.cases import documented
 from live.processes import dnstrail, run_dir, started, wait_until
@@ -412,7 +412,8 @@ def test_every_event_is_documented() -> None:
     """docs/reference/events.md lists every event, and detections.md every built-in signature."""
     assert sorted(codes(cells[0])[0] for cells in rows(DOCS / "reference/events.md", "Events")) == sorted(NAMES)
     built_in = {codes(cells[0])[0] for cells in rows(DOCS / "reference/detections.md", "Detections")}
-    assert built_in == {cls.metadata.event_name for cls in load(find())}
+    loaded = [*load(find()), *load(find(group=OF_FLEET))]
+    assert built_in == {cls.metadata.event_name for cls in loaded}
 
 
 def test_every_documented_operation_is_answered(cache_folder: Path) -> None:

@@ -21,7 +21,7 @@ COMMANDS = main_command.list_commands(click.Context(main_command))
 
 def test_each_command_has_a_page():
     """The program has a page, each of its commands, and each command below one."""
-    fleet = ("get", "hosts", "invite", "join", "new", "revoke", "send", "store", "top", "trail")
+    fleet = ("get", "hosts", "invite", "join", "new", "revoke", "send", "signatures", "store", "top", "trail")
     below = [
         *(f"dnstrail-fleet-{name}" for name in fleet),
         "dnstrail-history-forget",

@@ -57,13 +57,15 @@ class DataSourceMissing(DataSourceError):
     def __init__(self, namespace: str, id_: str) -> None:
         self.namespace = namespace
         self.id = id_
-        lacks, remedy = "no cache", ""
+        lacks, remedy = "no cache", "leave out --cache none and --dnscache none"
         if id_ == "facts":
-            lacks, remedy = "no facts of a cache", ", and name the facts of a cache on another host: --cache-facts"
-        super().__init__(
-            f"data source {namespace}/{id_} is not registered: this run has {lacks}; "
-            f"leave out --cache none and --dnscache none{remedy}"
-        )
+            lacks, remedy = (
+                "no facts of a cache",
+                f"{remedy}, and name the facts of a cache on another host: --cache-facts",
+            )
+        elif id_ == "fleet":
+            lacks, remedy = "no store of a fleet", "load this signature by `dnstrail fleet signatures --signatures`"
+        super().__init__(f"data source {namespace}/{id_} is not registered: this run has {lacks}; {remedy}")
 
 
 class DataNotFound(DataSourceError):

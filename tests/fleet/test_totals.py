@@ -25,12 +25,13 @@ def test_a_new_relation_is_due_at_once_and_again_after_a_quarter_of_an_hour() ->
     """A relation that was sent waits for 15 minutes, however often it is answered meanwhile."""
     totals = RelationTotals()
     add(totals, SHOP)
-    [row] = totals.due(NOON)
-    totals.note_sent([row], NOON)
+    [sent] = totals.due(NOON)
+    assert not sent.row.known
+    totals.note_sent([sent], NOON)
     for second in range(1, 10):
         add(totals, SHOP, at=NOON + second)
     assert totals.due(NOON + AGAIN - 1) == []
-    assert [one.count for one in totals.due(NOON + AGAIN)] == [10]
+    assert [(one.count, one.row.known) for one in totals.due(NOON + AGAIN)] == [(10, True)]
 
 
 def test_a_new_day_of_a_known_relation_waits_too() -> None:
@@ -41,7 +42,8 @@ def test_a_new_day_of_a_known_relation_waits_too() -> None:
     totals.note_sent(totals.due(midnight - 10), midnight - 10)
     add(totals, SHOP, at=midnight + 10)
     assert totals.due(midnight + 10) == []
-    assert [(one.day, one.count) for one in totals.due(midnight + AGAIN)] == [(TODAY + 1, 1)]
+    due = totals.due(midnight + AGAIN)
+    assert [(one.day, one.count, one.row.known) for one in due] == [(TODAY + 1, 1, True)]
 
 
 def test_a_row_that_was_not_sent_stays_due() -> None:

@@ -22,6 +22,7 @@ MOST_BYTES: Final = 1 << 20
 MOST_SKEW: Final = 86_400
 #: seconds between the last answer of a row and the time of its entry in the engine -> `time`
 _AHEAD: Final = 60
+_SHOWN_SKEW: Final = 1_000  # ms: a smaller difference may be the way to the engine
 _LONGEST_LIFE: Final = 1 << 32  # seconds from the last answer to the end: a TTL has 31 bits
 
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -44,6 +45,7 @@ class FleetRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     count: Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]  #: answers of the day
     gaps: Total  #: answers of the day that came after the end of all before them
     doubted: Total  #: answers of the day that may be forged
+    known: bool = False  #: the host sent this relation, question and asker before, also on an earlier day
 
 
 class AskerRows(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -71,6 +73,11 @@ class CheckedEntry(NamedTuple):
 
     entry: FleetEntry
     skew: int
+
+    @property
+    def shift(self) -> int:
+        """The seconds by which the times of the host are corrected."""
+        return round(self.skew / 1000) if abs(self.skew) > _SHOWN_SKEW else 0
 
 
 class BadEntryError(DnstrailError):

@@ -59,15 +59,22 @@ class Delivery:
 
     `deliver` waits for the receiver, or raises NotDeliveredError. `offer` never waits, and returns False if the
     receiver has no room; messages of a live source take it, if there is one. `waiting` returns the number of messages
-    that wait for a receiver that is away. `undelivered` counts findings for which there was no room, or that still
-    waited when the delivery was closed; a signal is none.
+    that wait for a receiver that is away, `connected` whether one is there. `undelivered` counts findings for which
+    there was no room, or that still waited when the delivery was closed; a signal is none.
     """
 
-    def __init__(self, deliver: Deliver, offer: Offer | None = None, waiting: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        deliver: Deliver,
+        offer: Offer | None = None,
+        waiting: Callable[[], int] = lambda: 0,
+        connected: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.undelivered = 0
         self._deliver = deliver
         self._offer = offer
         self._waiting = waiting
+        self._connected = connected
 
     def send(self, message: dict[str, Any], *, live: bool) -> None:
         """Deliver a message; for a live source without waiting."""
@@ -79,6 +86,11 @@ class Delivery:
         elif not self._offer(message):
             self.undelivered += "eventName" in message
 
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody receives messages at present."""
+        return not self._connected()
+
     def close(self) -> None:
         """Count what still waits: nobody sends it once the worker has ended."""
         self.undelivered += self._waiting()
@@ -86,7 +98,8 @@ class Delivery:
 
 def delivery_over(pusher: Pusher, stop: threading.Event, beat: Callable[[], None]) -> Delivery:
     """Return the way of findings over the bus."""
-    return Delivery(push_to(pusher, stop, beat), offer_to(pusher), lambda: pusher.waiting)
+    push = push_to(pusher, stop, beat)
+    return Delivery(push, offer_to(pusher), lambda: pusher.waiting, lambda: pusher.connected)
 
 
 def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:

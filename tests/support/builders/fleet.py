@@ -102,6 +102,10 @@ class FakeLog:
         self._next += len(found)
         return found
 
+    def rewind(self) -> None:
+        """Let all entries come again."""
+        self._next = 0
+
     def acknowledge(self, entries: Iterable[StreamEntry]) -> None:
         """Note what is stored."""
         self._check()

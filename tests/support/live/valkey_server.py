@@ -20,7 +20,7 @@ from live.ports import free_port
 from live.processes import PATIENCE, wait_until
 
 _ROOT = Path(__file__).parents[3] / ".valkey/root"
-_STORE = "+xreadgroup +xack +xautoclaim +xgroup +xinfo +xlen +xtrim +memory|usage +scan +multi +exec +ping"
+_STORE = "+xreadgroup +xack +xpending +xautoclaim +xgroup +xinfo +xlen +xtrim +memory|usage +scan +multi +exec +ping"
 
 
 class Engine:

@@ -34,7 +34,7 @@ def open_client(address: EngineAddress) -> Any:
         SettingsError: The engine is another one, the CA cannot be used, or the client is not installed.
     """
     if address.scheme != VALKEY:
-        raise SettingsError(f"{address}: only the users of Valkey are made here: use kafka-acls")
+        raise SettingsError(f"{address}: this command needs Valkey")
     try:
         import valkey  # noqa: PLC0415 - an extra, which only the fleet needs
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A log on Valkey streams, over TLS: the stream `dnstrail:rows:HOST` of each host, and one group of readers."""
+"""A log on Valkey streams, over TLS: the stream `dnstrail:rows:HOST` of each host, and a group of readers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_ENTRIES: Final = 16_384
 MOST_OF_STREAM: Final = 256 << 20
 #: hosts whose streams a store reads -> those of further hosts wait: `hosts_left_out` in the log
 MOST_HOSTS: Final = 1_024
-_DEAD: Final = 10_000  # ms without an acknowledgement after which another reader gets an entry
+DEAD: Final = 10_000  # ms without an acknowledgement after which another reader gets an entry
 _LOOK: Final = 1.0  # seconds between two looks for new streams, and for long ones
 _CLAIM: Final = 0.25  # seconds between two looks for the entries of dead readers, in _STREAMS streams each
 _STREAMS: Final = 16  # that are read together
@@ -33,9 +33,15 @@ class ValkeyLog:
     """The log of one process. It connects at the first call, and anew after an error."""
 
     def __init__(
-        self, address: EngineAddress, monotonic: Callable[[], float], *, dead: int = _DEAD, most: int = MOST_ENTRIES
+        self,
+        address: EngineAddress,
+        monotonic: Callable[[], float],
+        *,
+        dead: int = DEAD,
+        most: int = MOST_ENTRIES,
+        group: str = GROUP,
     ) -> None:
-        """Open a client.
+        """Open a client. The group of the stores also trims the streams.
 
         Raises:
             SettingsError: The CA cannot be used, or the client is not installed.
@@ -45,6 +51,7 @@ class ValkeyLog:
         self._monotonic = monotonic
         self._dead = dead
         self._most = most
+        self._group = group
         self._consumer = f"{socket.gethostname()}-{os.getpid()}"
         self._streams: list[str] = []
         self._trimmed: dict[str, tuple[int, int]] = {}  # how many a stream lost in all, and up to which entry
@@ -83,7 +90,7 @@ class ValkeyLog:
             ids.setdefault(entry.host, []).append(entry.id)
         pipeline = self._client.pipeline(transaction=False)
         for host, of_host in ids.items():
-            pipeline.xack(PREFIX + host, GROUP, *of_host)
+            pipeline.xack(PREFIX + host, self._group, *of_host)
         self._call(pipeline.execute)
 
     def lag(self) -> dict[str, StreamLag]:
@@ -102,7 +109,8 @@ class ValkeyLog:
         now = self._monotonic()
         if now >= self._look:
             self._find_streams()
-            self._trim()
+            if self._group == GROUP:
+                self._trim()
             self._look = now + _LOOK
         again: list[StreamEntry] = []
         if now >= self._next_claim:
@@ -112,7 +120,7 @@ class ValkeyLog:
         for _ in range(0, len(self._streams), _STREAMS):
             part = self._part(self._turn)
             self._turn += _STREAMS
-            read = self._client.xreadgroup(GROUP, self._consumer, dict.fromkeys(part, ">"), count=_AT_ONCE)
+            read = self._client.xreadgroup(self._group, self._consumer, dict.fromkeys(part, ">"), count=_AT_ONCE)
             found += [entry for stream, entries in read for entry in _entries_of(stream.decode(), entries)]
             if len(found) >= most:
                 break
@@ -133,7 +141,7 @@ class ValkeyLog:
         self.left_out = left_out
         for stream in {*found[:MOST_HOSTS]}.difference(self._streams):
             try:
-                self._client.xgroup_create(stream, GROUP, id="0", entries_read=0)
+                self._client.xgroup_create(stream, self._group, id="0", entries_read=0)
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
@@ -164,7 +172,7 @@ class ValkeyLog:
         pipeline = self._client.pipeline(transaction=False)
         for stream in part:
             begin = self._claimed.get(stream, b"0-0")
-            pipeline.xautoclaim(stream, GROUP, self._consumer, self._dead, start_id=begin, count=_AT_ONCE)
+            pipeline.xautoclaim(stream, self._group, self._consumer, self._dead, start_id=begin, count=_AT_ONCE)
         claimed: list[StreamEntry] = []
         for stream, (begin, entries, gone) in zip(part, pipeline.execute(), strict=True):
             self._claimed[stream] = begin
@@ -184,7 +192,11 @@ class ValkeyLog:
             waiting = trimmed = 0
             total, until = self._trimmed.get(stream, (0, 0))
             for group in groups:
-                if group["name"] == GROUP.encode() and group["lag"] is not None and group["entries-read"] is not None:
+                if (
+                    group["name"] == self._group.encode()
+                    and group["lag"] is not None
+                    and group["entries-read"] is not None
+                ):
                     removed = group["entries-read"] + group["lag"] - length
                     trimmed = max(0, removed - max(group["entries-read"], until))
                     waiting, until = min(group["lag"], length), max(until, removed)

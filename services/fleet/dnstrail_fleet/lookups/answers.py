@@ -18,8 +18,11 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
+from dnstrail_fleet.lookups.claims import ClaimStore
 from dnstrail_fleet.lookups.reading import FoundRow, StoreReader
 from dnstrail_fleet.lookups.requests import (
+    FleetClaimRequest,
+    FleetFirstRequest,
     FleetGetRequest,
     FleetHostsRequest,
     FleetNewRequest,
@@ -43,15 +46,18 @@ class _Lookup(NamedTuple):
     reader: StoreReader
     now: float
     is_over: Callable[[], bool]
+    claims: ClaimStore | None = None
 
 
-def answer_lookup(body: bytes, reader: StoreReader, now: float, is_over: Callable[[], bool]) -> bytes:
+def answer_lookup(
+    body: bytes, reader: StoreReader, now: float, is_over: Callable[[], bool], claims: ClaimStore | None = None
+) -> bytes:
     """Return the reply to a request, which may be anything.
 
     Raises:
         sqlite3.Error: The store cannot be read.
     """
-    lookup = _Lookup(reader, now, is_over)
+    lookup = _Lookup(reader, now, is_over, claims)
     behind = _behind(lookup)
     try:
         request = read_request(body)
@@ -194,6 +200,25 @@ def _top(request: FleetTopRequest, lookup: _Lookup) -> dict[str, Any]:
     fields = "name", "answers", "relations", "hosts", "host"
     rows = [dict(zip(fields, one, strict=True)) for one in found]
     return {"what": request.what, "top": [{key: value for key, value in row.items() if value} for row in rows]}
+
+
+@_answer.register
+def _first(request: FleetFirstRequest, lookup: _Lookup) -> dict[str, Any]:
+    found = lookup.reader.first_hosts(request.name, request.limit)
+    return {"hosts": [{"host": host, "first": first} for host, first in found], "since": _since(lookup)}
+
+
+@_answer.register
+def _claim(request: FleetClaimRequest, lookup: _Lookup) -> dict[str, Any]:
+    if lookup.claims is None:
+        raise RefusedRequestError(BAD_REQUEST, "nothing can be claimed here")
+    is_first = lookup.claims.claim(request.signature, request.subject, request.event, lookup.now)
+    return {"is_first": is_first, "since": _since(lookup)}
+
+
+def _since(lookup: _Lookup) -> int:
+    """Return the begin of the first day of the store, in seconds since the epoch."""
+    return lookup.reader.first_day() * DAY
 
 
 def _rows(request: FleetGetRequest | FleetTrailRequest, lookup: _Lookup) -> tuple[list[FoundRow], bool]:

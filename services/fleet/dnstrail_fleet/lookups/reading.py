@@ -46,6 +46,11 @@ _LOSSES: Final = "SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + l
 _NEW: Final = """
     SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
     WHERE first >= ? ORDER BY first DESC LIMIT ?"""
+_FIRST: Final = """
+    SELECT hosts.name, min(day * 86400 + rows.first) FROM names
+    JOIN rows INDEXED BY rows_by_question ON question = text AND day IN
+        (names.first / 86400 - 1, names.first / 86400, names.first / 86400 + 1)
+    JOIN hosts ON hosts.id = rows.host WHERE text = ? GROUP BY hosts.name ORDER BY 2, 1 LIMIT ?"""
 _TOP: Final = {
     "hosts": """
         SELECT hosts.name, answers, relations, 0, NULL FROM
@@ -170,6 +175,11 @@ class StoreReader:
     def new(self, since: float, limit: int) -> list[tuple[Any, ...]]:
         """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
         return self._database.execute(_NEW, (int(since), limit)).fetchall()
+
+    def first_hosts(self, name: str, limit: int) -> list[tuple[str, int]]:
+        """Return the hosts that asked for a name on its first days, each with the time (s) at which it did first."""
+        number = self._id("texts", "text", name)
+        return [] if number is None else self._database.execute(_FIRST, (number, limit)).fetchall()
 
     def top(self, what: str, limit: int, now: float) -> list[tuple[Any, ...]]:
         """Return (name, answers, relations, hosts, host) of the newest day until now, the most answers first.

@@ -14,6 +14,7 @@ MOST_FOUND: Final = 1_000
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_FOUND)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1 << 40)]
 _Host = Annotated[str, msgspec.Meta(max_length=256)]
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
 
 
 class FleetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
@@ -64,7 +65,29 @@ class FleetTopRequest(FleetRequest, frozen=True, kw_only=True, tag="top"):
     what: Literal["hosts", "names", "addresses"]  #: what is counted
 
 
-Asked = FleetGetRequest | FleetTrailRequest | FleetHostsRequest | FleetNewRequest | FleetTopRequest
+class FleetFirstRequest(FleetRequest, frozen=True, kw_only=True, tag="first"):
+    """The hosts that asked for a name first, each with the time: those of its first two days, the earliest first."""
+
+    name: _Text  #: the name, as rows have it
+
+
+class FleetClaimRequest(FleetRequest, frozen=True, kw_only=True, tag="claim"):
+    """Claim a subject for an event, if no other event has it; `is_first` states whether this one has it."""
+
+    signature: _Text  #: the name of the signature
+    subject: _Text  #: what is reported once, such as a domain
+    event: _Text  #: the id of the event, which it keeps if it comes again
+
+
+Asked = (
+    FleetGetRequest
+    | FleetTrailRequest
+    | FleetHostsRequest
+    | FleetNewRequest
+    | FleetTopRequest
+    | FleetFirstRequest
+    | FleetClaimRequest
+)
 
 
 def read_request(body: bytes) -> Asked:

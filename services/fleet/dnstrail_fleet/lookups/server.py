@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from dnstrail.protocol.lookup_thread import LookupThread
 from dnstrail.protocol.lookups import BAD_REQUEST, OVERLOADED, RefusedRequestError, encode_error
 from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.lookups.answers import answer_lookup
+from dnstrail_fleet.lookups.claims import ClaimStore
 from dnstrail_fleet.lookups.reading import StoreReader
 
 #: seconds for one lookup -> its reply is `truncated`
@@ -37,8 +39,13 @@ class FleetServer(LookupThread[StoreReader]):
         self._clock = clock
         super().__init__(make_bus, address, "fleet")
 
-    def _open(self) -> closing[StoreReader]:
-        return closing(StoreReader(open_to_read(self._path)))
+    @contextmanager
+    def _open(self) -> Iterator[StoreReader]:
+        with (
+            closing(ClaimStore(self._path.parent)) as self._claims,
+            closing(StoreReader(open_to_read(self._path))) as reader,
+        ):
+            yield reader
 
     def _answer(self, served: ServedRequest, source: StoreReader) -> None:
         if served.fault:
@@ -46,14 +53,16 @@ class FleetServer(LookupThread[StoreReader]):
             served.reply(encode_error(RefusedRequestError(BAD_REQUEST, served.fault)))
             return
         begin = self._clock.monotonic()
-        source.interrupt(lambda: self._clock.monotonic() > begin + LONGEST)
+        source.interrupt(partial(self._is_after, begin + LONGEST))
         try:
-            reply = answer_lookup(
-                served.body, source, self._clock.wall(), lambda: self._clock.monotonic() > begin + BUDGET
-            )
+            is_over = partial(self._is_after, begin + BUDGET)
+            reply = answer_lookup(served.body, source, self._clock.wall(), is_over, self._claims)
         except sqlite3.Error as error:
             self.counters["unreadable"] += 1
             served.reply(encode_error(RefusedRequestError(OVERLOADED, f"the store cannot be read now: {error}")))
             return
         self.counters["answered"] += 1
         served.reply(reply)
+
+    def _is_after(self, moment: float) -> bool:
+        return self._clock.monotonic() > moment

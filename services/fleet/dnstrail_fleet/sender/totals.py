@@ -68,7 +68,8 @@ class RowTotals:
         """The row as it is sent."""
         _, _, _, question, owner, rdtype, target = self.key
         times = self.first, self.last, self.end, self.count, self.gaps, self.doubted
-        return FleetRow(question, "" if owner == question else owner, rdtype, target, self.day, *times)
+        known = self.sent != _NEVER
+        return FleetRow(question, "" if owner == question else owner, rdtype, target, self.day, *times, known)
 
     @property
     def size(self) -> int:

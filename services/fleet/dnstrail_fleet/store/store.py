@@ -21,7 +21,6 @@ MOST_OF_HOST: Final = 262_144
 MOST_IN_ALL: Final = 4_194_304
 _ALL_DAYS: Final = -1  # as a day
 _KNOWN: Final = 65_536  # texts and askers whose ids are remembered
-_SHOWN_SKEW: Final = 1_000  # ms: a smaller difference may be the way to the engine
 _MERGE: Final = """
     UPDATE rows SET first = min(first, ?), last = max(last, ?), "end" = max("end", ?), count = max(count, ?),
         gaps = max(gaps, ?), doubted = max(doubted, ?)
@@ -147,7 +146,7 @@ class FleetStore:
     def _write(self, entry: ReceivedEntry, oldest: int, counted: Counter[str]) -> None:
         sent, skew = entry.checked
         host = self._host(entry.host)
-        shift = round(skew / 1000) if abs(skew) > _SHOWN_SKEW else 0
+        shift = entry.checked.shift
         rooms = {_ALL_DAYS: self._room_in_all(host)}
         left_out, added = 0, Counter[int]()
         for asker in sent.askers:

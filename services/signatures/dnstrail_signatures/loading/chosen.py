@@ -14,7 +14,7 @@ from dnstrail.process.config_file import ConfigFile
 from dnstrail.protocol.batches import TURN
 from dnstrail.signature import ANY, Signature
 from dnstrail.tracee import signature_ids
-from dnstrail_signatures.loading.load import Found, SignatureFile, find, load
+from dnstrail_signatures.loading.load import GROUP, Found, SignatureFile, find, load
 from dnstrail_signatures.loading.signature_settings import Settings, enabled, sets, settings_of
 
 
@@ -38,10 +38,11 @@ class Chosen(NamedTuple):
 class Choice:
     """How a worker chooses its signatures. A file whose content is still the same keeps its classes in a reload."""
 
-    def __init__(self, paths: Iterable[Path], names: tuple[str, ...], config: ConfigFile) -> None:
+    def __init__(self, paths: Iterable[Path], names: tuple[str, ...], config: ConfigFile, group: str = GROUP) -> None:
         self._paths = tuple(paths)
         self._names = names
         self._config = config
+        self._group = group
         self._loaded: dict[SignatureFile, list[type[Signature]]] = {}
 
     def find(self, owner: int | None) -> Found:
@@ -50,7 +51,7 @@ class Choice:
         Raises:
             SettingsError: A given file is missing, or others may write it.
         """
-        return find(self._paths, owner)
+        return find(self._paths, owner, self._group)
 
     def choose(self, found: Found) -> Chosen:
         """Load what was found, and choose among it.

@@ -20,8 +20,9 @@ from dnstrail.regular_file import read_trusted
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 
 GROUP = "dnstrail.signatures"
+OF_FLEET = "dnstrail.fleet_signatures"  # the group of those that `dnstrail fleet signatures` runs
 TEST = "test_"  # begins the name of the file that tests another one
-_OWN = "dnstrail_signatures."  # the modules of the signatures that ship with dnstrail
+_OWN = ("dnstrail_signatures.", "dnstrail_fleet.")  # the modules of the signatures that ship with dnstrail
 
 
 class SignatureFile(msgspec.Struct, frozen=True):
@@ -38,8 +39,8 @@ class Found(msgspec.Struct, frozen=True):
     files: tuple[SignatureFile, ...]
 
 
-def find(paths: Iterable[Path] = (), owner: int | None = None) -> Found:
-    """Find the signatures of entry points, and read those in the given files and folders; run none of them.
+def find(paths: Iterable[Path] = (), owner: int | None = None, group: str = GROUP) -> Found:
+    """Find the signatures of a group of entry points, and read those in files and folders; run none of them.
 
     The modules of dnstrail are imported here, since the user as whom the worker goes on may be unable to read them.
     `owner` is that user: files of this user are accepted, too.
@@ -47,7 +48,7 @@ def find(paths: Iterable[Path] = (), owner: int | None = None) -> Found:
     Raises:
         SettingsError: A given file is missing, or others may write it.
     """
-    installed = tuple(sorted(entry_points(group=GROUP), key=lambda entry: entry.name))
+    installed = tuple(sorted(entry_points(group=group), key=lambda entry: entry.name))
     for entry in installed:
         if entry.value.startswith(_OWN):
             import_module(entry.value.partition(":")[0])

@@ -1,0 +1,120 @@
+"""`dnstrail fleet signatures`: the engine of signatures over the rows of the fleet."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import fleet_address
+from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.client import LookupClient
+from dnstrail.datasource import DataSources
+from dnstrail.process.clock import SystemClock
+from dnstrail.process.command import check_address, examples, log_level_option, run_dir_option, user_option
+from dnstrail.process.config_file import NO_FILE, ConfigFile, find_config
+from dnstrail.process.heartbeat import Heartbeat
+from dnstrail.process.log import configure
+from dnstrail.process.privileges import drop_privileges
+from dnstrail.process.run_dir import user_of_worker
+from dnstrail.process.signals import stop_on_signals
+from dnstrail.process.terminal import json_line
+from dnstrail.signature import Finding
+from dnstrail.tracee import finding_map
+from dnstrail.users import User
+from dnstrail_fleet.engine_option import engine_option
+from dnstrail_fleet.log.engine_address import EngineAddress
+
+_EXAMPLES = examples(
+    "dnstrail fleet signatures --engine valkeys://store@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/p"
+)
+
+
+def _convert_config(_ctx: click.Context, _param: click.Parameter, value: str) -> ConfigFile:
+    return find_config(value)
+
+
+@click.command(epilog=_EXAMPLES)
+@engine_option("The Valkey server with the log, its CA, and the file with the password of USER.")
+@click.option(
+    "--store",
+    metavar="ADDRESS",
+    callback=check_address,
+    help="Address of the store (default: fleet.sock in the run-dir).",
+)
+@click.option(
+    "--findings",
+    callback=check_address,
+    help="Address that receives the findings (default: JSON lines on stdout).",
+)
+@click.option(
+    "--signatures",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path, readable=False),
+    help="Load signatures from a file or a folder (repeatable).",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    default=NO_FILE,
+    show_default=True,
+    callback=_convert_config,
+    help="File of settings of these signatures; none: no file.",
+)
+@user_option
+@run_dir_option
+@log_level_option
+def signatures(
+    engine: EngineAddress,
+    store: str | None,
+    findings: str | None,
+    paths: tuple[Path, ...],
+    config: ConfigFile,
+    user: User | None,
+    run_dir: Path,
+    log_level: str,
+) -> None:
+    """Run signatures over what all hosts learned, and report their findings.
+
+    Start as many as you need: each entry is handled by one of them, and by another one if that one dies.
+    """
+    from dnstrail_fleet.log.stored_entries import StoredEntries
+    from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, EVENT_ID
+    from dnstrail_fleet.signatures.source import FleetDataSource
+    from dnstrail_fleet.signatures.worker import FleetSignatureWorker, run
+    from dnstrail_signatures.engine.engine import Engine
+    from dnstrail_signatures.findings import Delivery, delivery_over
+    from dnstrail_signatures.loading.chosen import Choice
+    from dnstrail_signatures.loading.load import OF_FLEET
+
+    configure("fleet-signatures", log_level)
+    address = store or fleet_address(run_dir)
+    keys = keys_for(default_keys(), [address, findings or ""])
+    choice = Choice(paths, (), config, OF_FLEET)
+    user = user_of_worker(user, run_dir)
+    found = choice.find(user.uid if user else None)
+    log = StoredEntries(engine, time.monotonic)
+    drop_privileges(user, run_dir)
+    chosen, stop, heartbeat = choice.choose(found), stop_on_signals(), Heartbeat()
+    ids = MappingProxyType({**chosen.ids, DNS_RELATION_NEW: EVENT_ID})
+    with closing(log), closing(ZmqBus(keys)) as bus, closing(LookupClient(address, bus=bus)) as client:
+        source = FleetDataSource(client)
+        delivery = delivery_over(bus.pusher(findings), stop, heartbeat.beat) if findings else Delivery(_print)
+
+        def report(finding: Finding) -> None:
+            delivery.send(finding_map(finding, ids), live=False)
+
+        handler = Engine(
+            chosen.classes, DataSources(source), report, settings=chosen.settings, asked=chosen.asked, facts=False
+        )
+        run(FleetSignatureWorker(log, handler, source, delivery, SystemClock(), heartbeat.beat), stop)
+
+
+def _print(message: dict[str, Any]) -> None:
+    click.echo(json_line(message))

@@ -1,0 +1,1 @@
+"""The signatures of the fleet: they read the rows of all hosts."""

@@ -1,0 +1,1 @@
+"""The signatures of the fleet that ship with dnstrail, one file each."""
