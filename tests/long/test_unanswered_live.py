@@ -1,4 +1,4 @@
-"""The cases of docs/use/lookups.md that wait for the timeout of a question, at real sockets."""
+"""The cases of docs/reference/events.md that wait for the timeout of a question, at real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases of docs/use/lookups.md at real sockets: each question of a process or client is one transaction.
+"""The cases of docs/reference/events.md at real sockets: each question of a process or client is one transaction.
 
 Those that wait for a timeout are in tests/long/test_unanswered_live.py.
 """

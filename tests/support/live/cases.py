@@ -1,4 +1,4 @@
-"""The table of cases in docs/use/lookups.md, and a run on the real kernel whose transactions are compared with it."""
+"""The table of cases in docs/reference/events.md, and a run on the real kernel whose transactions are compared with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from live.pipelines import Run, pipeline
 from live.processes import wait_until
 
-_PAGE = Path(__file__).parents[3] / "docs" / "use" / "lookups.md"
+_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "events.md"
 _ROW = re.compile(r"^\| (.+) \| (`.+`) \|$", re.MULTILINE)
 Row = dict[str, Any]
 
