@@ -308,7 +308,8 @@ def events() -> Iterator[str]:
         yield f"\n## {event.name}\n\n"
         yield table(("argument", "type", "meaning"), *fields) if event.fields else "It has no arguments.\n"
         if event.name == DNS_TRANSACTION:
-            yield _CASES
+            cases = ((case, " ".join(f"`{one}`" for one in transactions)) for case, *transactions in _CASES)
+            yield _CASES_HEAD + table(("case", "transactions"), *cases)
     yield _FACTS + table(("argument", "form"), *named(_FORMS))
 
 
@@ -317,28 +318,37 @@ Ids are tracee's. Events that tracee lacks have ids from 7000 up, and [findings]
 event exists only where `--events` or a signature selects it. `timestamp` is nanoseconds of wall time.
 """
 
-_CASES = """
-Tests on a real kernel show these cases, each with its transactions in the order of asking. `dnstrail log` leaves out the
-questions of a forwarder with `for`.
+_CASES_HEAD = """
+Tests on a real kernel show these cases, each with its transactions in the order of asking. `dnstrail log` leaves out
+the questions of a forwarder with `for`.
 
-| case | transactions |
-|---|---|
-| a client asks a server | `client A answered` |
-| application, stub and resolver on one host | `client A answered` `forwarder for client A answered` `forwarder for client A answered` |
-| a container behind NAT | `client A answered` |
-| a resolver behind NAT to another port | `client A answered` `forwarder for client A answered` |
-| a resolver behind NAT to another port, over TCP | `client A answered over TCP` `forwarder for client A answered over TCP` |
-| a client of another host asks a resolver here | `served A answered` `forwarder for served A answered` |
-| a retry from the same socket | `client A answered in 2 tries` |
-| nobody answers for 30 seconds | `client A unanswered` |
-| the answer is captured before its question | `client A answered` |
-| the answer comes after 30 seconds | `client A unanswered` |
-| a question over TCP | `client A answered over TCP` |
-| a truncated answer, and the question over TCP | `client TXT truncated` `client TXT answered over TCP` |
-| `getaddrinfo` finds a name in `/etc/hosts` | `client A answered without packets` |
-| `getaddrinfo` asks for A and AAAA | `client A answered` `client AAAA answered` |
-| more than 1,024 questions wait: the oldest | `client A unknown` |
 """
+_CASES = (
+    ("a client asks a server", "client A answered"),
+    (
+        "application, stub and resolver on one host",
+        "client A answered",
+        "forwarder for client A answered",
+        "forwarder for client A answered",
+    ),
+    ("a container behind NAT", "client A answered"),
+    ("a resolver behind NAT to another port", "client A answered", "forwarder for client A answered"),
+    (
+        "a resolver behind NAT to another port, over TCP",
+        "client A answered over TCP",
+        "forwarder for client A answered over TCP",
+    ),
+    ("a client of another host asks a resolver here", "served A answered", "forwarder for served A answered"),
+    ("a retry from the same socket", "client A answered in 2 tries"),
+    ("nobody answers for 30 seconds", "client A unanswered"),
+    ("the answer is captured before its question", "client A answered"),
+    ("the answer comes after 30 seconds", "client A unanswered"),
+    ("a question over TCP", "client A answered over TCP"),
+    ("a truncated answer, and the question over TCP", "client TXT truncated", "client TXT answered over TCP"),
+    ("`getaddrinfo` finds a name in `/etc/hosts`", "client A answered without packets"),
+    ("`getaddrinfo` asks for A and AAAA", "client A answered", "client AAAA answered"),
+    ("more than 1,024 questions wait: the oldest", "client A unknown"),
+)
 
 _FACTS = """
 ## Facts on the wire

@@ -1,4 +1,4 @@
-"""The table of cases in docs/reference/events.md, and a run on the real kernel whose transactions are compared with it."""
+"""The table of cases in docs/reference/events.md, and a run on the real kernel that is compared with it."""
 
 from __future__ import annotations
 
