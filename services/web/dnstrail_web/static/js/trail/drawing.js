@@ -91,7 +91,7 @@ function texts(node, life) {
   const label = visible(node.label);
   if (node.kind === "asker") {
     const { asked, pids } = node;
-    const where = asked.container_id ? `, container ${asked.container_id.slice(0, 12)}` : asked.unit ? `, ${visible(asked.unit)}` : "";
+    const where = asked.container_id ? `, container ${visible(asked.container_name || asked.container_id.slice(0, 12))}` : asked.unit ? `, ${visible(asked.unit)}` : "";
     if (!asked.process_name) return [label, `client${where}`];
     return [label, (pids.size > 1 ? `${pids.size} processes` : `process ${asked.process_id}`) + where];
   }
