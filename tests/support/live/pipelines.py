@@ -80,7 +80,8 @@ def pipeline(*arguments: str, within: Sequence[str] = ()) -> Iterator[Run]:
                 assert process.poll() is None, run.errors
                 yield run
             finally:
-                for pid in children_of(process.pid) if within else [process.pid]:
+                process.send_signal(signal.SIGINT)
+                for pid in children_of(process.pid) if within else ():
                     os.kill(pid, signal.SIGINT)
                 try:
                     process.wait(PATIENCE)

@@ -106,7 +106,7 @@ class ContainerNames:
             table[container] = _Known(found, self._monotonic() + RETRY if found == NAMELESS else _NEVER)
 
     def _table(self, container: str) -> OrderedDict[str, _Known]:
-        return self._known_of_users if user_of(container) else self._known
+        return self._known_of_users if "/" in container else self._known
 
 
 class _Runtime:
