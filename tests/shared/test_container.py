@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnstrail.container import fits_container, is_roots, user_of
+from dnstrail.container import container_text, fits_container, is_roots, user_of
 
 ID = "0123456789abcdef" * 4
 OF_ROOT = ID, "web", "docker.io/library/nginx:1"
@@ -35,9 +35,17 @@ def test_containers_of_a_user_fit_only_with_the_user(given: str, of_root: bool, 
 
 
 def test_a_container_without_a_name_fits_by_its_id() -> None:
-    """A pattern fits no name that is unknown."""
+    """A pattern fits no name that is unknown; one of all containers of a user needs none."""
     assert not fits_container(ID, "", "", "*")
+    assert fits_container(f"alice/{ID}", "", "", "alice/*")
     assert fits_container(ID, "", "", ID[:12])
+
+
+def test_a_container_for_people() -> None:
+    """A container without a name has the beginning of its id; that of a user begins with the user, and is no other."""
+    shown = [container_text(one, "") for one in ("", ID, f"c0ffee42c0ff/{ID}")]
+    assert shown == ["", "0123456789ab", "c0ffee42c0ff/0123456789ab"]
+    assert container_text(f"alice/{ID}", "alice/web") == "alice/web"
 
 
 def test_the_user_of_a_container() -> None:

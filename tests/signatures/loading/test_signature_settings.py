@@ -159,6 +159,7 @@ OF_ROOT, OF_ALICE = (
     for user in ("", "alice/")
 )
 OF_USER = msgspec.structs.replace(CURL, container_id=f"alice/{CURL.container_id}", container_name="alice/web")
+NAMELESS = Event(NET_TCP_CONNECT, Captured(1, process=msgspec.structs.replace(OF_USER, container_name="")))
 ALICES = Event(NET_TCP_CONNECT, Captured(1, process=OF_USER))
 ESCAPED = dns_response(r"evil\.corp.example", r"evil\.corp.example 60 A 192.0.2.1")
 ALLOWED = {
@@ -183,6 +184,7 @@ ALLOWED = {
     "containers of root alone": ("containers = ['web', '*', 'nginx', '0123456789ab', '*web', '*/db']", ALICES, False),
     "a container of a user": ("containers = ['alice/web']", ALICES, True),
     "a pattern of containers of users": ("containers = ['*/web']", ALICES, True),
+    "a container of a user without a name": ("containers = ['alice/*']", NAMELESS, True),
     "an id of a user": ("containers = ['alice/0123456789ab']", ALICES, True),
     "too short an id of a user": ("containers = ['alice/0123']", ALICES, False),
     "a container of another user": ("containers = ['bob/web', 'bob/*']", ALICES, False),

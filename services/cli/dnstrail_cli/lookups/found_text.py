@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dnstrail.container import container_text
 from dnstrail.errors import DataNotFound
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.lookups.timestamps import local_time
@@ -47,7 +48,7 @@ def _asked_text(asked: Mapping[str, Any]) -> str:
 
 
 def _container_text(asker: Mapping[str, Any]) -> str:
-    shown = asker.get("container_name") or asker["container_id"][:12]
+    shown = container_text(asker["container_id"], asker.get("container_name", ""))
     return f"container {shown}" if shown else ""
 
 

@@ -104,7 +104,8 @@ def is_container(process: Process, given: str) -> bool:
         return False
     if len(given.rpartition("/")[2]) >= _LEAST_ID and identity.startswith(given):
         return True
-    return given == _image_of(process) or (name != "" and fnmatchcase(name, given))
+    shown = name or (identity if user_of(identity) else "")  # `alice/*` fits those without a name, too
+    return given == _image_of(process) or (shown != "" and fnmatchcase(shown, given))
 
 
 def _image_of(process: Process) -> str:

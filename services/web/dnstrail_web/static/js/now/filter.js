@@ -52,7 +52,7 @@ export function matcher(options) {
     const ofUser = options.container.includes("/"); // a container of a user is USER/NAME, and its image is the user's choice
     tests.push(({ entry: { container_id: id, container_name: name, container_image: image } }) => {
       if (!id || (id.includes("/") && !ofUser)) return false;
-      return id.startsWith(options.container) || [name, id.includes("/") ? "" : image].some((one) => one && fits.test(one));
+      return id.startsWith(options.container) || [name, id.includes("/") ? id : image].some((one) => one && fits.test(one));
     });
   }
   if (options.unit) {
