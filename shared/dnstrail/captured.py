@@ -77,8 +77,9 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `mount_namespace` and `pid_namespace` are inode numbers as in /proc/PID/ns. `start_time` is in ns since the epoch
     and is the same in all events that one run of the probe emits for a process: with `pid` it identifies the process.
     `owner` is the id of the cgroup that owns the share of the process (0: the cgroup of the process itself): no user
-    can choose it. `unit` and `slice` are those of systemd; the ones of a user's systemd begin with the user
-    (`alice/web.service`). A container has none, unless it runs in a service (Podman's `--cgroups=split`).
+    can choose it. `container_id` and `container_name` of a user's container begin with the user (`alice/web`), who
+    chooses them and the image. `unit` and `slice` are those of systemd; the ones of a user's systemd begin with the
+    user (`alice/web.service`). A container of root has none, unless it runs in a service (Podman's `--cgroups=split`).
     """
 
     pid: int = 0

@@ -121,7 +121,8 @@ def test_trail(client, publishing):
     """A trail has the documented fields: who asked, and each step from the question to the key."""
     asked = seen(CHAIN, 1000.0), seen(b"no DNS", 1010.0)
     reply = client.ask("trail", key="192.0.2.1", after=[publishing.turn(*asked)])
-    unknown = ("client", "server", "process_name", "executable", "container_id", "unit", "slice")
+    container = ("container_id", "container_name", "container_image")
+    unknown = ("client", "server", "process_name", "executable", *container, "unit", "slice")
     nobody = {**dict.fromkeys(unknown, ""), "process_id": 0}
     life = {"count": 1, "state": "live"}
     way = {

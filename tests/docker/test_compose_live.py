@@ -19,7 +19,7 @@ from live.stack_images import BUILD
 
 pytestmark = pytest.mark.timeout(2 * BUILD)
 USERS = {"probe": 0, "cache": 990, "signatures": 991, "findings": 992, "history": 993}
-KEPT = {"CAP_BPF", "CAP_SYS_PTRACE"}
+KEPT = {"CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"}
 MANY = 1000  # lookups
 ONCE = ["ANSWERED", "WATCHED_NAME"]
 

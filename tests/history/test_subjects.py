@@ -14,6 +14,8 @@ from dnstrail.history.subjects import subject_of, subjects_of
 ROOT = Process(1, "init", "/sbin/init", user_id=0)
 USER = Process(7, "curl", "/usr/bin/curl", user_id=1000)
 UNNAMED = Process(8, "curl", "/usr/bin/curl", container_id="deadbeefdead")
+OF_ALICE = Process(9, "curl", container_id="alice/c0ffeec0ffee", container_name="alice/web")
+UNNAMED_OF_ALICE = Process(9, "curl", container_id="alice/c0ffeec0ffee")
 EXCLUDED: list[tuple[list[str], dict[str, Any], bool]] = [
     (["name=example"], {}, True),
     (["name=A.Example."], {}, True),
@@ -41,6 +43,12 @@ EXCLUDED: list[tuple[list[str], dict[str, Any], bool]] = [
     (["container=c0ffeec0ffee"], {"process": UNNAMED}, False),
     (["user=1000", "name=other.example"], {"process": UNNAMED}, False),
     (["container=db"], {"process": CURL}, False),
+    (["container=web", "container=c0ffeec0ffee", "container=al"], {"process": OF_ALICE}, False),
+    (["container=alice/web"], {"process": OF_ALICE}, True),
+    (["container=alice/c0ffee"], {"process": OF_ALICE}, True),
+    (["container=alice/web"], {"process": CURL}, False),
+    (["container=db", "container=bob/db"], {"process": UNNAMED_OF_ALICE}, False),  # else a user hides what is asked
+    (["container=alice/db"], {"process": UNNAMED_OF_ALICE}, True),
 ]
 
 

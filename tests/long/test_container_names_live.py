@@ -13,11 +13,16 @@ from live.ebpf_source import cgroup, inside
 from live.namespaces import live_or_skip
 from live.pipelines import Run, askers_below, pipeline
 from live.podman import IMAGE, PODMAN_TOOLS, podman
+from live.podman_of_user import USER_TOOLS, podman_of_user
 from live.processes import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 COUNT = int(os.environ.get("DNSTRAIL_SHORT_CONTAINERS", "20"))
 FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
+
+
+# A first process of its own, whose root is this one: the root of process 1 has the users and their homes.
+OWN_HOST = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def failed(run: Run) -> int:
@@ -42,6 +47,17 @@ def test_short_containers_of_podman_have_names(monkeypatch):
             for number in range(COUNT):
                 tool.resolve(f"web-{number}", f"c{number}.podman.test")
             check_names(run, "podman.test", "web-{}")
+
+
+def test_short_containers_of_a_user_have_names_with_the_user():
+    """Each container that a user runs without root has its own name behind the user's."""
+    live_or_skip(*USER_TOOLS)
+    with podman_of_user() as tool, pipeline(*FACTS, within=OWN_HOST) as run:
+        for number in range(COUNT):
+            tool.resolve(f"web-{number}", f"c{number}.user.test")
+        check_names(run, "user.test", f"{tool.user}/web-{{}}")
+        [fact] = run.containing("c0.user.test")
+        assert fact["containerId"].startswith(f"{tool.user}/")
 
 
 def test_short_containers_of_pods_have_names(monkeypatch):

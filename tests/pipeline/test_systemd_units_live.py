@@ -15,14 +15,15 @@ import pytest
 from dnstrail.events import SCHED_PROCESS_EXEC
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import SENDER, dnsmasq, hosts, live_or_skip
-from live.pipelines import pipeline
+from live.pipelines import Run, pipeline
 from live.processes import run_dir, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 USER = 60_543  # no other process of this host has it
 SLICE = "dnstrailtest.slice"
 MANAGER = f"{SLICE}/user@{USER}.service"
-CONTAINER = f"{SLICE}/docker-{'c3' * 32}.scope"
+ID = "c3" * 32
+CONTAINER = f"{SLICE}/docker-{ID}.scope"
 
 
 @contextmanager
@@ -36,7 +37,12 @@ def tree() -> Iterator[dict[str, Path]]:
         }
         manager = made[MANAGER]
         subprocess.run(["chown", str(USER), manager], check=True)
-        ways = ("system.slice", "system.slice/ssh.service"), ("app.slice", "app.slice/own.service"), ("any name",)
+        ways = (
+            ("system.slice", "system.slice/ssh.service"),
+            ("app.slice", "app.slice/own.service"),
+            ("any name",),
+            (f"libpod-{ID}",),
+        )
         for path in (path for way in ways for path in way):
             subprocess.run(["setpriv", f"--reuid={USER}", "--clear-groups", "mkdir", manager / path], check=True)
             stack.callback((manager / path).rmdir)
@@ -90,11 +96,28 @@ units = ["web.service", "ssh.service"]
 [[watch]]
 name = "of the user"
 units = ["{USER}/*"]
+
+[[watch]]
+name = "container of root"
+containers = ["{ID[:12]}", "*"]
+
+[[watch]]
+name = "container of the user"
+containers = ["{USER}/{ID[:12]}"]
+
+[[watch]]
+name = "on the host"
+origin = "host"
+suffixes = ["any.example"]
 """
 
 
-def test_a_rule_for_a_unit_of_root_does_not_see_a_users() -> None:
-    """A rule reports what its units ask. A user who names a cgroup like a service of root is no such unit."""
+def test_a_rule_for_units_and_containers_of_root_does_not_see_a_users() -> None:
+    """A rule reports what its units and containers ask.
+
+    A user who names a cgroup like a service of root, or like the container of root with this very id, is neither. For
+    `origin` such a container is a part of the host: no user leaves a rule for the host by the name of a cgroup.
+    """
     live_or_skip("dig")
     with (
         run_dir() as folder,
@@ -108,16 +131,30 @@ def test_a_rule_for_a_unit_of_root_does_not_see_a_users() -> None:
         options = "--capture", "ebpf", "--events", "WATCHED_NAME", "--output", "json"
         with pipeline("--config", str(config), *options) as run:
             ask = ("ip", "netns", "exec", both.client, "dig", "+tries=1", f"@{SENDER}")
-            paths = f"{MANAGER}/system.slice/ssh.service", CONTAINER, f"{SLICE}/web.service/part"
+            paths = [f"{MANAGER}/system.slice/ssh.service", CONTAINER, f"{SLICE}/web.service/part"]
+            paths.append(f"{MANAGER}/libpod-{ID}")
             for number, path in enumerate(paths):
                 done = subprocess.run(
                     inside(made[path], *ask, f"n{number}.any.example"), capture_output=True, check=False
                 )
                 assert done.returncode == 0, done.stdout
             expected = [
-                ("of root", "web.service", SLICE),
-                ("of the user", f"{USER}/ssh.service", f"{USER}/system.slice"),
+                ("container of root", "n1"),
+                ("container of the user", "n3"),
+                ("of root", "n2"),
+                ("of the user", "n0"),
+                *(("on the host", f"n{number}") for number in (0, 2, 3)),
             ]
-            wait_until(lambda: len(run.events) >= len(expected), "the findings")
-            found = [({one["name"]: one["value"] for one in event["args"]}["rule"], event) for event in run.events]
-            assert sorted((rule, event["unit"], event["slice"]) for rule, event in found) == expected
+            wait_until(lambda: len(reports(run)) >= len(expected), "the findings")
+            assert sorted(reports(run)) == expected
+            of_unit, of_container = (
+                next(event for event in run.containing(f"n{number}.any.example")) for number in (0, 3)
+            )
+            assert (of_unit["unit"], of_unit["slice"]) == (f"{USER}/ssh.service", f"{USER}/system.slice")
+            assert of_container["containerId"] == f"{USER}/{ID}"
+
+
+def reports(run: Run) -> list[tuple[str, str]]:
+    """Return rule and first label of each finding about the names of this test."""
+    found = [{one["name"]: one["value"] for one in event["args"]} for event in run.containing(".any.example")]
+    return [(args["rule"], args["dns_root"].partition(".")[0]) for args in found]

@@ -70,6 +70,13 @@ def take(followed, *events):
     followed.apply()
 
 
+def test_a_container_of_a_user_is_not_listed(followed):
+    """A user who names a cgroup like a container adds nothing to the report: its process is one of the host."""
+    followed.containers.begin(set(), 0.0)
+    take(followed, asks("stranger.example", container(f"alice/{'c' * 64}")), asks("own.example", container("c" * 64)))
+    assert [one.id for one in followed.containers.reports()] == ["c" * 64]
+
+
 def test_what_others_do_is_not_reported(followed):
     """Only the processes of the cgroup, and what they forked, belong to the command."""
     take(followed, asks("stranger.example", STRANGER), connects(STRANGER), connects(CHILD))

@@ -72,7 +72,9 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option("--last", metavar="N", type=click.IntRange(1, 100_000), help="Only the last N entries that fit.")
 @click.option("--name", metavar="GLOB", help="Only questions for such a name, for example '*.example.com'.")
 @click.option("--process", metavar="PID|GLOB", help="Only those of this process, by id or name.")
-@click.option("--container", metavar="ID|GLOB", help="Only those of this container, by a prefix of its id, or by name.")
+@click.option(
+    "--container", metavar="ID|GLOB", help="Only those of this container, by a prefix of its id, name or image."
+)
 @click.option("--unit", metavar="GLOB", help="Only those of this systemd unit or slice; a user's is USER/UNIT.")
 @click.option(
     "--outcome", multiple=True, type=click.Choice(OUTCOMES), help="Only questions with this outcome (repeatable)."

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from dnstrail.container import is_roots
 from dnstrail.events import (
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
@@ -170,7 +171,7 @@ class Followed:
             if self._is_own(event):
                 self._follow(event)
                 self.command.take(event)
-            elif event.container_id:
+            elif is_roots(event.container_id):
                 self.containers.take(event)
         self._turn.clear()
 

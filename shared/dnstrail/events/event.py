@@ -11,6 +11,7 @@ import msgspec
 from dns.message import Message as WholeMessage
 
 from dnstrail.captured import ASKER_SEEN, Captured, Process
+from dnstrail.container import is_roots
 from dnstrail.dns import ResourceRecord, decode
 from dnstrail.dns.header import QR, Header, read_header, read_usual_answer
 from dnstrail.dns.message import read_question
@@ -142,7 +143,7 @@ class Event:
 
     @property
     def container_id(self) -> str:
-        """The id of the container, "" on the host."""
+        """The id of the container, "" on the host; that of a user's container begins with the user and a slash."""
         return self.process.container_id
 
     @property
@@ -157,9 +158,8 @@ class Event:
 
     @property
     def origin(self) -> str:
-        """The origin in the sense of an event selector: "container" or "host"."""
-        process = self.captured.process
-        return CONTAINER if process is not None and process.container_id else HOST
+        """The origin in the sense of an event selector: "container" or "host", also in a container of a user."""
+        return CONTAINER if is_roots(self.container_id) else HOST
 
     @property
     def role(self) -> str:

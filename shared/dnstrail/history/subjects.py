@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from dnstrail.container import user_of
 from dnstrail.dns.names import address_text, known_address, lookup_key, reverse_address
 from dnstrail.errors import SettingsError
 from dnstrail.history.fact import Fact, FactId, StageFact
@@ -94,20 +95,28 @@ class Subjects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return whether a process is of a user or a container that is a subject, or may be; `user` None: unknown.
 
         A forwarder's question may be one of any user, and so may that of an unknown process, unless a client on another
-        host was served. A container whose name is not known yet may have any name.
+        host was served. A container whose name is not known yet may have any name of its user.
         """
         if not self.users and not self.containers:
             return False
         if hop == _FORWARDER or (user is None and hop != _SERVED):
             return True
-        if container_id and not container_name and not all(map(_ID.fullmatch, self.containers)):
+        user_of_container = user_of(container_id)
+        if (
+            container_id
+            and not container_name
+            and any(user_of(one) == user_of_container and not _ID.fullmatch(one) for one in self.containers)
+        ):
             return True
         return user is not None and self._has_asker(user, container_id, container_name)
 
     def _has_asker(self, user: int, container_id: str, container_name: str) -> bool:
         if user in self.users or container_name in self.containers:
             return True
-        return bool(container_id) and any(map(container_id.startswith, self.containers))
+        user_of_it = user_of(container_id)
+        return container_id != "" and any(
+            user_of(one) == user_of_it and container_id.startswith(one) for one in self.containers
+        )
 
 
 def subjects_of(given: Iterable[str]) -> Subjects:

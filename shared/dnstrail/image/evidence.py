@@ -41,6 +41,8 @@ class AskedBy(msgspec.Struct, frozen=True, kw_only=True):
     process_name: str
     executable: str
     container_id: str
+    container_name: str
+    container_image: str
     unit: str
     slice: str
     host: str | msgspec.UnsetType = msgspec.UNSET
@@ -56,6 +58,8 @@ def asked_by(evidence: Evidence) -> dict[str, Any]:
         "process_name": process.name,
         "executable": process.path,
         "container_id": process.container_id,
+        "container_name": process.container_name,
+        "container_image": process.container_image,
         "unit": process.unit,
         "slice": process.slice,
         "host": evidence.host or msgspec.UNSET,

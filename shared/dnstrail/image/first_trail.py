@@ -18,6 +18,7 @@ class KnownProcess(Struct, frozen=True, omit_defaults=True):
     executable: str = ""
     container_id: str = ""
     container_name: str = ""
+    container_image: str = ""
     unit: str = ""
     slice: str = ""
 
@@ -80,6 +81,7 @@ def _known(process: Process | None) -> KnownProcess | None:
         process.path,
         process.container_id,
         process.container_name,
+        process.container_image,
         process.unit,
         process.slice,
     )

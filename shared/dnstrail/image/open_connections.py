@@ -12,6 +12,7 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
+from dnstrail.container import fits_container
 from dnstrail.image.binding.binder import connection_of
 from dnstrail.image.binding.bindings import Binding
 from dnstrail.image.bounds import SECOND
@@ -39,6 +40,7 @@ class OpenConnection(msgspec.Struct, frozen=True):
     executable: str
     container_id: str
     container_name: str
+    container_image: str
     unit: str
     slice: str
     client: str
@@ -92,6 +94,7 @@ class ConnectionList:
             executable=process.path,
             container_id=process.container_id,
             container_name=process.container_name,
+            container_image=process.container_image,
             unit=process.unit,
             slice=process.slice,
             client=binding.client,
@@ -125,7 +128,7 @@ class ConnectionList:
 def selects(asked: Connection, host: str, process: Process | None) -> bool:
     """Return whether a connection of a process is one of the host, process, container and unit that were asked for.
 
-    `container` is the name of a container, or the beginning of its id, and `unit` the name of a unit or slice.
+    `container` is a container as `fits_container` reads it, and `unit` the name of a unit or slice.
     """
     process = process or _NOBODY
     return (
@@ -154,4 +157,5 @@ def in_order(opened: Iterable[Binding], cursor: str, difference: int) -> list[tu
 
 
 def _is_container(text: str, process: Process) -> bool:
-    return bool(text) and (process.container_id.startswith(text) or process.container_name == text)
+    names = process.container_id, process.container_name, process.container_image
+    return bool(text) and fits_container(*names, text)

@@ -34,7 +34,14 @@ _STEPS = (_SLICES + "/docker-", "/docker/buildkit/")  # of `docker build`: Build
 _CONTAINER = re.compile(
     rf"(?:(?:{'|'.join(_PLACES)})(?P<id>[0-9a-f]{{64}})|(?:{'|'.join(_STEPS)})(?P<step>[0-9a-z]{{25}}))(?:\.scope)?(?=/|\Z)"
 )
-DOCKER, PODMAN, CRI = "docker", "podman", "cri"  # the runtimes that can be asked for a name; CRI: containerd, CRI-O
+# A container that Podman runs without root: its cgroup is at any place below the systemd of the user.
+_OF_USER = re.compile(
+    rf"(?P<manager>{_SLICES}/user@(?P<user>\d{{1,10}})\.service)(?:/[^/]+)*?"
+    r"/libpod-(?:payload-)?(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|\Z)",
+    re.ASCII,
+)
+# The runtimes that can be asked for a name. CRI: containerd, CRI-O.
+DOCKER, PODMAN, CRI, PODMAN_OF_USERS = "docker", "podman", "cri", "podman of users"
 _RUNTIMES = (("docker-", DOCKER), ("libpod-", PODMAN), ("nerdctl-", ""))  # by the beginning of a folder's name
 _USER = re.compile(r"/user\.slice/user-\d+\.slice(?=/|\Z)", re.ASCII)  # systemd: sessions and services of one user
 
@@ -99,6 +106,17 @@ def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
     """
     found = _CONTAINER.match(path)
     return str(found["id"] or found["step"]) if found and all(map(is_roots, folders_above(found[0]))) else ""
+
+
+def container_of_user(path: str, is_roots: Callable[[str], bool]) -> tuple[int, str] | None:
+    """Return user and id of the outermost container of Podman in a cgroup below the systemd of a user; None elsewhere.
+
+    The user is certain if root made the folders above the systemd of the user. The user can have chosen the id.
+    """
+    found = _OF_USER.match(path)
+    if found is None or not all(map(is_roots, folders_above(found["manager"]))):
+        return None
+    return int(found["user"]), str(found["id"])
 
 
 def runtime_of(path: str) -> str:

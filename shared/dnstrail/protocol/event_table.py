@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 import msgspec
 
 from dnstrail.captured import Captured, Flow, Process
+from dnstrail.container import is_roots
 from dnstrail.errors import BadMessage
 
 _NOBODY = -1  # the index of an event without a process
@@ -280,7 +281,7 @@ class ReceivedEvents(Sequence[Captured]):
 
 
 def _origin(process: Process) -> str:
-    return "container" if process.container_id else "host"
+    return "container" if is_roots(process.container_id) else "host"
 
 
 def _client_of(raw: msgspec.Raw) -> tuple[Flow | None, bytes]:

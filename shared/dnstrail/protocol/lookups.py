@@ -234,7 +234,7 @@ class ConnectionsRequest(_AtTime, frozen=True, kw_only=True):
     """
 
     process: _ProcessId | None = None  #: id of the process
-    container: _Short | None = None  #: name of a container, or the beginning of its id
+    container: _Short | None = None  #: name or image of a container, or a pattern, or the beginning of its id
     unit: _Short | None = None  #: name of a systemd unit or slice; a user's is USER/UNIT
     host: _Short | None = None  #: name of the host
     rivals: bool = False  #: true: each connection has the other names of its address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, Host
@@ -16,6 +17,7 @@ from dnstrail_cache.state.cache_state import CacheState
 from live.workers import SlowClock
 
 BOXED = Process(80, "boxed", container_id="abcdef0123456789", container_name="web", thread_id=80, start_time=t(-50))
+BOXED = msgspec.structs.replace(BOXED, container_image="nginx:1")
 
 
 @pytest.fixture
@@ -137,11 +139,12 @@ def test_only_open_connections_are_listed(host, state):
 
 
 def test_a_process_or_a_container_selects(host, state):
-    """`process` selects a process, and `container` a container by its name or the beginning of its id."""
+    """`process` selects a process, and `container` a container by name, image or the beginning of its id."""
     host.opens(0)
     host.opens(1, by=BOXED)
-    chosen = [{"process": 80}, {"container": "web"}, {"container": "abcdef"}, {"process": 80, "container": "web"}]
-    assert [[one.process_id for one in listed(state, **fields)] for fields in chosen] == [[80]] * 4
+    chosen = [{"process": 80}, {"process": 80, "container": "web"}]
+    chosen += [{"container": given} for given in ("web", "abcdef", "nginx:?")]
+    assert [[one.process_id for one in listed(state, **fields)] for fields in chosen] == [[80]] * 5
     unknown = [{"process": 71}, {"container": "we"}, {"container": "bcd"}, {"container": ""}]
     assert [listed(state, **fields) for fields in unknown] == [[]] * 4
 

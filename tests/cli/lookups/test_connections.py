@@ -17,7 +17,7 @@ from live.workers import answering, short_folder
 
 ONE = {
     "host": "h", "process_id": 70, "process_name": "app", "executable": "/bin/app", "container_id": "",
-    "container_name": "", "unit": "", "slice": "", "client": "10.0.0.2", "client_port": 50000,
+    "container_name": "", "container_image": "", "unit": "", "slice": "", "client": "10.0.0.2", "client_port": 50000,
     "address": "192.0.2.1", "port": 443, "transport": "tcp",
     "name": "one.example", "bound": "thread", "state": "live", "connected": True, "since": 1.0, "age": 42.0,
     "rivals": [],

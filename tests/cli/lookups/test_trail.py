@@ -182,7 +182,9 @@ CONTROL_STEP = {
     "count": 1,
     "state": CONTROL,
 }
-CONTROL_ASKER = dict.fromkeys(("client", "server", "process_name", "executable", "container_id"), CONTROL)
+CONTROL_ASKER = dict.fromkeys(
+    ("client", "server", "process_name", "executable", "container_id", "container_name"), CONTROL
+)
 CONTROL_TRAIL = {
     "dns_root": CONTROL, "state": CONTROL, "rival": False, "scope": CONTROL, "reasons": [CONTROL], "first_seen": 0.0,
     "last_seen": 0.0, "steps": [CONTROL_STEP],

@@ -46,6 +46,8 @@ NETWORKS = ("192.0.2.1", "192.0.2.0/24", "192.0.0.0/19", "0.0.0.0/0", "2001:db8:
 PROCESSES = (
     Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web-1"),
     Process(70, "7", unit="ssh.service", slice="system.slice"),
+    Process(72, "7", container_id="alice/c0ffee", container_name="alice/web-1", container_image="shop:1"),
+    Process(73, "7", container_id="deadbeef", container_name="shop-1", container_image="shop:1"),
     Process(71, "7", unit="alice/ssh.service", slice="alice/app.slice"),
     None,
 )
@@ -103,7 +105,7 @@ selections = st.builds(
     until=st.none() | st.integers(0, FACTS).map(lambda number: BEGIN + number * SECOND),
     name=st.none() | st.sampled_from(PATTERNS) | st.text("sho[]*?!.", max_size=5),
     process=st.none() | st.sampled_from(["7", "70", "curl", "c*", "*", "nobody"]),
-    container=st.none() | st.sampled_from(["c0", "web-?", "*", "db"]),
+    container=st.none() | st.sampled_from(["c0", "web-?", "*", "db", "alice/*", "alice/c0", "shop:*"]),
     unit=st.none() | st.sampled_from(["ssh.service", "*.slice", "alice/*", "*/ssh.service", "db"]),
     outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=3).map(tuple),
     slower=st.none() | st.sampled_from([0, 20_000_000, SECOND]),

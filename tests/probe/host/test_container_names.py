@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail.kernel.cgroups import DOCKER, PODMAN
+from dnstrail.kernel.cgroups import DOCKER, PODMAN, PODMAN_OF_USERS
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName
-from dnstrail_probe.host.container_names import _NEVER, MAX_KNOWN, RETRY, ContainerNames
+from dnstrail_probe.host.container_names import _NEVER, MAX_KNOWN, RETRY, WAITING_OF_USER, ContainerNames
 from dnstrail_probe.host.docker import inspect
 from live.processes import run_dir, wait_until
 from live.workers import FakeClock
@@ -217,6 +217,56 @@ def test_a_runtime_that_hangs_delays_no_other_one():
     wait_until(lambda: names.known(OTHER) == WEB, "the name")
     assert names.known(ID) == NAMELESS
     replies.put(None)
+    names.close()
+
+
+def test_a_user_displaces_no_name_and_no_request_of_others():
+    """A user who starts containers without end has a bounded share of the waiting requests, and of the names."""
+    replies, asked = Replies(), Replies()
+    names = ContainerNames(
+        {
+            DOCKER: lambda _container: WEB,
+            PODMAN_OF_USERS: lambda container: asked.put(container) or replies.get(),
+        }
+    )
+    names.of(ID, DOCKER)
+    wait_until(lambda: names.known(ID) == WEB, "the name")
+    for number in range(MAX_KNOWN + 10):
+        names.of(f"alice/{number:064x}", PODMAN_OF_USERS)
+    assert len(names._runtimes[PODMAN_OF_USERS]._requests.queue) <= WAITING_OF_USER + 1
+    names.of(f"bob/{ID}", PODMAN_OF_USERS)
+    for _ in range(WAITING_OF_USER + 2):
+        replies.put(ContainerName("x/y", "z"))
+    wait_until(lambda: names.known(f"bob/{ID}").name == "x/y", "the name of the other user")
+    assert names.known(ID) == WEB
+    names.close()
+
+
+def test_the_names_of_users_are_bounded():
+    """Beyond the bound the oldest name of a user's container is evicted, and none of root's."""
+    answered = Replies()
+    names = ContainerNames({DOCKER: lambda _: WEB, PODMAN_OF_USERS: lambda one: answered.put(one) or WEB})
+    names.of(ID, DOCKER)
+    wait_until(lambda: names.known(ID) == WEB, "the name")
+    for number in range(MAX_KNOWN + 10):
+        names.of(f"alice/{number:064x}", PODMAN_OF_USERS)
+        answered.get()
+    assert (len(names._known), len(names._known_of_users)) == (1, MAX_KNOWN)
+    names.close()
+
+
+def test_events_wait_for_the_containers_of_a_user_whose_store_is_good():
+    """After a failed request of a user, events wait for no name of this user, and for those of others."""
+    names = ContainerNames(
+        {PODMAN_OF_USERS: lambda container: None if container.startswith("alice/") else release.get()}
+    )
+    release = Replies()
+    names.of(f"alice/{ID}", PODMAN_OF_USERS)
+    wait_until(lambda: names.failed == 1, "the failure")
+    names.of(f"bob/{ID}", PODMAN_OF_USERS)
+    names.of(f"alice/{OTHER}", PODMAN_OF_USERS)
+    assert [names.is_awaited(one) for one in (f"bob/{ID}", f"alice/{OTHER}")] == [True, False]
+    release.put(WEB)
     names.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail.kernel.cgroups import cgroup_id, find_cgroup2, is_roots
+from dnstrail.kernel.cgroups import PODMAN, PODMAN_OF_USERS, cgroup_id, find_cgroup2, is_roots
 from dnstrail_probe.host.containers import GONE, MAX_PATH, REMEMBERED, Containers
 from live.ebpf_source import cgroup
 from live.namespaces import live_or_skip
@@ -16,6 +16,7 @@ ID = "0123456789abcdef" * 4
 OTHER = "f" * 64
 
 
+OF_USER = "/user.slice/user-7.slice/user@7.service/user.slice"
 USER = 60_543  # no other process of this host has it
 SECOND = 1_000_000_000
 
@@ -50,14 +51,30 @@ def test_a_removed_cgroup_is_kept_for_a_minute():
         (f"/system.slice/web.service/libpod-payload-{ID}", ("web.service", "system.slice")),
         (f"/system.slice/web.service/libpod-payload-{OTHER}/docker/{ID}", ("web.service", "system.slice")),
         ("/user.slice/user-7.slice/user@7.service/a.service", ("name of 7/a.service", "name of 7/-.slice")),
+        (f"{OF_USER}/libpod-{ID}.scope", (f"name of 7/libpod-{ID}.scope", "name of 7/user.slice")),
     ],
 )
 def test_a_container_is_no_unit(path, unit):
-    """A container has no unit, unless it runs in a service; a service below it is none of the host."""
+    """A container of root has no unit, unless it runs in a service; a service below it is none of the host.
+
+    A user can name any cgroup like a container, and leaves no unit of this user by it.
+    """
     containers = Containers(root, gone, user_name="name of {}".format)
     containers.made(5, path, 1)
     assert containers.unit(5) == unit
     assert containers.unit(6) == ("", "")
+
+
+def test_a_container_of_a_user_has_the_user_in_its_id():
+    """A user who takes the id of a container of root has another one; all of them have one owner."""
+    containers = Containers(root, {"/user.slice/user-7.slice": 3}.get, user_name="name of {}".format)
+    containers.made(5, f"{OF_USER}/libpod-{ID}.scope/container", 1)
+    containers.made(6, f"/machine.slice/libpod-{ID}.scope", 1)
+    assert [(containers.of(one), containers.runtime(one)) for one in (5, 6)] == [
+        (f"name of 7/{ID}", PODMAN_OF_USERS),
+        (ID, PODMAN),
+    ]
+    assert containers.owner(5, 1) == 3
 
 
 def test_cgroup_of_the_host_is_known_and_no_container():

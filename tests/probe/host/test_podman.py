@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from dnstrail_probe.host import podman
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName
-from dnstrail_probe.host.podman import MOST_BYTES, podman_store, stored
+from dnstrail_probe.host.podman import MOST_BYTES, MOST_BYTES_OF_USER, PodmanOfUsers, podman_store, stored
+from dnstrail_probe.host.user_names import UserNames
 
 ID = "0123456789abcdef" * 4
 METADATA = {"name": "web", "image-name": "docker.io/library/nginx:1"}
@@ -87,3 +95,156 @@ def test_the_settings_of_podman_name_the_store(tmp_path: Path, monkeypatch, conf
     assert podman_store() == "/var/lib/containers/storage"
     (tmp_path / "conf").write_text(conf)
     assert podman_store() == store
+
+
+USER = 61_998  # no other process of this host has it
+OF_USER = f"alice/{ID}"
+LISTS = ".local/share/containers/storage/overlay-containers"
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch) -> Path:
+    """Return the root of a host with the home of a user, and an empty store in it."""
+    monkeypatch.setattr(podman, "PACE", 0.0)
+    (tmp_path / "home/alice" / LISTS).mkdir(parents=True)
+    (tmp_path / "passwd").write_text(
+        f"alice:x:{os.getuid()}:1000::/home/alice:/bin/sh\nbob:x:{USER}:1::/none:/bin/sh\n"
+    )
+    return tmp_path
+
+
+def found_of_user(host: Path, container: str = OF_USER) -> ContainerName | None:
+    """Return the name of a container by the stores of the users."""
+    return PodmanOfUsers(UserNames(host / "passwd"), host).stored(container)
+
+
+@pytest.mark.parametrize("file", ["overlay-containers/volatile-containers.json", "vfs-containers/containers.json"])
+def test_the_store_of_a_user_states_names_with_the_user(host: Path, file: str) -> None:
+    """The name begins with the user. One who takes the name or the id of a container of root has another name."""
+    list_file = host / "home/alice" / LISTS / ".." / file
+    list_file.parent.mkdir(exist_ok=True)
+    list_file.write_text(json.dumps([entry("f" * 64, {}), entry()]))
+    assert found_of_user(host) == ContainerName("alice/web", WEB.image)
+    assert found_of_user(host, f"alice/{'e' * 64}") == NAMELESS
+    assert [found_of_user(host, f"{user}/{ID}") for user in ("bob", "carol", "1000")] == [None, NAMELESS, NAMELESS]
+
+
+def test_a_store_of_many_containers(host: Path) -> None:
+    """The last of some thousand containers is found. Beyond the bound, over all lists, there is no name."""
+    folder = host / "home/alice" / LISTS
+    many = [entry(f"{number:064x}") for number in range(3000)]
+    (folder / "containers.json").write_text(json.dumps([*many, entry()]))
+    assert found_of_user(host) == ContainerName("alice/web", WEB.image)
+    (folder / "volatile-containers.json").write_text(json.dumps([*(many * 4), entry("d" * 64)]))
+    assert MOST_BYTES > (folder / "volatile-containers.json").stat().st_size > MOST_BYTES_OF_USER
+    assert found_of_user(host, f"alice/{'d' * 64}") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"[" * 100_000,
+        b"\0" * MOST_BYTES_OF_USER,
+        json.dumps([entry()]).encode()[:-1],
+        json.dumps([entry(metadata={**METADATA, "name": "../web"})]).encode(),
+        json.dumps([entry(metadata={**METADATA, "name": "bob/web"})]).encode(),
+        json.dumps([entry(metadata={**METADATA, "name": "web\x1b[2J"})]).encode(),
+        json.dumps([entry(metadata={**METADATA, "name": "\u202ebew"})]).encode(),
+        json.dumps([entry(metadata={**METADATA, "image-name": "a\nb"})]).encode(),
+    ],
+)
+def test_a_damaged_store_of_a_user_gives_no_name(host: Path, content: bytes) -> None:
+    """Odd content, and names that would read as those of others, give no name, and raise nothing."""
+    (host / "home/alice" / LISTS / "containers.json").write_bytes(content)
+    assert found_of_user(host) is None
+
+
+def link_to_a_list_of_another(path: Path) -> None:
+    """Make a link to a list that would give a name."""
+    (path.parent / "other").write_text(json.dumps([entry()]))
+    path.symlink_to(path.parent / "other")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        os.mkdir,
+        link_to_a_list_of_another,
+        lambda path: path.symlink_to("/etc/shadow"),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path),
+        lambda path: path.touch() or os.truncate(path, 1 << 40),
+    ],
+)
+def test_no_file_of_a_user_is_waited_for_or_leads_elsewhere(host: Path, make) -> None:
+    """A pipe, a folder, a link or a huge file in place of the list gives no name, and holds up nothing."""
+    make(host / "home/alice" / LISTS / "containers.json")
+    assert found_of_user(host) is None
+
+
+def test_no_folder_of_a_user_leads_elsewhere(host: Path) -> None:
+    """A link in place of a folder gives no name, although a good store is behind it."""
+    (host / "home/alice" / LISTS / "containers.json").write_text(json.dumps([entry()]))
+    (host / "home/alice/.local").rename(host / "store")
+    (host / "home/alice/.local").symlink_to(host / "store")
+    assert found_of_user(host) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away, and mount")
+def test_a_store_of_another_user_gives_no_name(host: Path) -> None:
+    """A file that the user does not own, as a hard link to one of root, is not read."""
+    path = host / "home/alice" / LISTS / "containers.json"
+    path.write_text(json.dumps([entry()]))
+    os.chown(path, USER, USER)
+    assert found_of_user(host) is None
+
+
+def test_a_lease_of_a_user_is_not_waited_for(host: Path) -> None:
+    """A user who holds a lease on the list delays nothing: an open would wait until the lease ends."""
+    path = host / "home/alice" / LISTS / "containers.json"
+    path.write_text(json.dumps([entry()]))
+    with path.open("r+") as file, blocked(signal.SIGIO):
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        assert found_of_user(host) is None
+        assert fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK or signal.SIGIO in signal.sigpending()
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        signal.sigtimedwait([signal.SIGIO], 0)
+
+
+@contextmanager
+def blocked(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back in this thread."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_no_file_system_of_a_user_is_entered(host: Path) -> None:
+    """A mount in the home, as one of FUSE that never replies, is not entered."""
+    folder = host / "home/alice/.local/share"
+    source = host / "source"
+    folder.rename(source)
+    folder.mkdir()
+    (source / LISTS.removeprefix(".local/share/") / "containers.json").write_text(json.dumps([entry()]))
+    subprocess.run(["mount", "--bind", source, folder], check=True)
+    try:
+        assert found_of_user(host) is None
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_requests_of_users_are_bounded_in_time(host: Path, monkeypatch) -> None:
+    """Between two looks at stores of users there is a pause, whatever they start."""
+    monkeypatch.setattr(podman, "PACE", 0.05)
+    stores = PodmanOfUsers(UserNames(host / "passwd"), host)
+    begin = time.monotonic()
+    for _ in range(4):
+        stores.stored(OF_USER)
+    assert time.monotonic() - begin >= 3 * podman.PACE

@@ -31,6 +31,14 @@ def test_the_name_of_a_user(passwd):
     assert [names.of(uid) for uid in (0, 1000, 1001)] == ["root", "alice", "1001"]
 
 
+def test_the_account_of_a_user(passwd):
+    """A user has number and home by name; nobody has those of a line whose number another name has."""
+    passwd.write_text(f"{PASSWD}alice:x:1002:1002::/srv/other:/bin/sh\nshort:x:1003\n")
+    names = UserNames(passwd)
+    assert [names.account(name) for name in ("alice", "short")] == [(1000, "/home/alice"), (1003, "")]
+    assert names.account("second") is names.account("1000") is None
+
+
 def test_the_names_of_this_host():
     """Without an argument the file is the one of process 1, here of a PID namespace of its own."""
     live_or_skip("unshare")

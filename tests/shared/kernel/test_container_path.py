@@ -4,7 +4,16 @@ import os
 
 import pytest
 
-from dnstrail.kernel.cgroups import CRI, PODMAN, container_id, is_roots, owner_path, runtime_of
+from dnstrail.kernel.cgroups import (
+    CRI,
+    PODMAN,
+    container_id,
+    container_of_user,
+    folders_above,
+    is_roots,
+    owner_path,
+    runtime_of,
+)
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
@@ -104,6 +113,45 @@ def test_folders_above_a_container_are_roots(path):
     assert container_id(path, above.__contains__) == ID
     for folder in above:
         assert container_id(path, (above - {folder}).__contains__) == ""
+
+
+OF_USER = {
+    "Podman": f"{SESSION}/user.slice/libpod-{ID}.scope",
+    "Podman, below the scope": f"{SESSION}/user.slice/libpod-{ID}.scope/container",
+    "Podman with cgroupfs": f"{SESSION}/any name/libpod-{ID}",
+    "Podman in a unit": f"{SESSION}/app.slice/web.service/libpod-payload-{ID}",
+    "Podman in Podman": f"{SESSION}/user.slice/libpod-{ID}.scope/user.slice/libpod-{OTHER}.scope",
+    "Podman directly below": f"{SESSION}/libpod-{ID}",
+}
+OF_NO_USER = {
+    "the monitor of Podman": f"{SESSION}/user.slice/libpod-conmon-{ID}.scope",
+    "Docker": f"{SESSION}/user.slice/docker-{ID}.scope",
+    "a short id": f"{SESSION}/user.slice/libpod-{ID[:-1]}.scope",
+    "a longer name": f"{SESSION}/user.slice/libpod-{ID}.scope.d",
+    "a line break": f"{SESSION}/user.slice/libpod-{ID}\n",
+    "a session": f"/user.slice/user-1000.slice/session-3.scope/libpod-{ID}.scope",
+    "no number": f"/user.slice/user@x.service/libpod-{ID}.scope",
+    "digits of another script": f"/user.slice/user@\u0661.service/libpod-{ID}.scope",
+    "a long number": f"/user.slice/user@{'1' * 11}.service/libpod-{ID}.scope",
+    "a manager below a service": f"/system.slice/web.service/user@1000.service/libpod-{ID}.scope",
+    "many folders": f"{SESSION}{'/libpod-' * 500}",
+    "Podman of root": f"/machine.slice/libpod-{ID}.scope",
+}
+
+
+@pytest.mark.parametrize("path", OF_USER.values(), ids=OF_USER)
+def test_a_container_of_a_user(path):
+    """The systemd above a container names its user. A user who can make folders above it can have chosen the number."""
+    above = {*folders_above(SESSION)}
+    assert container_of_user(path, above.__contains__) == (1000, ID)
+    for folder in above:
+        assert container_of_user(path, (above - {folder}).__contains__) is None
+
+
+@pytest.mark.parametrize("path", OF_NO_USER.values(), ids=OF_NO_USER)
+def test_other_paths_are_containers_of_no_user(path):
+    """A path in no known place is no container of a user, although it contains an id."""
+    assert container_of_user(path, root) is None
 
 
 DOCKER = f"/system.slice/docker-{ID}.scope"

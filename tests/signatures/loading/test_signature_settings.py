@@ -158,6 +158,9 @@ OF_ROOT, OF_ALICE = (
     Event(NET_TCP_CONNECT, Captured(1, process=Process(7, "curl", unit=f"{user}web.service", slice=f"{user}a.slice")))
     for user in ("", "alice/")
 )
+OF_USER = msgspec.structs.replace(CURL, container_id=f"alice/{CURL.container_id}", container_name="alice/web")
+NAMELESS = Event(NET_TCP_CONNECT, Captured(1, process=msgspec.structs.replace(OF_USER, container_name="")))
+ALICES = Event(NET_TCP_CONNECT, Captured(1, process=OF_USER))
 ESCAPED = dns_response(r"evil\.corp.example", r"evil\.corp.example 60 A 192.0.2.1")
 ALLOWED = {
     "a name": ("names = ['www.corp.example']", QUESTION, True),
@@ -178,6 +181,14 @@ ALLOWED = {
     "a pattern of a name": ("containers = ['w*']", CONNECT, True),
     "a pattern of another name": ("containers = ['*.shop']", CONNECT, False),
     "a pattern of an image": ("containers = ['ngin*']", CONNECT, False),
+    "containers of root alone": ("containers = ['web', '*', 'nginx', '0123456789ab', '*web', '*/db']", ALICES, False),
+    "a container of a user": ("containers = ['alice/web']", ALICES, True),
+    "a pattern of containers of users": ("containers = ['*/web']", ALICES, True),
+    "a container of a user without a name": ("containers = ['alice/*']", NAMELESS, True),
+    "an id of a user": ("containers = ['alice/0123456789ab']", ALICES, True),
+    "too short an id of a user": ("containers = ['alice/0123']", ALICES, False),
+    "a container of another user": ("containers = ['bob/web', 'bob/*']", ALICES, False),
+    "a container of root with a user": ("containers = ['alice/web', '*/*']", CONNECT, False),
     "a unit": ("units = ['web.service']", OF_ROOT, True),
     "a slice": ("units = ['a.slice']", OF_ROOT, True),
     "a pattern of units": ("units = ['we?.*']", OF_ROOT, True),
@@ -208,6 +219,9 @@ ONLY = {
     "another container": ("containers = ['db', '0123']", CONNECT, False),
     "a pattern of a container": ("containers = ['*eb']", CONNECT, True),
     "an image": ("images = ['nginx']", CONNECT, True),
+    "an image of a user": ("images = ['nginx']", ALICES, False),
+    "containers of root": ("containers = ['*', 'nginx']", ALICES, False),
+    "a container of a user": ("containers = ['alice/*']", ALICES, True),
     "the name of a container as image": ("images = ['web']", CONNECT, False),
     "a program": ("programs = ['/usr/bin/curl']", CONNECT, True),
     "the file of a program": ("programs = ['wget', 'curl']", CONNECT, True),

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,12 +66,12 @@ def askers_below(run: Run, suffix: str) -> dict[str, set[tuple[str, str]]]:
 
 
 @contextmanager
-def pipeline(*arguments: str) -> Iterator[Run]:
-    """Run the documented command line on the real kernel until it is ready."""
+def pipeline(*arguments: str, within: Sequence[str] = ()) -> Iterator[Run]:
+    """Run the documented command line on the real kernel until it is ready; `within` is a command that runs it."""
     with run_dir() as folder:
         folder.chmod(0o755)  # the user of the workers must reach the sockets inside
         out, err = folder / "out", folder / "err"
-        command = [sys.executable, "-m", "dnstrail_cli", "--run-dir", str(folder / "run"), *arguments]
+        command = [*within, sys.executable, "-m", "dnstrail_cli", "--run-dir", str(folder / "run"), *arguments]
         with out.open("w") as stdout, err.open("w") as stderr:
             process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, "SUDO_UID": ""})
             run = Run(process, folder / "run", out, err)
@@ -81,6 +81,8 @@ def pipeline(*arguments: str) -> Iterator[Run]:
                 yield run
             finally:
                 process.send_signal(signal.SIGINT)
+                for pid in children_of(process.pid) if within else ():
+                    os.kill(pid, signal.SIGINT)
                 try:
                     process.wait(PATIENCE)
                 except subprocess.TimeoutExpired:

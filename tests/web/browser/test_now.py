@@ -89,6 +89,26 @@ def test_the_units_of_processes_are_groups(seen, watched):
     assert page.get_by_label("Group by").input_value() == "unit"
 
 
+def test_containers_of_users_are_none_of_root(seen, watched):
+    """A user who gives a cgroup the id of a container of root has another one on the page and in the log."""
+    identity, manager = "d4" * 32, f"{SLICE}/user@{USER}.service"
+    containers = {identity[:12]: "rooted.any.example", f"{USER}/{identity[:12]}": "users.any.example"}
+    with ExitStack() as stack:
+        paths = (SLICE, f"{SLICE}/docker-{identity}.scope", manager, f"{manager}/libpod-{identity}")
+        made = {path: stack.enter_context(cgroup(path)) for path in paths}
+        for path, name in zip((paths[1], paths[3]), containers.values(), strict=True):
+            command = inside(made[path], "ip", "netns", "exec", watched.hosts.client, "getent", "ahostsv4", name)
+            assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+        wait_until(lambda: {one["name"] for one in watched.log("--container", f"{USER}/*")}, "the log")
+    for container, name in containers.items():
+        page = seen.open(f"/now?group=container&filter=container:{container}")
+        wait_until(lambda: page.evaluate(UNFOLD) or any(name in row for row in rows(page)), name, 60)  # noqa: B023
+        shown = rows(page)
+        assert container in shown[0].split(), shown
+        assert not [row for row in shown for other in containers.values() if other in row and other != name]
+        assert {one["name"] for one in watched.log("--container", container)} == {name}
+
+
 def test_a_connection_shows_its_binding_and_its_rivals(seen, watched):
     """An open connection states how it was bound, and the other names of its address."""
     watched.resolve("www.shop.example")

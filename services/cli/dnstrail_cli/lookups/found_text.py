@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dnstrail.container import container_text
 from dnstrail.errors import DataNotFound
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.lookups.timestamps import local_time
@@ -46,12 +47,17 @@ def _asked_text(asked: Mapping[str, Any]) -> str:
     return escape_unprintable(text + (f" from {asked['server']}" if asked["server"] else ""))
 
 
+def _container_text(asker: Mapping[str, Any]) -> str:
+    shown = container_text(asker["container_id"], asker.get("container_name", ""))
+    return f"container {shown}" if shown else ""
+
+
 def client_text(asker: Mapping[str, Any]) -> str:
     """Return who asked, as far as it is known: the process with its container or unit, the client, and the host."""
     client = asker["client"]
     host = f" on {asker['host']}" if asker.get("host") else ""
     if not asker["process_id"]:
         return (f"client {client}" if client else "an unknown client") + host
-    place = f"container {asker['container_id'][:12]}" if asker["container_id"] else asker.get("unit")
+    place = _container_text(asker) or asker.get("unit")
     where = f" in {place}" if place else ""
     return f"{asker['process_name']}({asker['process_id']}){where}" + (f" at {client}" if client else "") + host

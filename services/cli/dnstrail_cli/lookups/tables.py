@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from dnstrail.container import container_text
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.lookups.found_text import client_text
 
 _MOST_ASKERS = 4  # drawn for one question
 _FOREIGN = {True: " (a foreign server)", False: " (a configured server)", None: ""}
 _NONE = "-"
-_ID = 12  # characters of a container id, as docker prints it
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 T = TypeVar("T")
 _AROUND = 3  # lines of a table that are no rows
@@ -128,7 +128,7 @@ def _cells(connection: dict[str, Any], further: Sequence[str]) -> list[str]:
     return [
         age_text(connection["age"]),
         process,
-        connection["container_name"] or connection["container_id"][:_ID] or connection.get("unit") or _NONE,
+        container_text(connection["container_id"], connection["container_name"]) or connection.get("unit") or _NONE,
         connection["name"] or _NONE,
         f"{shown}:{connection['port']}/{connection['transport']}",
         state if connection["connected"] else f"{state}, attempted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from dnstrail.container import container_text
 from dnstrail.protocol.facts import is_for_another
 from dnstrail_cli.top.frequent import Frequent, Key
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 FAILURES: Final = frozenset({"nxdomain", "refused", "failed", "unanswered"})
 _UNTIMED: Final = frozenset({"unanswered", "unknown"})  # without a response
 _DNS_PORT: Final = 53
-_ID: Final = 12  # characters of a container id, as docker prints it
 _MILLISECOND: Final = 1_000_000  # ns
 COLUMNS: Final = {"lookups": "lookups", "rate": "/s", "failed": "failed", "mean": "mean ms", "slowest": "max ms"}
 
@@ -39,7 +39,7 @@ def _process(event: Event) -> Key | None:
     if _is_for_another(event):
         return None
     process = event.process
-    container = process.container_name or process.container_id[:_ID]
+    container = container_text(process.container_id, process.container_name)
     return (process.name or str(event.arg("src") or ""), container, process.unit)
 
 

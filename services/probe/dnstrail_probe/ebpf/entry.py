@@ -74,7 +74,7 @@ CHECKS = (
     capability("CAP_PERFMON", "ebpf"),
     capability("CAP_NET_ADMIN", "ebpf"),
     capability("CAP_SYS_PTRACE", "executables of other users' processes"),
-    capability("CAP_DAC_READ_SEARCH", "cgroups and sockets that are older than the probe"),
+    capability("CAP_DAC_READ_SEARCH", "cgroups and sockets that are older than the probe; homes of users"),
     capability("CAP_SYS_ADMIN", "older sockets in other network namespaces"),
     Check("programs", "ebpf: load and attach", lambda host: host.once(_reports_processes), HOOKS, decisive=True),
     Check("process events", "ebpf: the process behind a packet", _check_process_events, BTF),

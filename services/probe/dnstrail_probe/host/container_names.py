@@ -10,21 +10,26 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from dnstrail.container import user_of
 from dnstrail.kernel.capabilities import keep_capabilities
-from dnstrail.kernel.cgroups import CRI, DOCKER, PODMAN
+from dnstrail.kernel.cgroups import CRI, DOCKER, PODMAN, PODMAN_OF_USERS
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName
 from dnstrail_probe.host.cri import Cri
 from dnstrail_probe.host.docker import docker_socket, inspect
-from dnstrail_probe.host.podman import podman_store, stored
+from dnstrail_probe.host.podman import PodmanOfUsers, podman_store, stored
 
-MAX_KNOWN = 4096  # names; beyond it the oldest is evicted, and queried again
+MAX_KNOWN = 4096  # names of root's containers, and of users'; beyond it the oldest is evicted, and queried again
 _WAITING = 256  # containers whose request may wait for one runtime
+WAITING_OF_USER = 16  # those of one user
 #: seconds after a failed query for the name of a container -> until then its events have no name
 RETRY = 10.0  # the runtime may be busy, or may not know the container
 # Seconds for a request; events wait for no runtime that needs longer. It begins with the cgroup of the container, some
 # time before the first event.
 _PROMPT = 1.0
 _NEVER = float("inf")
+
+# For the stores in homes that only their users may enter; SYS_PTRACE leads to the root of process 1.
+_CAPABILITIES = {PODMAN_OF_USERS: ("CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE")}
 
 Request = Callable[[str], ContainerName | None]  # container -> its name; NAMELESS: unknown; None: the runtime failed
 
@@ -41,8 +46,9 @@ class ContainerNames:
     """The names of containers, from a cache that one thread for each runtime fills.
 
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
-    therefore lack its name. Cache and queues are bounded. A request that failed is repeated after RETRY at the
-    earliest. `failed` counts the requests to which a runtime gave no usable reply.
+    therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of another
+    user. A request that failed is repeated after RETRY at the earliest. `failed` counts the requests to which a runtime
+    gave no usable reply.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class ContainerNames:
     ) -> None:
         self._monotonic = monotonic
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known_of_users: OrderedDict[str, _Known] = OrderedDict()
         requests = _requests() if runtimes is None else runtimes
         # The threads start before this process drops the privileges that the sockets require.
         self._runtimes = {name: _Runtime(name, request, self._note, monotonic) for name, request in requests.items()}
@@ -61,7 +68,7 @@ class ContainerNames:
 
     def of(self, container: str, runtime: str) -> ContainerName:
         """Return the name of a container; nameless until its runtime has replied, and without a runtime."""
-        known = self._known.get(container)
+        known = self._table(container).get(container)
         if known is None:
             if container and runtime in self._runtimes:
                 self._request(container, runtime, _Known(runtime=runtime))
@@ -72,13 +79,13 @@ class ContainerNames:
 
     def known(self, container: str) -> ContainerName:
         """Return the name of a container as far as it is known."""
-        known = self._known.get(container)
+        known = self._table(container).get(container)
         return known.name if known else NAMELESS
 
     def is_awaited(self, container: str) -> bool:
         """Return whether the first reply about a container is due soon: its runtime neither hangs nor fails."""
-        known = self._known.get(container)
-        return known is not None and known.runtime != "" and self._runtimes[known.runtime].is_prompt
+        known = self._table(container).get(container)
+        return known is not None and known.runtime != "" and self._runtimes[known.runtime].is_prompt(container)
 
     def close(self) -> None:
         """Let the threads end after their present requests. Do not wait: they hold nothing but those requests."""
@@ -86,19 +93,24 @@ class ContainerNames:
             runtime.close()
 
     def _request(self, container: str, runtime: str, known: _Known) -> None:
-        self._known[container] = known
-        while len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+        table = self._table(container)
+        table[container] = known
+        while len(table) > MAX_KNOWN:
+            table.popitem(last=False)
         if not self._runtimes[runtime].request(container):
-            self._known.pop(container, None)  # its next event requests it again
+            table.pop(container, None)  # its next event requests it again
 
     def _note(self, container: str, found: ContainerName) -> None:
-        if container in self._known:
-            self._known[container] = _Known(found, self._monotonic() + RETRY if found == NAMELESS else _NEVER)
+        table = self._table(container)
+        if container in table:
+            table[container] = _Known(found, self._monotonic() + RETRY if found == NAMELESS else _NEVER)
+
+    def _table(self, container: str) -> OrderedDict[str, _Known]:
+        return self._known_of_users if "/" in container else self._known
 
 
 class _Runtime:
-    """The thread that asks one runtime, one container after the other."""
+    """The thread that asks one runtime, one container after the other. It keeps only its capabilities."""
 
     def __init__(
         self,
@@ -112,19 +124,24 @@ class _Runtime:
         self._ask = request
         self._note = note
         self._open = True
-        self._failed = False  # the last request
+        self._failed: str | None = None  # the user of the last request, "" for root, if it failed
+        self._capabilities = _CAPABILITIES.get(name, ())  # without any, owner and group of sockets and store are enough
         self._began = _NEVER  # the present request
-        self._requests: queue.Queue[str | None] = queue.Queue(_WAITING)
+        self._requests: queue.Queue[str] = queue.Queue(_WAITING)
         self.thread = threading.Thread(target=self._work, name=f"container names: {name}", daemon=True)
         self.thread.start()
 
-    @property
-    def is_prompt(self) -> bool:
-        """Whether the last request succeeded, and the present one is not late."""
-        return not self._failed and self._monotonic() < self._began + _PROMPT
+    def is_prompt(self, container: str) -> bool:
+        """Return whether the last request succeeded, or was another user's, and the present one is not late."""
+        return self._failed != user_of(container) and self._monotonic() < self._began + _PROMPT
 
     def request(self, container: str) -> bool:
-        """Request the name of a container; return False if too many wait."""
+        """Request the name of a container; return False if too many wait, in all or of its user."""
+        if user := user_of(container):
+            with self._requests.mutex:
+                waiting = sum(user_of(one) == user for one in self._requests.queue)
+            if waiting >= WAITING_OF_USER:
+                return False
         try:
             self._requests.put_nowait(container)
         except queue.Full:
@@ -137,11 +154,11 @@ class _Runtime:
         self.request("")
 
     def _work(self) -> None:
-        keep_capabilities()  # none: owner and group of sockets and store are enough
+        keep_capabilities(*self._capabilities)
         while (container := self._requests.get()) and self._open:
             self._began = self._monotonic()
             found = self._ask(container)
-            self._began, self._failed = _NEVER, found is None
+            self._began, self._failed = _NEVER, user_of(container) if found is None else None
             self._note(container, found or NAMELESS)
             self.failed += found is None
 
@@ -152,4 +169,5 @@ def _requests() -> dict[str, Request]:
         DOCKER: partial(inspect, docker_socket()),
         PODMAN: partial(stored, podman_store()),
         CRI: Cri().inspect,
+        PODMAN_OF_USERS: PodmanOfUsers().stored,
     }

@@ -7,7 +7,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnstrail.kernel.cgroups import container_id, owner_path, runtime_of
+from dnstrail.container import is_roots
+from dnstrail.kernel.cgroups import PODMAN_OF_USERS, container_id, container_of_user, owner_path, runtime_of
 from dnstrail.kernel.systemd_units import Unit, unit_of
 
 REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
@@ -21,8 +22,8 @@ _NO_UNIT = Unit()
 class Cgroup(NamedTuple):
     """The container of a cgroup, "" on the host, its unit, the beginning of its path, and its owner.
 
-    `runtime` is the runtime of the container. `folder` is the path of the owner, and `looked` the time of the last look
-    at the folders above it.
+    The id of a user's container begins with the user and a slash. `runtime` is the runtime of the container. `folder`
+    is the path of the owner, and `looked` the time of the last look at the folders above it.
     """
 
     container: str
@@ -105,11 +106,9 @@ class Containers:
         folder = owner_path(path, self._is_roots)
         owner = cgroup if folder == path else self._id_of(folder) or GONE
         shown = os.fsencode(path).decode(errors="backslashreplace")[:MAX_PATH]
-        container = container_id(path, self._is_roots)
+        container, runtime = self._container_of(path)
         unit = self._unit_of(path, container)
-        found = self._cgroups[cgroup] = Cgroup(
-            container, runtime_of(path) if container else "", unit, shown, owner, folder, now
-        )
+        found = self._cgroups[cgroup] = Cgroup(container, runtime, unit, shown, owner, folder, now)
         self._note_owner(cgroup, owner)
         if owner != cgroup:
             self._below[cgroup] = None
@@ -124,9 +123,18 @@ class Containers:
         while self._removed and (self._removed[0][0] < stamp - REMEMBERED or len(self._removed) > self._most):
             self._drop(self._removed.popleft()[1])
 
+    def _container_of(self, path: str) -> tuple[str, str]:
+        """Return the container of a cgroup and its runtime; the container of a user begins with the user."""
+        if container := container_id(path, self._is_roots):
+            return container, runtime_of(path)
+        if found := container_of_user(path, self._is_roots):
+            user, identity = found
+            return f"{self._user_name(user)}/{identity}", PODMAN_OF_USERS
+        return "", ""
+
     def _unit_of(self, path: str, container: str) -> Unit:
-        """Return the unit of a cgroup. A container has one only if it runs in a service."""
-        if container and f"/libpod-payload-{container}" not in path:
+        """Return the unit of a cgroup. A container of root has one only if it runs in a service."""
+        if is_roots(container) and f"/libpod-payload-{container}" not in path:
             return _NO_UNIT
         return unit_of(path, self._is_roots, self._user_name)
 

@@ -1,18 +1,25 @@
-"""The name and image of a container from the store of Podman (containers-storage: containers.json).
+"""The name and image of a container from a store of Podman (containers-storage: containers.json).
 
 Podman needs no daemon. It writes a container into this store before it makes the cgroup of the container.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import os
+import time
 import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from dnstrail.regular_file import read_regular
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName, container_name
+from dnstrail_probe.host.process_root import NO_LINKS, open_below
+from dnstrail_probe.host.user_names import Account, UserNames
 
 #: variable: settings of Podman's store, for names and images of containers (default: /etc/containers/storage.conf)
 _STORAGE_CONF = "CONTAINERS_STORAGE_CONF"
@@ -22,6 +29,27 @@ _FILES = ("containers.json", "volatile-containers.json")  # the second one has t
 #: bytes of the list of containers in Podman's store -> beyond them its containers have no names
 MOST_BYTES = 8 << 20
 _MOST_OF_CONF = 1 << 20
+_HOST = Path("/proc/1/root")  # a container of the probe has other homes
+_STORE_OF_USER = ".local/share/containers/storage"
+_DRIVERS = ("overlay", "vfs", "btrfs")  # of a user
+#: bytes of the lists of containers in the store of a user -> beyond them the containers of this user have no names
+MOST_BYTES_OF_USER = 1 << 20
+# Users can start containers without end. After a look at a store of one of them comes a pause of so many seconds, and
+# of so many times the processor time of the look.
+PACE, _REST = 0.05, 10
+
+
+class _Entry(msgspec.Struct):
+    id: str
+    metadata: str = ""
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    image: str = msgspec.field(name="image-name")
+
+
+_LIST, _METADATA = msgspec.json.Decoder(list[_Entry]), msgspec.json.Decoder(_Metadata)
 
 
 def podman_store() -> str:
@@ -35,27 +63,89 @@ def podman_store() -> str:
 
 
 def stored(store: str, container: str) -> ContainerName | None:
-    """Return the name of a container in a store; None if the store cannot be read.
+    """Return the name of a container in a store of root; None if the store cannot be read.
 
     The container is in a folder for its storage driver: `overlay-containers`.
     """
+    return _find(_lists(store), container)
+
+
+class PodmanOfUsers:
+    """The stores of users in their homes.
+
+    A user can put anything there. Nothing but a regular file of the user is read: no link is followed, no other mount
+    entered, and no lease waited for. The bytes and the processor time of all requests are bounded.
+    """
+
+    def __init__(self, users: UserNames | None = None, host: Path = _HOST) -> None:
+        self._users = users or UserNames()
+        self._host = host
+        self._next = 0.0  # the time of the next request
+
+    def stored(self, container: str) -> ContainerName | None:
+        """Return the name `USER/NAME` of a container `USER/ID`; None if the store cannot be read."""
+        user, _, identity = container.partition("/")
+        account = self._users.account(user)
+        if account is None:
+            return NAMELESS
+        time.sleep(max(self._next - time.monotonic(), 0.0))
+        began = time.thread_time()
+        found = _find(_lists_of_user(self._host, account), identity)
+        self._next = time.monotonic() + max(PACE, _REST * (time.thread_time() - began))
+        return found._replace(name=f"{user}/{found.name}") if found and found.name else found
+
+
+def _find(lists: Iterable[bytes], container: str) -> ContainerName | None:
+    """Return the name of a container in some lists; None if there is no list, or one that is malformed."""
+    found: ContainerName | None = None
     try:
-        folders = [*Path(store).glob("*-containers")]
-        entries = [entry for folder in folders for file in _FILES for entry in _entries(folder / file)]
-        for entry in entries:
-            if entry["id"] == container:
-                metadata: Any = json.loads(entry["metadata"])
-                return container_name(metadata["name"], metadata["image-name"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        for content in lists:
+            found = NAMELESS
+            for entry in _LIST.decode(content):
+                if entry.id == container:
+                    metadata = _METADATA.decode(entry.metadata)
+                    return container_name(metadata.name, metadata.image)
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
         return None
-    return NAMELESS if folders else None
-
-
-def _entries(file: Path) -> list[Any]:
-    try:
-        found: Any = json.loads(read_regular(file, MOST_BYTES, links=False))
-    except FileNotFoundError:
-        return []
-    if not isinstance(found, list):
-        raise TypeError("no list of containers")
     return found
+
+
+def _lists(store: str) -> Iterator[bytes]:
+    """Yield the lists of containers in a store of root."""
+    for file in (folder / file for folder in Path(store).glob("*-containers") for file in _FILES):
+        with suppress(FileNotFoundError):
+            yield read_regular(file, MOST_BYTES, links=False)
+
+
+def _lists_of_user(host: Path, account: Account) -> Iterator[bytes]:
+    """Yield the lists of containers in the store of a user.
+
+    Raises:
+        OSError: a list cannot be read, or is too long or no file of the user.
+    """
+    home, left = Path(account.home), MOST_BYTES_OF_USER
+    parent = os.open(host / str(home.parent).lstrip("/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder, file in product(_DRIVERS, _FILES):
+            path = f"{home.name}/{_STORE_OF_USER}/{folder}-containers/{file}"
+            with suppress(FileNotFoundError), open_below(parent, path, NO_LINKS, os.O_NONBLOCK) as descriptor:
+                content = _read(descriptor, account.uid, left)
+                left -= len(content)
+                yield content
+    finally:
+        os.close(parent)
+
+
+def _read(descriptor: int, owner: int, most: int) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: another user owns it, or it is longer.
+    """
+    if os.fstat(descriptor).st_uid != owner:
+        raise OSError(errno.EPERM, "a file of another user")
+    with open(descriptor, "rb", closefd=False) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"longer than {most} bytes")
+    return content

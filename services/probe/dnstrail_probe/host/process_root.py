@@ -16,8 +16,9 @@ from dnstrail.kernel.libc import system_call
 _GET_PARENT, _GET_OWNER = 0xB702, 0xB704  # NS_GET_PARENT, NS_GET_OWNER_UID
 _USER = struct.Struct("@I")
 _SYS_OPENAT2 = 437  # on every machine; Linux 5.6
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
-_HOW = struct.pack("=3Q", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _IN_ROOT = 0x01, 0x02, 0x04, 0x08, 0x10  # RESOLVE_...
+LINKS_BELOW = _IN_ROOT | _NO_MAGICLINKS  # links lead below the root, as for a process with this root
+NO_LINKS = _BENEATH | _NO_SYMLINKS | _NO_XDEV  # no link is followed, and no mount: its file system could hang
 Identity = tuple[int, int]  # of a file: its device and inode
 
 
@@ -41,18 +42,21 @@ def open_root(pid: int, proc: str = "/proc") -> Iterator[int]:
 
 
 @contextmanager
-def open_below(root: int, path: str) -> Iterator[int]:
+def open_below(root: int, path: str, resolve: int = LINKS_BELOW, flags: int = 0) -> Iterator[int]:
     """Open a regular file below a root for reading. Devices and pipes are never opened.
+
+    `flags` are further ones of open(2).
 
     Raises:
         OSError: there is no regular file, or this user may not read it.
     """
-    name, how = ctypes.c_char_p(os.fsencode(path)), ctypes.c_char_p(_HOW)
-    found = system_call("openat2", _SYS_OPENAT2, root, name, how, len(_HOW))
+    packed = struct.pack("=3Q", os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    name, how = ctypes.c_char_p(os.fsencode(path)), ctypes.c_char_p(packed)
+    found = system_call("openat2", _SYS_OPENAT2, root, name, how, len(packed))
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise FileNotFoundError(f"{path} is no regular file")
-        file = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | flags)
     finally:
         os.close(found)
     try:

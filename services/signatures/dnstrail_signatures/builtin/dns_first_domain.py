@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from dnstrail.container import user_of
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
@@ -80,6 +81,6 @@ class DnsFirstDomain(StatefulSignature):
             return
         question = event.asked
         domain = registered_domain(question.name) if question is not None else ""
-        image = event.process.container_image
+        image = f"{user_of(event.container_id)}/{event.process.container_image}"  # users choose the names of theirs
         if question is not None and domain and self._seen.is_new((image, program, domain), event.timestamp):
             self.report(event, program=program, domain=domain, name=question.name)

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from dnstrail.captured import Process
+from dnstrail.container import user_of
 from dnstrail.dns.names import lookup_key, packed_address_text
 from dnstrail.events import DST_DNS, FACT_NAMES, Event
 from dnstrail.kernel.systemd_units import can_be_unit, is_in_unit
@@ -32,7 +33,9 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
     processes: tuple[Entry, ...] = ()  #: no finding on these processes: a name, or the path of a program
-    containers: tuple[Entry, ...] = ()  #: no finding on these containers: a name or pattern (`*.shop`), image, or id
+    #: no finding on these containers: a name or pattern (`*.shop`), image, or id; root's alone, unless a user is
+    #: written (`alice/web`)
+    containers: tuple[Entry, ...] = ()
     #: no finding on these systemd units or slices, or such patterns: root's alone, unless a user is written (`alice/*`)
     units: tuple[Entry, ...] = ()
     addresses: tuple[Entry, ...] = ()  #: no finding on events from or to these addresses or networks
@@ -92,11 +95,22 @@ def _is_below(name: str, allowed: str) -> bool:
 
 
 def is_container(process: Process, given: str) -> bool:
-    """Return whether a process is in a container that is given by its id, its image, or a pattern of its name."""
-    if len(given) >= _LEAST_ID and process.container_id.startswith(given):
+    """Return whether a process is in a container that is given by its id, its image, or a pattern of its name.
+
+    A container of a user fits only by id or name, and only if the user is written: the user chooses the rest.
+    """
+    identity, name = process.container_id, process.container_name
+    if not identity or (user_of(identity) and "/" not in given):
+        return False
+    if len(given.rpartition("/")[2]) >= _LEAST_ID and identity.startswith(given):
         return True
-    name, image = process.container_name, process.container_image
-    return bool(process.container_id) and (given == image or (name != "" and fnmatchcase(name, given)))
+    shown = name or (identity if user_of(identity) else "")  # `alice/*` fits those without a name, too
+    return given == _image_of(process) or (shown != "" and fnmatchcase(shown, given))
+
+
+def _image_of(process: Process) -> str:
+    """Return the image of a container of root, else "": the users choose those of theirs."""
+    return "" if user_of(process.container_id) else process.container_image
 
 
 _Id = Annotated[int, msgspec.Meta(ge=0)]
@@ -108,8 +122,9 @@ class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     An event without a process matches none. Invariant: all users are ids.
     """
 
-    containers: tuple[Entry, ...] = ()  #: only these: a name or pattern (`*.shop`), image, or id (12 characters)
-    images: tuple[Entry, ...] = ()  #: only these images of containers
+    #: only these: a name or pattern (`*.shop`), image, or id (12 characters); root's alone, unless a user is written
+    containers: tuple[Entry, ...] = ()
+    images: tuple[Entry, ...] = ()  #: only these images of root's containers
     programs: tuple[Entry, ...] = ()  #: only these programs: a path, or the name of its file
     users: tuple[_Id | Entry, ...] = ()  #: only these users: a number, or a name on the host of the worker
     #: only these systemd units or slices, or such patterns: root's alone, unless a user is written (`alice/*`)
@@ -129,7 +144,7 @@ class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         process = event.process
         return (
             (not self.containers or any(is_container(process, one) for one in self.containers))
-            and (not self.images or process.container_image in self.images)
+            and (not self.images or _image_of(process) in self.images)
             and (not self.programs or not {process.path, process.path.rpartition("/")[2]}.isdisjoint(self.programs))
             and (not self.users or (process.pid > 0 and process.user_id in self.users))
             and (not self.units or any(is_in_unit(process, one) for one in self.units))

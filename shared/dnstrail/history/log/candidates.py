@@ -198,11 +198,13 @@ def _beginning(network: Network) -> str:
 
 
 def _processes(database: sqlite3.Connection, selection: LogSelection) -> list[int]:
-    programs = database.execute("SELECT id, name, container_id, container_name, unit, slice FROM programs")
+    programs = database.execute(
+        "SELECT id, name, container_id, container_name, container_image, unit, slice FROM programs"
+    )
     fitting = [
         (number, selection.fits_program(name))
-        for number, name, container, container_name, unit, slice_ in programs
-        if selection.fits_container(container, container_name) and selection.fits_unit(unit, slice_)
+        for number, name, *container, unit, slice_ in programs
+        if selection.fits_container(*container) and selection.fits_unit(unit, slice_)
     ]
     named = {number for number, is_named in fitting if is_named}
     inside = {number for number, _ in fitting}

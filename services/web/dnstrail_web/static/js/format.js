@@ -61,6 +61,11 @@ export function visible(text) {
 // eslint-disable-next-line no-control-regex
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
 
+/** Return the name of a container, else its id as Docker prints it, behind the user; "" on the host. */
+export function containerText({ container_id: id, container_name: name }) {
+  return name || (id || "").replace(/[^/]*$/, (own) => own.slice(0, 12));
+}
+
 export const OUTCOMES = {
   answered: "answered",
   no_data: "no data",

@@ -40,6 +40,7 @@ function FactSection({ fact }) {
     ["Process", processText(entry)],
     ["Program", visible(entry.executable || "")],
     ["Container", visible(entry.container_name || entry.container_id || "")],
+    ["Image", visible(entry.container_image || "")],
     ["Unit", visible(entry.unit || "")],
     ["Slice", visible(entry.slice || "")],
     ["User", entry.user_id],

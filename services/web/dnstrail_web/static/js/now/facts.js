@@ -1,5 +1,7 @@
 // The facts that a page holds: questions that have ended, and connections with their last stage. The newest stay.
 
+import { containerText } from "../format.js";
+
 export const MOST = 20_000; // facts of the live feed
 export const MOST_PAST = 50_000; // of each kind, from the history
 
@@ -135,7 +137,7 @@ function question(entry) {
     key: entry.id,
     time: Number(entry.timestamp) / 1e9,
     process: entry.process_name || entry.src,
-    container: entry.container_name || (entry.container_id || "").slice(0, 12),
+    container: containerText(entry),
     unit: entry.unit || "",
     host: entry.host || "",
     domain: entry.domain || entry.name || ".",
@@ -184,7 +186,7 @@ function connection(key, entry, before, rivals = before?.rivals || []) {
     key,
     time: Number(entry.timestamp) / 1e9,
     process: entry.process_name || entry.src,
-    container: entry.container_name || (entry.container_id || "").slice(0, 12),
+    container: containerText(entry),
     unit: entry.unit || "",
     host: entry.host || "",
     domain: (entry.name ? entry.domain : before?.domain) || name || "",

@@ -49,7 +49,11 @@ export function matcher(options) {
   }
   if (options.container) {
     const fits = glob(options.container);
-    tests.push(({ entry }) => Boolean(entry.container_id) && (entry.container_id.startsWith(options.container) || fits.test(entry.container_name || "")));
+    const ofUser = options.container.includes("/"); // a container of a user is USER/NAME, and its image is the user's choice
+    tests.push(({ entry: { container_id: id, container_name: name, container_image: image } }) => {
+      if (!id || (id.includes("/") && !ofUser)) return false;
+      return id.startsWith(options.container) || [name, id.includes("/") ? id : image].some((one) => one && fits.test(one));
+    });
   }
   if (options.unit) {
     const fits = glob(options.unit);

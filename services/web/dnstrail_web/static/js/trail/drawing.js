@@ -1,7 +1,7 @@
 // The drawing of a graph. Each node is a link to its own trail; the path that is pointed at stands out.
 
 import { href } from "../address.js";
-import { count, visible } from "../format.js";
+import { containerText, count, visible } from "../format.js";
 import { html, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { graphOf } from "./graph.js";
 import { curve, layout, SIZE } from "./layout.js";
@@ -91,7 +91,7 @@ function texts(node, life) {
   const label = visible(node.label);
   if (node.kind === "asker") {
     const { asked, pids } = node;
-    const where = asked.container_id ? `, container ${asked.container_id.slice(0, 12)}` : asked.unit ? `, ${visible(asked.unit)}` : "";
+    const where = asked.container_id ? `, container ${visible(containerText(asked))}` : asked.unit ? `, ${visible(asked.unit)}` : "";
     if (!asked.process_name) return [label, `client${where}`];
     return [label, (pids.size > 1 ? `${pids.size} processes` : `process ${asked.process_id}`) + where];
   }

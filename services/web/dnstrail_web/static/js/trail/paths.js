@@ -1,7 +1,7 @@
 // The paths to a key as a list, the likeliest first, each with its reasons.
 
 import { href } from "../address.js";
-import { clock, count, duration, visible } from "../format.js";
+import { clock, containerText, count, duration, visible } from "../format.js";
 import { html } from "../html.js";
 
 const ASKERS = 3; // shown for one path
@@ -24,7 +24,7 @@ export function Paths({ trails, at, path = null, onPath = () => {} }) {
 
 function Askers({ trail }) {
   const shown = trail.asked.slice(0, ASKERS);
-  return html`<div class="quiet">${shown.map((asked, place) => html`<div key=${place}>asked by ${visible(asked.process_name ? `${asked.process_name} ${asked.process_id}` : asked.client)}${asked.container_id ? ` in ${asked.container_id.slice(0, 12)}` : asked.unit ? ` in ${visible(asked.unit)}` : ""}, server ${asked.server}${asked.foreign ? html` <span class="tag warn">foreign server</span>` : ""}${asked.matched ? "" : ", no query seen"}${asked.count > 1 ? `, ${count(asked.count)} times` : ""}, last ${clock(asked.last_seen)}</div>`)}
+  return html`<div class="quiet">${shown.map((asked, place) => html`<div key=${place}>asked by ${visible(asked.process_name ? `${asked.process_name} ${asked.process_id}` : asked.client)}${asked.container_id ? ` in ${visible(containerText(asked))}` : asked.unit ? ` in ${visible(asked.unit)}` : ""}, server ${asked.server}${asked.foreign ? html` <span class="tag warn">foreign server</span>` : ""}${asked.matched ? "" : ", no query seen"}${asked.count > 1 ? `, ${count(asked.count)} times` : ""}, last ${clock(asked.last_seen)}</div>`)}
     ${trail.asked.length > ASKERS && html`<div>and ${count(trail.asked.length - ASKERS)} more</div>`}</div>`;
 }
 
