@@ -22,6 +22,7 @@ from dnstrail_cache.facts import captured_of
 NAMES, RUNS = 5000, 5
 COLLECTED = 3  # runs that collect the transactions anew
 _FEW = 200  # transactions that travel alone
+_BEFORE = 1_000_000  # batches of events that a probe publishes in half a day
 
 
 class _Sent:
@@ -60,7 +61,7 @@ def _collected(capture: str) -> Iterator[list[Transaction]]:
     collected = image.begin_transactions()
     for body in chain(bodies(of_capture(capture)), bodies(fresh(NAMES))):
         batch, rows = decode_whole(body)
-        apply_messages(image, rows, stamps, live=True, host=batch.host, batch=f"{START}/{batch.sequence}")
+        apply_messages(image, rows, stamps, live=True, host=batch.host, batch=f"{START}/{_BEFORE + batch.sequence}")
         collected.advance(stamps.of(rows[-1][0].timestamp))
         yield collected.take()
 
