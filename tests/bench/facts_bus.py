@@ -93,15 +93,16 @@ def _publisher(sent: _Sent) -> BatchPublisher:
 def _publish(batches: BatchPublisher, found: list[Transaction]) -> None:
     """Publish transactions as one turn."""
     for one in found:
-        batches.add(DNS_TRANSACTION, captured_of(one), one.host)
+        batches.add(DNS_TRANSACTION, captured_of(one, START), one.host, START)
     batches.close_turn(1, Counter())
     batches.flush()
 
 
 def _read(sent: list[bytes]) -> None:
     for body in sent:
-        for event in decode(body, Batch).events:
-            unpacked_fact(DNS_TRANSACTION, event)
+        batch = decode(body, Batch)
+        for event in batch.events:
+            unpacked_fact(DNS_TRANSACTION, event, batch.probe)
 
 
 def _cost(call: Callable[[], object], count: int) -> float:
