@@ -355,12 +355,15 @@ _FACTS = """
 
 A program in any language subscribes at `facts.sock` to the facts it wants and to `turn` (ZeroMQ SUB). A message has two
 frames: the topic, and a MessagePack array. A batch is
-`[start, turn, sequence, [containers, processes, events], before, host]`, and each event
+`[start, turn, sequence, [containers, processes, events], before, host, probe]`, and each event
 `[process, time, "", flow, {"": values}, ...]`:
 
 * `process` is a place in `processes`, -1 if it is unknown. `time` is in ns.
 * `flow` is nil, or `[src, src_port, dst, dst_port, transport, ...]` with packed addresses.
 * `values` are the other arguments in the order of their table. nil is unknown, or false, and may be missing at the end.
+* `id` names an event of the probe with the start `probe`: `[batch, place]` is `probe/net_packet_dns/batch/place/end`,
+  and in `net_connection`, `[topic, batch, place]` is `probe/topic/batch/place/stage`. An event of another start is
+  text: `start/batch/place`, in `net_connection` the whole id.
 
 Later versions add values at the end. These have a shorter form, all but `transport` in `dns_transaction` alone:
 
@@ -373,7 +376,7 @@ def _numbered(words: Iterable[str]) -> str:
 
 
 _FORMS = {
-    "id": "`start/batch/place`, in full `start/net_packet_dns/batch/place/end`; also in `for`",
+    "for": "as `id`",
     "transport": "nil: `flow` has it",
     "resolver": "the packed address",
     "hop": _numbered(HOPS),

@@ -22,6 +22,7 @@ from dnstrail_cache.facts import captured_of
 NAMES, RUNS = 5000, 5
 COLLECTED = 3  # runs that collect the transactions anew
 _FEW = 200  # transactions that travel alone
+_BEFORE = 1_000_000  # batches of events that a probe publishes in half a day
 
 
 class _Sent:
@@ -60,7 +61,7 @@ def _collected(capture: str) -> Iterator[list[Transaction]]:
     collected = image.begin_transactions()
     for body in chain(bodies(of_capture(capture)), bodies(fresh(NAMES))):
         batch, rows = decode_whole(body)
-        apply_messages(image, rows, stamps, live=True, host=batch.host, batch=f"{START}/{batch.sequence}")
+        apply_messages(image, rows, stamps, live=True, host=batch.host, batch=f"{START}/{_BEFORE + batch.sequence}")
         collected.advance(stamps.of(rows[-1][0].timestamp))
         yield collected.take()
 
@@ -92,15 +93,16 @@ def _publisher(sent: _Sent) -> BatchPublisher:
 def _publish(batches: BatchPublisher, found: list[Transaction]) -> None:
     """Publish transactions as one turn."""
     for one in found:
-        batches.add(DNS_TRANSACTION, captured_of(one), one.host)
+        batches.add(DNS_TRANSACTION, captured_of(one, START), one.host, START)
     batches.close_turn(1, Counter())
     batches.flush()
 
 
 def _read(sent: list[bytes]) -> None:
     for body in sent:
-        for event in decode(body, Batch).events:
-            unpacked_fact(DNS_TRANSACTION, event)
+        batch = decode(body, Batch)
+        for event in batch.events:
+            unpacked_fact(DNS_TRANSACTION, event, batch.probe)
 
 
 def _cost(call: Callable[[], object], count: int) -> float:

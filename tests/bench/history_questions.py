@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from figures import Figure, spread
-from history_store import BEGIN, NAMES, PROGRAMS, SPACING, facts_of, known_hosts
+from history_store import BEGIN, NAMES, PROGRAMS, SPACING, START, facts_of, known_hosts
 
 from dnstrail.captured import Captured
 from dnstrail.events import DNS_TRANSACTION
@@ -114,9 +114,9 @@ def _fill(folder: Path) -> None:
 
 
 def _store(store: FactStore, part: list[Captured]) -> None:
-    _, rows = decode_facts(DNS_TRANSACTION, encode(Batch("cache", 1, 0, part)), _fail)
+    _, rows = decode_facts(DNS_TRANSACTION, encode(Batch("cache", 1, 0, part, probe=START)), _fail)
     for row in rows:
-        store.add(read_fact(row, "web1", 0))
+        store.add(read_fact(row, "web1", 0, START))
     assert store.commit(StoredProgress({}, Stretch(BEGIN, part[-1].timestamp)))
 
 

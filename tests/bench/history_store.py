@@ -35,6 +35,7 @@ from live.workers import FakeClock, open_bus, wait_until
 
 SEGMENTS = 4
 SECONDS, RATE = 10.0, 50  # of the measurement of the load
+START = "fedcba9876543210"  # of the probe
 _TURN = 100  # facts: a turn of 50 ms
 NAMES, PROGRAMS = 3000, 40
 BEGIN, SPACING = 1_795_000_000 * 10**9, 500_000  # ns
@@ -120,7 +121,7 @@ class _Cache:
     def turn(self, facts: list[Captured], now: float) -> None:
         """Publish facts, and the end of their turn."""
         for one in facts:
-            self._batches.add(DNS_TRANSACTION, one, "web1")
+            self._batches.add(DNS_TRANSACTION, one, "web1", START)
         self.published += len(facts)
         self._batches.close_turn(facts[-1].timestamp, Counter(), closed=now)
         self._batches.flush()
@@ -181,7 +182,7 @@ def _fact(number: int, chosen: random.Random, name: str, relations: list[Any], p
         kept = [rdtype, target, chosen.randrange(1, ttl)]
         packed.append(kept if owner == begun else [*kept, owner])
         begun = target
-    identity, waited = f"0123456789abcdef/{number // 250}/{number % 250}", chosen.randrange(100_000, 40_000_000)
+    identity, waited = divmod(number, 250), chosen.randrange(100_000, 40_000_000)
     values = [identity, None, 10_000 + number, None, None, 0, None, name, 1, 0, 0, 1, waited, packed]
     values += [None, True, True, None, False]
     return packed_fact(BEGIN + number * SPACING, flow, process, values)

@@ -16,7 +16,7 @@ from dnstrail_probe.registry import open_source
 
 BATCH = 100  # events; about those of five milliseconds at 20,000 a second
 HOST = "host"
-START = "bench"
+START = "0123456789abcdef"  # as `HostIdentity.new_start` makes it
 CLIENT_ADDRESS, SERVER_ADDRESS = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 53])
 PROCESSES = [
     Process(pid, "dig", "/usr/bin/dig", 1, 1000, thread_id=pid, cgroup_id=5000 + pid % 20, start_time=pid)

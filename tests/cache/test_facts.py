@@ -49,7 +49,8 @@ FLOW = there(socket=77, namespace=3, egress=True, meant=bytes([127, 0, 0, 11]), 
 EDGES = (("a.example", 5, "b.example"), ("b.example", 1, "192.0.2.1"))
 RELATIONS = [("a.example", "CNAME", "b.example", 60), ("b.example", "A", "192.0.2.1", 30)]
 TRANSACTION = Transaction(
-    id="s/7/3",
+    batch="s/7",
+    place=3,
     host="web1",
     asked=1_000,
     ended=4_000,
@@ -95,7 +96,7 @@ def arrived(topic: str, sent: Captured) -> dict:
 
 def arguments(batch: Batch, name: str, topic: str = DNS_TRANSACTION) -> list:
     """Return one argument of all facts of a batch."""
-    return [unpacked_fact(topic, event).args[name] for event in batch.events]
+    return [unpacked_fact(topic, event, batch.probe).args[name] for event in batch.events]
 
 
 def test_a_transaction_travels_whole():
@@ -250,10 +251,10 @@ class Cache:
         self.clock.advance(seconds)
         self.facts.step()
 
-    def feed(self, payload: bytes, flow: Flow, host: str = "web1") -> None:
+    def feed(self, payload: bytes, flow: Flow, host: str = "web1", start: str = "s") -> None:
         """Feed the image a message of a live source."""
         circumstances = Circumstances(flow, ASKER, live=True, host=host)
-        circumstances.batch, circumstances.place = "s/7", self._number
+        circumstances.batch, circumstances.place = f"{start}/7", self._number
         self._number += 1
         self.state.image.feed(self.state.now, payload, circumstances)
 
@@ -273,11 +274,11 @@ class Cache:
         """Receive a turn of a live source."""
         self.state.end_turn(Turn(start, turn, {}, True, self.state.stream.now(), ended=ended), self.clock.monotonic())
 
-    def resolve(self, name: str, host: str = "web1") -> None:
+    def resolve(self, name: str, host: str = "web1", start: str = "s") -> None:
         """Feed a question and its answer."""
         flow = there(socket=77, namespace=3, egress=True)
-        self.feed(query(name), flow, host)
-        self.feed(answer(name=name), back(flow), host)
+        self.feed(query(name), flow, host, start)
+        self.feed(answer(name=name), back(flow), host, start)
 
 
 @pytest.fixture
@@ -458,7 +459,7 @@ def test_the_connections_of_a_probe_that_is_gone(folder, ended):
             "another/net_tcp_connect/7/1/opened",
             "s/net_tcp_connect/7/0/end",
         ]
-        last = unpacked_fact(NET_CONNECTION, batches[-1].events[-1])
+        last = unpacked_fact(NET_CONNECTION, batches[-1].events[-1], batches[-1].probe)
         assert (last.args["why"], round(last.args["lasted"] / SECOND)) == ("probe gone", 2)
         assert follower.lost.total() == 0
         assert cache.state.counters["facts_published"] == 3
@@ -475,6 +476,49 @@ def test_a_fact_that_fits_in_no_batch_is_counted(folder):
         [batch], _ = received(subscriber, cache, 1)
         assert arguments(batch, "name") == ["small.example"]
         assert cache.state.counters["facts_refused"] == 1
+
+
+def test_a_batch_states_a_start_once(folder):
+    """The ids in a batch refer to the start of its first fact. Those of another start of the host are whole."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        for name, start in (("a.example", "s"), ("b.example", "t/1"), ("c.example", "s"), ("d.example", "")):
+            cache.resolve(name, start=start)
+        cache.resolve("e.example", "web2", "t/1")
+        cache.resolve("f.example", "web3", "t")
+        batches, follower = received(subscriber, cache, 6)
+        assert [(batch.host, batch.probe) for batch in batches] == [("web1", "s"), ("web2", "t"), ("web3", "t")]
+        stated = [[event.args[""][0] for event in batch.events] for batch in batches]
+        assert stated == [[[7, 0], "t/1/7/2", [7, 4], "/7/6"], ["t/1/7/8"], [[7, 10]]]
+        assert [arguments(batch, "id") for batch in batches] == [
+            [f"{start}/net_packet_dns/7/{place}/end" for start, place in (("s", 0), ("t/1", 2), ("s", 4), ("", 6))],
+            ["t/1/net_packet_dns/7/8/end"],
+            ["t/net_packet_dns/7/10/end"],
+        ]
+        cache.resolve("g.example", start="t")
+        [*_, last], _ = received(subscriber, cache, 1)
+        assert (last.probe, last.events[0].args[""][0]) == ("t", [7, 12])
+        assert follower.lost.total() == 0
+
+
+def test_the_start_of_a_probe_counts_among_the_bytes_of_its_batch(folder):
+    """A start that no batch can hold costs its own facts, and not the others of the turn."""
+    with publishing(folder) as cache, open_bus() as bus:
+        subscriber = subscribed(bus, cache)
+        cache.resolve("large.example", "web2", "s" * (200 << 10))
+        cache.resolve("small.example")
+        [batch], _ = received(subscriber, cache, 1)
+        assert arguments(batch, "name") == ["small.example"]
+        assert cache.state.counters["facts_refused"] == 1
+
+
+def test_a_question_of_a_client_is_named_as_its_start_allows():
+    """The client's question for which a forwarder asked may be of another start than the batch."""
+    for asked_for, stated in (("s/7/1", (7, 1)), ("t/7/1", "t/7/1"), ("", None)):
+        captured = captured_of(replace(TRANSACTION, asked_for=asked_for), "s")
+        assert (captured.args[""][0], captured.args[""][6]) == ((7, 3), stated)
+        known = unpacked_fact(DNS_TRANSACTION, decode(encode(Batch("c", 1, 0, [captured])), Batch).events[0], "s").args
+        assert known.get("for") == (f"{asked_for[:1]}/net_packet_dns/7/1/end" if asked_for else None)
 
 
 def test_lookups_after_a_fact_are_answered(folder):

@@ -27,10 +27,10 @@ VALUES = {
 }
 
 
-def read(topic: str, captured: Captured, difference: int) -> Fact | StageFact:
+def read(topic: str, captured: Captured, difference: int, probe: str = "s") -> Fact | StageFact:
     """Return a fact that travels in a batch, as the store keeps it."""
-    _, [row] = decode_facts(topic, encode(Batch("cache", 1, 0, [captured], None, "web1")), refuse)
-    return (read_fact if topic == DNS_TRANSACTION else read_stage)(row, "web1", difference)
+    batch, [row] = decode_facts(topic, encode(Batch("cache", 1, 0, [captured], None, "web1", probe)), refuse)
+    return (read_fact if topic == DNS_TRANSACTION else read_stage)(row, batch.host, difference, batch.probe)
 
 
 def refuse(error: BadMessage) -> None:
@@ -52,6 +52,24 @@ def test_a_fact_is_in_wall_time():
     assert fact.asked_for == FactId("key.s", 7, 1)
     assert (*fact.values.owned,) == RELATIONS
     assert (str(fact.id), str(fact.asked_for)) == (fact.values.id, fact.values.asked_for)
+
+
+def test_an_id_is_the_same_in_each_form():
+    """Who has stored a fact whose id was text knows the fact again when its id refers to its batch."""
+    whole, short = (read(DNS_TRANSACTION, sent(id=one, asked_for=one), 0) for one in ("s/7/3", [7, 3]))
+    assert (short.id, short.asked_for) == (whole.id, whole.asked_for) == (FactId("s", 7, 3),) * 2
+    whole, short = (
+        read(NET_CONNECTION, stage_sent(id=one), 0) for one in ("s/net_tcp_connect/7/3/end", ["net_tcp_connect", 7, 3])
+    )
+    assert short.id == whole.id == FactId("s/net_tcp_connect", 7, 3)
+
+
+def test_an_id_needs_a_start():
+    """An id that refers to the start of its batch is a bad message in a batch without one."""
+    sent_so = ((NET_CONNECTION, stage_sent(id=["net_tcp_connect", 7, 3])), (DNS_TRANSACTION, sent(id=[7, 3])))
+    for topic, captured in (*sent_so, (DNS_TRANSACTION, sent(asked_for=[7, 3]))):
+        with pytest.raises(BadMessage, match="bad fact"):
+            read(topic, captured, 0, "")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +114,8 @@ def test_an_id_that_no_cache_makes_is_refused(text):
         (sent(relations=[[1, "b", True]]), 0),
         (sent(relations=[[1, "b", 1, 7]]), 0),
         (sent(asked_for="x"), 0),
+        (sent(id=[7, MOST_PLACE + 1]), 0),
+        (sent(asked_for=[7, MOST_PLACE + 1]), 0),
         (Captured(BEGIN, args={}), 0),
         (Captured(BEGIN, args={"": 7}), 0),
     ],
@@ -129,6 +149,7 @@ def test_a_stage_is_in_wall_time():
         (stage_sent(id="s/net_tcp_connect/7/3/opened"), 0),
         (stage_sent(id="s/net_tcp_connect/7/end"), 0),
         (stage_sent(id="end"), 0),
+        (stage_sent(id=["net_tcp_connect", 7, MOST_PLACE + 1]), 0),
         (stage_sent(flow=None), 0),
         (stage_sent(flow=replace(TO_WEB, source_port=1 << 16)), 0),
         (stage_sent(flow=replace(TO_WEB, destination=b"")), 0),

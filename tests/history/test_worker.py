@@ -33,17 +33,19 @@ from dnstrail_history.worker import TOPICS, HistoryWorker
 from live.workers import FakeClock, open_bus, short_folder, wait_until
 
 
-def fact(number: int) -> Captured:
-    """Return a fact as it travels."""
+def fact(number: int, *, whole: bool = False) -> Captured:
+    """Return a fact as it travels, its id whole or as it refers to its batch."""
     name = f"n{number}.example"
     relations = [[1, "192.0.2.1", 60]]
-    values = [f"s/{number}/0", None, None, None, None, 0, None, name, 1, 0, 0, 1, None, relations, None, True, True]
+    identity = f"s/{number}/0" if whole else (number, 0)
+    values = [identity, None, None, None, None, 0, None, name, 1, 0, 0, 1, None, relations, None, True, True]
     return packed_fact(BEGIN + number, FLOW, CURL, values)
 
 
-def stage(number: int, name: str) -> Captured:
-    """Return a stage of a connection as it travels."""
-    return packed_fact(BEGIN + number, TO_WEB, CURL, [*astuple(stage_of(number, name).values)])
+def stage(number: int, name: str, *, whole: bool = False) -> Captured:
+    """Return a stage of a connection as it travels, its id whole or as it refers to its batch."""
+    identity, *values = astuple(stage_of(number, name).values)
+    return packed_fact(BEGIN + number, TO_WEB, CURL, [identity if whole else ("net_tcp_connect", 0, number), *values])
 
 
 class Cache:
@@ -63,7 +65,7 @@ class Cache:
         """Publish transactions, stages of connections, and the end of their turn."""
         for topic, of_topic in ((DNS_TRANSACTION, facts), (NET_CONNECTION, stages)):
             for one in of_topic:
-                self._batches.add(topic, one, "web1")
+                self._batches.add(topic, one, "web1", "s")
         self.now += SECOND
         self._batches.close_turn(self.now, Counter(), difference=self.difference, closed=self._clock.monotonic())
         self._batches.flush()
@@ -155,7 +157,7 @@ def test_facts_are_stored_in_wall_time(ends):
 
 
 def test_each_stage_of_a_connection_is_stored_once(ends):
-    """Stages are stored beside transactions, in wall time; one that is published again is known."""
+    """Stages are stored beside transactions, in wall time; one that is published again is known, also by a whole id."""
     with ends.cache() as cache:
         cache.difference = 7 * SECOND
         with ends.worker(cache) as worker:
@@ -163,7 +165,10 @@ def test_each_stage_of_a_connection_is_stored_once(ends):
             ends.await_stored(worker, cache, 3)
         cache.close()
         with ends.cache("again") as again, ends.worker(again) as worker:
-            again.turn(fact(0), stages=[stage(0, "result"), stage(0, "end"), stage(0, "again"), stage(1, "opened")])
+            bad = stage(0, "again")
+            again.turn(
+                fact(0, whole=True), stages=[stage(0, "result", whole=True), stage(0, "end"), bad, stage(1, "opened")]
+            )
             ends.await_stored(worker, again, 2)
             counters = worker.counters["bad_facts"], worker.store.counters["repeated"]
     found = [(one.id.place, one.stage, one.time - BEGIN) for one in stored_stages(ends.store)]
@@ -336,7 +341,7 @@ def test_a_fact_whose_wall_time_is_unknown_is_counted(ends):
         cache.turn(fact(0))
         ends.await_stored(worker, cache, 1)
         worker._differences.clear()
-        worker._on_message(DNS_TRANSACTION, encode(Batch("other", 0, 0, [fact(1), fact(2)])))
+        worker._on_message(DNS_TRANSACTION, encode(Batch("other", 0, 0, [fact(1), fact(2)], probe="s")))
         assert worker.counters["bad_facts"] == 2
         cache.turn(fact(3))
         cache.turn()

@@ -13,6 +13,7 @@ from itertools import count
 import dns.message
 import msgpack
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from builders.facts import fact_of
@@ -773,17 +774,22 @@ class OfFacts(Reporter):
 
     selected_events = (EventSelector("tracee", DNS_TRANSACTION),)
 
+    def on_event(self, event):
+        self.report(event, fact=event.id)
+
 
 def test_a_bad_fact_costs_no_other():
     """A fact that no cache sends is counted, and the others of its batch are handled."""
     delivered, good = [], fact_of()
-    facts = [packed_fact(1, good.flow, None, values) for values in (good.values, [], good.values)]
+    whole, short = good.values, structs.replace(good.values, id=(0, 1))
+    facts = [packed_fact(1, good.flow, None, values) for values in (whole, [], short)]
     with short_folder() as folder, open_bus() as bus, capture_logs() as logs:
         feed = FactFeed(bus, f"ipc://{folder}/lookups.sock")
         worker = SignatureWorker(Messages(), Chosen.of(OfFacts), Delivery(delivered.append), facts=feed)
-        worker.on_message(DNS_TRANSACTION, encode(Batch("c", 0, 0, facts)), 5.0, feed)
+        worker.on_message(DNS_TRANSACTION, encode(Batch("c", 0, 0, facts, probe="s")), 5.0, feed)
     assert (len(delivered), worker.engine.counters["bad_bus_message"], feed.published) == (2, 1, 3)
     assert sum(entry["event"] == "bad_bus_message" for entry in logs) == 1
+    assert all(f"s/net_packet_dns/0/{place}/end" in str(finding) for place, finding in enumerate(delivered))
 
 
 def options_of(folder, **stated):

@@ -20,7 +20,7 @@ from dnstrail.image.facts.transaction import Transaction
 from dnstrail.image.queries import WINDOW, address_of
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, HostIdentity, Turn
-from dnstrail.protocol.facts import HOPS, packed_fact
+from dnstrail.protocol.facts import HOPS, EventPlace, event_place, packed_fact, stage_place
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail_cache.state.cache_state import CacheState
 
@@ -59,6 +59,7 @@ class FactsPublisher:
         self._closed = float("-inf")  # when the last turn was closed
         self._advanced = float("-inf")  # when the image was told how far the events have come
         self._gathered = False  # whether the open turn has facts
+        self._probes: dict[str, str] = {}  # by host, the start to which the batches of the open turn refer
         self._followers = 0  # the subscribers that were sent a turn
         state.follower.own = self._batches.start
         self._note_subscribers(now)
@@ -136,10 +137,14 @@ class FactsPublisher:
             if is_over:
                 self._take()
 
-    def _add(self, topic: str, facts: list[_Fact], captured: Callable[[_Fact], Captured]) -> int:
+    def _add(self, topic: str, facts: list[_Fact], captured: Callable[[_Fact, str], Captured]) -> int:
         """Put facts into the open turn, each in its form on the bus; return their number."""
+        probes = self._probes
         for fact in facts:
-            self._batches.add(topic, captured(fact), fact.host)
+            probe = probes.get(fact.host)
+            if probe is None:
+                probe = probes[fact.host] = fact.id.partition("/")[0]
+            self._batches.add(topic, captured(fact, probe), fact.host, probe)
         return len(facts)
 
     def _close_turn(self, now: float, *, ended: bool = False) -> None:
@@ -153,6 +158,7 @@ class FactsPublisher:
             closed=now,
         )
         self._batches.flush()
+        self._probes.clear()
         self._closed, self._gathered = now, False
         for name, count in (("facts_refused", self._batches.refused), ("facts_evicted", self._window.evicted)):
             if count:
@@ -191,20 +197,23 @@ def _end_of(turn: Turn, state: CacheState) -> int:
     return turn.now + (state.stream.shift_of(turn.start) or 0)
 
 
-def captured_of(transaction: Transaction) -> Captured:
-    """Return a transaction as it travels on the bus, at the time of its end; what is unknown, or usual, is left out."""
+def captured_of(transaction: Transaction, probe: str = "") -> Captured:
+    """Return a transaction as it travels on the bus, at the time of its end; what is unknown, or usual, is left out.
+
+    `probe` is the start to which its batch refers.
+    """
     one, flow, answer = transaction, transaction.flow, transaction.answer
     asked, ended, rcode = one.asked, one.ended, one.rcode
     relations, left_out = ([], 0) if answer is None else _packed(one.name, answer)
     socket, resolver, port = _NOWHERE if flow is None else _where(flow)
     values: tuple[Any, ...] = (
-        one.id,
+        event_place(one.batch, one.place, probe),
         None,  # the transport is that of the flow
         socket,
         resolver,
         port,
         _HOPS[one.hop],
-        one.asked_for or None,
+        _asked_for(one.asked_for, probe) if one.asked_for else None,
         one.name,
         one.type,
         _OUTCOMES[one.outcome],
@@ -224,11 +233,14 @@ def captured_of(transaction: Transaction) -> Captured:
     return packed_fact(ended, flow, one.process, values)
 
 
-def captured_stage(fact: ConnectionFact) -> Captured:
-    """Return a stage of a connection as it travels on the bus, at its time; what is unknown is left out."""
+def captured_stage(fact: ConnectionFact, probe: str = "") -> Captured:
+    """Return a stage of a connection as it travels on the bus, at its time; what is unknown is left out.
+
+    `probe` is the start to which its batch refers.
+    """
     stage, opening, (name, bound, opened) = fact.stage, fact.opening, fact.meaning
     values = [
-        fact.id,
+        stage_place(fact.id, probe),
         stage.name,
         None,  # the transport is that of the flow
         opening.cookie or None,
@@ -243,6 +255,11 @@ def captured_stage(fact: ConnectionFact) -> Captured:
     ends = _address(fact.client), fact.client_port, _address(opening.address), opening.port
     flow = Flow(*ends, opening.transport, namespace=opening.namespace)
     return packed_fact(stage.time, flow, opening.process, values)
+
+
+def _asked_for(identity: str, probe: str) -> EventPlace:
+    batch, _, place = identity.rpartition("/")
+    return event_place(batch, int(place), probe)
 
 
 def _where(flow: Flow) -> tuple[int | None, bytes | None, int | None]:

@@ -187,11 +187,11 @@ class HistoryWorker:
         if difference is None:
             self._refuse(BadMessage(f"no turn of the start {batch.start!r:.100} states its wall time"), len(facts))
             return
-        read: Callable[[FactRow[Any], str, int], Fact | StageFact]
+        read: Callable[[FactRow[Any], str, int, str], Fact | StageFact]
         read = read_fact if topic == DNS_TRANSACTION else read_stage
         for fact in facts:
             try:
-                stored = read(fact, batch.host, difference)
+                stored = read(fact, batch.host, difference, batch.probe)
                 if self._excluded is not None and self._excluded.excludes(stored):
                     self.counters["excluded"] += 1
                 else:

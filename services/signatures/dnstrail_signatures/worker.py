@@ -345,7 +345,9 @@ class SignatureWorker:
     def _select(self, topic: str, batch: Batch, actors: ActorFilter | None) -> list[tuple[int, Captured]]:
         received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
         selected = received.select(self._origins.get(topic, frozenset()), actors)
-        return selected if topic not in FACT_NAMES else [*unpacked_facts(topic, selected, partial(self._refuse, topic))]
+        if topic not in FACT_NAMES:
+            return selected
+        return [*unpacked_facts(topic, batch.probe, selected, partial(self._refuse, topic))]
 
     def _refuse(self, topic: str, error: BadMessage) -> None:
         """Count a message, or a fact, in which something is wrong."""

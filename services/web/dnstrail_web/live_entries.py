@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
 
 from dnstrail.captured import LAST_TIME, Flow, Process
+from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, OUTCOMES
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.process.terminal import json_line
+from dnstrail.protocol.batches import Batch
 from dnstrail.protocol.fact_batches import FactRow
-from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text, whole_id
+from dnstrail.protocol.facts import HOPS, ConnectionValues, TransactionValues, type_text, whole_id, whole_stage_id
 from dnstrail.registered_domain import registered_domain
 
 _ADDRESSES: Final = 1024  # whose text is remembered
@@ -20,13 +22,27 @@ _NOBODY: Final = (0, "", "", 0, 0, "", "", "", "", "")
 _NOWHERE: Final = (None, None, None, None, None)
 
 
-def entries_of(topic: str, host: str, rows: Iterable[FactRow[Any]], difference: int) -> Iterator[LogEntry]:
-    """Yield the entries of facts; `difference` is wall time minus their clock (ns). One at no time is left out."""
+def entries_of(
+    topic: str,
+    batch: Batch,
+    rows: Iterable[FactRow[Any]],
+    difference: int,
+    refuse: Callable[[BadMessage], None],
+) -> Iterator[LogEntry]:
+    """Yield the entries of the facts of a batch; `refuse` receives what is wrong with others.
+
+    `difference` is wall time minus their clock (ns). A fact at no time is left out.
+    """
     make = _question if topic == DNS_TRANSACTION else _connection
     for event, process in rows:
         time = event.timestamp + difference
         if 0 <= time <= LAST_TIME:
-            yield make(time, host, process, event.flow, event.args.values)
+            try:
+                entry = make(time, batch.host, process, event.flow, event.args.values, batch.probe)
+            except BadMessage as error:
+                refuse(error)
+            else:
+                yield entry
 
 
 def line_with_domain(entry: LogEntry) -> str:
@@ -35,18 +51,20 @@ def line_with_domain(entry: LogEntry) -> str:
     return f'{json_line(entry)[:-1]},"domain":{json_line(registered_domain(name or ""))}}}'
 
 
-def _question(time: int, host: str, process: Process | None, flow: Flow | None, one: TransactionValues) -> LogEntry:
+def _question(
+    time: int, host: str, process: Process | None, flow: Flow | None, one: TransactionValues, probe: str
+) -> LogEntry:
     return LoggedQuestion(
         time,
         host,
         *_asker(process),
-        whole_id(one.id),
+        whole_id(one.id, probe),
         *_ends(flow),
         one.socket,
         None if one.resolver is None else _text(one.resolver),
         one.resolver_port,
         HOPS[one.hop],
-        one.asked_for and whole_id(one.asked_for),
+        None if one.asked_for is None else whole_id(one.asked_for, probe),
         one.name,
         type_text(one.type),
         OUTCOMES[one.outcome],
@@ -62,12 +80,14 @@ def _question(time: int, host: str, process: Process | None, flow: Flow | None, 
     )
 
 
-def _connection(time: int, host: str, process: Process | None, flow: Flow | None, one: ConnectionValues) -> LogEntry:
+def _connection(
+    time: int, host: str, process: Process | None, flow: Flow | None, one: ConnectionValues, probe: str
+) -> LogEntry:
     return LoggedConnection(
         time,
         host,
         *_asker(process),
-        one.id,
+        whole_stage_id(one, probe),
         *_ends(flow),
         one.socket,
         one.stage,

@@ -196,7 +196,7 @@ class WebWorker:
         last = self._follower.last_turn(batch.start)
         if last is None:
             return  # it was published before this worker was here
-        entries = [*entries_of(topic, batch.host, facts, last.difference)]
+        entries = [*entries_of(topic, batch, facts, last.difference, self._refuse)]
         self._health.add(entry for entry in entries if isinstance(entry, LoggedQuestion))
         if self._readers.wanted():
             self._add(_KINDS[topic], entries)

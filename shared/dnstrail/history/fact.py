@@ -10,7 +10,7 @@ import msgspec
 from dnstrail.captured import LAST_TIME, Flow, Process
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.fact_batches import FactRow
-from dnstrail.protocol.facts import ConnectionValues, TransactionValues
+from dnstrail.protocol.facts import ConnectionValues, EventPlace, TransactionValues
 
 LOADED: Final = "file-"  # the begin of the start of a loaded file
 _DIGITS: Final = 18  # of the number of a batch, which is less than 2^63
@@ -100,32 +100,54 @@ def _batch_of(text: str) -> tuple[str, int]:
     return start, int(batch)
 
 
-def read_fact(row: FactRow[TransactionValues], host: str, difference: int) -> Fact:
+def read_fact(row: FactRow[TransactionValues], host: str, difference: int, probe: str = "") -> Fact:
     """Return a transaction that arrived. `difference` is wall time minus its clock in ns.
+
+    `probe` is the start to which its batch refers.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
     event, process = row
     values = event.args.values
-    asked_for = None if values.asked_for is None else read_id(values.asked_for)
-    return Fact(
-        read_id(values.id), asked_for, host, _wall_time(event.timestamp, difference), process, event.flow, values
-    )
+    asked_for = None if values.asked_for is None else _id_of(values.asked_for, probe)
+    time = _wall_time(event.timestamp, difference)
+    return Fact(_id_of(values.id, probe), asked_for, host, time, process, event.flow, values)
 
 
-def read_stage(row: FactRow[ConnectionValues], host: str, difference: int) -> StageFact:
+def read_stage(row: FactRow[ConnectionValues], host: str, difference: int, probe: str = "") -> StageFact:
     """Return a stage of a connection that arrived. `difference` is wall time minus its clock in ns.
+
+    `probe` is the start to which its batch refers.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
     event, process = row
     values, flow = event.args.values, event.flow
-    identity, _, stage = values.id.rpartition("/")
+    stated = values.id
+    if isinstance(stated, str):
+        place, _, stage = stated.rpartition("/")
+        identity = read_id(place)
+    else:
+        identity, stage = _id_of(stated[1:], probe and f"{probe}/{stated[0]}"), values.stage
     if flow is None or stage != values.stage:
-        raise BadMessage(f"bad fact: id {values.id!r:.100} of stage {values.stage}")
-    return StageFact(read_id(identity), host, _wall_time(event.timestamp, difference), process, flow, values)
+        raise BadMessage(f"bad fact: id {stated!r:.100} of stage {values.stage}")
+    return StageFact(identity, host, _wall_time(event.timestamp, difference), process, flow, values)
+
+
+def _id_of(event: EventPlace, start: str) -> FactId:
+    """Return the id that names an event, of this start if it is no text.
+
+    Raises:
+        BadMessage: no cache of ours made it.
+    """
+    if isinstance(event, str):
+        return read_id(event)
+    batch, place = event
+    if place > MOST_PLACE or not start:
+        raise BadMessage(f"bad fact: id {event!r:.100}")
+    return FactId(start, batch, place)
 
 
 def _wall_time(stamp: int, difference: int) -> int:

@@ -186,7 +186,7 @@ class EventView:
             difference = self._turns.difference(batch.start)
             captured: Iterable[tuple[int, Captured]] = enumerate(batch.events)
             if facts is not None:
-                captured = unpacked_facts(topic, captured, lambda _: None)  # as below
+                captured = unpacked_facts(topic, batch.probe, captured, lambda _: None)  # as below
             events = [Event(topic, one, mark, batch.host, difference=difference) for _, one in captured]
         except BadMessage:
             return  # counted by the other workers

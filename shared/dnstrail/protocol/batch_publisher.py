@@ -54,12 +54,15 @@ class BatchPublisher:
         self._sent: deque[int] = deque(maxlen=MOST_ON_WAY)  # events before each message, until a subscriber misses one
         self.window: ReplayWindow | None = None
 
-    def add(self, topic: str, event: Captured, host: str | None = None) -> None:
-        """Put an event into the open turn; without `host` it is of the host of this publisher."""
+    def add(self, topic: str, event: Captured, host: str | None = None, probe: str = "") -> None:
+        """Put an event into the open turn; without `host` it is of the host of this publisher.
+
+        `probe` is the start to which the id of a fact refers: the same for all events of a topic and host in a turn.
+        """
         table = self._open.get((topic, host))
         if table is not None and len(table.events) < MOST_EVENTS and table.add(event, _MOST_OF_EVENTS):
             return
-        table = self._open[topic, host] = BatchTable()
+        table = self._open[topic, host] = BatchTable(probe=probe)
         self._tables.append((topic, host, table))
         if not table.add(event, _MOST_OF_EVENTS):
             self.refused += 1
@@ -142,6 +145,7 @@ class BatchPublisher:
             events=events.wire,
             before=dict(self.published),
             host=self._identity.host if host is None else host,
+            probe=events.probe,
         )
 
     def _end(

@@ -51,7 +51,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     `start` identifies the run of the probe, `turn` the flush, and `sequence` numbers the batches of this name within
     the start. `before` counts the events of each name that the start published earlier (None: it does not count).
-    `host` is the name of the watched host, "" where it is unknown, as in a capture file.
+    `host` is the name of the watched host, "" where it is unknown, as in a capture file. `probe` is the start of the
+    probe to which the ids of facts refer, "" without such ids.
     """
 
     start: str
@@ -60,6 +61,7 @@ class Batch(msgspec.Struct, frozen=True):
     events: Sequence[Captured]
     before: dict[str, Count] | None = None
     host: str = ""
+    probe: str = ""
 
 
 class WireBatch(msgspec.Struct, Generic[E], frozen=True, array_like=True):
@@ -71,6 +73,7 @@ class WireBatch(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     events: WireEvents[E]
     before: dict[str, Count] | None = None
     host: str = ""
+    probe: str = ""
 
 
 class CgroupLoss(msgspec.Struct, frozen=True, array_like=True):
@@ -136,8 +139,8 @@ _ENCODER = msgspec.msgpack.Encoder()
 def encode(message: Batch | Turn | WireBatch[msgspec.Raw]) -> bytes:
     """Return a batch or a turn as the body of a bus message."""
     if isinstance(message, Batch):
-        events = BatchTable(message.events).wire
-        message = WireBatch(message.start, message.turn, message.sequence, events, message.before, message.host)
+        one, events = message, BatchTable(message.events).wire
+        message = WireBatch(one.start, one.turn, one.sequence, events, one.before, one.host, one.probe)
     return _ENCODER.encode(message)
 
 
@@ -204,7 +207,7 @@ def _decoded(decoder: msgspec.msgpack.Decoder[Any], body: bytes, kind: type[T]) 
 
 def _received(batch: WireBatch[Any]) -> Any:
     events = ReceivedEvents(batch.events)
-    return Batch(batch.start, batch.turn, batch.sequence, events, batch.before, batch.host)
+    return Batch(batch.start, batch.turn, batch.sequence, events, batch.before, batch.host, batch.probe)
 
 
 def unpack(body: bytes) -> Any:

@@ -102,10 +102,14 @@ _DECODE_ADDRESSED = msgspec.msgpack.Decoder(_Addressed).decode
 
 
 class BatchTable:
-    """Events in wire form (`events`), as a batch collects them. `size` counts their bytes, the tables included."""
+    """Events in wire form (`events`), as a batch collects them. `size` counts their bytes, the tables included.
 
-    def __init__(self, events: Iterable[Captured] = ()) -> None:
-        self.size = 0
+    `probe` is the start to which the ids of facts refer.
+    """
+
+    def __init__(self, events: Iterable[Captured] = (), probe: str = "") -> None:
+        self.probe = probe
+        self.size = len(probe)
         self.events: list[msgspec.Raw] = []
         self._processes: dict[Process, int] = {}
         self._containers: dict[tuple[str, str, str], int] = {}

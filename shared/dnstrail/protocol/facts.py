@@ -28,6 +28,7 @@ _PLACES = {
     topic: tuple(field.name for field in EVENTS[topic].fields if field.name not in _OF_FLOW) for topic in FACT_NAMES
 }
 _TYPES = 256  # whose names are remembered
+_BATCHES = 256  # whose numbers are remembered: facts of one turn are mostly of few batches of events
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Ttl = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]  # RFC 2181, section 8
 _Type = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
@@ -35,6 +36,9 @@ _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 _Address = Annotated[bytes, msgspec.Meta(min_length=4, max_length=16)]
 _Hop = Annotated[int, msgspec.Meta(ge=0, lt=len(HOPS))]
 _Outcome = Annotated[int, msgspec.Meta(ge=0, lt=len(OUTCOMES))]
+# An event: its batch, and its place there, of the start to which a batch of facts refers. One of another start is text.
+EventPlace = tuple[_Natural, _Natural] | str
+StagePlace = tuple[str, _Natural, _Natural] | str  # for a connection: with the topic of its event
 
 
 class PackedRelation(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -52,13 +56,13 @@ class PackedRelation(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class TransactionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The values of a transaction in the form and the order in which they travel; None where they state nothing."""
 
-    id: str
+    id: EventPlace
     transport: None
     socket: _Natural | None
     resolver: _Address | None
     resolver_port: _Port | None
     hop: _Hop
-    asked_for: str | None
+    asked_for: EventPlace | None
     name: str
     type: _Type
     outcome: _Outcome
@@ -88,7 +92,7 @@ class TransactionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class ConnectionValues(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The values of a stage of a connection in the order in which they travel; None where they state nothing."""
 
-    id: str
+    id: StagePlace
     stage: Literal["opened", "result", "named", "end"]
     transport: None
     socket: _Natural | None
@@ -111,8 +115,10 @@ def packed_fact(stamp: int, flow: Flow | None, process: Process | None, values: 
     return Captured(stamp, b"", flow, process, {_VALUES: values})
 
 
-def unpacked_fact(topic: str, captured: Captured) -> Captured:
+def unpacked_fact(topic: str, captured: Captured, probe: str = "") -> Captured:
     """Return a fact that arrived, with its arguments by name; those that are unknown are left out.
+
+    `probe` is the start to which its batch refers.
 
     Raises:
         BadMessage: no cache of ours sends it.
@@ -122,7 +128,7 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
         values = checked_values(topic, captured)
         args: dict[str, Any] = dict(zip(_PLACES[topic], astuple(values), strict=True))
         args["transport"] = None if flow is None else flow.transport
-        args |= _words(values) if isinstance(values, TransactionValues) else _receiver_of(values, flow)
+        args |= _words(values, probe) if isinstance(values, TransactionValues) else _receiver_of(values, flow, probe)
     except ValueError as error:
         raise BadMessage(f"bad fact: {error!r}") from error
     known = {name: value for name, value in args.items() if value is not None}
@@ -130,7 +136,7 @@ def unpacked_fact(topic: str, captured: Captured) -> Captured:
 
 
 def unpacked_facts(
-    topic: str, received: Iterable[tuple[int, Captured]], refuse: Callable[[BadMessage], None]
+    topic: str, probe: str, received: Iterable[tuple[int, Captured]], refuse: Callable[[BadMessage], None]
 ) -> Iterator[tuple[int, Captured]]:
     """Yield facts that arrived, by their places, as `unpacked_fact` does; `refuse` receives what is wrong with others.
 
@@ -138,7 +144,7 @@ def unpacked_facts(
     """
     for place, captured in received:
         try:
-            fact = unpacked_fact(topic, captured)
+            fact = unpacked_fact(topic, captured, probe)
         except BadMessage as error:
             refuse(error)
         else:
@@ -154,7 +160,7 @@ def checked_values(topic: str, captured: Captured) -> FactValues:
     try:
         return msgspec.convert(captured.args[_VALUES], _VALUES_OF[topic])
     except (msgspec.ValidationError, LookupError) as error:
-        raise BadMessage(f"bad fact: {error!r}") from error
+        raise BadMessage(f"bad fact: {error!r}: is the cache of another version?") from error
 
 
 def without_owners(name: str, relations: Iterable[tuple[str, int, str, int]]) -> Iterator[PackedRelation]:
@@ -173,12 +179,12 @@ def is_for_another(hop: str, asked_for: str | None) -> bool:
     return hop == _FORWARDER and bool(asked_for)
 
 
-def _words(values: TransactionValues) -> dict[str, Any]:
+def _words(values: TransactionValues, probe: str) -> dict[str, Any]:
     """Return the arguments of a transaction that travel in a shorter form."""
     asked_for, resolver = values.asked_for, values.resolver
     return {
-        "id": whole_id(values.id),
-        "for": asked_for and whole_id(asked_for),
+        "id": whole_id(values.id, probe),
+        "for": None if asked_for is None else whole_id(asked_for, probe),
         "resolver": None if resolver is None else str(ip_address(resolver)),
         "hop": HOPS[values.hop],
         "type": type_text(values.type),
@@ -187,21 +193,71 @@ def _words(values: TransactionValues) -> dict[str, Any]:
     }
 
 
-def _receiver_of(values: ConnectionValues, flow: Flow | None) -> dict[str, Any]:
-    """Return the arguments that state the receiver of a connection before its source is known.
+def _receiver_of(values: ConnectionValues, flow: Flow | None, probe: str) -> dict[str, Any]:
+    """Return the id of a stage, and the arguments that state its receiver before its source is known.
 
     Raises:
         BadMessage: no cache of ours sends it.
     """
     if flow is None:
         raise BadMessage(f"bad fact: stage {values.stage} without a flow")
-    return {} if flow.source else {"dst": flow.destination_text, "dst_port": flow.destination_port}
+    identity = {"id": whole_stage_id(values, probe)}
+    return identity if flow.source else identity | {"dst": flow.destination_text, "dst_port": flow.destination_port}
 
 
-def whole_id(event: str) -> str:
-    """Return the id of the transaction that an event began: with the topic of the event, and the stage."""
-    start, batch, place = str.rsplit(event, "/", 2)
-    return f"{start}/{NET_PACKET_DNS}/{batch}/{place}/end"
+def event_place(batch: str, place: int, probe: str) -> EventPlace:
+    """Return the event at a place of a batch (its start and number), as a batch of facts states it.
+
+    `probe` is the start to which the batch of facts refers.
+    """
+    start, number = _start_and_number(batch)
+    return (number, place) if start == probe != "" else f"{batch}/{place}"
+
+
+@lru_cache(_BATCHES)
+def _start_and_number(batch: str) -> tuple[str, int]:
+    """Return the start and the number of a batch; no start if they are none of a probe."""
+    start, _, number = batch.rpartition("/")
+    return (start, int(number)) if number.isdecimal() else ("", 0)
+
+
+def stage_place(stage: str, probe: str) -> StagePlace:
+    """Return the id of a stage (start, topic, batch, place and stage) as a batch of facts states it."""
+    match stage.rsplit("/", 4):
+        case [start, topic, batch, place, _] if start == probe != "":
+            return topic, int(batch), int(place)
+    return stage
+
+
+def whole_id(event: EventPlace, probe: str) -> str:
+    """Return the id of the transaction that an event began, of `probe` if it is no text.
+
+    The id has the topic of the event, and the stage.
+
+    Raises:
+        BadMessage: no cache of ours sends it.
+    """
+    if isinstance(event, str) and event.count("/") > 1:
+        start, *text = event.rsplit("/", 2)
+        return f"{start}/{NET_PACKET_DNS}/{'/'.join(text)}/end"
+    if isinstance(event, str) or not probe:
+        raise BadMessage(f"bad fact: id {event!r:.100} without a start")
+    batch, place = event
+    return f"{probe}/{NET_PACKET_DNS}/{batch}/{place}/end"
+
+
+def whole_stage_id(values: ConnectionValues, probe: str) -> str:
+    """Return the id of a stage of a connection; its event is of `probe` if the id is no text.
+
+    Raises:
+        BadMessage: no cache of ours sends it.
+    """
+    if isinstance(values.id, str):
+        return values.id
+    if not probe:
+        raise BadMessage(f"bad fact: id {values.id!r:.100} without a start")
+    topic, batch, place = values.id
+    return f"{probe}/{topic}/{batch}/{place}/{values.stage}"
 
 
 @lru_cache(_TYPES)

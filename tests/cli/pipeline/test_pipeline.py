@@ -73,7 +73,7 @@ def test_events_are_shown_in_wall_time():
 def test_facts_come_beside_the_only_probe_that_is_followed():
     """The cache is no probe: a view that follows one probe alone shows its events, and the facts of the cache."""
     shown: list[Event] = []
-    fact = packed_fact(1, None, None, ["s/1/2", None, None, None, None, 0, None, "a.example", 1, 0, 0, 1, None, []])
+    fact = packed_fact(1, None, None, [(1, 2), None, None, None, None, 0, None, "a.example", 1, 0, 0, 1, None, []])
     with short_folder() as folder, open_bus() as bus:
         publisher = bus.publisher(facts_address(lookups_address(folder)), lossless=False)
         facts = BatchPublisher(publisher, "cache", live=True)
@@ -82,7 +82,7 @@ def test_facts_come_beside_the_only_probe_that_is_followed():
 
         def publish(*captured: Captured) -> None:
             for one in captured:
-                facts.add(DNS_TRANSACTION, one, "web1")
+                facts.add(DNS_TRANSACTION, one, "web1", "s")
             facts.close_turn(1, Counter())
             facts.flush()
             view.take(SystemClock())
@@ -95,6 +95,7 @@ def test_facts_come_beside_the_only_probe_that_is_followed():
         assert view.last.start == publishing.start
         view.close()
     assert {(event.event_name, event.host_name) for event in shown} == {(EXIT[0], ""), (DNS_TRANSACTION, "web1")}
+    assert "s/net_packet_dns/1/2/end" in {event.id for event in shown}
 
 
 QUERY = dns.message.make_query("a.example", "A").to_wire()

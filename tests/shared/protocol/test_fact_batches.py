@@ -15,16 +15,16 @@ from dnstrail.protocol.batches import Batch, encode
 from dnstrail.protocol.fact_batches import decode_facts
 from dnstrail.protocol.facts import ConnectionValues, packed_fact
 
-QUESTION = ["s/1/2", None, 7, None, None, 0, None, "a.example", 1, 0, 0, 1, None, [[1, "192.0.2.1", 60]]]
-OPENED = ["s/net_tcp_connect/1/2/opened", "opened", None, 7, "a.example", "thread", None]
+QUESTION = [[1, 2], None, 7, None, None, 0, None, "a.example", 1, 0, 0, 1, None, [[1, "192.0.2.1", 60]]]
+OPENED = [["net_tcp_connect", 1, 2], "opened", None, 7, "a.example", "thread", None]
 TOPICS = [(DNS_TRANSACTION, FLOW, QUESTION), (NET_CONNECTION, TO_WEB, OPENED)]
 
 
 def received(topic: str, *facts: Captured) -> tuple[list[tuple], list[BadMessage]]:
     """Return the facts of a batch by time, flow, process and values, and what was wrong with the others."""
     refused: list[BadMessage] = []
-    batch, rows = decode_facts(topic, encode(Batch("cache", 1, 0, facts, None, "web1")), refused.append)
-    assert (batch.start, batch.host, len(batch.events)) == ("cache", "web1", len(facts))
+    batch, rows = decode_facts(topic, encode(Batch("cache", 1, 0, facts, None, "web1", "s")), refused.append)
+    assert (batch.start, batch.host, batch.probe, len(batch.events)) == ("cache", "web1", "s", len(facts))
     return [(event.timestamp, event.flow, process, event.args.values) for event, process in rows], refused
 
 
@@ -39,6 +39,9 @@ def test_a_bad_fact_leaves_the_others(topic, flow, values):
         Captured(1, b"", flow, CURL),
         Captured(1, b"", flow, CURL, {"": 7}),
         packed_fact(1, flow, CURL, [7, *values[1:]]),
+        packed_fact(1, flow, CURL, [values[0][:-1], *values[1:]]),
+        packed_fact(1, flow, CURL, [[*values[0][:-1], -1], *values[1:]]),
+        packed_fact(1, flow, CURL, [[*values[0][:-1], 1 << 63], *values[1:]]),
         packed_fact(1, replace(flow, source_port=1 << 16), CURL, values),
         packed_fact(1, replace(flow, destination=b""), CURL, values),
         packed_fact(1, flow, replace(CURL, start_time=1 << 63), values),

@@ -19,11 +19,17 @@ from dnstrail.events import DNS_TRANSACTION, EVENTS, NET_CONNECTION
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
 from dnstrail.protocol.facts import (
+    ConnectionValues,
     FactFeed,
     TransactionValues,
     checked_values,
+    event_place,
     packed_fact,
+    stage_place,
     unpacked_fact,
+    unpacked_facts,
+    whole_id,
+    whole_stage_id,
     without_owners,
 )
 from live.workers import open_bus, seen, short_folder, wait_until
@@ -36,7 +42,7 @@ WHOLE = [
     ("x", "HTTPS", "c.example", 60),
 ]
 SHORTER = [*RELATIONS[:2], [1, "192.0.2.2", 60, 0], RELATIONS[3]]  # 0 is the owner before
-VALUES = ["s/1/2", None, 7, bytes(4), 53, 1, None, "a.example", 28, 0, 0, 2, None, RELATIONS]
+VALUES = [[1, 2], None, 7, bytes(4), 53, 1, None, "a.example", 28, 0, 0, 2, None, RELATIONS]
 
 
 @pytest.mark.parametrize("relations", [RELATIONS, SHORTER], ids=["as before 0 was an owner", "as now"])
@@ -44,9 +50,10 @@ def test_a_fact_arrives_as_it_was_sent(relations):
     """The values of a fact have their names again, numbers are words, and relations have owners; nil is left out."""
     flow = there()
     values = [*VALUES[:-1], relations]
-    body = encode(Batch("s", 1, 0, [packed_fact(1, flow, None, values)]))
+    body = encode(Batch("c", 1, 0, [packed_fact(1, flow, None, values)], probe="s"))
     assert msgpack.unpackb(body)[3][2][0][4] == {"": values}
-    [arrived] = decode(body, Batch).events
+    batch = decode(body, Batch)
+    [arrived] = batch.events
     args = {
         "id": "s/net_packet_dns/1/2/end",
         "transport": "udp",
@@ -61,18 +68,71 @@ def test_a_fact_arrives_as_it_was_sent(relations):
         "tries": 2,
         "relations": WHOLE,
     }
-    assert unpacked_fact(DNS_TRANSACTION, arrived) == Captured(1, flow=flow, args=args)
+    assert unpacked_fact(DNS_TRANSACTION, arrived, batch.probe) == Captured(1, flow=flow, args=args)
 
 
 def test_a_stage_of_a_connection_arrives_as_it_was_sent():
     """The receiver is an argument only as long as the flow has no source: then events show no flow."""
-    values = ["s/net_tcp_connect/1/2/opened", "opened", None, None, "a.example"]
-    args = {"id": values[0], "stage": "opened", "transport": "tcp", "name": "a.example"}
+    values = [["net_tcp_connect", 1, 2], "opened", None, None, "a.example"]
+    args = {"id": "s/net_tcp_connect/1/2/opened", "stage": "opened", "transport": "tcp", "name": "a.example"}
     for source, receiver in ((b"", {"dst": "192.0.2.1", "dst_port": 443}), (bytes([192, 0, 2, 100]), {})):
         flow = Flow(source, 0, bytes([192, 0, 2, 1]), 443, "tcp")
         packed = packed_fact(1, flow, None, values)
-        [arrived] = decode(encode(Batch("s", 1, 0, [packed])), Batch).events
-        assert unpacked_fact(NET_CONNECTION, arrived) == Captured(1, flow=flow, args=args | receiver)
+        [arrived] = decode(encode(Batch("c", 1, 0, [packed])), Batch).events
+        assert unpacked_fact(NET_CONNECTION, arrived, "s") == Captured(1, flow=flow, args=args | receiver)
+
+
+@pytest.mark.parametrize("start", ["s", "", "key.s", "s/1", "s/net_tcp_connect/1", "\N{SNOWMAN}"])
+@pytest.mark.parametrize("probe", ["s", "", "another", "s/1"])
+def test_an_id_arrives_as_it_was_sent(start, probe):
+    """An id is whole on arrival, whether its batch states its start or not, and whatever a probe calls its start."""
+    event = event_place(f"{start}/7", 3, probe)
+    assert (event == (7, 3)) == (start == probe != "")
+    assert whole_id(event, probe) == f"{start}/net_packet_dns/7/3/end"
+    stage = stage_place(f"{start}/net_tcp_connect/7/3/end", probe)
+    assert (stage == ("net_tcp_connect", 7, 3)) == (start == probe != "")
+    assert whole_stage_id(ConnectionValues(stage, "end", None, 1, None), probe) == f"{start}/net_tcp_connect/7/3/end"
+
+
+@pytest.mark.parametrize(
+    ("topic", "values", "text"),
+    [
+        (DNS_TRANSACTION, VALUES, "s/1/2"),
+        (NET_CONNECTION, [["net_tcp_connect", 1, 2], "opened", None, None, None], "s/net_tcp_connect/1/2/opened"),
+    ],
+)
+def test_an_id_needs_a_start(topic, values, text):
+    """A fact whose id refers to the start of its batch is refused if the batch states none; one in text is not."""
+    whole = [text, *values[1:]]
+    bad = [values, [*whole[:6], [1, 1], *whole[7:]]] if topic == DNS_TRANSACTION else [values]
+    facts, refused = [packed_fact(1, there(), None, one) for one in (whole, *bad, whole)], list[BadMessage]()
+    found = [place for place, _ in unpacked_facts(topic, "", enumerate(facts), refused.append)]
+    assert found == [0, len(facts) - 1]
+    assert ["without a start" in str(error) for error in refused] == [True] * len(bad)
+
+
+@pytest.mark.parametrize(
+    ("topic", "values"),
+    [(DNS_TRANSACTION, VALUES), (NET_CONNECTION, [["net_tcp_connect", 1, 2], "opened", None, None, None])],
+)
+def test_an_earlier_version_refuses_an_id_without_its_start(topic, values):
+    """A subscriber that expects ids in text reads the batch, and refuses each fact instead of mistaking its id."""
+    current = TransactionValues if topic == DNS_TRANSACTION else ConnectionValues
+    fields = [(one.name, str if one.name == "id" else one.type, one.default) for one in msgspec.structs.fields(current)]
+    earlier = msgspec.defstruct(
+        "Earlier", [one[: 2 if one[2] is msgspec.NODEFAULT else 3] for one in fields], array_like=True
+    )
+    batch = msgspec.defstruct(
+        "Batch",
+        [("start", str), ("turn", int), ("sequence", int), ("events", list), ("before", dict | None), ("host", str)],
+        array_like=True,
+    )
+    body = encode(Batch("c", 1, 0, [packed_fact(1, there(), None, values)], host="web1", probe="s"))
+    read = msgspec.msgpack.decode(body, type=batch)
+    [event] = read.events[2]
+    with pytest.raises(msgspec.ValidationError, match="Expected `str`, got `array`"):
+        msgspec.convert(event[4][""], earlier)
+    assert (read.start, read.host, msgspec.convert(["s/1/2", *event[4][""][1:]], earlier).id) == ("c", "web1", "s/1/2")
 
 
 @pytest.mark.parametrize("topic", [DNS_TRANSACTION, NET_CONNECTION, f"{NET_CONNECTION}s"])

@@ -143,6 +143,6 @@ def _events(source: Source, progress: ReadProgress) -> Iterator[tuple[str, Captu
 def _fact_of(transaction: Transaction) -> Fact:
     captured = captured_of(transaction)
     values = msgspec.convert(captured.args[""], TransactionValues)
-    asked_for = None if values.asked_for is None else read_id(values.asked_for)
+    asked_for = read_id(transaction.asked_for) if transaction.asked_for else None
     ended, host = captured.timestamp, transaction.host
-    return Fact(read_id(values.id), asked_for, host, ended, captured.process, captured.flow, values)
+    return Fact(read_id(transaction.id), asked_for, host, ended, captured.process, captured.flow, values)

@@ -103,7 +103,8 @@ class HeldResponse:
         hop = OF_CLIENT if self.call else SERVED if flow is None else hop_of(flow)
         verdict = self.verdict
         return Transaction(
-            id=f"{self.batch}/{self.place}",
+            batch=self.batch,
+            place=self.place,
             host=self.host,
             asked=0,
             ended=self.stamp,

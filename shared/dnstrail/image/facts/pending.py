@@ -81,7 +81,8 @@ class Pending:
         """Return it as it ended."""
         flow = self.flow
         return Transaction(  # by position: names cost more than values
-            f"{self.batch}/{self.place}",
+            self.batch,
+            self.place,
             self.host,
             self.first,
             ended,

@@ -28,9 +28,9 @@ NO_RCODE: Final = -1
 class Transaction(msgspec.Struct, frozen=True, gc=False):
     """One question of one asker, when it has ended. Times are stamps of the stream (ns).
 
-    `id` names the event of the first question that was captured, else of the response. `asked` is the stamp of the
-    first try, 0 if no question was captured; `ended` is the stamp of the answer, or of the decision that none came.
-    `name` is canonical, and `type` a number.
+    `batch` (start and number) and `place` name the event of the first question that was captured, else of the response.
+    `asked` is the stamp of the first try, 0 if no question was captured; `ended` is the stamp of the answer, or of the
+    decision that none came. `name` is canonical, and `type` a number.
 
     `hop` states who asked: "client", a process of this host; "forwarder", such a process that also serves others; or
     "served", a client that is known by its address alone. `process` is the asker, None if it is unknown. `flow` leads
@@ -45,7 +45,8 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     rejected an answer that came before its question.
     """
 
-    id: str
+    batch: str
+    place: int
     host: str
     asked: int
     ended: int
@@ -63,3 +64,8 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     foreign: bool | None = None
     admitted: bool = False
     asked_for: str = ""
+
+    @property
+    def id(self) -> str:
+        """The name of the event."""
+        return f"{self.batch}/{self.place}"

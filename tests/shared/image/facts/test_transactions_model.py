@@ -102,7 +102,7 @@ def of_image(messages: list[tuple[int, Seen]], unmatched: str, *, live: bool) ->
         ended += transactions.take()
     transactions.advance(messages[-1][0] + 100 * SECOND)
     ended += transactions.take()
-    facts = [{**structs.asdict(one), "relations": relations(one.answer)} for one in ended]
+    facts = [{**structs.asdict(one), "id": one.id, "relations": relations(one.answer)} for one in ended]
     return sorted(facts, key=lambda fact: fact["id"])
 
 
