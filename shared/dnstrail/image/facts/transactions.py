@@ -279,7 +279,7 @@ class Transactions:
         """Hand over a transaction, or hold it as long as it may still be captured at the asker's own socket."""
         if transaction.rcode >= 0:
             pending.answered = transaction.ended
-            if pending.process is not None and not 0 <= transaction.ended - pending.latest <= SECOND:
+            if pending.process is not None:  # which may have asked for this name again meanwhile
                 self._note_packet_of(pending.process, pending, transaction.ended)
         del self._open[pending]
         if pending.received is not None:

@@ -148,6 +148,7 @@ def reached(facts: list[Fact], messages: list[tuple[int, Seen]]) -> Counter[str]
     live=st.booleans(),
 )
 @example(seed=1474470, conversations=7, unmatched="auto", live=False)  # too late at another socket
+@example(seed=825363, conversations=7, unmatched="auto", live=True)  # a call after two questions
 @settings(report_multiple_bugs=False)
 def test_any_conversations_make_the_same_facts(seed, conversations, unmatched, live):
     """After any messages, in an order that captures may have, image and model know the same transactions."""
