@@ -18,7 +18,7 @@ from dnstrail.image.facts.outcome import RCODE
 from dnstrail.image.facts.pending import Key, hop_of
 from dnstrail.image.facts.transaction import OF_CLIENT, SERVED, UNKNOWN, Transaction
 from dnstrail.image.parties import owner_of
-from dnstrail.image.queries import ANY, REORDER, WINDOW, Query, address_of, may_answer, servers_of
+from dnstrail.image.queries import ANY, REORDER, WINDOW, Address, Query, address_of, may_answer, servers_of
 
 #: responses without a question that wait for it -> an owner with more than half gives up its oldest, else the oldest of
 #: all goes: `evicted_responses`
@@ -27,6 +27,8 @@ MOST_HELD: Final = 4096
 #: is "unknown"
 MAX_KEPT: Final = 4096
 
+MOST_SOURCES: Final = 8  # of the captures of a response that are compared; somebody may forge further ones
+
 Named = tuple[str, int, int, str]  # a process (host, pid, start), and a name that it asked for
 
 
@@ -34,8 +36,8 @@ class HeldResponse:
     """A response that came without a question, or that getaddrinfo returned (`call`).
 
     `verdict` is that of admission, with the answer. `outcome` is "" if the image rejected the response, and read
-    nothing; `payload` is for this case. `keys` are those by which its question finds it, and `server` is the source to
-    compare. `used` states that it belongs to a transaction, or makes none. `named` is the process of a call with the
+    nothing; `payload` is for this case. `keys` are those by which its question finds it, and `sources` are those of all
+    captures. `used` states that it belongs to a transaction, or makes none. `named` is the process of a call with the
     name, if it is known.
     """
 
@@ -54,7 +56,7 @@ class HeldResponse:
         "payload",
         "place",
         "process",
-        "server",
+        "sources",
         "stamp",
         "used",
         "verdict",
@@ -84,9 +86,7 @@ class HeldResponse:
         self.call = circumstances.asked
         self.verdict = verdict
         self.owner = owner_of(circumstances, flow)
-        self.server = ANY
-        if flow is not None and not (flow.socket and flow.egress):
-            self.server = address_of(flow.source, flow.source_port)
+        self.sources = {_source_of(flow)}
         process, self.named = circumstances.process, None
         if self.call and process is not None:
             self.named = self.host, process.pid, process.start_time, self.name
@@ -95,7 +95,10 @@ class HeldResponse:
 
     def answers(self, asked: int, flow: Flow) -> bool:
         """Return whether it may answer a query, by its time and its source."""
-        return -REORDER <= self.stamp - asked <= WINDOW and may_answer(self.server, servers_of(flow))
+        if not -REORDER <= self.stamp - asked <= WINDOW:
+            return False
+        servers = servers_of(flow)
+        return any(may_answer(source, servers) for source in self.sources)
 
     def transaction(self) -> Transaction:
         """Return the transaction of a response whose question was not captured."""
@@ -121,6 +124,11 @@ class HeldResponse:
             foreign=self.foreign,
             admitted=self.outcome != UNKNOWN,
         )
+
+
+def _source_of(flow: Flow | None) -> Address:
+    """Return the source of a response; ANY if its capture does not show it."""
+    return ANY if flow is None or (flow.socket and flow.egress) else address_of(flow.source, flow.source_port)
 
 
 def _flow_of_question(flow: Flow) -> Flow:
@@ -165,7 +173,7 @@ class HeldResponses:
         self._owners.setdefault(held.owner, OrderedDict())[held] = None
         if held.verdict.packet is not None:
             self._by_packet[held.verdict.packet] = held
-        self.add_keys(held, keys if held.named is None else [held.named])
+        self._add_keys(held, keys if held.named is None else [held.named])
         if len(self.held) <= MOST_HELD:
             return None
         own = self._owners[held.owner]
@@ -174,8 +182,13 @@ class HeldResponses:
         self._remove(evicted)
         return evicted
 
-    def add_keys(self, held: HeldResponse, keys: list[Key]) -> None:
-        """Let the question of a response find it by further keys."""
+    def add_capture(self, held: HeldResponse, flow: Flow | None, keys: list[Key]) -> None:
+        """Note a further capture of a response: its question finds it by these keys, too."""
+        if len(held.sources) < MOST_SOURCES:
+            held.sources.add(_source_of(flow))
+        self._add_keys(held, keys)
+
+    def _add_keys(self, held: HeldResponse, keys: list[Key]) -> None:
         held.keys += keys
         if not held.used:
             for key in keys:

@@ -306,7 +306,7 @@ class Transactions:
         keys = [] if flow is None else _keys_of_question(header, circumstances.host, flow)
         held = self._held.of_packet(verdict.packet)
         if held is not None and (not verdict.admitted or held.used):
-            self._held.add_keys(held, keys)
+            self._held.add_capture(held, flow, keys)
             return
         if verdict.copy:
             return

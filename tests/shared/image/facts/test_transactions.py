@@ -15,7 +15,7 @@ from builders.dns_builders import AAAA, A, t
 from builders.talk import OWN, SERVERS, Talk, answer, back, packed, query, there
 from dnstrail.captured import CLIENT, FORWARDER
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.facts.held_responses import MAX_KEPT, MOST_HELD
+from dnstrail.image.facts.held_responses import MAX_KEPT, MOST_HELD, MOST_SOURCES
 from dnstrail.image.facts.transactions import MOST_NAMED, MOST_UNANSWERED
 from dnstrail.image.queries import SHARE
 
@@ -141,6 +141,19 @@ def test_an_answer_of_another_server_before_the_question():
     talk.hear(0.05, flow=back(there(server="10.9.9.9", socket=7, namespace=1, egress=True)))
     talk.ask(0)
     assert talk.only(31).outcome == "unanswered"
+
+
+@pytest.mark.parametrize("forged", [1, MOST_SOURCES - 1, MOST_SOURCES])
+def test_an_early_answer_behind_others_with_its_bytes(forged):
+    """An early answer is found behind those that others sent with the same bytes; of many, the first ones count."""
+    talk = Asking("accept")
+    for number in range(forged):
+        talk.hear(0.05, flow=back(there(server=f"10.9.9.{number}", socket=7, namespace=1, egress=True)))
+    talk.hear(0.06)
+    talk.ask(0)
+    assert {one.outcome for one in talk.ended(40) if one.asked} == {
+        "answered" if forged < MOST_SOURCES else "unanswered"
+    }
 
 
 @pytest.mark.parametrize(("unmatched", "count"), [("auto", 0), ("accept", 1)])
@@ -385,6 +398,16 @@ def test_a_call_of_getaddrinfo_and_its_packet(first):
         else:
             talk.hear(0.11, answer(id_=0, ttl=0), None, call=True, **APPLICATION)
     assert talk.only(60).answer.edges == EDGES
+
+
+def test_a_call_of_getaddrinfo_after_the_answer_to_an_earlier_question():
+    """The process asked again before the answer came: the call belongs to the packet of this answer."""
+    talk = Asking()
+    talk.ask(0, **APPLICATION)
+    talk.ask(0.1, query(id_=2), **APPLICATION)
+    talk.hear(0.9, **APPLICATION)
+    talk.hear(1.8, answer(id_=0, ttl=0), None, call=True, **APPLICATION)
+    assert [one.outcome for one in talk.ended(60)] == ["answered", "unanswered"]
 
 
 @pytest.mark.parametrize(
