@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +65,7 @@ def measure(_capture: str) -> Iterator[Figure]:
         }
         for title, select in selections.items():
             yield from _spread(f"newest 100, {title}", partial(_newest, folder, select))
+        gc.freeze()  # as the worker does
         segments = Segments(folder)
         segments.learn(lambda: False)
         keys = {"a name": name_of, "an address": address, "a name that was asked once": new}

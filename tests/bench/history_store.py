@@ -33,7 +33,7 @@ from dnstrail_history.worker import TOPICS, HistoryWorker
 from live.processes import run_dir, started
 from live.workers import FakeClock, open_bus, wait_until
 
-SEGMENTS = 4
+SEGMENTS = 2
 SECONDS, RATE = 10.0, 50  # of the measurement of the load
 START = "fedcba9876543210"  # of the probe
 _TURN = 100  # facts: a turn of 50 ms

@@ -30,6 +30,7 @@ RESOLVED = Process(3, "resolved", "/usr/lib/resolved", user_id=991, start_time=1
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for one in (segment, module):
         monkeypatch.setattr(one, "MOST_TRANSACTIONS", SMALL)
+    monkeypatch.setattr(forgetting, "_AT_ONCE", 3)
     return tmp_path / "history"
 
 
@@ -110,6 +111,24 @@ def test_the_rest_of_a_file_is_as_it_was(folder: Path) -> None:
     with closing(FactStore(folder, FakeClock(wall=BEGIN / 1e9))) as store:
         assert store.progress == progress_of(len(facts))
         assert not store.add(facts[0])
+
+
+def test_a_segment_is_written_anew_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request keeps few facts of a segment in memory at a time, in their order."""
+    parts: list[int] = []
+    write = segment.OpenSegment.write
+
+    def noting(self: segment.OpenSegment, facts: list[Fact], *progress: object) -> None:
+        parts.append(len(facts))
+        write(self, facts, *progress)
+
+    facts = [question(number, SECRET if number == 2 else f"n{number}.example") for number in range(SMALL + 1)]
+    with closing(FactStore(folder, FakeClock())) as store:
+        fill(store, facts)
+        monkeypatch.setattr(segment.OpenSegment, "write", noting)
+        forget(store, folder, subject_of(SECRET))
+    assert parts[:3] == [3, 3, 1]
+    assert stored(folder) == [fact for fact in facts if fact.values.name != SECRET]
 
 
 def test_an_address_is_forgotten_in_each_place(folder: Path) -> None:

@@ -192,6 +192,19 @@ def test_a_segment_is_full_by_its_bytes(folder, clock, monkeypatch):
     assert len({path.stem for path in folder.glob("0*")}) == 3
 
 
+def test_a_segment_is_full_by_its_stages(folder, clock, monkeypatch):
+    """Beyond its stages of connections a segment is full, however few facts it has."""
+    monkeypatch.setattr(segments, "MOST_STAGES", 2)
+    with closing(FactStore(folder, clock)) as store:
+        for number in range(5):
+            fill(store, range(number, number + 1))
+            assert store.add(stage_of(number, "end", time=BEGIN + number))
+            assert store.commit(progress_of(number))
+        assert store.counters["stored"] == 10
+    assert (len(stored(folder)), len(stored_stages(folder))) == (5, 5)
+    assert len({path.stem for path in folder.glob("0*")}) == 3
+
+
 def test_a_segment_that_was_not_finished_is_finished_after_a_restart(folder, clock, small, monkeypatch):
     """A worker that ended while a segment was full finishes it at its next start."""
     with monkeypatch.context() as patched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -130,6 +131,7 @@ def command(
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         store = FactStore(folder.absolute(), clock, days=days, most_bytes=size * _MEGABYTE)
         client = LookupClient(lookups, timeout=_TIMEOUT, bus=bus, beat=watched.beat)
+        gc.freeze()  # a collection over all modules would delay a lookup of a past time
         run(
             FactFeed(bus, lookups, TOPICS),
             bus.requester(replay_address(facts_address(lookups))),

@@ -36,7 +36,9 @@ from dnstrail.protocol.facts import TransactionValues
 from dnstrail.protocol.turn_follower import Position
 
 #: transactions, and stages of connections, of a segment -> the next one goes to a new segment
-MOST_TRANSACTIONS: Final = 65_536
+MOST_TRANSACTIONS: Final = 131_072
+#: stages of connections of a segment -> the next fact that is written later goes to a new segment
+MOST_STAGES: Final = 65_536  # lookups, and the begin of the next segment, read all of them
 #: bytes of a segment -> the next fact that is written later goes to a new segment
 MOST_BYTES: Final = 32 << 20
 #: seconds from the first to the last fact of a segment -> the next one goes to a new segment: age removes whole ones
@@ -155,7 +157,9 @@ class OpenSegment:
     @property
     def is_full(self) -> bool:
         """Whether the next fact goes to a new segment."""
-        if self.count >= MOST_TRANSACTIONS or self._last - self._first >= MOST_SPAN * _SECOND:
+        if self.count >= MOST_TRANSACTIONS or self._counts[1] >= MOST_STAGES:
+            return True
+        if self._last - self._first >= MOST_SPAN * _SECOND:
             return True
         return self.count > 0 and self._bytes() >= MOST_BYTES
 

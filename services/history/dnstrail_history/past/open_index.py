@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -60,10 +61,11 @@ class OpenIndex:
         self.answers: dict[int, tuple[Edge, ...]] = {}
         self.by_text: defaultdict[str, list[int]] = defaultdict(list)
         self.owners: set[str] = set()
-        self.transactions: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # the number, and the time (ns)
         self.spans: dict[int, StatedAnswer] = {}
         self.questions: dict[int, str | None] = {}  # as in a Statement
         self.first = 0  # ns: of all facts
+        # By answer, of each transaction its number and its time (ns): a list of pairs takes seven times as much.
+        self._transactions: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
         self._relations: dict[int, Edge] = {}
         self._read = 0  # the number of the last transaction
         self._stages = 0  # the number of the last stage of a connection
@@ -73,13 +75,13 @@ class OpenIndex:
         [(last, first)] = database.execute(_NEW_STAGES, (self._stages,))
         if last is not None:
             self._stages, self.first = last, min(self.first or first, first)
-        added = database.execute(_NEW_TRANSACTIONS, (self._read,)).fetchall()
-        if not added:
-            return
-        self.first = min(self.first or LAST_TIME, *(ended for _, _, ended, *_ in added))
-        for self._read, answer, ended, packed, name, flags in added:
+        before = self._read
+        for self._read, answer, ended, packed, name, flags in database.execute(_NEW_TRANSACTIONS, (before,)):
+            self.first = min(self.first or LAST_TIME, ended)
             if answer is not None:
                 self._add(answer, ended, max(_NUMBERS(packed)), None if flag_of(flags, DOUBTED) else name)
+        if self._read == before:
+            return
         new = edges_of(database.execute(_NEW_RELATIONS, (len(self._relations),)).fetchall())
         self._relations.update(new)
         self.owners.update(owner for owner, _, _ in new.values())
@@ -88,14 +90,20 @@ class OpenIndex:
             for text in {text for owner, _, target in edges for text in (owner, target)}:
                 self.by_text[text].append(answer)
 
+    def given(self, answer: int) -> Iterator[tuple[int, int]]:
+        """Yield the number and the time (ns) of each transaction with an answer, the last one first."""
+        packed = self._transactions.get(answer, ())
+        for place in range(len(packed) - 2, -1, -2):
+            yield packed[place], packed[place + 1]
+
     def _add(self, answer: int, ended: int, longest: int, question: str | None) -> None:
         """Add the last transaction that was read."""
-        given, known = self.transactions[answer], self.spans.get(answer)
+        given, known = self._transactions[answer], self.spans.get(answer)
         ends = ends_at(ended + longest * SECOND)
         if known is not None:
-            question = question if question == self.questions[answer] and ended >= given[-1][1] else None
+            question = question if question == self.questions[answer] and ended >= given[-1] else None
             ends, longest = max(ends, known.ends), max(longest, known.longest)
-        given.append((self._read, ended))
+        given.extend((self._read, ended))
         self.spans[answer] = StatedAnswer(answer, ends, longest)
         self.questions[answer] = question
 

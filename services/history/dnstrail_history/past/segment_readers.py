@@ -318,14 +318,13 @@ class OpenSegmentReader(SegmentReader):
         yield from read_undoubted(question_of(question), self._newest(ONE_WITH_TTLS, answer, until, most))
 
     def _newest(self, statement: str, answer: int, until: int, most: int) -> Iterator[Row]:
-        known = reversed(self._index.transactions.get(answer, ()))
-        rows = (self._database.execute(statement, (number,)).fetchone() for number, ended in known if ended <= until)
+        numbers = (number for number, ended in self._index.given(answer) if ended <= until)
+        rows = (self._database.execute(statement, (number,)).fetchone() for number in numbers)
         return islice((row for row in rows if row is not None), most)
 
     def _between(self, answer: int, since: int, until: int) -> Iterator[GivenAnswer]:
-        known = self._index.transactions.get(answer, ())
-        numbers = (number for number, ended in known if since <= ended <= until)
-        rows = (self._database.execute(ONE_ANSWER, (number,)).fetchone() for number in numbers)
+        numbers = [number for number, ended in self._index.given(answer) if since <= ended <= until]
+        rows = (self._database.execute(ONE_ANSWER, (number,)).fetchone() for number in reversed(numbers))
         yield from read_answers(row for row in rows if row is not None)
 
 

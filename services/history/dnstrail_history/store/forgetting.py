@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,7 @@ _REMOVED: Final = ".removed"  # of the ids of the facts that a request removes f
 _NEW: Final = ".new"  # in the names of the files that are to replace another one
 NEAR: Final = 3_600_000_000_000  # ns between two answers that are removed, so that their times are kept as one
 _LARGEST: Final = 1 << 16  # bytes of a request
+_AT_ONCE: Final = 1024  # facts of a segment that are written at once
 _MENTIONED: Final = """
     SELECT EXISTS (SELECT 1 FROM texts WHERE has_text(text))
         OR EXISTS (SELECT 1 FROM programs WHERE has_user(user_id))
@@ -170,22 +172,29 @@ def _without_facts(
         _add_functions(database, subjects)
         if not others and not database.execute(_MENTIONED).fetchone()[0]:
             return frozenset()
-        facts: list[Fact | StageFact] = [*read_facts(database), *read_stages(database)]
         carried = carried_stages(database)
-        removed = subjects.ids_in([*carried, *facts], others)
-        kept = [fact for fact in facts if fact.id not in removed]
+        removed = subjects.ids_in(chain(carried, _facts(database)), others)
+        kept = any(fact.id not in removed for fact in _facts(database))
         if removed:
             note(removed)
         if removed and kept:
-            gone = [fact for fact in (*carried, *facts) if fact.id in removed]
+            gone = (fact for fact in chain(carried, _facts(database)) if fact.id in removed)
             open_ones = [stage for stage in carried if stage.id not in removed]
             still_carried = Carried(open_ones, states_all(database) and len(open_ones) == len(carried))
             [last] = database.execute("SELECT last FROM extent").fetchone()
-            _replace(path, database, kept, still_carried, _times_of(gone, read_forgotten(database), last))
+            times = _times_of(gone, read_forgotten(database), last)
+            rest = (fact for fact in _facts(database) if fact.id not in removed)
+            _replace(path, database, rest, still_carried, times)
     if removed and not kept:
         remove_keys(path)
         path.unlink()
     return removed
+
+
+def _facts(database: sqlite3.Connection) -> Iterator[Fact | StageFact]:
+    """Yield the facts of a segment. All at once, they would take hundreds of MiB."""
+    yield from read_facts(database)
+    yield from read_stages(database)
 
 
 def _times_of(removed: Iterable[Fact | StageFact], before: Iterable[Stretch], last: int) -> list[Stretch]:
@@ -213,7 +222,7 @@ def _times_of(removed: Iterable[Fact | StageFact], before: Iterable[Stretch], la
 def _replace(
     path: Path,
     database: sqlite3.Connection,
-    kept: list[Fact | StageFact],
+    kept: Iterator[Fact | StageFact],
     carried: Carried,
     forgotten: list[Stretch],
 ) -> None:
@@ -221,7 +230,9 @@ def _replace(
     new, status = path.with_suffix(_NEW), path.stat()
     with closing(OpenSegment(new)) as segment:
         segment.carry(carried, StoredProgress({}))
-        segment.write(kept, read_progress(database)._replace(stretch=None))
+        progress = read_progress(database)._replace(stretch=None)
+        while part := [*islice(kept, _AT_ONCE)]:
+            segment.write(part, progress)
     with closing(open_existing(new, SCHEMA)) as written:
         written.execute("PRAGMA journal_mode=DELETE")
         written.execute(FORGOTTEN)

@@ -39,7 +39,7 @@ from dnstrail_history.store.retention import BYTES, DAYS, Retention, remove_segm
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`
 MOST_WAITING: Final = 32_768
-_KNOWN: Final = 2 * MOST_TRANSACTIONS  # live facts whose ids are read at the start
+_KNOWN: Final = MOST_TRANSACTIONS  # live facts whose ids are read at the start
 _RETRY: Final = 1.0  # seconds between two attempts to write
 _ASKED: Final = 1.0  # seconds between two looks for requests to forget
 _LOOK: Final = 60.0  # seconds between two looks for what is too old, and between two attempts to finish a segment

@@ -13,7 +13,7 @@ import msgspec
 
 from dnstrail.events import OUTCOMES
 from dnstrail.history.log.selection import LogSelection, Network
-from dnstrail.history.segment_keys import key_of_end
+from dnstrail.history.segment_keys import HashedKey, hash_key, key_of_end
 
 _MOST_IDS: Final = 1000  # of contents that fit: with more of them, each transaction is read
 _FEW: Final = 5000  # transactions that are found by an index and sorted; more are read in their order
@@ -71,7 +71,7 @@ def last_stages(database: sqlite3.Connection, selection: LogSelection, *, is_fin
     return Candidates(" AND ".join(conditions), tuple(bound for _, bound in bounds if bound is not None))
 
 
-def keys_of(selection: LogSelection) -> list[str]:
+def keys_of(selection: LogSelection) -> list[HashedKey]:
     """Return the keys that each segment has in which something fits."""
     keys = []
     if selection.name is not None:
@@ -81,7 +81,7 @@ def keys_of(selection: LogSelection) -> list[str]:
         keys.append(str(selection.network.network_address))
     if selection.process is not None and not _SPECIAL.search(selection.process):
         keys.append(selection.process)
-    return [key for key in keys if key]
+    return [hash_key(key) for key in keys if key]
 
 
 class _Segment(NamedTuple):

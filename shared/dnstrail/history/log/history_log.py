@@ -16,7 +16,7 @@ from dnstrail.history.log.entries import LogEntry
 from dnstrail.history.log.segment_entries import SegmentEntries
 from dnstrail.history.log.selection import LogSelection
 from dnstrail.history.segment_files import SegmentFile, segment_files
-from dnstrail.history.segment_keys import lacks_key
+from dnstrail.history.segment_keys import HashedKey, lacks_key
 
 
 class HistoryLog:
@@ -128,7 +128,7 @@ class HistoryLog:
             self._warn(f"{path}: {reason}")
 
 
-def _lacks(file: SegmentFile, keys: list[str]) -> bool:
+def _lacks(file: SegmentFile, keys: list[HashedKey]) -> bool:
     """Return whether a segment certainly lacks one of the keys that a selection needs."""
     return bool(keys) and file.ending == FINAL and lacks_key(file.path, keys)
 

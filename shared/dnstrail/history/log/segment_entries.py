@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -86,8 +88,9 @@ class SegmentEntries:
         process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image, unit, slice
             FROM processes JOIN programs ON programs.id = program"""
         self._processes: _Contents[_Asker] = _Contents(self, "processes", process, _columns)
-        relation = "owner, type, target FROM relations"
-        self._relations: _Contents[tuple[str, str, str]] = _Contents(self, "relations", relation, self._relation)
+        relation = """owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
+            JOIN texts target ON target.id = target"""
+        self._relations: _Contents[tuple[str, str, str]] = _Contents(self, "relations", relation, _relation)
         answer = "relations FROM answers"
         self._answers: _Contents[tuple[tuple[str, str, str], ...]] = _Contents(self, "answers", answer, self._answer)
 
@@ -172,15 +175,15 @@ class SegmentEntries:
         return self._candidates
 
     def _connect(self) -> sqlite3.Connection:
-        if self.path.exists() and not self.path.is_file():
-            raise DamagedFileError(self.path, "it is no file")  # a pipe would wait for a writer
-        if not self._is_final and not self.path.exists():
+        if (status := _status(self.path)) is None and not self._is_final:
             self.path = self.path.with_suffix(FINAL)  # it was finished in the meantime
-        with suppress(FileNotFoundError):
-            inode, before = self.path.stat().st_ino, self._inode
-            if before not in (0, inode):  # its ids are those of other contents
+            status = _status(self.path)
+        if status is not None:
+            if not S_ISREG(status.st_mode):
+                raise DamagedFileError(self.path, "it is no file")  # a pipe would wait for a writer
+            if self._inode not in (0, status.st_ino):  # its ids are those of other contents
                 raise DamagedFileError(self.path, REWRITTEN)
-            self._inode = inode
+            self._inode = status.st_ino
         try:
             return open_reader(self.path, SCHEMA, final=self._is_final)
         except sqlite3.OperationalError:
@@ -271,15 +274,22 @@ class SegmentEntries:
             received,
         )
 
-    def _relation(self, owner: int, rdtype: int, target: int) -> tuple[str, str, str]:
-        return self._texts[owner], type_text(rdtype), self._texts[target]
-
     def _answer(self, packed: bytes) -> tuple[tuple[str, str, str], ...]:
         return tuple(self._relations[one] for one in _IDS(packed))
 
 
+def _status(path: Path) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        return path.stat()
+    return None
+
+
 def _with_ttls(relations: tuple[tuple[str, str, str], ...], ttls: tuple[int, ...]) -> tuple[Relation, ...]:
     return tuple([(*relation, ttl) for relation, ttl in zip(relations, ttls, strict=True)])
+
+
+def _relation(owner: str, rdtype: int, target: str) -> tuple[str, str, str]:
+    return owner, type_text(rdtype), target
 
 
 def _ending(rdtype: int, outcome: int, rcode: int | None, tries: int, left_out: int | None, flags: int) -> Row:
