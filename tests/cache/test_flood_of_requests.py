@@ -102,3 +102,26 @@ def test_events_get_as_much_time_as_the_requests_before(seconds, share):
     for _ in range(3):
         worker.step()
     assert feeder.shares[-3:] == [0.0001, share, 0.0001]
+
+
+def test_facts_are_published_beside_a_flood_of_requests():
+    """Facts are published after events, where no request waits, and every 10 ms beside requests."""
+
+    class Facts:
+        refused = steps = 0
+
+        def step(self):
+            self.steps += 1
+
+    clock, facts = FakeClock(), Facts()
+    state = CacheState(Image(), clock)
+    events = Queue([None, None, ("turn", encode(Turn("s", 0, {}, True, state.now)))])
+    requests = Queue([*repeat(SlowRequest(clock, 0.0), 4 * 256), None])
+    worker = _Worker(requests, Feeder(events, state, lambda *_: None), state, lambda: None, facts=lambda _: facts)
+    steps = []
+    for seconds in (0.0, 0.009, 0.0, 0.011, 0.0, 0.0):
+        clock.advance(seconds)
+        worker.step()
+        steps.append(facts.steps)
+    assert steps == [1, 1, 2, 3, 4, 5]
+    assert state.counters["requests"] == 4 * 256
