@@ -224,6 +224,7 @@ class _Worker:
         if first is None or self._feeder.applied or began >= self._published + _GATHER:
             self._published = began
             self._publish()
+            began = self._state.clock.monotonic()
         self._answer_waiting(began, first)
         self._events = min(max(self._state.clock.monotonic() - began, _EVENTS[0]), _EVENTS[1])
         self.behind = self.behind or self.pending.has_ready
