@@ -335,8 +335,8 @@ def _at_hand(after: Iterable[Mark] | None) -> dict[str, Any]:
 
 def _time(at: float | None, at_ns: int | None) -> dict[str, Any]:
     """Return the time of a lookup as fields of its request: the cache refuses both."""
-    if given := {name: time for name, time in (("at", at), ("at_ns", at_ns)) if time is not None}:
-        return given
+    if at is not None or at_ns is not None:
+        return {name: time for name, time in (("at", at), ("at_ns", at_ns)) if time is not None}
     event = _EVENT.get()
     return {} if event is None else {"event": event}
 

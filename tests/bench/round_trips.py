@@ -74,6 +74,8 @@ def _beside_echo(folder: Path, dns: DnsDataSource, names: list[str]) -> tuple[li
     lookups, echoes = list[float](), list[float]()
     address = f"ipc://{folder}/echo.sock"
     with _script("echo.py", address), zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.setsockopt(zmq.REQ_RELAXED, 1)  # the frames of a lookup
+        socket.setsockopt(zmq.REQ_CORRELATE, 1)
         socket.connect(address)
 
         def echo(_: str) -> None:

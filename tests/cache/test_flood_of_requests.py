@@ -102,3 +102,44 @@ def test_events_get_as_much_time_as_the_requests_before(seconds, share):
     for _ in range(3):
         worker.step()
     assert feeder.shares[-3:] == [0.0001, share, 0.0001]
+
+
+class Facts:
+    """A publisher of facts whose steps take a time on the clock of the cache, and are counted."""
+
+    refused = 0
+
+    def __init__(self, clock, seconds=0.0):
+        self.steps = 0
+        self._clock = clock
+        self._seconds = seconds
+
+    def step(self):
+        self.steps += 1
+        self._clock.monotonic_time += self._seconds
+
+
+def test_facts_are_published_beside_a_flood_of_requests():
+    """Facts are published after events, where no request waits, and every 10 ms beside requests."""
+    clock = FakeClock()
+    state, facts = CacheState(Image(), clock), Facts(clock)
+    events = Queue([None, None, ("turn", encode(Turn("s", 0, {}, True, state.now)))])
+    requests = Queue([*repeat(SlowRequest(clock, 0.0), 4 * 256), None])
+    worker = _Worker(requests, Feeder(events, state, lambda *_: None), state, lambda: None, facts=lambda _: facts)
+    steps = []
+    for seconds in (0.0, 0.009, 0.0, 0.011, 0.0, 0.0):
+        clock.advance(seconds)
+        worker.step()
+        steps.append(facts.steps)
+    assert steps == [1, 1, 2, 3, 4, 5]
+    assert state.counters["requests"] == 4 * 256
+
+
+def test_the_publication_of_facts_takes_no_time_of_requests():
+    """A step answers requests for 50 ms, however long the facts took."""
+    clock = FakeClock()
+    state, requests = CacheState(Image(), clock), Queue(repeat(SlowRequest(clock, 0.02)))
+    feeder = Feeder(Queue(()), state, lambda *_: None)
+    worker = _Worker(requests, feeder, state, lambda: None, facts=lambda _: Facts(clock, seconds=1.0))
+    worker.step()
+    assert state.counters["requests"] == 3

@@ -191,6 +191,7 @@ class _Worker:
         self.pending = PendingLookups()
         self.behind = False
         self._events = _EVENTS[0]  # seconds for the events of the next step
+        self._published = float("-inf")  # when the facts were published last
         self._server = server
         self._feeder = feeder
         self._state = state
@@ -217,22 +218,30 @@ class _Worker:
 
         The facts of the events are published before: a reply counts them.
         """
+        first = self._server.receive()
         self.behind = self._feeder.drain(self._events)
+        began = self._state.clock.monotonic()
+        if first is None or self._feeder.applied or began >= self._published + _GATHER:
+            self._published = began
+            self._publish()
+            began = self._state.clock.monotonic()
+        self._answer_waiting(began, first)
+        self._events = min(max(self._state.clock.monotonic() - began, _EVENTS[0]), _EVENTS[1])
+        self.behind = self.behind or self.pending.has_ready
+
+    def _publish(self) -> None:
+        """Publish the facts of the events, and note what was refused."""
         if self._facts is not None:
             self._facts.step()
         if refused := self._server.refused + (self._facts.refused if self._facts else 0):
             self._state.counters["clients_refused"] = refused
-        began = self._state.clock.monotonic()
-        self._answer_waiting(began)
-        self._events = min(max(self._state.clock.monotonic() - began, _EVENTS[0]), _EVENTS[1])
-        self.behind = self.behind or self.pending.has_ready
 
     def close(self) -> None:
         """Publish the last facts."""
         if self._facts is not None:
             self._facts.close()
 
-    def _answer_waiting(self, now: float) -> None:
+    def _answer_waiting(self, now: float, first: ServedRequest | None) -> None:
         """Answer lookups that have waited for half of the time at most, and requests for the rest of it."""
         clock = self._state.clock
         self.pending.look(self._state.follower, self._state.skipped, now)
@@ -241,7 +250,7 @@ class _Worker:
             self._answer(lookup.served, lookup.request, lookup.deadline - PATIENCE, complete=complete)
         self._answer_past(now)
         for _ in range(_REQUESTS_AT_ONCE):
-            served = self._server.receive()
+            served, first = first or self._server.receive(), None
             if served is None:
                 break
             self._serve(served)

@@ -59,7 +59,7 @@ class RoutedRequest:
 
 def _fault_of(sent: Frames) -> str:
     """Return why a request cannot be read, or ""."""
-    if (count := len(sent) - len(_start_of(sent))) > MAX_FRAMES:
+    if len(sent) > MAX_FRAMES and (count := len(sent) - len(_start_of(sent))) > MAX_FRAMES:
         return f"{count} frames; {MAX_FRAMES} at most"
     if (size := sum(map(len, sent[:-1]))) > MAX_ENVELOPE:
         return f"{size} bytes before the request; {MAX_ENVELOPE} at most"

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import zmq
 import zmq.utils.garbage  # long messages need it, when this process may not be able to read it any more
+from zmq.backend import zmq_poll
 
 from dnstrail.bus import ipc, tcp
 from dnstrail.bus.contract import Endpoint
@@ -87,6 +88,9 @@ _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20  # ms, and up to as much again: the events of a file begin 100 ms after the last subscription
 _RECONNECT_TO_HOST = 1000  # ms up to which this doubles for another host
 
+_NOTED = 0.01  # seconds between two looks at what subscribers sent
+_READABLE = int(zmq.POLLIN)
+
 E = TypeVar("E", bound=End | SubscriberEnd)
 
 
@@ -112,6 +116,7 @@ class ZmqBus:
         self._ends: dict[Endpoint, End | SubscriberEnd] = {}
         self._pushers: list[PusherEnd] = []
         self._publishers: list[PublisherEnd] = []
+        self._noted = 0.0  # when the changes of their subscribers were noted last
         self._connections = 0
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
@@ -166,23 +171,26 @@ class ZmqBus:
     def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> bool:
         for pusher in self._pushers:
             pusher.repeat()
-        for publisher in self._publishers:
-            publisher.note_changes()
+        now = time.monotonic()
+        if now >= self._noted + _NOTED:  # it costs as much as the rest of a wait that ends at once
+            self._noted = now
+            for publisher in self._publishers:
+                publisher.note_changes()
         if not ends and file is None:
             time.sleep(timeout)  # a poll of nothing returns at once
             return False
-        deadline = time.monotonic() + timeout
+        deadline = now + timeout
         opened = [self._ends[end] for end in ends]
         subscribers = [end for end in opened if isinstance(end, SubscriberEnd)]
-        poller = zmq.Poller()
-        for end in opened:
-            poller.register(end.descriptor if isinstance(end, SubscriberEnd) else end.socket, zmq.POLLIN)
+        sources = [end.descriptor if isinstance(end, SubscriberEnd) else end.socket for end in opened]
+        watched: list[tuple[Any, int]] = [(source, _READABLE) for source in sources]
         if file is not None:
-            poller.register(file, zmq.POLLIN)
+            watched.append((file, _READABLE))
+        descriptors = [subscriber.descriptor for subscriber in subscribers]
         while not any(subscriber.has_message for subscriber in subscribers):
             left = max(deadline - time.monotonic(), 0)
-            arrived = {source for source, _ in poller.poll(math.ceil(left * 1000))}
-            if arrived - {subscriber.descriptor for subscriber in subscribers}:
+            arrived = zmq_poll(watched, math.ceil(left * 1000))
+            if any(source not in descriptors for source, _ in arrived):
                 return True
             if not left:
                 return False

@@ -42,6 +42,7 @@ SCHEMA = '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string
 OPERATIONS: dict[str, type[Request]] = {}  # every public subclass of Request, by the name of its operation
 
 _ENCODE = msgspec.msgpack.Encoder().encode
+_UNKNOWN = Connection()
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
 _ProcessId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
@@ -148,7 +149,7 @@ class GetRequest(_AboutConnection, frozen=True, kw_only=True):
     @property
     def described(self) -> Connection | None:
         """The connection, None if nothing of it is known."""
-        return connection if (connection := self.connection).fields else None
+        return connection if (connection := self.connection) != _UNKNOWN else None
 
 
 class GetManyRequest(_AtTime, frozen=True, kw_only=True):

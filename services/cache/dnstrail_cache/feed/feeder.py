@@ -104,6 +104,7 @@ class Feeder:
         self._held = HeldEvents()
         self._emptied = self._looked  # when nothing waited last
         self._late = float("-inf")  # when a late event was applied last
+        self.applied = False  # whether the last call of `drain` found anything
 
     def drain(self, seconds: float = _AT_ONCE) -> bool:
         """Apply what has arrived, for a bounded time, and remove what has ended; return whether more may wait.
@@ -114,8 +115,9 @@ class Feeder:
         began = state.clock.monotonic()
         self._note_standstill(began)
         until = began + seconds
-        for _ in range(_MESSAGES_AT_ONCE):
+        for number in range(_MESSAGES_AT_ONCE):
             more = self._apply_next()
+            self.applied = more or number > 0
             if not more or state.clock.monotonic() >= until:
                 break
         if began >= self._counted + _COUNT:

@@ -97,6 +97,8 @@ def is_complete(request: Request, follower: TurnFollower, skipped: SkippedTurns)
 
     False: one is out of reach, or answers of its turn that concern the request were skipped.
     """
+    if not request.after:
+        return True
     reached = [follower.reached(mark) for mark in request.after]
     if False in reached:
         return False
