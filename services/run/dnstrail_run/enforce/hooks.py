@@ -142,7 +142,7 @@ class Enforcement:
         self._endings = Endings(namespaces[0].cookie) if check_server_name else None
         programs = {**_PROGRAMS, **_BY_NAME} if check_server_name else _PROGRAMS
         try:
-            self._loaded = load_kept(program_text(), str, partial(_load, programs=programs))
+            self._loaded = load_kept(program_text(), None, partial(_load, programs=programs))
             self._maps = self._loaded.maps
             self._firsts = RingBuffer(self._maps["firsts"], _FIRST_PAGES * mmap.PAGESIZE)
             self._ended = RingBuffer(self._maps["endings"], ENDING_PAGES * mmap.PAGESIZE)
