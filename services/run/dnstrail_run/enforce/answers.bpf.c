@@ -3,8 +3,8 @@
 // that follows from an answer is too early. Over UDP, each time that a question was asked admits one answer to it. A
 // further answer with other addresses is a conflict: either can be the false one.
 
-// Labels and records that on_message reads, and on_answer in each of its runs; addresses of a conflict in one run. The verifier
-// follows each turn of a loop, and the kernel allows 33 calls for a packet. STEPS - FIRST is a multiple of PART.
+// Labels and records that on_message reads, and on_answer in each of its runs; addresses of a conflict in one run. The
+// verifier follows each turn of a loop, and the kernel allows 33 calls for a packet. STEPS - FIRST is a multiple of PART.
 #define FIRST 4
 #define PART 18
 #define CONTESTED 32
@@ -364,21 +364,20 @@ static __always_inline void contest(struct address *address)
         known->contested = 1; // without room, no name leads there either
 }
 
-static __always_inline struct conflict *conflict_of(struct buffer *buffer, struct question *question)
+static __always_inline void begin_conflict(struct buffer *buffer, struct question *question)
 {
     u32 none = 0;
     struct conflict *empty = no_conflict.lookup(&none), *found;
     if (!empty)
-        return 0;
+        return;
     found = conflicts.lookup_or_try_init(&question->number, empty);
     if (!found) {
         count(UNNAMED);
-        return 0;
+        return;
     }
     __builtin_memcpy(found->name, buffer->name.text, TEXT);
     if (!buffer->at)
         found->counts[0] = found->counts[1] = 0;
-    return found;
 }
 
 // Refuses the addresses of all answers to a question from now on, and notes the first of them: CONTESTED of them in each run.
@@ -389,7 +388,7 @@ int on_conflict(struct __sk_buff *skb)
     struct question *question = buffer ? questions.lookup(&buffer->question) : 0;
     if (!question)
         return 1;
-    struct conflict *conflict = conflict_of(buffer, question);
+    begin_conflict(buffer, question);
     struct step step = {.question = question->number, .place = buffer->at};
 #pragma nounroll
     for (u32 i = 0; i < CONTESTED; i++, step.place++) {
@@ -401,6 +400,7 @@ int on_conflict(struct __sk_buff *skb)
             continue;
         }
         contest(&target->address);
+        struct conflict *conflict = conflicts.lookup(&step.question); // each time: the verifier follows one way
         if (!conflict)
             continue;
         u32 side = target->surplus & 1, shown = conflict->counts[side]++;

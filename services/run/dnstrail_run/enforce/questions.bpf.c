@@ -37,8 +37,8 @@ static __always_inline u64 nothing(struct __sk_buff *skb)
     return any ^ same;
 }
 
-// Returns a number as one of which the verifier knows nothing, so that it follows what comes next once and not for each number.
-// `zero` is `nothing`. Numbers of loops have 64 bits: for others, the compiler adds instructions.
+// Returns a number as one of which the verifier knows nothing, so that it follows what comes next once and not for each
+// number. `zero` is `nothing`. Numbers of loops have 64 bits: for others, the compiler adds instructions.
 static __always_inline u64 forget(u64 number, u64 zero)
 {
     return number + zero;
