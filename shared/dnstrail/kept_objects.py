@@ -34,32 +34,34 @@ _DIGEST = 32  # bytes
 T = TypeVar("T")
 
 
-def load_kept(text: str, offsets: Callable[[], str], load: Callable[[BpfObject], T]) -> T:
+def load_kept(text: str, offsets: Callable[[], str] | None, load: Callable[[BpfObject], T]) -> T:
     """Return what `load` makes of the compiled text, which is kept from then on.
 
     `offsets` returns the text of what comes first: it follows from the BTF of the kernel, and only the compiler needs
-    it. If the kernel refuses the object that was kept, the text is compiled anew.
+    it. None: nothing comes first, so that the object does not depend on BTF. If the kernel refuses the object that was
+    kept, the text is compiled anew.
 
     Raises:
         SourceUnavailable: bcc is not installed, or it does not compile the text.
         OSError: the kernel refused the programs.
     """
-    key = _key(text)
+    key = _key(text, by_types=offsets is not None)
     kept = _read(key)
     if kept is not None:
         with suppress(OSError):
             return load(kept)
-    compiled = compile_object(offsets() + text)
+    compiled = compile_object(text if offsets is None else offsets() + text)
     loaded = load(compiled)
     _keep(key, compiled)
     return loaded
 
 
-def _key(text: str) -> str:
-    """Return the digest of all that leads to an object: text, kernel and its BTF, headers and bcc."""
+def _key(text: str, *, by_types: bool) -> str:
+    """Return the digest of all that leads to an object: text, kernel and (`by_types`) its BTF, headers and bcc."""
     known = hashlib.sha256()
-    with suppress(OSError), VMLINUX.open("rb") as file:
-        known = hashlib.file_digest(file, hashlib.sha256)
+    if by_types:
+        with suppress(OSError), VMLINUX.open("rb") as file:
+            known = hashlib.file_digest(file, hashlib.sha256)
     parts = (text, *os.uname(), bcc_version(), *(part for header in headers().items() for part in header))
     for part in parts:
         known.update(hashlib.sha256(part.encode()).digest())

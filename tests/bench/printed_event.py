@@ -18,7 +18,7 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail.tracee import event_map
+from dnstrail.tracee.event_shape import event_map
 from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker

@@ -38,7 +38,7 @@ from dnstrail.protocol.facts import unpacked_fact
 from dnstrail.protocol.replay_window import KEPT
 from dnstrail.protocol.replays import ReplayRequest, decode_replay, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail.tracee import event_map
+from dnstrail.tracee.event_shape import event_map
 from dnstrail_cache.facts import MOST_BYTES, FactsPublisher, captured_of, captured_stage
 from dnstrail_cache.state.cache_state import CacheState
 from live.ports import free_port

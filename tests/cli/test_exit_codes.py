@@ -207,3 +207,38 @@ def test_a_closed_stream_reads_and_writes_nothing(name):
     assert case.error in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout or not name.startswith("stderr")
+
+
+ENDS = """
+import atexit, sys, threading, time
+import click
+from dnstrail.process.command import run_command
+
+class Object:
+    def __del__(self):
+        print("freed", file=sys.stderr)
+
+@click.command()
+@click.option("--thread", is_flag=True)
+@click.pass_context
+def command(ctx, thread):
+    atexit.register(print, "last", end="")
+    click.echo("written", nl=False)
+    sys.stderr.write("said ")
+    globals()["kept"] = Object()
+    if thread:
+        threading.Thread(target=lambda: print(threading.main_thread().join() or " joined ", end="")).start()
+    ctx.exit(261)
+
+run_command(command, "x")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "err"), [([], "writtenlast", "said "), (["--thread"], "written joined last", "said freed\n")]
+)
+def test_a_command_ends_without_freeing_its_objects(arguments, out, err):
+    """What was registered for the end runs, and what was written arrives; a thread that still works is awaited."""
+    words = [sys.executable, "-c", ENDS, *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (261 % 256, out, err)

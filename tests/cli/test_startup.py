@@ -81,6 +81,17 @@ def test_no_worker_imports_a_library_for_terminals(module):
     assert done.stdout == "False\n"
 
 
+def test_a_coroutine_can_log():
+    """The log imports no library for coroutines until one logs."""
+    code = (
+        "import sys, dnstrail.process.log as log; loaded = 'asyncio' in sys.modules; import asyncio\n"
+        "log.configure('x'); asyncio.run(log.get_logger().ainfo('said', loaded=loaded))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    line = json.loads(done.stderr)
+    assert (line["event"], line["loaded"]) == ("said", False)
+
+
 def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
@@ -158,7 +169,8 @@ def test_a_shell_gets_its_script(shell):
 
 
 def test_a_run_imports_no_more_than_it_needs():
-    """A run of a command leaves out bcc, the list of public suffixes, and what rich adds to structlog."""
+    """A run of a command leaves out bcc, the list of public suffixes, dnspython, and the library for terminals."""
     code = "import json, sys, dnstrail_run.session; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"bcc", "publicsuffixlist", "rich.traceback", "pygments"} & set(json.loads(done.stdout)) == set()
+    left_out = {"asyncio", "bcc", "dns", "publicsuffixlist", "pygments", "rich.console"}
+    assert left_out & set(json.loads(done.stdout)) == set()

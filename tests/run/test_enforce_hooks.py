@@ -103,7 +103,7 @@ def test_a_later_start_compiles_nothing(cgroup, compiled):
 def test_the_structures_have_the_sizes_of_the_programs(compiled):
     """Keys and values of the maps are as long as Python takes them."""
     live_or_skip()
-    maps = kept_objects.load_kept(program_text(), str, lambda made: made).maps
+    maps = kept_objects.load_kept(program_text(), None, lambda made: made).maps
     assert maps["refused"].key_size == ctypes.sizeof(RefusalKey)
     assert maps["unasked"].value_size == ctypes.sizeof(UnaskedValue)
     assert maps["waiting"].value_size == ctypes.sizeof(WaitingValue)

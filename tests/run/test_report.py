@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dnstrail.protocol.batches import CgroupLoss, Turn
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.forms import FORMATS, show_report
+from dnstrail_run.forms import FORMATS
 from dnstrail_run.report import (
     BLIND,
     AskedName,
@@ -25,6 +25,7 @@ from dnstrail_run.report import (
     coverage_of,
 )
 from dnstrail_run.sections import sections, summary
+from dnstrail_run.table import show_report
 from dnstrail_run.verdict import failures, is_encrypted_dns, is_unnamed, judged_part, learned, not_allowed
 
 APP = Program(70, "app", "/bin/app")

@@ -46,6 +46,16 @@ def test_an_argument_that_is_no_text_is_escaped(form):
     assert FORMATS[form](report).encode()
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_forms_of_a_run_are_made_before_it_begins(quiet, monkeypatch):
+    """Before another user may be unable to read its modules, each form of the run is made once, and no other one."""
+    made = []
+    monkeypatch.setattr(session, "_table_of", lambda _: made.append("table"))
+    settings = msgspec.structs.replace(settings_of("true"), quiet=quiet)
+    session._load_forms(settings, [lambda _: made.append("page")])
+    assert made == (["page"] if quiet else ["page", "table"])
+
+
 def test_names_are_checked_by_the_rules_alone():
     """To check names that connections state, the rules must hold."""
     settings = msgspec.structs.replace(settings_of("true"), check_server_name=True)

@@ -140,3 +140,10 @@ def test_the_command_cannot_signal_the_writer(tmp_path, number):
     assert "not permitted" in done.stderr
     assert writer.write(["one"]) == []
     writer.close()
+
+
+def test_without_files_there_is_no_process():
+    """A run that writes nothing has no writer."""
+    writer = WriterHandle([])
+    assert (writer.changes(), writer.write([]), writer._process) == ([], [], -1)
+    writer.close()

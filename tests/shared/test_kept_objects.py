@@ -42,7 +42,7 @@ class Starts:
     @property
     def file(self) -> Path:
         """The kept object of TEXT."""
-        return self.folder / kept_objects._key(TEXT)
+        return self.folder / kept_objects._key(TEXT, by_types=True)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,20 @@ def test_another_text_is_another_object(starts):
 @pytest.mark.parametrize("changed", ["VMLINUX", "bcc_version", "headers"])
 def test_another_host_is_another_key(changed, monkeypatch, tmp_path):
     """Another kernel, another bcc and other headers lead to another object."""
-    before = kept_objects._key(TEXT)
+    before = kept_objects._key(TEXT, by_types=True)
     (tmp_path / "btf").write_bytes(b"another kernel")
     others = {"VMLINUX": tmp_path / "btf", "bcc_version": lambda: "0.0", "headers": lambda: {"a.h": ""}}
     monkeypatch.setattr(kept_objects, changed, others[changed])
-    assert kept_objects._key(TEXT) != before
+    assert kept_objects._key(TEXT, by_types=True) != before
+
+
+def test_an_object_without_offsets_does_not_depend_on_types(starts, monkeypatch, tmp_path):
+    """Where nothing of the BTF comes first, the same object serves another BTF."""
+    first = load_kept(OTHER.replace("VALUES", "5"), None, lambda compiled: compiled)
+    monkeypatch.setattr(kept_objects, "VMLINUX", tmp_path / "none")
+    monkeypatch.setattr(kept_objects, "compile_object", None)
+    assert load_kept(OTHER.replace("VALUES", "5"), None, lambda compiled: compiled) == first
+    assert starts.compiled == 0
 
 
 def truncate(file: Path) -> None:

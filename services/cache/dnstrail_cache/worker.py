@@ -31,7 +31,7 @@ from dnstrail.protocol.lookups import (
     encode_error,
 )
 from dnstrail.protocol.replays import TurnRequests
-from dnstrail.tracee import event_map
+from dnstrail.tracee.event_shape import event_map
 from dnstrail.users import service_ids
 from dnstrail_cache.facts import FactsPublisher
 from dnstrail_cache.feed.feeder import TOPICS, Feeder

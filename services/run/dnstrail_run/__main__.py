@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,12 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
     commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
+    gc.disable()
     from dnstrail_run.run_settings import Settings
     from dnstrail_run.session import run_session
 
+    gc.freeze()  # what was imported stays: no collection looks at it, also in the processes forked from this one
+    gc.enable()
     learn, domains = learned_file(given.pop("learn"))
     domains = given.pop("learn_domains") or domains
     ctx.exit(run_session(Settings(**given, learn=learn, learn_domains=domains)))

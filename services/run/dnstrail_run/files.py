@@ -260,13 +260,13 @@ class WriterHandle:
     """The handle of a process that keeps the rights to write the files, which the rest of dnstrail drops.
 
     It is forked before the launcher, and no other thread may run yet. The command cannot signal it: its real user is
-    that of dnstrail.
+    that of dnstrail. Without files there is no such process.
     """
 
     def __init__(self, files: Sequence[OutputFile]) -> None:
         self._names = [file.name for file in files]
         self._socket, theirs = socket.socketpair()
-        self._process = os.fork()
+        self._process = os.fork() if files else -1
         if self._process == 0:
             code = 1
             try:
@@ -302,9 +302,12 @@ class WriterHandle:
         """End the writer. It discards its files, unless it wrote them."""
         self._replies.close()
         self._socket.close()
-        os.waitpid(self._process, 0)
+        if self._process > 0:
+            os.waitpid(self._process, 0)
 
     def _ask(self, texts: Sequence[str] | None) -> list[str]:
+        if not self._names:
+            return []
         with suppress(OSError, ValueError):
             self._socket.sendall(json.dumps(texts).encode() + b"\n")
             sentences: list[str] = json.loads(self._replies.readline())

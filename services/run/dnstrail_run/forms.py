@@ -1,4 +1,4 @@
-"""The forms of a report: JSON, Markdown, one HTML page that loads and runs nothing, and a table on a terminal."""
+"""The forms of a report in files: JSON, Markdown, and one HTML page that loads and runs nothing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from html import escape
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_run.report import RunReport
 from dnstrail_run.sections import Section, sections, summary
 
-_MOST = 12  # rows of one section; the file has all
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -85,25 +81,6 @@ def _code(text: str) -> str:
     """Return a text as code in a table. Characters that could end the code or the cell are replaced."""
     shown = escape_unprintable(text).replace("`", "'").replace("|", "\u2502")
     return f"`{shown}`" if shown else ""
-
-
-def show_report(report: RunReport, console: Console) -> None:
-    """Print a report; each section has at most _MOST rows."""
-    console.print(Text(f"dnstrail: {summary(report)}", style="bold"))
-    for section in sections(report):
-        console.print(_table(section))
-        if len(section.rows) > _MOST:
-            console.print(Text(f"  and {len(section.rows) - _MOST} more: --report FILE has all", style="dim"))
-
-
-def _table(section: Section) -> Table:
-    title = Text(section.title, style="bold")
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=len(section.heads) > 1)
-    for head in section.heads:
-        table.add_column(head, overflow="fold")
-    for row in section.rows[:_MOST]:
-        table.add_row(*(Text(escape_unprintable(cell)) for cell in row))
-    return table
 
 
 def _json_of(report: RunReport) -> str:

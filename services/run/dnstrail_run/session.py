@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from rich.console import Console
 
+from dnstrail.dns.names import lookup_key
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.kernel.cgroups import find_cgroup2, running_containers
 from dnstrail.pipeline.pipeline import Pipeline
@@ -33,7 +32,7 @@ from dnstrail_run.command_process import has_domains
 from dnstrail_run.enforce.refusals import refusals, with_names, without_refused
 from dnstrail_run.files import Descriptor, OutputFile, RefusalLines, WriterHandle, read_list
 from dnstrail_run.followed import Followed, first_privileged
-from dnstrail_run.forms import FORMATS, format_of, show_report
+from dnstrail_run.forms import format_of
 from dnstrail_run.launcher import Launcher, launch, pass_on_signals
 from dnstrail_run.merged_list import merged
 from dnstrail_run.namespaces import namespaces_of
@@ -118,9 +117,11 @@ def run_session(settings: Settings) -> int:
     is_root = os.geteuid() == 0
     user = caller_of_sudo() if is_root else None
     with _open_files(settings, user) as files:
-        _load_forms()
+        _load_forms(settings, files.forms)
         if settings.learn_domains:
             import_module("dnstrail.registered_domain")  # whose list another user may be unable to read
+        if settings.learn is not None or settings.ask:
+            lookup_key("\u00fc.example")  # likewise the codecs of names
         find_cgroup2()  # a mount of its own is one of the launcher, too
         enforce = enforce_of(settings, files.allowed, user)
         launcher = launch(settings.command, user, wait_for_all=settings.wait_for_all, enforce=enforce)
@@ -176,12 +177,19 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
         writer.close()
 
 
-def _load_forms() -> None:
-    """Make an empty report in each form: it loads what another user may be unable to read."""
+def _load_forms(settings: Settings, forms: Sequence[Callable[[RunReport], str]]) -> None:
+    """Make an empty report in each form of this run: it loads what another user may be unable to read."""
     nothing = RunReport(["\x1b\u3042"], 0, [], [], [], [], [], Coverage(True, [], ""))
-    for form in FORMATS.values():
+    for form in forms:
         form(nothing)
-    show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
+    if not settings.quiet:
+        _table_of(nothing)
+
+
+def _table_of(report: RunReport) -> str:
+    from dnstrail_run.table import table_of  # with rich, which a quiet run does without
+
+    return table_of(report, terminal=sys.stderr.isatty() or None)
 
 
 def _run(settings: Settings, launcher: Launcher, clock: Clock) -> Run:
@@ -324,10 +332,7 @@ def _write(report: RunReport, settings: Settings, files: _Files) -> bool:
         texts.append("".join(files.refusals.lines))
     faults = files.writer.write(texts)
     if not settings.quiet:
-        table = StringIO()
-        terminal = sys.stderr.isatty() or None  # None: also what the environment forces
-        show_report(report, Console(file=table, force_terminal=terminal, markup=False, highlight=False, emoji=False))
-        _say(table.getvalue())
+        _say(_table_of(report))
     for sentence in (*report.files, *faults):
         _say(f"dnstrail: {escape_unprintable(sentence)}\n")
     return not faults

@@ -68,7 +68,7 @@ def joined(run_dir: Path, topics: tuple[str, ...], bus: Bus, emit: Emit, clock: 
     """Listen to the pipeline of a run-dir, as the user to whom the folder belongs."""
     owner = run_dir.stat().st_uid
     if owner and may_change_user():
-        drop_privileges(user_of(owner))
+        drop_privileges(user_of(owner), dnspython=False)
     view = EventView(run_dir, topics, (), bus, emit, cache=True, take_findings=False)
     try:
         yield Joined(view, clock)

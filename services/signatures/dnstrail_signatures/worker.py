@@ -31,7 +31,8 @@ from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.members import Work, failed, faults
 from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
 from dnstrail.signature import Finding, Signal
-from dnstrail.tracee import derived_events, finding_map
+from dnstrail.tracee.derived import derived_events
+from dnstrail.tracee.event_shape import finding_map
 from dnstrail_signatures.cache import ConflictFeed
 from dnstrail_signatures.engine.engine import Engine, all_losses
 from dnstrail_signatures.engine.time_budget import TimeBudget

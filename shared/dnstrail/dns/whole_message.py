@@ -72,7 +72,7 @@ def read_whole_message(wire: bytes) -> tuple[dns.message.Message | None, str]:
     records = sum(int.from_bytes(wire[at : at + 2]) for at in range(4, HEADER, 2))
     if records > MAX_RECORDS:
         return None, f"{records} records; at most {MAX_RECORDS} are parsed"
-    _load_types()
+    load_types()
     metered = MeteredMessage(wire, MAX_READS)
     try:
         message = dns.message.from_wire(metered, ignore_trailing=True, continue_on_error=True, one_rr_per_rrset=True)
@@ -87,7 +87,7 @@ def read_whole_message(wire: bytes) -> tuple[dns.message.Message | None, str]:
 
 
 @cache
-def _load_types() -> None:
+def load_types() -> None:
     """Import the modules of all types: dnspython otherwise looks for a module whenever it meets an unknown type."""
     dns.rdata.load_all_types()  # type: ignore[no-untyped-call] # dnspython has no types for it
 

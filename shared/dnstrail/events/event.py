@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 import msgspec
-from dns.message import Message as WholeMessage
 
 from dnstrail.captured import ASKER_SEEN, Captured, Process
 from dnstrail.container import is_roots
@@ -16,9 +15,11 @@ from dnstrail.dns import ResourceRecord, decode
 from dnstrail.dns.header import QR, Header, read_header, read_usual_answer
 from dnstrail.dns.message import read_question
 from dnstrail.dns.rdata import ADDRESSES
-from dnstrail.dns.whole_message import read_whole_message
 from dnstrail.errors import BadMessage
 from dnstrail.events import FACT_ID, FACT_NAMES
+
+if TYPE_CHECKING:
+    from dns.message import Message as WholeMessage
 
 SOURCE = "tracee"  # of every event and finding, as event selectors name it
 ORIGINS = HOST, CONTAINER = ("host", "container")  # of an event, as event selectors name them
@@ -253,7 +254,11 @@ class Event:
 
     @_OnDemand
     def _whole(self) -> tuple[WholeMessage | None, str]:
-        return read_whole_message(self.captured.payload) if self.captured.payload else (None, "")
+        if not self.captured.payload:
+            return None, ""
+        from dnstrail.dns.whole_message import read_whole_message  # noqa: PLC0415 - few processes need dnspython
+
+        return read_whole_message(self.captured.payload)
 
 
 _FLOW_ARGS = {

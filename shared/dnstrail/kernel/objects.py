@@ -107,10 +107,11 @@ def with_maps(code: bytes, names: Mapping[int, int]) -> bytes:
 
 
 def _loads_of_maps(code: bytes) -> Iterator[int]:
-    """Yield where a program loads the address of a map. The load of 64 bits takes two instructions."""
-    at = 0
-    while at < len(code):
-        opcode, registers, _, _ = _INSTRUCTION.unpack_from(code, at)
-        if opcode == _LOAD_WIDE and registers >> 4 == _MAP_FD:
+    """Yield where a program loads the address of a map. A load takes two instructions; the second has the opcode 0."""
+    opcodes = code[:: _INSTRUCTION.size]
+    place = opcodes.find(_LOAD_WIDE)
+    while place >= 0:
+        at = place * _INSTRUCTION.size
+        if code[at + 1] >> 4 == _MAP_FD:
             yield at
-        at += 2 * _INSTRUCTION.size if opcode == _LOAD_WIDE else _INSTRUCTION.size
+        place = opcodes.find(_LOAD_WIDE, place + 1)

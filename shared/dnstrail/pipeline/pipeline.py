@@ -24,7 +24,7 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail.pipeline import MEMORY
 from dnstrail.pipeline.children import Children, WorkerDied
-from dnstrail.pipeline.view import Emit, EventView
+from dnstrail.pipeline.view import Emit, EventView, derivation
 from dnstrail.process.clock import Clock
 from dnstrail.process.command import NONE
 from dnstrail.process.config_file import NO_FILE
@@ -207,6 +207,7 @@ def running(plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> Iterator[Pipeline
     if plan.web is not None:
         _remove_link(plan)
     children = Children(plan.commands, plan.memory)
+    derivation(plan.events)  # that user may be unable to import it
     with children.running():
         drop_privileges(plan.user)
         _await_page(plan, children, clock)

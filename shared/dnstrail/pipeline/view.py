@@ -16,7 +16,7 @@ from dnstrail.captured import Captured
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import AT_ONCE, ConnectionEnricher
 from dnstrail.errors import BadMessage
-from dnstrail.events import FACT_NAMES, FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
+from dnstrail.events import DERIVED, FACT_NAMES, FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
 from dnstrail.process.clock import Clock
 from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
@@ -26,7 +26,6 @@ from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.replays import TurnRequests, replay_address
 from dnstrail.protocol.turn_follower import FollowedStarts, TurnFollower
-from dnstrail.tracee import derived_events
 
 _TIMEOUT = 2.0  # seconds for the names of connections, while events wait: a machine that stands still is no absence
 _PATIENCE = 10.0  # seconds for the same at the end, and for the last facts
@@ -79,6 +78,7 @@ class EventView:
         self._emit = emit
         self._bus = bus
         self._chosen = {*events, *findings}
+        self._derived_events = derivation(self._chosen)
         self._outputs = outputs
         self._undelivered = 0
         self._findings = bus.puller(findings_address(run_dir)) if take_findings else None
@@ -196,7 +196,7 @@ class EventView:
         for event in self._names.fill(events):
             if topic in self._chosen:  # else only the events derived from it are chosen
                 self._emit(event)
-            for derived in derived_events(event, self._chosen):
+            for derived in self._derived_events(event, self._chosen):
                 self._emit(derived)
 
     def _on_turn(self, turn: Turn, clock: Clock, facts: FactFeed | None) -> None:
@@ -227,3 +227,12 @@ class EventView:
     def _all_losses(self) -> dict[str, int]:
         reasons = {FINDINGS_LOST: self._undelivered, REFUSED_EVENTS: self._refused[REFUSED_EVENTS]}
         return {**self._turns.lost, **{reason: count for reason, count in reasons.items() if count}}
+
+
+def derivation(chosen: Iterable[str]) -> Callable[[Event, set[str]], list[Event]]:
+    """Return the function that derives the chosen events, and import what it needs; none may be chosen."""
+    if not {*chosen}.intersection(DERIVED):
+        return lambda _event, _chosen: []
+    from dnstrail.tracee.derived import derived_events  # noqa: PLC0415 - few processes need dnspython
+
+    return derived_events

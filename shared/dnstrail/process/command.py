@@ -6,8 +6,10 @@ codec until an option or an error needs one.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
@@ -263,7 +265,19 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         with full_stderr_ignored():
             click.echo("Error: no memory is left: the memory limit of this process is too low", err=True)
         code = CANNOT_SERVE
-    sys.exit(code)
+    _end(code)
+
+
+def _end(code: int | str | None) -> NoReturn:
+    """Exit as the interpreter does, but free no objects: that is a fifth of what a short command takes."""
+    main = threading.main_thread()
+    if isinstance(code, str) or not all(one.daemon or one is main for one in threading.enumerate()):
+        sys.exit(code)
+    atexit._run_exitfuncs()  # noqa: SLF001 - the interpreter has no other way
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit((code or OK) & 0xFF)
 
 
 def _open_closed_streams() -> None:

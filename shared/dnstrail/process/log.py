@@ -6,21 +6,32 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class _Later(ModuleType):
+    """Stands for a module that is imported when it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self.__name__), name)
 
 
 @contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Hide a module from imports, also if it is loaded already."""
+def _replaced(module: str, instead: ModuleType | None) -> Iterator[None]:
+    """Let imports find another module, also if the module is loaded already; with None they fail."""
     modules: dict[str, object] = vars(sys)["modules"]
     loaded = modules.get(module)
-    modules[module] = None  # an import fails
+    modules[module] = instead
     yield
     del modules[module]
     if loaded is not None:
         modules[module] = loaded
 
 
-with _without("rich"):  # structlog would load it to print exceptions in colours: a fifth of the start of a worker
+# structlog would load them to print exceptions in colours, and to log from coroutines: a third of the start of a worker
+with _replaced("rich", None), _replaced("asyncio", _Later("asyncio")):
     import structlog
 
 get_logger = structlog.get_logger  # for modules that would import structlog before this one

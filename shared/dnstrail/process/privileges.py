@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import dns.rdata
-
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import SettingsError
 from dnstrail.kernel.capabilities import keep_capabilities, missing_capabilities
@@ -43,18 +41,22 @@ def share_signals(user: User) -> None:
     os.setresuid(user.uid, -1, -1)
 
 
-def drop_privileges(user: User | None, run_dir: Path | None = None) -> None:
+def drop_privileges(user: User | None, run_dir: Path | None = None, *, dnspython: bool = True) -> None:
     """Become a user for good, without any capability; None keeps the present user.
 
-    Modules that libraries import late are imported first, since that user may not be able to read them.
+    What is imported late is imported first, since that user may not be able to read it: `dnspython` with all that it
+    may need, unless this process does without.
 
     Raises:
         SettingsError: the change is refused, or that user cannot reach the sockets.
     """
     if user is None:
         return
-    dns.rdata.load_all_types()  # type: ignore[no-untyped-call] # dnspython has no types for it
-    lookup_key("\u00fc.example")  # the codecs of IDNA
+    if dnspython:
+        from dnstrail.dns.whole_message import load_types  # noqa: PLC0415 - as said
+
+        load_types()
+        lookup_key("\u00fc.example")  # the codecs of IDNA
     try:
         os.setgroups([])
         os.setgid(user.gid)

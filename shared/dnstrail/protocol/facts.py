@@ -7,7 +7,6 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
-import dns.rdatatype
 import msgspec
 from msgspec.structs import astuple
 
@@ -263,6 +262,8 @@ def whole_stage_id(values: ConnectionValues, probe: str) -> str:
 @lru_cache(_TYPES)
 def type_text(rdtype: int) -> str:
     """Return the name of a type of records."""
+    import dns.rdatatype  # noqa: PLC0415 - few processes need dnspython
+
     return dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))
 
 

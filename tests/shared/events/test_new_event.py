@@ -59,7 +59,7 @@ from dnstrail.image import Image
 from dnstrail.image.apply import apply_event
 from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.capture_options import CaptureOptions
-from dnstrail.tracee import event_map
+from dnstrail.tracee.event_shape import event_map
 from dnstrail_cache.feed.feeder import TOPICS
 from dnstrail_cli.pipeline.selection import select
 from dnstrail_cli.events.words import event_words

@@ -19,7 +19,8 @@ from dnstrail.events import (
     Event,
     topics_of,
 )
-from dnstrail.tracee import derived_events, event_map
+from dnstrail.tracee.derived import derived_events
+from dnstrail.tracee.event_shape import event_map
 
 QUERY = by_hand(asked(wire("a.com"), 28), flags=0x0100)
 V4 = Flow(bytes([10, 0, 0, 2]), 40000, bytes([10, 0, 0, 53]), 53)

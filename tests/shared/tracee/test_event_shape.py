@@ -22,7 +22,7 @@ from dnstrail.events import (
     Event,
 )
 from dnstrail.signature import Finding, SignatureMetadata
-from dnstrail.tracee import event_map, finding_map, signature_ids
+from dnstrail.tracee.event_shape import event_map, finding_map, signature_ids
 from dnstrail_signatures.loading.load import find, load
 
 FIRST_OTHER = 6100  # the first id of the signatures that state none

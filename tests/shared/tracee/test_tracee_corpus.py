@@ -11,7 +11,7 @@ import pytest
 from builders.corpus import CORPUS, needs_corpus
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.tracee import event_map
+from dnstrail.tracee.event_shape import event_map
 from dnstrail_probe.registry import open_source
 
 pytestmark = [

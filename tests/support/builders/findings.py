@@ -14,7 +14,7 @@ from dnstrail.events import DNS_TRANSACTION, NET_PACKET_DNS, NET_TCP_CONNECT, Ev
 from dnstrail.protocol.batches import Mark
 from dnstrail.signature import Finding as Report
 from dnstrail.signature import SignatureMetadata
-from dnstrail.tracee import finding_map
+from dnstrail.tracee.event_shape import finding_map
 from dnstrail_findings.finding import ReceivedFinding, read_finding
 
 STAMP = 1_793_534_405_012_345_678  # 2026-11-01T12:00:05Z

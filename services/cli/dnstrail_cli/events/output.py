@@ -18,7 +18,7 @@ from dnstrail.events import Event
 from dnstrail.pipeline.view import Emit, Item
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
-from dnstrail.tracee import event_map
+from dnstrail.tracee.event_shape import event_map
 from dnstrail_cli.events.sightings import MALFORMED, ClientSightings
 
 #: seconds for which `option:sort-events` waits for an earlier event -> an event that comes later is printed out of

@@ -25,7 +25,7 @@ from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.signature import Finding
-from dnstrail.tracee import finding_map
+from dnstrail.tracee.event_shape import finding_map
 from dnstrail.users import User
 from dnstrail_fleet.engine_option import engine_option
 from dnstrail_fleet.log.engine_address import EngineAddress

@@ -241,7 +241,7 @@ def _open(
         return load_kept(text, _offsets, _load_object), True
     text = program_text((*parts, *extra), ports, abilities, sizes)
     try:
-        return load_kept(text, str, _load_object), False
+        return load_kept(text, None, _load_object), False
     except SourceUnavailable as error:
         raise SourceUnavailable("ebpf", error.reason, error.remedy or _RIGHTS) from error
     except OSError as error:

@@ -3,7 +3,11 @@
 // that follows from an answer is too early. Over UDP, each time that a question was asked admits one answer to it. A
 // further answer with other addresses is a conflict: either can be the false one.
 
-#define PART 32
+// Labels and records that on_message reads, and on_answer in each of its runs; addresses of a conflict in one run. The
+// verifier follows each turn of a loop, and the kernel allows 33 calls for a packet. STEPS - FIRST is a multiple of PART.
+#define FIRST 4
+#define PART 18
+#define CONTESTED 32
 #define ESTABLISHED 1 // states of TCP
 #define FIN_WAIT1 4
 #define FIN_WAIT2 5
@@ -89,12 +93,13 @@ static __always_inline void take(struct buffer *buffer)
         give(buffer, buffer->sets);
 }
 
-// Takes addresses in the answer section of a message, in PART steps at most.
-static __always_inline void read_records(struct __sk_buff *skb, struct buffer *buffer)
+// Takes addresses in the answer section of a message, in so many steps at most.
+static __always_inline void read_records(struct __sk_buff *skb, struct buffer *buffer, u64 steps)
 {
     struct address *address = &buffer->target.address;
+    u64 zero = nothing(skb);
 #pragma nounroll
-    for (u32 step = 0; step < PART; step++) {
+    for (u64 step = 0; step < steps; step++) {
         u32 at = buffer->at;
         u8 label, head[10];
         if (!buffer->records)
@@ -102,7 +107,7 @@ static __always_inline void read_records(struct __sk_buff *skb, struct buffer *b
         if (bpf_skb_load_bytes(skb, at, &label, 1))
             break;
         if (label && label < 0xc0) {
-            buffer->at = forget(at + label + 1, skb->len);
+            buffer->at = forget(at + label + 1, zero);
             continue;
         }
         at += label ? 2 : 1;
@@ -118,7 +123,7 @@ static __always_inline void read_records(struct __sk_buff *skb, struct buffer *b
                 break;
             take(buffer);
         }
-        buffer->at = forget(at + length, skb->len);
+        buffer->at = forget(at + length, zero);
         buffer->records--;
     }
 }
@@ -196,12 +201,13 @@ static __always_inline int read_message(struct __sk_buff *skb, struct buffer *bu
     buffer->sum = 1; // 0 is no sum
     buffer->number = buffer->target.surplus = 0;
     if (buffer->datagram) {
-        buffer->question = question_key(skb, at, header[0] << 8 | header[1], &buffer->name, name);
+        u64 hash = mix_name(seed(), &buffer->name);
+        buffer->question = question_key(skb, at, header[0] << 8 | header[1], hash, name);
         if (!find_question(buffer))
             return 0;
     }
     buffer->sets = allowed->sets;
-    buffer->rounds = STEPS / PART;
+    buffer->rounds = 1 + (STEPS - FIRST) / PART;
     return 1;
 }
 
@@ -215,12 +221,11 @@ static __always_inline int read_next(struct __sk_buff *skb, struct buffer *buffe
     return 1;
 }
 
-// Gives the addresses in the answer section to the ports that the question has, and continues with the next message. Each
-// run takes PART steps, since the verifier follows each turn of a loop.
-static __always_inline int read_answer(struct __sk_buff *skb, struct buffer *buffer)
+// Gives the addresses in the answer section to the ports that the question has, and continues with the next message.
+static __always_inline int read_answer(struct __sk_buff *skb, struct buffer *buffer, u64 steps)
 {
     u32 before = buffer->at;
-    read_records(skb, buffer);
+    read_records(skb, buffer, steps);
     if (buffer->records && buffer->at != before && --buffer->rounds)
         answering.call(skb, 0);
     if (buffer->records)
@@ -342,14 +347,14 @@ int on_message(struct __sk_buff *skb)
     struct buffer *buffer = buffers.lookup(&none);
     if (!buffer)
         return 1;
-    return read_message(skb, buffer) ? read_answer(skb, buffer) : read_next(skb, buffer);
+    return read_message(skb, buffer) ? read_answer(skb, buffer, FIRST) : read_next(skb, buffer);
 }
 
 int on_answer(struct __sk_buff *skb)
 {
     u32 none = 0;
     struct buffer *buffer = buffers.lookup(&none);
-    return buffer ? read_answer(skb, buffer) : 1;
+    return buffer ? read_answer(skb, buffer, PART) : 1;
 }
 
 static __always_inline void contest(struct address *address)
@@ -359,24 +364,23 @@ static __always_inline void contest(struct address *address)
         known->contested = 1; // without room, no name leads there either
 }
 
-static __always_inline struct conflict *conflict_of(struct buffer *buffer, struct question *question)
+static __always_inline void begin_conflict(struct buffer *buffer, struct question *question)
 {
     u32 none = 0;
     struct conflict *empty = no_conflict.lookup(&none), *found;
     if (!empty)
-        return 0;
+        return;
     found = conflicts.lookup_or_try_init(&question->number, empty);
     if (!found) {
         count(UNNAMED);
-        return 0;
+        return;
     }
     __builtin_memcpy(found->name, buffer->name.text, TEXT);
     if (!buffer->at)
         found->counts[0] = found->counts[1] = 0;
-    return found;
 }
 
-// Refuses the addresses of all answers to a question from now on, and notes the first of them: PART of them in each run.
+// Refuses the addresses of all answers to a question from now on, and notes the first of them: CONTESTED of them in each run.
 int on_conflict(struct __sk_buff *skb)
 {
     u32 none = 0;
@@ -384,10 +388,10 @@ int on_conflict(struct __sk_buff *skb)
     struct question *question = buffer ? questions.lookup(&buffer->question) : 0;
     if (!question)
         return 1;
-    struct conflict *conflict = conflict_of(buffer, question);
+    begin_conflict(buffer, question);
     struct step step = {.question = question->number, .place = buffer->at};
 #pragma nounroll
-    for (u32 i = 0; i < PART; i++, step.place++) {
+    for (u32 i = 0; i < CONTESTED; i++, step.place++) {
         if (step.place >= question->addresses)
             return 1;
         struct target *target = targets.lookup(&step);
@@ -396,6 +400,7 @@ int on_conflict(struct __sk_buff *skb)
             continue;
         }
         contest(&target->address);
+        struct conflict *conflict = conflicts.lookup(&step.question); // each time: the verifier follows one way
         if (!conflict)
             continue;
         u32 side = target->surplus & 1, shown = conflict->counts[side]++;

@@ -37,7 +37,7 @@ BPF_ARRAY(nothing_waiting, struct waiting, 1);
 BPF_HASH(once, u64, u64, ONCE); // questions that may pass one time
 BPF_TABLE("lru_hash", u64, u64, denied, DENIED); // names that the person refused
 BPF_PROG_ARRAY(deciding_egress, 1);
-BPF_PROG_ARRAY(noting, 1); // the stack has no room for both programs
+BPF_PROG_ARRAY(noting, 1); // the stack has no room for a question beside its name
 
 // A socket of the launcher shows the way: C could bind its own to any interface.
 static __always_inline void note_interface(struct __sk_buff *skb, struct asker *asker)
@@ -69,18 +69,15 @@ static __always_inline int is_usual(u32 kind)
     return kind == 1 || kind == 5 || kind == 28 || kind == 64 || kind == 65; // A, CNAME, AAAA, SVCB, HTTPS
 }
 
-// Returns why a message is refused, or LISTED. A message has one question and a cookie, and nothing behind them.
-// `may_wait` is set if a line of the list could allow it.
+// Returns why a message is refused, or LISTED. A message has one question, whose name has this many bytes, and a cookie, and
+// nothing behind them. `may_wait` is set if a line of the list could allow it.
 static __always_inline u32 examine(struct __sk_buff *skb, struct asker *asker, u32 at, u32 end, struct suffix *name,
-                                   u32 *kind, u64 *may_wait)
+                                   u32 name_bytes, u32 *kind, u64 *may_wait)
 {
     u8 header[HEADER], fixed[4];
-    if (bpf_skb_load_bytes(skb, at, header, HEADER))
-        return UNREADABLE;
-    u32 name_bytes = read_suffix(skb, at + HEADER, name);
-    if (!name_bytes || header[2] & 0xfe || header[3] & 0xcf || header[4] || header[5] != 1)
+    if (bpf_skb_load_bytes(skb, at, header, HEADER) || header[2] & 0xfe || header[3] & 0xcf)
         return UNREADABLE; // only RD, AD and CD
-    if (header[6] || header[7] || header[8] || header[9] || header[10] || header[11] > 1)
+    if (header[4] || header[5] != 1 || header[6] || header[7] || header[8] || header[9] || header[10] || header[11] > 1)
         return UNREADABLE;
     at += HEADER + name_bytes;
     if (bpf_skb_load_bytes(skb, at, fixed, sizeof(fixed)) || fixed[2] || fixed[3] != 1)
@@ -132,11 +129,12 @@ static __always_inline int report_first(u64 question, u64 waiting)
     return 1;
 }
 
-static __always_inline int note_refusal(u64 key, u32 pid, char *comm, struct address *peer, struct suffix *name, u32 reason,
+// Counts a refusal of a name with this hash.
+static __always_inline int note_refusal(u64 hash, u32 pid, char *comm, struct address *peer, struct suffix *name, u32 reason,
                                         u32 kind, u32 protocol)
 {
     u32 none = 0;
-    key = refusal_key(mix_name(key, name), pid, reason, kind, protocol);
+    u64 key = refusal_key(hash, pid, reason, kind, protocol);
     struct unasked *empty = nothing_unasked.lookup(&none), *found;
     if (!empty)
         return 0;
@@ -155,10 +153,10 @@ static __always_inline int note_refusal(u64 key, u32 pid, char *comm, struct add
 
 // Lets a question wait for the verdict of a person. All usual types of a name wait as one. Returns PASS if it may pass
 // once, LOSE while it waits, and 0 if it is refused: by the person, or since too many others wait.
-static __always_inline int ask(struct asker *asker, struct suffix *name, u32 reason, u32 kind, u32 protocol)
+static __always_inline int ask(struct asker *asker, struct suffix *name, u64 hash, u32 reason, u32 kind, u32 protocol)
 {
     u32 none = 0;
-    u64 hash = mix_name(seed(), name), key = mix(hash, is_usual(kind) ? 0 : kind), pass = key ^ kind;
+    u64 key = mix(hash, is_usual(kind) ? 0 : kind), pass = key ^ kind;
     struct waiting *empty = nothing_waiting.lookup(&none), *found;
     if (!empty || denied.lookup(&key))
         return 0;
@@ -206,6 +204,19 @@ static __always_inline u32 next_end(struct __sk_buff *skb, u32 at, u32 *end)
     return at + 2;
 }
 
+// Lets the question in a datagram be remembered, if it is a usual query with one question.
+static __always_inline void pass_on(struct __sk_buff *skb, u32 at, u64 hash, u32 bytes)
+{
+    u8 header[HEADER];
+    if (bpf_skb_load_bytes(skb, at, header, HEADER) || header[2] & 0xf8 || header[4] || header[5] != 1)
+        return;
+    u64 key = question_key(skb, at, header[0] << 8 | header[1], hash, bytes);
+    skb->cb[0] = key;
+    skb->cb[1] = key >> 32;
+    if (key)
+        noting.call(skb, 0);
+}
+
 int on_egress(struct __sk_buff *skb)
 {
     struct bpf_sock *socket = skb->sk;
@@ -227,20 +238,30 @@ int on_egress(struct __sk_buff *skb)
         note_interface(skb, asker);
         return 1;
     }
-    u32 offset = ip >> 4 == 4 ? (ip & 15) * 4 : 40;
-    if (!any_question()) {
-        u32 at = skb->cb[0] ? skb->cb[0] : payload_of(skb, offset, protocol), end = skb->len;
+    u32 at = ip >> 4 == 4 ? (ip & 15) * 4 : 40, end = skb->len;
+    if (any_question()) {
+        if (protocol != UDP)
+            return 1;
+        at += 8;
+    } else {
+        at = skb->cb[0] ? skb->cb[0] : payload_of(skb, at, protocol);
         if (protocol == TCP && at == end)
             return 1;
         if (at && protocol == TCP)
             at = next_end(skb, at, &end);
-        at = forget(at, skb->len);
-        protocol = forget(protocol, skb->len);
-        if (at && end <= skb->len)
-            reason = examine(skb, asker, at, end, &name, &kind, &may_wait);
+    }
+    u64 zero = nothing(skb);
+    at = forget(at, zero);
+    end = forget(end, zero);
+    protocol = forget(protocol, zero);
+    u32 bytes = at && end <= skb->len ? forget(read_suffix(skb, at + HEADER, &name), zero) : 0;
+    u64 hash = mix_name(seed(), &name);
+    if (!any_question()) {
+        if (bytes)
+            reason = examine(skb, asker, at, end, &name, bytes, &kind, &may_wait);
         int verdict = !reason;
         if (reason && may_wait && asks())
-            verdict = ask(asker, &name, reason, kind, protocol);
+            verdict = ask(asker, &name, hash, reason, kind, protocol);
         if (verdict == PASS && end < skb->len) { // of several messages in a segment, each call reads one
             skb->cb[0] = end;
             deciding_egress.call(skb, 0);
@@ -248,12 +269,18 @@ int on_egress(struct __sk_buff *skb)
             reason = UNREADABLE;
         }
         if (!verdict)
-            return note_refusal(seed(), asker->pid, asker->comm, &asker->resolver.address, &name, reason, kind, protocol);
+            return note_refusal(hash, asker->pid, asker->comm, &asker->resolver.address, &name, reason, kind, protocol);
         if (verdict == LOSE)
             return LOSE;
     }
-    if (protocol == UDP)
-        noting.call(skb, 0);
+    if (protocol == UDP && bytes)
+        pass_on(skb, at, hash, bytes);
+    return 1;
+}
+
+int on_question(struct __sk_buff *skb)
+{
+    note_question((u64)skb->cb[1] << 32 | skb->cb[0]);
     return 1;
 }
 
@@ -264,14 +291,6 @@ int on_setsockopt(struct bpf_sockopt *ctx)
     int is4 = ctx->level == LEVEL_IP && ctx->optname == RECVERR, is6 = ctx->level == LEVEL_IPV6 && ctx->optname == RECVERR6;
     if (socket && socket->type == DATAGRAM && (is4 || is6))
         ctx->optlen = -1; // the call succeeds, and the kernel ignores it
-    return 1;
-}
-
-int on_question(struct __sk_buff *skb)
-{
-    u8 ip;
-    if (!bpf_skb_load_bytes(skb, 0, &ip, 1))
-        note_question(skb, (ip >> 4 == 4 ? (ip & 15) * 4 : 40) + 8);
     return 1;
 }
 

@@ -79,7 +79,6 @@ _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _INGRESS = (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_INGRESS)
 _EGRESS = (ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_EGRESS)
-_SETSOCKOPT = (ProgramType.CGROUP_SOCKOPT, AttachType.CGROUP_SETSOCKOPT)
 # Hook -> program type and attach type.
 _HOOKS = {
     "egress": _EGRESS,
@@ -105,11 +104,12 @@ _LEFT_ATTACHED = {"on_route": _EGRESS, **{f"guard_{hook}": where for hook, where
 _PROGRAMS = {
     **dict.fromkeys(("on_ingress", "on_message", "on_answer", "on_conflict"), _INGRESS),
     "on_question": _EGRESS,
-    "on_setsockopt": _SETSOCKOPT,
     **{f"on_{hook}": where for hook, where in _HOOKS.items()},
     **_LEFT_ATTACHED,
 }
 _BOTH_FAMILIES = frozenset({1, 28})  # A and AAAA, which a C library asks together
+# The same of `--ask`.
+_ASKING = {"on_setsockopt": (ProgramType.CGROUP_SOCKOPT, AttachType.CGROUP_SETSOCKOPT)}
 # The same of `--check-server-name`.
 _CALLED_BY_NAME = {"requesting": "on_request", "judging": "on_stated"}
 _BY_NAME = dict.fromkeys(("on_name", *_CALLED_BY_NAME.values()), _EGRESS)
@@ -140,9 +140,9 @@ class Enforcement:
         self._refused: list[FirstRecord] = []
         self._waiting: list[int] = []
         self._endings = Endings(namespaces[0].cookie) if check_server_name else None
-        programs = {**_PROGRAMS, **_BY_NAME} if check_server_name else _PROGRAMS
+        programs = {**_PROGRAMS, **(_BY_NAME if check_server_name else {}), **(_ASKING if ask else {})}
         try:
-            self._loaded = load_kept(program_text(), str, partial(_load, programs=programs))
+            self._loaded = load_kept(program_text(), None, partial(_load, programs=programs))
             self._maps = self._loaded.maps
             self._firsts = RingBuffer(self._maps["firsts"], _FIRST_PAGES * mmap.PAGESIZE)
             self._ended = RingBuffer(self._maps["endings"], ENDING_PAGES * mmap.PAGESIZE)
@@ -293,9 +293,8 @@ class Enforcement:
             self._put(table, _ONLY, self._loaded.programs[function].to_bytes(4, "little"))
         folder = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for function in ("on_ingress", *(["on_setsockopt"] if ask else [])):
-                link = link_cgroup(self._loaded.programs[function], folder, _PROGRAMS[function][1])
-                self._loaded.links.append(link)
+            for function, (_, hook) in {"on_ingress": _INGRESS, **(_ASKING if ask else {})}.items():
+                self._loaded.links.append(link_cgroup(self._loaded.programs[function], folder, hook))
             for function, (_, hook) in {**_LEFT_ATTACHED, **({"on_name": _EGRESS} if is_checked else {})}.items():
                 attach_cgroup(self._loaded.programs[function], folder, hook)
         finally:

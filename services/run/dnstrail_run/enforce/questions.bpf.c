@@ -29,24 +29,31 @@ static __always_inline u64 lower(u64 bytes)
     return bytes | letters >> 2;
 }
 
-// Returns a number of which the verifier knows nothing, so that it follows what comes next once and not for each number.
-static __always_inline u32 forget(u32 number, u64 anything)
+// Returns 0, of which neither the verifier nor the compiler knows anything.
+static __always_inline u64 nothing(struct __sk_buff *skb)
 {
-    u64 same = anything * 0x9e3779b97f4a7c15ULL, mixed = number ^ same; // the product has no bound
+    u64 any = skb->len * 0x9e3779b97f4a7c15ULL, same = any; // the product has no bound
     asm volatile("" : "+r"(same));
-    return mixed ^ same;
+    return any ^ same;
+}
+
+// Returns a number as one of which the verifier knows nothing, so that it follows what comes next once and not for each
+// number. `zero` is `nothing`. Numbers of loops have 64 bits: for others, the compiler adds instructions.
+static __always_inline u64 forget(u64 number, u64 zero)
+{
+    return number + zero;
 }
 
 // Returns the bytes of the name in a question, with those of the root; 0 if it is no name.
-static __always_inline u32 name_length(struct __sk_buff *skb, u32 name)
+static __always_inline u64 name_length(struct __sk_buff *skb, u64 name, u64 zero)
 {
-    u32 length = 0, any = skb->len;
+    u64 length = 0;
     u8 label;
 #pragma nounroll
-    for (u32 i = 0; i < LABELS; i++) {
+    for (u64 i = 0; i < LABELS; i++) {
         if (bpf_skb_load_bytes(skb, name + length, &label, 1) || label > 63)
             return 0;
-        length = forget(length + label + 1, any);
+        length = forget(length + label + 1, zero);
         if (!label)
             return length <= NAME ? length : 0;
     }
@@ -54,7 +61,7 @@ static __always_inline u32 name_length(struct __sk_buff *skb, u32 name)
 }
 
 // Returns how many of eight bytes are this one.
-static __always_inline u32 count_byte(u64 bytes, u8 wanted)
+static __always_inline u64 count_byte(u64 bytes, u8 wanted)
 {
     u64 each = 0x0101010101010101ULL, other = bytes ^ wanted * each;
     u64 found = ~((other & 0x7f * each) + 0x7f * each | other) & 0x80 * each;
@@ -62,18 +69,18 @@ static __always_inline u32 count_byte(u64 bytes, u8 wanted)
 }
 
 // Puts a dot in place of the length of each label but the first. Returns how many of these lengths look like a dot.
-static __always_inline u32 put_dots(struct __sk_buff *skb, u32 start, u32 last, struct suffix *name)
+static __always_inline u64 put_dots(struct __sk_buff *skb, u64 start, u64 last, struct suffix *name, u64 zero)
 {
-    u32 at = 0, alike = 0, any = skb->len;
+    u64 at = 0, alike = 0;
     u8 label;
+    if (bpf_skb_load_bytes(skb, start, &label, 1))
+        return 0;
 #pragma nounroll
-    for (u32 i = 0; i < LABELS; i++) {
-        if (bpf_skb_load_bytes(skb, start + at, &label, 1))
+    for (u64 i = 0; i < LABELS; i++) {
+        at = forget(at + label + 1, zero);
+        if (at > last || bpf_skb_load_bytes(skb, start + at, &label, 1))
             break;
-        alike = forget(alike + ((i > 0) & ((label ^ '.') - 1U) >> 31), any);
-        at = forget(at + label + 1, any);
-        if (at > last)
-            break;
+        alike = forget(alike + ((forget(label, zero) ^ '.') - 1 >> 63), zero);
         name->text[(last - at) & (TEXT - 1)] = '.';
     }
     return alike;
@@ -81,27 +88,27 @@ static __always_inline u32 put_dots(struct __sk_buff *skb, u32 start, u32 last, 
 
 // Reads a name backwards, and in lower case. Returns its bytes in the message; 0 if it cannot be in a list: it is that of
 // the root, or a label contains what would be taken for the end of a label or of the name.
-static __always_inline u32 read_suffix(struct __sk_buff *skb, u32 start, struct suffix *name)
+static __always_inline u64 read_suffix(struct __sk_buff *skb, u64 start, struct suffix *name)
 {
-    u32 any = skb->len, whole = forget(name_length(skb, start), any), dots = 0, zeros = 0;
+    u64 zero = nothing(skb), whole = forget(name_length(skb, start, zero), zero), dots = 0, zeros = 0, cut = 0;
     u32 *text = (u32 *)name->text;
     if (whole < 2)
         return 0;
-    u32 last = forget(whole, any) - 2;
+    u64 last = forget(whole, zero) - 2;
 #pragma nounroll
     for (u32 i = 0; i < TEXT; i += 8) { // without a branch, so that the verifier follows each turn once
-        u32 left = forget(last, any) - i;
-        left = forget(left < TEXT ? left : 0, any) & (TEXT - 1);
-        u64 bytes, past = (left + TEXT - 8) / TEXT; // whether eight bytes are left
-        if (bpf_skb_load_bytes(skb, start + left - 7, &bytes, sizeof(bytes))) // before a name is a header
-            return 0;
+        u64 left = last - i, bytes;
+        left &= forget(left >> 63, zero) - 1; // 0 behind the begin of the name
+        left &= TEXT - 1;
+        u64 past = (left + TEXT - 8) / TEXT; // whether eight bytes are left
+        cut = forget(cut | bpf_skb_load_bytes(skb, start + left - 7, &bytes, sizeof(bytes)), zero); // before it is a header
         bytes = __builtin_bswap64(lower(bytes)) & (((1ULL << (left & 7) * 8) - 1) | (0 - past));
-        dots = forget(dots + count_byte(bytes, '.'), any);
-        zeros = forget(zeros + count_byte(bytes, 0), any);
+        dots = forget(dots + count_byte(bytes, '.'), zero);
+        zeros = forget(zeros + count_byte(bytes, 0), zero);
         text[i / 4] = bytes;
         text[i / 4 + 1] = bytes >> 32;
     }
-    return zeros == TEXT - last && dots == put_dots(skb, start, last, name) ? whole : 0;
+    return !cut && zeros == TEXT - last && dots == put_dots(skb, start, last, name, zero) ? whole : 0;
 }
 
 static __always_inline u64 mix_name(u64 key, struct suffix *name)
@@ -113,26 +120,19 @@ static __always_inline u64 mix_name(u64 key, struct suffix *name)
     return key;
 }
 
-// Returns the key of the question in a message of a socket, whose name has this many bytes; 0 if it is no question.
-static __always_inline u64 question_key(struct __sk_buff *skb, u32 message, u32 id, struct suffix *name, u32 bytes)
+// Returns the key of the question in a message of a socket, by the hash of its name, and the bytes of it; 0 if it cannot
+// be read.
+static __always_inline u64 question_key(struct __sk_buff *skb, u32 message, u32 id, u64 hash, u32 bytes)
 {
     u32 kind;
     if (bpf_skb_load_bytes(skb, message + HEADER + bytes, &kind, sizeof(kind)))
         return 0;
-    return mix(mix_name(mix(mix(seed(), bpf_get_socket_cookie(skb)), id), name), kind);
+    return mix(mix(mix(hash, bpf_get_socket_cookie(skb)), id), kind);
 }
 
-// Remembers the question in a datagram, each time that it is sent.
-static __always_inline void note_question(struct __sk_buff *skb, u32 message)
+// Remembers a question, each time that it is sent.
+static __always_inline void note_question(u64 key)
 {
-    u8 header[HEADER];
-    struct suffix name;
-    if (bpf_skb_load_bytes(skb, message, header, HEADER) || header[2] & 0xf8 || header[4] || header[5] != 1)
-        return; // no usual query with one question
-    u32 bytes = read_suffix(skb, message + HEADER, &name);
-    u64 key = bytes ? question_key(skb, message, header[0] << 8 | header[1], &name, bytes) : 0;
-    if (!key)
-        return;
     struct question new = {.number = key ^ bpf_ktime_get_ns()};
     struct question *question = questions.lookup_or_try_init(&key, &new);
     if (question)

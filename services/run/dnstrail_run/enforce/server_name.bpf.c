@@ -30,10 +30,11 @@ static __always_inline int read_stated(struct __sk_buff *skb, u32 at, u32 length
     u8 byte;
     if (length < 2 || length >= NAME || bpf_skb_load_bytes(skb, at + length - 1, &byte, 1))
         return 0;
+    u64 zero = nothing(skb);
     u32 last = length - 1 - (byte == '.');
 #pragma nounroll
     for (u32 i = 0; i < NAME; i++) {
-        last = forget(last, at);
+        last = forget(last, zero);
         if (i > last)
             break;
         if (bpf_skb_load_bytes(skb, at + i, &byte, 1) || !byte)
@@ -101,6 +102,7 @@ int on_stated(struct __sk_buff *skb)
         __builtin_memset(led.name.text, 0, TEXT);
     }
     u64 key = mix(mix(seed(), (u64)words[0] << 32 | words[1]), (u64)words[2] << 32 | words[3]);
+    key = mix_name(key, &led.name);
     note_refusal(key, speaker->pid, speaker->comm, &speaker->address, &led.name, reason, speaker->port, socket->protocol);
     return end_connection(skb, socket, speaker);
 }
@@ -109,6 +111,7 @@ int on_stated(struct __sk_buff *skb)
 static __always_inline u32 find_server_name(struct __sk_buff *skb, u32 at, u32 *name)
 {
     u8 head[HELLO], size[2], extension[9];
+    u64 zero = nothing(skb);
     u32 found = 0;
     if (bpf_skb_load_bytes(skb, at, head, HELLO) || head[0] != HANDSHAKE || head[1] != 3 || head[5] != CLIENT_HELLO)
         return 0;
@@ -127,8 +130,8 @@ static __always_inline u32 find_server_name(struct __sk_buff *skb, u32 at, u32 *
     at += 2;
 #pragma nounroll
     for (u32 i = 0; i < EXTENSIONS; i++) {
-        at = forget(at, i);
-        found = forget(found, i);
+        at = forget(at, zero);
+        found = forget(found, zero);
         if (at == end)
             return found;
         if (at + 4 > end || bpf_skb_load_bytes(skb, at, extension, 4))
@@ -237,6 +240,7 @@ int on_request(struct __sk_buff *skb)
 {
     u32 at = skb->cb[0], part = skb->cb[1] & 255, calls = skb->cb[1] >> 8;
     u32 line = skb->cb[2], host = skb->cb[3], end = skb->cb[4];
+    u64 zero = nothing(skb);
     u8 byte;
 #pragma nounroll
     for (u32 i = 0; i < REQUEST_PART; i++) {
@@ -258,8 +262,11 @@ int on_request(struct __sk_buff *skb)
             part = next;
             break;
         }
-        part = forget(next, at);
-        at = forget(at + 1, i);
+        part = forget(next, zero);
+        line = forget(line, zero);
+        host = forget(host, zero);
+        end = forget(end, zero);
+        at = forget(at + 1, zero);
     }
     if (part < WHOLE && calls + 1 < REQUEST_PARTS) {
         skb->cb[0] = at;

@@ -9,19 +9,19 @@
 #define ROUTING 43
 #define DESTINATION 60
 
-static __always_inline int has_route_option(struct __sk_buff *skb, u32 end)
+static __always_inline int has_route_option(struct __sk_buff *skb, u64 end)
 {
     u8 option[2];
-    u32 at = 20;
+    u64 at = 20, zero = nothing(skb);
 #pragma nounroll
-    for (u32 i = 0; i < OPTIONS && at < end; i++) {
+    for (u64 i = 0; i < OPTIONS && at < end; i++) {
         if (bpf_skb_load_bytes(skb, at, option, sizeof(option)) || option[0] == END)
             return 0;
         if (option[0] == LOOSE || option[0] == STRICT)
             return 1;
         if (option[0] != NOTHING && option[1] < 2)
             return 0;
-        at = forget(at + (option[0] == NOTHING ? 1 : option[1]), option[1]);
+        at = forget(at + (option[0] == NOTHING ? 1 : option[1]), zero);
     }
     return 0;
 }

@@ -13,7 +13,7 @@ from dnstrail.events import topics_of as topics_of_events
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.protocol.batches import TURN
 from dnstrail.signature import ANY, Signature
-from dnstrail.tracee import signature_ids
+from dnstrail.tracee.event_shape import signature_ids
 from dnstrail_signatures.loading.load import GROUP, Found, SignatureFile, find, load
 from dnstrail_signatures.loading.signature_settings import Settings, enabled, sets, settings_of
 
