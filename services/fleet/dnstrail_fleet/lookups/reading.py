@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from dnstrail.dns.rdata import PTR
+from dnstrail_fleet.lookups.walk import Relation
 from dnstrail_fleet.private_address import is_private
-from dnstrail_fleet.row import DAY
+from dnstrail_fleet.row import DAY, GRACE
 
 #: days before a past time whose rows a lookup reads -> a relation with a longer life is not found
 DAYS_BACK: Final = 8
 #: steps of one trail -> further ones are left out: `truncated`
 MOST_STEPS: Final = 256
+#: relations that were live at a past time and lead to a key, or to which it leads -> further ones are left out:
+#: `truncated`, and `history` is false
+MOST_RELATIONS: Final = 16_384
 #: rows of one second that lengthen a page -> further ones are left out
 MOST_OF_SECOND: Final = 4_096
 _CHECK: Final = 10_000  # instructions of SQLite between two checks of the time
@@ -24,11 +30,12 @@ _ROW: Final = """
     FROM ({}) found
     JOIN texts questions ON questions.id = question JOIN texts owners ON owners.id = owner
     JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host JOIN askers ON askers.id = asker"""
-_WHERE: Final = """(?3 IS NULL OR host = ?3) AND last < ?4 - ?1 * 86400
-    AND last >= ?7 - ?1 * 86400 AND (?5 IS NULL OR (first <= ?5 - ?1 * 86400 AND "end" >= ?5 - ?1 * 86400))"""
+_WHERE: Final = f"""(?3 IS NULL OR host = ?3) AND last < ?4 - ?1 * 86400 AND last >= ?7 - ?1 * 86400
+    AND (?5 IS NULL OR (first <= ?5 - ?1 * 86400 AND "end" > ?5 + {1 - GRACE} - ?1 * 86400))"""
 _FOUND: Final = """
-    SELECT * FROM rows WHERE day = ?1 AND target = ?2 AND {0} UNION ALL
-    SELECT * FROM rows INDEXED BY rows_by_question WHERE day = ?1 AND question = ?2 AND target <> ?2 AND {0}
+    SELECT * FROM rows WHERE day = ?1 AND target = ?2 AND {0}
+    UNION ALL SELECT * FROM rows INDEXED BY rows_by_question
+        WHERE day = ?1 AND question = ?2 AND owner = ?2 AND target <> ?2 AND {0}
     UNION ALL SELECT * FROM rows INDEXED BY rows_by_owner
         WHERE day = ?1 AND owner = ?2 AND owner <> question AND target <> ?2 AND {0}
     ORDER BY last DESC LIMIT ?6"""
@@ -37,12 +44,27 @@ _OF_QUESTION: Final = _ROW.format("""
     SELECT rows.* FROM rows INDEXED BY rows_by_question JOIN askers ON askers.id = asker
     WHERE day = ? AND question = (SELECT id FROM texts WHERE text = ?)
         AND host = (SELECT id FROM hosts WHERE name = ?) AND program = ? AND container = ? AND image = ? LIMIT ?""")
+_LIVE: Final = f"""day IN (SELECT value FROM json_each(?1)) AND host IN (SELECT value FROM json_each(?3))
+    AND first <= ?4 - day * 86400 AND "end" > ?4 + {1 - GRACE} - day * 86400"""  # noqa: S608 - a number of this package
+_INTO: Final = f"SELECT * FROM rows WHERE target IN (SELECT value FROM json_each(?2)) AND {_LIVE}"  # noqa: S608 - as above
+_OUT: Final = f"""
+    SELECT * FROM rows INDEXED BY rows_by_question
+        WHERE question IN (SELECT value FROM json_each(?2)) AND owner = question AND {_LIVE}
+    UNION ALL SELECT * FROM rows INDEXED BY rows_by_owner
+        WHERE owner IN (SELECT value FROM json_each(?2)) AND owner <> question AND {_LIVE}"""  # noqa: S608 - as above
+_RELATED: Final = """
+    SELECT owner, target, hosts.name, owners.text, type, targets.text, is_certain FROM
+        (SELECT host, owner, type, target, max(gaps = 0 OR last <= ?4 - day * 86400) AS is_certain
+        FROM ({}) GROUP BY host, owner, type, target LIMIT ?5)
+    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host"""
 _HOSTS: Final = """
     SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out,
         (SELECT json_group_object(reason, count) FROM refused WHERE host = hosts.id) FROM hosts ORDER BY name"""
 _BEHIND: Final = """
     SELECT name FROM hosts WHERE heard > ? AND (behind > 0 OR waiting > ? OR heard < ?) ORDER BY name"""
-_LOSSES: Final = "SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + left_out > 0)"
+_LOSSES: Final = """
+    SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + left_out > 0 AND (?1 IS NULL OR name = ?1))"""
+_FIRST_DAY: Final = "SELECT ifnull(min(day), 0) FROM shares WHERE host = (SELECT id FROM hosts WHERE name = ?)"
 _NEW: Final = """
     SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
     WHERE first >= ? ORDER BY first DESC LIMIT ?"""
@@ -91,11 +113,25 @@ class FoundRow(NamedTuple):
         """Program, container and image."""
         return self.program, self.container, self.image
 
+    def is_live(self, at: float) -> bool | None:
+        """Return whether it was live at the end of a second (since the epoch), None if a gap of its day hides that."""
+        second = int(at)
+        if not self.first <= second < self.end + GRACE - 1:  # an end is a second late, since it was rounded up
+            return False
+        return True if not self.gaps or self.last <= second else None
+
 
 class FoundRows(NamedTuple):
     """Rows, the newest first. `is_whole` states that no bound left any out."""
 
     rows: list[FoundRow]
+    is_whole: bool
+
+
+class FoundRelations(NamedTuple):
+    """Relations by host. `is_whole` states that no bound left any out."""
+
+    by_host: dict[str, set[Relation]]
     is_whole: bool
 
 
@@ -124,7 +160,7 @@ class StoreReader:
         before: float | None = None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> FoundRows:
-        """Return the newest rows whose target, question or owner is a key; `is_over` ends the search.
+        """Return the newest rows whose target or owner is a key; `is_over` ends the search.
 
         They are `limit` rows, and those of the same second as the last one: the next page begins before it.
         """
@@ -151,6 +187,30 @@ class StoreReader:
         found = [FoundRow(*one) for one in self._database.execute(_OF_QUESTION, values)]
         return FoundRows(found[:MOST_STEPS], len(found) <= MOST_STEPS)
 
+    def related(self, key: str, hosts: Iterable[str], at: float, is_over: Callable[[], bool]) -> FoundRelations:
+        """Return the relations of some hosts that may have been live at a time: those to a key, and those from it."""
+        found: dict[str, set[Relation]] = {host: set() for host in hosts}
+        number, count = self._id("texts", "text", key), 0
+        of_hosts = json.dumps([self._id("hosts", "name", host) for host in found])
+        days = json.dumps([*self._days(at, None)])
+        for place, find in enumerate((_INTO, _OUT)):
+            seen = pending = {number}
+            while pending:
+                values = days, json.dumps([*pending]), of_hosts, int(at), MOST_RELATIONS + 1
+                following: set[int | None] = set()
+                for *ends, host, owner, rdtype, target, is_certain in self._database.execute(
+                    _RELATED.format(find), values
+                ):
+                    found[host].add(Relation(owner, rdtype, target, is_certain=bool(is_certain)))
+                    count += 1
+                    if rdtype != PTR:
+                        following.add(ends[place])
+                if count > MOST_RELATIONS or is_over():
+                    return FoundRelations(found, is_whole=False)
+                pending = following - seen
+                seen = seen | pending
+        return FoundRelations(found, is_whole=True)
+
     def hosts(self) -> list[tuple[Any, ...]]:
         """Return the columns of all hosts; the last one is a JSON map of refused entries by reason."""
         return self._database.execute(_HOSTS).fetchall()
@@ -163,9 +223,9 @@ class StoreReader:
         found = self._database.execute(_BEHIND, (int(gone * 1000), waiting, int(heard * 1000)))
         return [name for (name,) in found]
 
-    def has_losses(self) -> bool:
-        """Return whether rows of any host were lost."""
-        return bool(self._database.execute(_LOSSES).fetchone()[0])
+    def has_losses(self, host: str | None) -> bool:
+        """Return whether rows of a host were lost, or of any host."""
+        return bool(self._database.execute(_LOSSES, (host,)).fetchone()[0])
 
     def new(self, since: float, limit: int) -> list[tuple[Any, ...]]:
         """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
@@ -179,8 +239,10 @@ class StoreReader:
         [day] = self._database.execute(_NEXT_DAY, (int(now) // DAY + 1,)).fetchone()
         return self._database.execute(_TOP[what], (day, limit)).fetchall()
 
-    def first_day(self) -> int:
-        """Return the first day with rows, 0 if there is none."""
+    def first_day(self, host: str | None) -> int:
+        """Return the first day with rows of a host, or of any host; 0 if there is none."""
+        if host is not None:
+            return int(self._database.execute(_FIRST_DAY, (host,)).fetchone()[0])
         return int(self._database.execute("SELECT ifnull(min(day), 0) FROM rows").fetchone()[0])
 
     def _found(self, *values: int | None) -> list[FoundRow]:

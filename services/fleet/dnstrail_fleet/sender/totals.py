@@ -8,7 +8,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from dnstrail.history.following import AnswerContent
-from dnstrail_fleet.row import DAY, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
+from dnstrail_fleet.row import DAY, GRACE, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
 
 #: rows that the sender remembers -> it forgets those of earlier days, then those that were sent earliest: `forgotten`
 MOST_KNOWN: Final = 262_144
@@ -53,9 +53,10 @@ class RowTotals:
         if not self.count:
             self.first = self.last = at
         elif at > self.last:
-            self.gaps += at > self.end
+            self.gaps += at >= self.end + GRACE
             self.last = at
         elif at < self.first:
+            self.gaps += self.first >= end + GRACE
             self.first = at
         if end > self.end:
             self.end = end

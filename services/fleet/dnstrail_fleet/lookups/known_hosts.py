@@ -1,0 +1,108 @@
+"""What the hosts of some rows know of a key: names, addresses, askers and times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dnstrail.dns.names import address_text
+from dnstrail.dns.rdata import PTR
+from dnstrail_fleet.lookups.reading import FoundRelations, FoundRow, StoreReader
+from dnstrail_fleet.lookups.requests import FleetGetRequest
+from dnstrail_fleet.lookups.walk import Relation, Tied, tied_to
+
+_ByHost = dict[str, list[FoundRow]]
+
+
+def known_hosts(
+    request: FleetGetRequest,
+    rows: Iterable[FoundRow],
+    reader: StoreReader,
+    is_over: Callable[[], bool],
+    *,
+    all_rows: bool,
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return what each host of some rows knows of a key, and whether no relation was left out.
+
+    `all_rows` states that no row of the key was left out.
+    """
+    by_host: _ByHost = {}
+    for row in rows:
+        by_host.setdefault(row.host, []).append(row)
+    if request.at is None:
+        return _at_any_time(request.text, by_host, reader, is_over)
+    found = reader.related(request.text, by_host, request.at, is_over)
+    is_whole = found.is_whole and all_rows and request.before is None
+    hosts = [_then(request.text, request.at, some, found, is_whole=is_whole) for some in by_host.values()]
+    return hosts, found.is_whole
+
+
+def _at_any_time(
+    key: str, by_host: _ByHost, reader: StoreReader, is_over: Callable[[], bool]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return what the answers of the rows state, whenever they came."""
+    hosts, is_whole = [], True
+    for rows in by_host.values():
+        steps = {*rows}
+        for row in {(row.asker, row.question, row.day): row for row in rows}.values():
+            if is_over():
+                is_whole = False
+                break
+            of_answer, all_steps = reader.of_question(row)
+            steps.update(of_answer)
+            is_whole = is_whole and all_steps
+        tied = tied_to(key, (Relation(one.owner, one.type, one.target, is_certain=True) for one in steps))
+        hosts.append(_known(rows, tied, {row.question for row in rows}))
+    return hosts, is_whole
+
+
+def _then(key: str, at: float, rows: list[FoundRow], found: FoundRelations, *, is_whole: bool) -> dict[str, Any]:
+    """Return what a host knew at a time. `history` states that nothing else can have been live."""
+    relations = found.by_host[rows[0].host]
+    tied = tied_to(key, relations)
+    is_exact = found.is_whole and tied == tied_to(key, (one for one in relations if one.is_certain))
+    forward = [row for row in rows if row.type != PTR]
+    question, is_known = _root(key, forward, int(at))
+    if any(row.question not in tied.names for row in forward):
+        is_exact = is_exact and is_known and is_whole
+    return {**_known(rows, tied, {question}), "history": is_exact}
+
+
+def _root(key: str, rows: list[FoundRow], second: int) -> tuple[str, bool]:
+    """Return the question of the last answer that touched a key before the end of a second, and whether that is known.
+
+    It is a name of the key also where its own alias has ended. Reverse records have no root: "".
+    """
+    own = [row for row in rows if row.owner == row.question == key]
+    if own:
+        return key, any(row.is_live(second) and not row.doubted for row in own)
+    if not rows:
+        return "", True
+    last = max(rows, key=lambda row: min(row.last, second))
+    begin = last.last if last.answers == 1 else last.first
+    others = [row for row in rows if row.question != last.question]
+    is_last = all(min(row.last, second) < begin for row in others)
+    return last.question, is_last and last.is_live(second) is True and not any(row.doubted for row in rows)
+
+
+def _known(rows: list[FoundRow], tied: Tied, questions: set[str]) -> dict[str, Any]:
+    """Return what the rows of one host state about a key."""
+    names = {name for name in questions if name and address_text(name) is None}
+    askers = {row.asker: row for row in rows}
+    return {
+        "host": rows[0].host,
+        "ip_addresses": sorted(tied.addresses),
+        "dns_queries": sorted(tied.names | names),
+        "askers": [asker_of(row) for row in askers.values()],
+        "first": min(row.first for row in rows),
+        "last": max(row.last for row in rows),
+        "end": max(row.end for row in rows),
+        "answers": sum(row.answers for row in rows),
+        "gaps": sum(row.gaps for row in rows),
+        "doubted": sum(row.doubted for row in rows),
+    }
+
+
+def asker_of(row: FoundRow) -> dict[str, str]:
+    """Return the asker of a row as replies state it."""
+    return {"program": row.program, "container": row.container, "image": row.image}
