@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dnstrail.dns.names import address_text
 from dnstrail.dns.rdata import PTR
 from dnstrail_fleet.lookups.reading import FoundRelations, FoundRow, StoreReader
 from dnstrail_fleet.lookups.requests import FleetGetRequest
-from dnstrail_fleet.lookups.walk import Relation, Tied, tied_to
-
-_ByHost = dict[str, list[FoundRow]]
+from dnstrail_fleet.lookups.walk import Tied, tied_to
 
 
 def known_hosts(
     request: FleetGetRequest,
-    rows: Iterable[FoundRow],
+    rows: Sequence[FoundRow],
     reader: StoreReader,
     is_over: Callable[[], bool],
     *,
@@ -26,34 +24,21 @@ def known_hosts(
 
     `all_rows` states that no row of the key was left out.
     """
-    by_host: _ByHost = {}
+    key, at = request.text, request.at
+    by_host: dict[str, list[FoundRow]] = {}
     for row in rows:
         by_host.setdefault(row.host, []).append(row)
-    if request.at is None:
-        return _at_any_time(request.text, by_host, reader, is_over)
-    found = reader.related(request.text, by_host, request.at, is_over)
+    if at is None:
+        found = reader.of_answers(rows)
+        return [_at_any_time(key, some, found) for some in by_host.values()], found.is_whole
+    found = reader.related(key, by_host, at, is_over)
     is_whole = found.is_whole and all_rows and request.before is None
-    hosts = [_then(request.text, request.at, some, found, is_whole=is_whole) for some in by_host.values()]
-    return hosts, found.is_whole
+    return [_then(key, at, some, found, is_whole=is_whole) for some in by_host.values()], found.is_whole
 
 
-def _at_any_time(
-    key: str, by_host: _ByHost, reader: StoreReader, is_over: Callable[[], bool]
-) -> tuple[list[dict[str, Any]], bool]:
-    """Return what the answers of the rows state, whenever they came."""
-    hosts, is_whole = [], True
-    for rows in by_host.values():
-        steps = {*rows}
-        for row in {(row.asker, row.question, row.day): row for row in rows}.values():
-            if is_over():
-                is_whole = False
-                break
-            of_answer, all_steps = reader.of_question(row)
-            steps.update(of_answer)
-            is_whole = is_whole and all_steps
-        tied = tied_to(key, (Relation(one.owner, one.type, one.target, is_certain=True) for one in steps))
-        hosts.append(_known(rows, tied, {row.question for row in rows}))
-    return hosts, is_whole
+def _at_any_time(key: str, rows: list[FoundRow], found: FoundRelations) -> dict[str, Any]:
+    """Return what the answers of a host state, whenever they came."""
+    return _known(rows, tied_to(key, found.by_host[rows[0].host]), {row.question for row in rows})
 
 
 def _then(key: str, at: float, rows: list[FoundRow], found: FoundRelations, *, is_whole: bool) -> dict[str, Any]:

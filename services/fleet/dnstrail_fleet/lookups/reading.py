@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from dnstrail.dns.rdata import PTR
@@ -17,8 +17,7 @@ from dnstrail_fleet.row import DAY, GRACE
 DAYS_BACK: Final = 8
 #: steps of one trail -> further ones are left out: `truncated`
 MOST_STEPS: Final = 256
-#: relations that were live at a past time and lead to a key, or to which it leads -> further ones are left out:
-#: `truncated`, and `history` is false
+#: relations that lead to a key, or to which it leads -> further ones are left out: `truncated`, and `history` is false
 MOST_RELATIONS: Final = 16_384
 #: rows of one second that lengthen a page -> further ones are left out
 MOST_OF_SECOND: Final = 4_096
@@ -56,6 +55,12 @@ _RELATED: Final = """
     SELECT owner, target, hosts.name, owners.text, type, targets.text, is_certain FROM
         (SELECT host, owner, type, target, max(gaps = 0 OR last <= ?4 - day * 86400) AS is_certain
         FROM ({}) GROUP BY host, owner, type, target LIMIT ?5)
+    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host"""
+_OF_ANSWERS: Final = """
+    SELECT hosts.name, owners.text, type, targets.text FROM
+        (SELECT DISTINCT host, owner, rows.type, target FROM json_each(?1) asked JOIN rows INDEXED BY rows_by_question
+            ON day = asked.value ->> 0 AND question = (SELECT id FROM texts WHERE text = asked.value ->> 1)
+        WHERE host IN (SELECT value FROM json_each(?2)) LIMIT ?3)
     JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host"""
 _HOSTS: Final = """
     SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out,
@@ -187,11 +192,20 @@ class StoreReader:
         found = [FoundRow(*one) for one in self._database.execute(_OF_QUESTION, values)]
         return FoundRows(found[:MOST_STEPS], len(found) <= MOST_STEPS)
 
+    def of_answers(self, rows: Sequence[FoundRow]) -> FoundRelations:
+        """Return the relations of the answers of some rows: those of their days, questions and hosts."""
+        found: dict[str, set[Relation]] = {row.host: set() for row in rows}
+        asked = json.dumps([*{(row.day, row.question) for row in rows}])
+        stated = self._database.execute(_OF_ANSWERS, (asked, self._ids_of_hosts(found), MOST_RELATIONS + 1)).fetchall()
+        for host, owner, rdtype, target in stated:
+            found[host].add(Relation(owner, rdtype, target, is_certain=True))
+        return FoundRelations(found, len(stated) <= MOST_RELATIONS)
+
     def related(self, key: str, hosts: Iterable[str], at: float, is_over: Callable[[], bool]) -> FoundRelations:
         """Return the relations of some hosts that may have been live at a time: those to a key, and those from it."""
         found: dict[str, set[Relation]] = {host: set() for host in hosts}
         number, count = self._id("texts", "text", key), 0
-        of_hosts = json.dumps([self._id("hosts", "name", host) for host in found])
+        of_hosts = self._ids_of_hosts(found)
         days = json.dumps([*self._days(at, None)])
         for place, find in enumerate((_INTO, _OUT)):
             seen = pending = {number}
@@ -244,6 +258,9 @@ class StoreReader:
         if host is not None:
             return int(self._database.execute(_FIRST_DAY, (host,)).fetchone()[0])
         return int(self._database.execute("SELECT ifnull(min(day), 0) FROM rows").fetchone()[0])
+
+    def _ids_of_hosts(self, hosts: Iterable[str]) -> str:
+        return json.dumps([self._id("hosts", "name", host) for host in hosts])
 
     def _found(self, *values: int | None) -> list[FoundRow]:
         return [FoundRow(*row) for row in self._database.execute(_TOUCHING, values)]
