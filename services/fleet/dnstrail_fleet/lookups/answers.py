@@ -172,7 +172,7 @@ def _new(request: FleetNewRequest, lookup: _Lookup) -> dict[str, Any]:
 
 @_answer.register
 def _top(request: FleetTopRequest, lookup: _Lookup) -> dict[str, Any]:
-    found = lookup.reader.top(request.what, request.limit, lookup.now)
+    found = lookup.reader.top(request.what, request.limit, lookup.now, lookup.is_over)
     fields = "name", "answers", "relations", "hosts", "host"
     rows = [dict(zip(fields, one, strict=True)) for one in found]
     return {"what": request.what, "top": [{key: value for key, value in row.items() if value} for row in rows]}

@@ -6,6 +6,8 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from dnstrail.dns.rdata import PTR
@@ -73,23 +75,27 @@ _FIRST_DAY: Final = "SELECT ifnull(min(day), 0) FROM shares WHERE host = (SELECT
 _NEW: Final = """
     SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
     WHERE first >= ? ORDER BY first DESC LIMIT ?"""
+# The inner one of two groups has the order of the table, and needs no room.
 _TOP: Final = {
     "hosts": """
         SELECT hosts.name, answers, relations, 0, NULL FROM
             (SELECT host, sum(count) AS answers, count(*) AS relations FROM rows WHERE day = ? GROUP BY host)
         JOIN hosts ON hosts.id = host ORDER BY answers DESC LIMIT ?""",
     "names": """
-        SELECT text, answers, relations, hosts, NULL FROM
-            (SELECT question, sum(count) AS answers, count(*) AS relations, count(DISTINCT host) AS hosts
-            FROM rows WHERE day = ? GROUP BY question ORDER BY answers DESC LIMIT ?)
+        SELECT text, answers, relations,
+            (SELECT count(DISTINCT host) FROM rows WHERE day = ?1 AND question = texts.id), NULL FROM
+            (SELECT question, sum(answers) AS answers, sum(relations) AS relations FROM
+                (SELECT question, sum(count) AS answers, count(*) AS relations
+                FROM rows WHERE day = ?1 GROUP BY target, owner, type, question)
+            GROUP BY question ORDER BY answers DESC LIMIT ?2)
         JOIN texts ON texts.id = question ORDER BY answers DESC""",
-    "addresses": """
-        SELECT text, sum(answers), sum(relations), count(*), iif(is_private(text), name, NULL) FROM
-            (SELECT target, host, sum(count) AS answers, count(*) AS relations
-            FROM rows WHERE day = ? AND type IN (1, 28) GROUP BY target, host)
-        JOIN texts ON texts.id = target JOIN hosts ON hosts.id = host
-        GROUP BY target, iif(is_private(text), host, 0) ORDER BY 2 DESC LIMIT ?""",
 }
+_ADDRESSES: Final = """
+    SELECT target, sum(count) AS answers FROM rows WHERE day = ? AND type IN (1, 28) GROUP BY target
+    ORDER BY answers DESC"""
+_OF_ADDRESS: Final = """
+    SELECT (SELECT text FROM texts WHERE id = ?2), sum(count), count(*), hosts.name FROM rows
+    JOIN hosts ON hosts.id = host WHERE day = ?1 AND target = ?2 AND type IN (1, 28) GROUP BY host"""
 _NO_DAY: Final = 1 << 24  # after all days
 _NO_TIME: Final = 1 << 41  # after all times
 
@@ -145,7 +151,6 @@ class StoreReader:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        database.create_function("is_private", 1, is_private, deterministic=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -245,13 +250,39 @@ class StoreReader:
         """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
         return self._database.execute(_NEW, (int(since), limit)).fetchall()
 
-    def top(self, what: str, limit: int, now: float) -> list[tuple[Any, ...]]:
+    def top(self, what: str, limit: int, now: float, is_over: Callable[[], bool]) -> list[tuple[Any, ...]]:
         """Return (name, answers, relations, hosts, host) of the newest day until now, the most answers first.
 
         The last one is the host of a private address, which is another machine on each of them; None else.
+
+        Raises:
+            sqlite3.OperationalError: It takes too long.
         """
         [day] = self._database.execute(_NEXT_DAY, (int(now) // DAY + 1,)).fetchone()
+        if what == "addresses":
+            return self._top_addresses(day, limit, is_over)
         return self._database.execute(_TOP[what], (day, limit)).fetchall()
+
+    def _top_addresses(self, day: int | None, limit: int, is_over: Callable[[], bool]) -> list[tuple[Any, ...]]:
+        """Return the addresses with the most answers: a private one has at most as many on one host as on all."""
+        found: list[tuple[Any, ...]] = []
+        most: list[int] = []  # a heap of the answers of the first ones
+        for target, in_all in self._database.execute(_ADDRESSES, (day,)):
+            if len(most) == limit and most[0] >= in_all:
+                break
+            if is_over():
+                raise sqlite3.OperationalError("interrupted")
+            of_hosts = self._database.execute(_OF_ADDRESS, (day, target)).fetchall()
+            text, answers, relations, hosts = of_hosts[0][0], in_all, sum(one[2] for one in of_hosts), len(of_hosts)
+            some = [(text, answers, relations, hosts, None)]
+            if is_private(text):
+                some = [(text, answers, relations, 1, host) for _, answers, relations, host in of_hosts]
+            found += some
+            for one in some:
+                heappush(most, one[1])
+                if len(most) > limit:
+                    heappop(most)
+        return sorted(found, key=itemgetter(1), reverse=True)[:limit]
 
     def first_day(self, host: str | None) -> int:
         """Return the first day with rows of a host, or of any host; 0 if there is none."""
