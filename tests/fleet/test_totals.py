@@ -131,7 +131,7 @@ def test_an_entry_is_bounded_in_bytes_whatever_its_letters() -> None:
 
 
 def test_rows_that_were_sent_earliest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound, the rows that were sent earliest are forgotten; they count as new if they come again."""
+    """Beyond the bound, the rows that were sent earliest are forgotten; they come again as new, after a gap."""
     monkeypatch.setattr(module, "MOST_KNOWN", 8)
     totals = RelationTotals()
     for number in range(9):
@@ -139,7 +139,7 @@ def test_rows_that_were_sent_earliest_are_forgotten(monkeypatch: pytest.MonkeyPa
         totals.note_sent(totals.due(NOON + number), NOON + number)
     assert [one.key.question for one in totals.gone] == ["n0.example"]
     add(totals, ("n0.example", 1, "203.0.113.7"), at=NOON + 10)
-    assert [one.count for one in totals.due(NOON + 10)] == [1]
+    assert [(one.count, one.gaps) for one in totals.due(NOON + 10)] == [(1, 1)]
     assert totals.forgotten == 1
 
 

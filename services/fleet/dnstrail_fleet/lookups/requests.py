@@ -41,7 +41,10 @@ class _AboutKey(FleetRequest, frozen=True, kw_only=True):
 
 
 class FleetGetRequest(_AboutKey, frozen=True, kw_only=True, tag="get"):
-    """The hosts that know a name or an address, each with names, addresses, askers and times, the newest first."""
+    """The hosts that know a name or an address, each with names, addresses, askers and times, the newest first.
+
+    With `at` each of them has `history`: whether names and addresses are exactly those that its own history has.
+    """
 
 
 class FleetTrailRequest(_AboutKey, frozen=True, kw_only=True, tag="trail"):
