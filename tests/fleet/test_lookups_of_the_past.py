@@ -203,12 +203,23 @@ def test_losses_and_begin_count_by_host(fleet: Fleet) -> None:
     assert fleet.get("shop.example", NOON + 5, host="web3")["history"] is False
 
 
-def test_the_relations_of_a_time_are_bounded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key with too many relations has a part of them; the reply states that, and has no next page."""
+def test_the_relations_of_a_host_are_bounded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a host with too many relations a part is found, and the reply states that; other hosts are found whole."""
     monkeypatch.setattr(reading, "MOST_RELATIONS", 3)
-    fleet.write(entry("web1", *chain(), row("mid.example", "203.0.113.9"), row("mid.example", "203.0.113.10")))
-    reply = fleet.get("www.example", NOON + 5)
-    assert (reply["history"], reply["data"]["truncated"], reply["data"]["next"]) == (False, True, None)
+    many = [row("mid.example", f"203.0.113.{number}") for number in range(100, 120)]
+    fleet.write(entry("evil", *chain(), *many), entry("web1", *chain()), entry("later", *chain(), *many))
+    for at in (None, NOON + 5):
+        reply = fleet.get("mid.example", at)
+        assert (reply["data"]["truncated"], reply["data"]["next"]) == (True, None)
+        [one] = [one for one in reply["data"]["hosts"] if one["host"] == "web1"]
+        assert one["dns_queries"] == ["cdn.example", "mid.example", "www.example"]
+        assert one["ip_addresses"] == ["203.0.113.8"]
+    assert {one["host"]: one["history"] for one in reply["data"]["hosts"]} == {
+        "evil": False,
+        "web1": True,
+        "later": False,
+    }
+    assert reply["history"] is False
 
 
 def test_a_loop_of_aliases_ends(fleet: Fleet) -> None:

@@ -30,10 +30,10 @@ def known_hosts(
         by_host.setdefault(row.host, []).append(row)
     if at is None:
         found = reader.of_answers(rows)
-        return [_at_any_time(key, some, found) for some in by_host.values()], found.is_whole
+        return [_at_any_time(key, some, found) for some in by_host.values()], not found.cut
     found = reader.related(key, by_host, at, is_over)
-    is_whole = found.is_whole and all_rows and request.before is None
-    return [_then(key, at, some, found, is_whole=is_whole) for some in by_host.values()], found.is_whole
+    all_rows = all_rows and request.before is None
+    return [_then(key, at, some, found, all_rows=all_rows) for some in by_host.values()], not found.cut
 
 
 def _at_any_time(key: str, rows: list[FoundRow], found: FoundRelations) -> dict[str, Any]:
@@ -41,15 +41,16 @@ def _at_any_time(key: str, rows: list[FoundRow], found: FoundRelations) -> dict[
     return _known(rows, tied_to(key, found.by_host[rows[0].host]), {row.question for row in rows})
 
 
-def _then(key: str, at: float, rows: list[FoundRow], found: FoundRelations, *, is_whole: bool) -> dict[str, Any]:
+def _then(key: str, at: float, rows: list[FoundRow], found: FoundRelations, *, all_rows: bool) -> dict[str, Any]:
     """Return what a host knew at a time. `history` states that nothing else can have been live."""
-    relations = found.by_host[rows[0].host]
+    host = rows[0].host
+    relations = found.by_host[host]
     tied = tied_to(key, relations)
-    is_exact = found.is_whole and tied == tied_to(key, (one for one in relations if one.is_certain))
+    is_exact = host not in found.cut and tied == tied_to(key, (one for one in relations if one.is_certain))
     forward = [row for row in rows if row.type != PTR]
     question, is_known = _root(key, forward, int(at))
     if any(row.question not in tied.names for row in forward):
-        is_exact = is_exact and is_known and is_whole
+        is_exact = is_exact and is_known and all_rows
     return {**_known(rows, tied, {question}), "history": is_exact}
 
 

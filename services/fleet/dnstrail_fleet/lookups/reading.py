@@ -19,8 +19,9 @@ from dnstrail_fleet.row import DAY, GRACE
 DAYS_BACK: Final = 8
 #: steps of one trail -> further ones are left out: `truncated`
 MOST_STEPS: Final = 256
-#: relations that lead to a key, or to which it leads -> further ones are left out: `truncated`, and `history` is false
-MOST_RELATIONS: Final = 16_384
+#: relations of a host that lead to a key, or to which it leads -> its further ones are left out: `truncated`, and
+#: `history` is false
+MOST_RELATIONS: Final = 4_096
 #: rows of one second that lengthen a page -> further ones are left out
 MOST_OF_SECOND: Final = 4_096
 _CHECK: Final = 10_000  # instructions of SQLite between two checks of the time
@@ -55,15 +56,20 @@ _OUT: Final = f"""
         WHERE owner IN (SELECT value FROM json_each(?2)) AND owner <> question AND {_LIVE}"""  # noqa: S608 - as above
 _RELATED: Final = """
     SELECT owner, target, hosts.name, owners.text, type, targets.text, is_certain FROM
-        (SELECT host, owner, type, target, max(gaps = 0 OR last <= ?4 - day * 86400) AS is_certain
-        FROM ({}) GROUP BY host, owner, type, target LIMIT ?5)
-    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host"""
+        (SELECT *, row_number() OVER (PARTITION BY host) AS number FROM
+            (SELECT host, owner, type, target, max(gaps = 0 OR last <= ?4 - day * 86400) AS is_certain
+            FROM ({}) GROUP BY host, owner, type, target))
+    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host
+    WHERE number <= ?5"""
 _OF_ANSWERS: Final = """
     SELECT hosts.name, owners.text, type, targets.text FROM
-        (SELECT DISTINCT host, owner, rows.type, target FROM json_each(?1) asked JOIN rows INDEXED BY rows_by_question
-            ON day = asked.value ->> 0 AND question = (SELECT id FROM texts WHERE text = asked.value ->> 1)
-        WHERE host IN (SELECT value FROM json_each(?2)) LIMIT ?3)
-    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host"""
+        (SELECT *, row_number() OVER (PARTITION BY host) AS number FROM
+            (SELECT DISTINCT host, owner, rows.type, target FROM json_each(?1) asked
+            JOIN rows INDEXED BY rows_by_question ON day = json_extract(asked.value, '$[0]')
+                AND question = (SELECT id FROM texts WHERE text = json_extract(asked.value, '$[1]'))
+            WHERE host IN (SELECT value FROM json_each(?2))))
+    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host
+    WHERE number <= ?3"""
 _HOSTS: Final = """
     SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out,
         (SELECT json_group_object(reason, count) FROM refused WHERE host = hosts.id) FROM hosts ORDER BY name"""
@@ -139,11 +145,23 @@ class FoundRows(NamedTuple):
     is_whole: bool
 
 
-class FoundRelations(NamedTuple):
-    """Relations by host. `is_whole` states that no bound left any out."""
+class FoundRelations:
+    """Relations by host. `cut` are the hosts of which some may be left out."""
 
-    by_host: dict[str, set[Relation]]
-    is_whole: bool
+    def __init__(self, hosts: Iterable[str]) -> None:
+        self.by_host: dict[str, set[Relation]] = {host: set() for host in hosts}
+        self.cut: set[str] = set()
+
+    @property
+    def whole(self) -> list[str]:
+        """The hosts of which none is left out."""
+        return [host for host in self.by_host if host not in self.cut]
+
+    def add(self, host: str, relation: Relation) -> None:
+        """Add a relation of a host."""
+        self.by_host[host].add(relation)
+        if len(self.by_host[host]) > MOST_RELATIONS:
+            self.cut.add(host)
 
 
 class StoreReader:
@@ -199,36 +217,34 @@ class StoreReader:
 
     def of_answers(self, rows: Sequence[FoundRow]) -> FoundRelations:
         """Return the relations of the answers of some rows: those of their days, questions and hosts."""
-        found: dict[str, set[Relation]] = {row.host: set() for row in rows}
+        found = FoundRelations(row.host for row in rows)
         asked = json.dumps([*{(row.day, row.question) for row in rows}])
-        stated = self._database.execute(_OF_ANSWERS, (asked, self._ids_of_hosts(found), MOST_RELATIONS + 1)).fetchall()
-        for host, owner, rdtype, target in stated:
-            found[host].add(Relation(owner, rdtype, target, is_certain=True))
-        return FoundRelations(found, len(stated) <= MOST_RELATIONS)
+        values = asked, self._ids_of_hosts(found.by_host), MOST_RELATIONS + 1
+        for host, owner, rdtype, target in self._database.execute(_OF_ANSWERS, values):
+            found.add(host, Relation(owner, rdtype, target, is_certain=True))
+        return found
 
     def related(self, key: str, hosts: Iterable[str], at: float, is_over: Callable[[], bool]) -> FoundRelations:
         """Return the relations of some hosts that may have been live at a time: those to a key, and those from it."""
-        found: dict[str, set[Relation]] = {host: set() for host in hosts}
-        number, count = self._id("texts", "text", key), 0
-        of_hosts = self._ids_of_hosts(found)
+        found = FoundRelations(hosts)
+        number = self._id("texts", "text", key)
         days = json.dumps([*self._days(at, None)])
         for place, find in enumerate((_INTO, _OUT)):
             seen = pending = {number}
-            while pending:
-                values = days, json.dumps([*pending]), of_hosts, int(at), MOST_RELATIONS + 1
-                following: set[int | None] = set()
-                for *ends, host, owner, rdtype, target, is_certain in self._database.execute(
+            while pending and found.whole:
+                values = days, json.dumps([*pending]), self._ids_of_hosts(found.whole), int(at), MOST_RELATIONS + 1
+                ends: set[tuple[str, int | None]] = set()
+                for *both, host, owner, rdtype, target, is_certain in self._database.execute(
                     _RELATED.format(find), values
                 ):
-                    found[host].add(Relation(owner, rdtype, target, is_certain=bool(is_certain)))
-                    count += 1
+                    found.add(host, Relation(owner, rdtype, target, is_certain=bool(is_certain)))
                     if rdtype != PTR:
-                        following.add(ends[place])
-                if count > MOST_RELATIONS or is_over():
-                    return FoundRelations(found, is_whole=False)
-                pending = following - seen
+                        ends.add((host, both[place]))
+                if is_over():
+                    found.cut.update(found.by_host)
+                pending = {end for host, end in ends if host not in found.cut} - seen
                 seen = seen | pending
-        return FoundRelations(found, is_whole=True)
+        return found
 
     def hosts(self) -> list[tuple[Any, ...]]:
         """Return the columns of all hosts; the last one is a JSON map of refused entries by reason."""
