@@ -11,7 +11,7 @@ export DNSTRAIL_HISTORY_FOLDER ?= none
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker test-web pictures check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
+.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker test-web pictures check bench detections accuracy accuracy-live fleet model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -90,6 +90,10 @@ bench: $(VENV)/.dev ## measure costs, of the compiled form too if it is installe
 
 detections: $(VENV)/.dev ## pass the corpus through the built-in signatures, and compare their findings with the expected ones
 	$(BIN)/python tests/detections/detections.py $(ARGS)
+
+fleet: $(VENV)/.dev ## measure over the corpus what a host sends, and compute the sizes of large fleets
+	@deploy/setup-fleet.sh
+	$(BIN)/python tests/bench/fleet_sizes.py
 
 model: $(VENV)/.dev ## compare the image with the reference model over random messages (ARGS="--messages 1000000 --seed 1")
 	$(BIN)/python tests/soak/against_model.py $(ARGS)

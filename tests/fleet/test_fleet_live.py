@@ -76,6 +76,7 @@ def test_people_see_each_host(known: Fleet) -> None:
     assert "203.0.113.7  2 hosts" in known.ask("top", "addresses").stdout
     assert "shop.example" in known.ask("top", "names").stdout
     assert "web1" in known.ask("top", "hosts").stdout
+    assert "ask the host" in known.ask("get", "shop.example", "--at", str(time.time())).stderr  # on the first day
     done = known.ask("get", "other.example")
     assert (done.returncode, done.stderr) == (1, "not found\n")
     assert dnstrail("fleet", "get", "a.example", "--run-dir", known.run.parent / "none").returncode == 3

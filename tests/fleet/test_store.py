@@ -143,7 +143,7 @@ def test_a_host_cannot_name_the_age_of_its_rows(tmp_path: Path) -> None:
     assert [one[5] for one in stored_rows(tmp_path)] == ["web1"]
     assert store.counters["too_old"] == 1
     with closing(StoreReader(open_to_read(store.path))) as reader:
-        assert reader.first_day() == TODAY
+        assert reader.first_day(None) == TODAY
 
 
 def test_old_days_are_removed_with_their_texts(tmp_path: Path) -> None:

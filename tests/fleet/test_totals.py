@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.fleet import NOON, SECOND, TODAY, answer
-from dnstrail_fleet.row import DAY, MOST_BYTES, MOST_ROWS, FleetEntry, encode_entry
+from dnstrail_fleet.row import DAY, GRACE, MOST_BYTES, MOST_ROWS, FleetEntry, encode_entry
 from dnstrail_fleet.sender import totals as module
 from dnstrail_fleet.sender.totals import AGAIN, RelationTotals, RowKey, RowTotals, by_asker
 
@@ -68,17 +68,38 @@ def test_rows_state_their_question_and_asker() -> None:
     ]
 
 
-@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)), min_size=1, max_size=20))
-def test_totals_are_those_of_all_answers(answers: list[tuple[int, int]]) -> None:
-    """First, last, end, count and gaps are those that all answers of a day have, in the order of their arrival."""
+_answers = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 50)), min_size=1, max_size=20)
+
+
+def totals_of(answers: list[tuple[int, int]]) -> RowTotals:
+    """Return the totals of answers, each with its time and its life in seconds."""
     row = RowTotals(RowKey("", "", "", "a", "a", 1, "b"), TODAY)
-    gaps, end = 0, None
     for at, life in answers:
-        gaps += end is not None and at > end
-        end = at + life if end is None else max(end, at + life)
         row.add(at, at + life, doubted=False)
-    times = [at for at, _ in answers]
-    assert (row.first, row.last, row.end, row.count, row.gaps) == (min(times), max(times), end, len(answers), gaps)
+    return row
+
+
+@given(_answers)
+def test_totals_are_those_of_all_answers(answers: list[tuple[int, int]]) -> None:
+    """First, last, end, count and gaps are those of a day; a gap is a minute or more after all ends before."""
+    row, times = totals_of(sorted(answers)), [at for at, _ in answers]
+    ends = [at + life for at, life in sorted(answers)]
+    gaps = sum(at >= max(ends[:place]) + GRACE for place, at in enumerate(sorted(times)) if place)
+    assert (row.first, row.last, row.end, row.count, row.gaps) == (
+        min(times),
+        max(times),
+        max(ends),
+        len(answers),
+        gaps,
+    )
+
+
+@given(_answers)
+def test_without_gaps_the_relation_was_live_all_the_time(answers: list[tuple[int, int]]) -> None:
+    """In whatever order answers arrive: with a second between them that none covers, there is a gap."""
+    row = totals_of(answers)
+    covered = {second for at, life in answers for second in range(at, at + life + GRACE - 1)}
+    assert row.gaps or covered >= {*range(row.first, row.last)}
 
 
 def test_an_entry_is_bounded_and_a_text_too() -> None:
@@ -112,7 +133,7 @@ def test_an_entry_is_bounded_in_bytes_whatever_its_letters() -> None:
 
 
 def test_rows_that_were_sent_earliest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound, the rows that were sent earliest are forgotten; they count as new if they come again."""
+    """Beyond the bound, the rows that were sent earliest are forgotten; they come again as new, after a gap."""
     monkeypatch.setattr(module, "MOST_KNOWN", 8)
     totals = RelationTotals()
     for number in range(9):
@@ -120,7 +141,7 @@ def test_rows_that_were_sent_earliest_are_forgotten(monkeypatch: pytest.MonkeyPa
         totals.note_sent(totals.due(NOON + number), NOON + number)
     assert [one.key.question for one in totals.gone] == ["n0.example"]
     add(totals, ("n0.example", 1, "203.0.113.7"), at=NOON + 10)
-    assert [one.count for one in totals.due(NOON + 10)] == [1]
+    assert [(one.count, one.gaps) for one in totals.due(NOON + 10)] == [(1, 1)]
     assert totals.forgotten == 1
 
 

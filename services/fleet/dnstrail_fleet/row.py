@@ -14,6 +14,8 @@ from dnstrail.errors import DnstrailError
 
 VERSION: Final = 1  # of an entry
 DAY: Final = 86_400  # seconds
+#: seconds past its TTL for which a relation counts as live, as at a cache without another `grace` -> it has ended
+GRACE: Final = 60
 #: rows of an entry of the log -> the sender leaves them to the next entry; the store refuses more: `rows`
 MOST_ROWS: Final = 4_096
 #: bytes of an entry of the log -> the sender leaves rows to the next entry; the store refuses more: `size`
@@ -43,7 +45,7 @@ class FleetRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last: Seconds  #: seconds since the epoch: the last answer of the day
     end: Natural  #: seconds since the epoch: the latest end of these answers, by their TTLs
     count: Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]  #: answers of the day
-    gaps: Total  #: answers of the day that came after the end of all before them
+    gaps: Total  #: answers of the day that came a minute or more after the end of all before them
     doubted: Total  #: answers of the day that may be forged
     known: bool = False  #: the host sent this relation, question and asker before, also on an earlier day
 

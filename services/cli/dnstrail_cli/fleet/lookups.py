@@ -145,7 +145,7 @@ def _show(
         named = escape_unprintable(", ".join(data["behind"]))
         click.echo(f"dnstrail: these hosts are behind, and may know more: {named}", err=True)
     if reply.get("history") is False:
-        click.echo("dnstrail: something of this time was lost, or is no longer kept", err=True)
+        click.echo("dnstrail: this may differ from what was live then: ask the host itself", err=True)
     if data.get("truncated"):
         click.echo("dnstrail: there is more: only the newest is shown", err=True)
 

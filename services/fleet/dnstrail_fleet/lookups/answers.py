@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, Final, NamedTuple
 
-from dnstrail.dns.names import address_text
-from dnstrail.dns.rdata import ADDRESSES
 from dnstrail.protocol.facts import type_text
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
@@ -19,6 +17,7 @@ from dnstrail.protocol.lookups import (
     encode_error,
 )
 from dnstrail_fleet.lookups.claims import ClaimStore
+from dnstrail_fleet.lookups.known_hosts import asker_of, known_hosts
 from dnstrail_fleet.lookups.reading import FoundRow, StoreReader
 from dnstrail_fleet.lookups.requests import (
     FleetClaimRequest,
@@ -64,7 +63,8 @@ def answer_lookup(
         data = _answer(request, lookup)
     except RefusedRequestError as refused:
         return encode_error(refused, complete=not behind)
-    history = _history(request, lookup)
+    is_exact = all(one.get("history", True) for one in data.get("hosts") or data.get("trails") or ())
+    history = is_exact and _history(request, lookup)
     return encode_data({**data, "behind": behind}, complete=not behind, history=history)
 
 
@@ -75,10 +75,10 @@ def _behind(lookup: _Lookup) -> list[str]:
 
 def _history(request: FleetRequest, lookup: _Lookup) -> bool:
     """Return whether the store knows everything about the time of a request."""
-    at = request.at if isinstance(request, FleetGetRequest | FleetTrailRequest) else None
-    if at is None:
+    if not isinstance(request, FleetGetRequest | FleetTrailRequest) or request.at is None:
         return True
-    return not lookup.reader.has_losses() and int(at) // DAY > lookup.reader.first_day()
+    reader, host = lookup.reader, request.host
+    return not reader.has_losses(host) and int(request.at) // DAY > reader.first_day(host)
 
 
 @singledispatch
@@ -89,10 +89,7 @@ def _answer(request: FleetRequest, _lookup: _Lookup) -> dict[str, Any]:
 @_answer.register
 def _get(request: FleetGetRequest, lookup: _Lookup) -> dict[str, Any]:
     rows, is_whole = _rows(request, lookup)
-    by_host: dict[str, list[FoundRow]] = {}
-    for row in rows:
-        by_host.setdefault(row.host, []).append(row)
-    hosts = [{"host": host, **_known(some, request.text)} for host, some in by_host.items()]
+    hosts, all_relations = known_hosts(request, rows, lookup.reader, lookup.is_over, all_rows=is_whole)
     is_one = len(hosts) == 1
     shared = {text for host in hosts for text in host["ip_addresses"] if is_one or not is_private(text)}
     names = {name for host in hosts for name in host["dns_queries"]}
@@ -102,26 +99,8 @@ def _get(request: FleetGetRequest, lookup: _Lookup) -> dict[str, Any]:
         "dns_queries": sorted(names) if is_one or not is_private(request.text) else [],
         "split_horizon": _differs(hosts),
         "hosts": hosts,
-        **_more(rows, is_whole=is_whole),
-    }
-
-
-def _known(rows: list[FoundRow], key: str) -> dict[str, Any]:
-    """Return what one host knows of a key."""
-    addresses = {row.target for row in rows if row.type in ADDRESSES and row.target != key}
-    if address_text(key) is not None:
-        addresses.add(key)
-    askers = {row.asker: None for row in rows}
-    return {
-        "ip_addresses": sorted(addresses),
-        "dns_queries": sorted({row.question for row in rows}),
-        "askers": [_asker(*asker) for asker in askers],
-        "first": min(row.first for row in rows),
-        "last": max(row.last for row in rows),
-        "end": max(row.end for row in rows),
-        "answers": sum(row.answers for row in rows),
-        "gaps": sum(row.gaps for row in rows),
-        "doubted": sum(row.doubted for row in rows),
+        "truncated": not (is_whole and all_relations),
+        "next": None if is_whole else rows[-1].last,
     }
 
 
@@ -140,7 +119,7 @@ def _trail(request: FleetTrailRequest, lookup: _Lookup) -> dict[str, Any]:
     trails = []
     for row in known.values():
         steps, all_steps = lookup.reader.of_question(row)
-        trails.append(_path(row, steps, request.text))
+        trails.append(_path(row, steps, request.text, request.at))
         is_whole = is_whole and all_steps
         if lookup.is_over():
             rows, is_whole = [row], False
@@ -153,9 +132,11 @@ def _more(rows: list[FoundRow], *, is_whole: bool) -> dict[str, Any]:
     return {"truncated": not is_whole, "next": None if is_whole else rows[-1].last}
 
 
-def _path(row: FoundRow, steps: list[FoundRow], key: str) -> dict[str, Any]:
+def _path(row: FoundRow, steps: list[FoundRow], key: str, at: float | None) -> dict[str, Any]:
     """Return the trail of one host and asker: the steps from the question to the key, or all if the key was asked."""
     wanted, kept = {key}, list[FoundRow]()
+    if at is not None:
+        steps = [step for step in steps if step.is_live(at) is not False]
     if key == row.question:
         kept = steps
     else:
@@ -167,7 +148,7 @@ def _path(row: FoundRow, steps: list[FoundRow], key: str) -> dict[str, Any]:
     kept = kept or [row]
     return {
         "host": row.host,
-        "asker": _asker(*row.asker),
+        "asker": asker_of(row),
         "question": row.question,
         "steps": [[step.owner, type_text(step.type), step.target] for step in reversed(kept)],
         "first": min(step.first for step in kept),
@@ -175,6 +156,7 @@ def _path(row: FoundRow, steps: list[FoundRow], key: str) -> dict[str, Any]:
         "end": max(step.end for step in kept),
         "answers": max(step.answers for step in kept),
         "doubted": max(step.doubted for step in kept),
+        **({} if at is None else {"history": all(step.is_live(at) for step in kept)}),
     }
 
 
@@ -196,7 +178,7 @@ def _new(request: FleetNewRequest, lookup: _Lookup) -> dict[str, Any]:
 
 @_answer.register
 def _top(request: FleetTopRequest, lookup: _Lookup) -> dict[str, Any]:
-    found = lookup.reader.top(request.what, request.limit, lookup.now)
+    found = lookup.reader.top(request.what, request.limit, lookup.now, lookup.is_over)
     fields = "name", "answers", "relations", "hosts", "host"
     rows = [dict(zip(fields, one, strict=True)) for one in found]
     return {"what": request.what, "top": [{key: value for key, value in row.items() if value} for row in rows]}
@@ -218,7 +200,7 @@ def _claim(request: FleetClaimRequest, lookup: _Lookup) -> dict[str, Any]:
 
 def _since(lookup: _Lookup) -> int:
     """Return the begin of the first day of the store, in seconds since the epoch."""
-    return lookup.reader.first_day() * DAY
+    return lookup.reader.first_day(None) * DAY
 
 
 def _rows(request: FleetGetRequest | FleetTrailRequest, lookup: _Lookup) -> tuple[list[FoundRow], bool]:
@@ -235,7 +217,3 @@ def _rows(request: FleetGetRequest | FleetTrailRequest, lookup: _Lookup) -> tupl
     if not rows:
         raise RefusedRequestError(DATA_NOT_FOUND, "requested data was not found", history=_history(request, lookup))
     return rows, is_whole
-
-
-def _asker(program: str, container: str, image: str) -> dict[str, str]:
-    return {"program": program, "container": container, "image": image}

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from dnstrail.dns.rdata import PTR
+from dnstrail_fleet.lookups.walk import Relation
 from dnstrail_fleet.private_address import is_private
-from dnstrail_fleet.row import DAY
+from dnstrail_fleet.row import DAY, GRACE
 
 #: days before a past time whose rows a lookup reads -> a relation with a longer life is not found
 DAYS_BACK: Final = 8
 #: steps of one trail -> further ones are left out: `truncated`
 MOST_STEPS: Final = 256
+#: relations of a host that lead to a key, or to which it leads -> its further ones are left out: `truncated`, and
+#: `history` is false
+MOST_RELATIONS: Final = 4_096
 #: rows of one second that lengthen a page -> further ones are left out
 MOST_OF_SECOND: Final = 4_096
 _CHECK: Final = 10_000  # instructions of SQLite between two checks of the time
@@ -24,11 +32,12 @@ _ROW: Final = """
     FROM ({}) found
     JOIN texts questions ON questions.id = question JOIN texts owners ON owners.id = owner
     JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host JOIN askers ON askers.id = asker"""
-_WHERE: Final = """(?3 IS NULL OR host = ?3) AND last < ?4 - ?1 * 86400
-    AND last >= ?7 - ?1 * 86400 AND (?5 IS NULL OR (first <= ?5 - ?1 * 86400 AND "end" >= ?5 - ?1 * 86400))"""
+_WHERE: Final = f"""(?3 IS NULL OR host = ?3) AND last < ?4 - ?1 * 86400 AND last >= ?7 - ?1 * 86400
+    AND (?5 IS NULL OR (first <= ?5 - ?1 * 86400 AND "end" > ?5 + {1 - GRACE} - ?1 * 86400))"""
 _FOUND: Final = """
-    SELECT * FROM rows WHERE day = ?1 AND target = ?2 AND {0} UNION ALL
-    SELECT * FROM rows INDEXED BY rows_by_question WHERE day = ?1 AND question = ?2 AND target <> ?2 AND {0}
+    SELECT * FROM rows WHERE day = ?1 AND target = ?2 AND {0}
+    UNION ALL SELECT * FROM rows INDEXED BY rows_by_question
+        WHERE day = ?1 AND question = ?2 AND owner = ?2 AND target <> ?2 AND {0}
     UNION ALL SELECT * FROM rows INDEXED BY rows_by_owner
         WHERE day = ?1 AND owner = ?2 AND owner <> question AND target <> ?2 AND {0}
     ORDER BY last DESC LIMIT ?6"""
@@ -37,12 +46,38 @@ _OF_QUESTION: Final = _ROW.format("""
     SELECT rows.* FROM rows INDEXED BY rows_by_question JOIN askers ON askers.id = asker
     WHERE day = ? AND question = (SELECT id FROM texts WHERE text = ?)
         AND host = (SELECT id FROM hosts WHERE name = ?) AND program = ? AND container = ? AND image = ? LIMIT ?""")
+_LIVE: Final = f"""day IN (SELECT value FROM json_each(?1)) AND host IN (SELECT value FROM json_each(?3))
+    AND first <= ?4 - day * 86400 AND "end" > ?4 + {1 - GRACE} - day * 86400"""  # noqa: S608 - a number of this package
+_INTO: Final = f"SELECT * FROM rows WHERE target IN (SELECT value FROM json_each(?2)) AND {_LIVE}"  # noqa: S608 - as above
+_OUT: Final = f"""
+    SELECT * FROM rows INDEXED BY rows_by_question
+        WHERE question IN (SELECT value FROM json_each(?2)) AND owner = question AND {_LIVE}
+    UNION ALL SELECT * FROM rows INDEXED BY rows_by_owner
+        WHERE owner IN (SELECT value FROM json_each(?2)) AND owner <> question AND {_LIVE}"""  # noqa: S608 - as above
+_RELATED: Final = """
+    SELECT owner, target, hosts.name, owners.text, type, targets.text, is_certain FROM
+        (SELECT *, row_number() OVER (PARTITION BY host) AS number FROM
+            (SELECT host, owner, type, target, max(gaps = 0 OR last <= ?4 - day * 86400) AS is_certain
+            FROM ({}) GROUP BY host, owner, type, target))
+    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host
+    WHERE number <= ?5"""
+_OF_ANSWERS: Final = """
+    SELECT hosts.name, owners.text, type, targets.text FROM
+        (SELECT *, row_number() OVER (PARTITION BY host) AS number FROM
+            (SELECT DISTINCT host, owner, rows.type, target FROM json_each(?1) asked
+            JOIN rows INDEXED BY rows_by_question ON day = json_extract(asked.value, '$[0]')
+                AND question = (SELECT id FROM texts WHERE text = json_extract(asked.value, '$[1]'))
+            WHERE host IN (SELECT value FROM json_each(?2))))
+    JOIN texts owners ON owners.id = owner JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host
+    WHERE number <= ?3"""
 _HOSTS: Final = """
     SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out,
         (SELECT json_group_object(reason, count) FROM refused WHERE host = hosts.id) FROM hosts ORDER BY name"""
 _BEHIND: Final = """
     SELECT name FROM hosts WHERE heard > ? AND (behind > 0 OR waiting > ? OR heard < ?) ORDER BY name"""
-_LOSSES: Final = "SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + left_out > 0)"
+_LOSSES: Final = """
+    SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + left_out > 0 AND (?1 IS NULL OR name = ?1))"""
+_FIRST_DAY: Final = "SELECT ifnull(min(day), 0) FROM shares WHERE host = (SELECT id FROM hosts WHERE name = ?)"
 _NEW: Final = """
     SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
     WHERE first >= ? ORDER BY first DESC LIMIT ?"""
@@ -51,23 +86,27 @@ _FIRST: Final = """
     JOIN rows INDEXED BY rows_by_question ON question = text AND day IN
         (names.first / 86400 - 1, names.first / 86400, names.first / 86400 + 1)
     JOIN hosts ON hosts.id = rows.host WHERE text = ? GROUP BY hosts.name ORDER BY 2, 1 LIMIT ?"""
+# The inner one of two groups has the order of the table, and needs no room.
 _TOP: Final = {
     "hosts": """
         SELECT hosts.name, answers, relations, 0, NULL FROM
             (SELECT host, sum(count) AS answers, count(*) AS relations FROM rows WHERE day = ? GROUP BY host)
         JOIN hosts ON hosts.id = host ORDER BY answers DESC LIMIT ?""",
     "names": """
-        SELECT text, answers, relations, hosts, NULL FROM
-            (SELECT question, sum(count) AS answers, count(*) AS relations, count(DISTINCT host) AS hosts
-            FROM rows WHERE day = ? GROUP BY question ORDER BY answers DESC LIMIT ?)
+        SELECT text, answers, relations,
+            (SELECT count(DISTINCT host) FROM rows WHERE day = ?1 AND question = texts.id), NULL FROM
+            (SELECT question, sum(answers) AS answers, sum(relations) AS relations FROM
+                (SELECT question, sum(count) AS answers, count(*) AS relations
+                FROM rows WHERE day = ?1 GROUP BY target, owner, type, question)
+            GROUP BY question ORDER BY answers DESC LIMIT ?2)
         JOIN texts ON texts.id = question ORDER BY answers DESC""",
-    "addresses": """
-        SELECT text, sum(answers), sum(relations), count(*), iif(is_private(text), name, NULL) FROM
-            (SELECT target, host, sum(count) AS answers, count(*) AS relations
-            FROM rows WHERE day = ? AND type IN (1, 28) GROUP BY target, host)
-        JOIN texts ON texts.id = target JOIN hosts ON hosts.id = host
-        GROUP BY target, iif(is_private(text), host, 0) ORDER BY 2 DESC LIMIT ?""",
 }
+_ADDRESSES: Final = """
+    SELECT target, sum(count) AS answers FROM rows WHERE day = ? AND type IN (1, 28) GROUP BY target
+    ORDER BY answers DESC"""
+_OF_ADDRESS: Final = """
+    SELECT (SELECT text FROM texts WHERE id = ?2), sum(count), count(*), hosts.name FROM rows
+    JOIN hosts ON hosts.id = host WHERE day = ?1 AND target = ?2 AND type IN (1, 28) GROUP BY host"""
 _NO_DAY: Final = 1 << 24  # after all days
 _NO_TIME: Final = 1 << 41  # after all times
 
@@ -96,6 +135,13 @@ class FoundRow(NamedTuple):
         """Program, container and image."""
         return self.program, self.container, self.image
 
+    def is_live(self, at: float) -> bool | None:
+        """Return whether it was live at the end of a second (since the epoch), None if a gap of its day hides that."""
+        second = int(at)
+        if not self.first <= second < self.end + GRACE - 1:  # an end is a second late, since it was rounded up
+            return False
+        return True if not self.gaps or self.last <= second else None
+
 
 class FoundRows(NamedTuple):
     """Rows, the newest first. `is_whole` states that no bound left any out."""
@@ -104,12 +150,30 @@ class FoundRows(NamedTuple):
     is_whole: bool
 
 
+class FoundRelations:
+    """Relations by host. `cut` are the hosts of which some may be left out."""
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        self.by_host: dict[str, set[Relation]] = {host: set() for host in hosts}
+        self.cut: set[str] = set()
+
+    @property
+    def whole(self) -> list[str]:
+        """The hosts of which none is left out."""
+        return [host for host in self.by_host if host not in self.cut]
+
+    def add(self, host: str, relation: Relation) -> None:
+        """Add a relation of a host."""
+        self.by_host[host].add(relation)
+        if len(self.by_host[host]) > MOST_RELATIONS:
+            self.cut.add(host)
+
+
 class StoreReader:
     """The lookups of one connection to the store. Each may raise sqlite3.Error."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        database.create_function("is_private", 1, is_private, deterministic=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -129,7 +193,7 @@ class StoreReader:
         before: float | None = None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> FoundRows:
-        """Return the newest rows whose target, question or owner is a key; `is_over` ends the search.
+        """Return the newest rows whose target or owner is a key; `is_over` ends the search.
 
         They are `limit` rows, and those of the same second as the last one: the next page begins before it.
         """
@@ -156,6 +220,37 @@ class StoreReader:
         found = [FoundRow(*one) for one in self._database.execute(_OF_QUESTION, values)]
         return FoundRows(found[:MOST_STEPS], len(found) <= MOST_STEPS)
 
+    def of_answers(self, rows: Sequence[FoundRow]) -> FoundRelations:
+        """Return the relations of the answers of some rows: those of their days, questions and hosts."""
+        found = FoundRelations(row.host for row in rows)
+        asked = json.dumps([*{(row.day, row.question) for row in rows}])
+        values = asked, self._ids_of_hosts(found.by_host), MOST_RELATIONS + 1
+        for host, owner, rdtype, target in self._database.execute(_OF_ANSWERS, values):
+            found.add(host, Relation(owner, rdtype, target, is_certain=True))
+        return found
+
+    def related(self, key: str, hosts: Iterable[str], at: float, is_over: Callable[[], bool]) -> FoundRelations:
+        """Return the relations of some hosts that may have been live at a time: those to a key, and those from it."""
+        found = FoundRelations(hosts)
+        number = self._id("texts", "text", key)
+        days = json.dumps([*self._days(at, None)])
+        for place, find in enumerate((_INTO, _OUT)):
+            seen = pending = {number}
+            while pending and found.whole:
+                values = days, json.dumps([*pending]), self._ids_of_hosts(found.whole), int(at), MOST_RELATIONS + 1
+                ends: set[tuple[str, int | None]] = set()
+                for *both, host, owner, rdtype, target, is_certain in self._database.execute(
+                    _RELATED.format(find), values
+                ):
+                    found.add(host, Relation(owner, rdtype, target, is_certain=bool(is_certain)))
+                    if rdtype != PTR:
+                        ends.add((host, both[place]))
+                if is_over():
+                    found.cut.update(found.by_host)
+                pending = {end for host, end in ends if host not in found.cut} - seen
+                seen = seen | pending
+        return found
+
     def hosts(self) -> list[tuple[Any, ...]]:
         """Return the columns of all hosts; the last one is a JSON map of refused entries by reason."""
         return self._database.execute(_HOSTS).fetchall()
@@ -168,9 +263,9 @@ class StoreReader:
         found = self._database.execute(_BEHIND, (int(gone * 1000), waiting, int(heard * 1000)))
         return [name for (name,) in found]
 
-    def has_losses(self) -> bool:
-        """Return whether rows of any host were lost."""
-        return bool(self._database.execute(_LOSSES).fetchone()[0])
+    def has_losses(self, host: str | None) -> bool:
+        """Return whether rows of a host were lost, or of any host."""
+        return bool(self._database.execute(_LOSSES, (host,)).fetchone()[0])
 
     def new(self, since: float, limit: int) -> list[tuple[Any, ...]]:
         """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
@@ -181,17 +276,48 @@ class StoreReader:
         number = self._id("texts", "text", name)
         return [] if number is None else self._database.execute(_FIRST, (number, limit)).fetchall()
 
-    def top(self, what: str, limit: int, now: float) -> list[tuple[Any, ...]]:
+    def top(self, what: str, limit: int, now: float, is_over: Callable[[], bool]) -> list[tuple[Any, ...]]:
         """Return (name, answers, relations, hosts, host) of the newest day until now, the most answers first.
 
         The last one is the host of a private address, which is another machine on each of them; None else.
+
+        Raises:
+            sqlite3.OperationalError: It takes too long.
         """
         [day] = self._database.execute(_NEXT_DAY, (int(now) // DAY + 1,)).fetchone()
+        if what == "addresses":
+            return self._top_addresses(day, limit, is_over)
         return self._database.execute(_TOP[what], (day, limit)).fetchall()
 
-    def first_day(self) -> int:
-        """Return the first day with rows, 0 if there is none."""
+    def _top_addresses(self, day: int | None, limit: int, is_over: Callable[[], bool]) -> list[tuple[Any, ...]]:
+        """Return the addresses with the most answers: a private one has at most as many on one host as on all."""
+        found: list[tuple[Any, ...]] = []
+        most: list[int] = []  # a heap of the answers of the first ones
+        for target, in_all in self._database.execute(_ADDRESSES, (day,)):
+            if len(most) == limit and most[0] >= in_all:
+                break
+            if is_over():
+                raise sqlite3.OperationalError("interrupted")
+            of_hosts = self._database.execute(_OF_ADDRESS, (day, target)).fetchall()
+            text, answers, relations, hosts = of_hosts[0][0], in_all, sum(one[2] for one in of_hosts), len(of_hosts)
+            some = [(text, answers, relations, hosts, None)]
+            if is_private(text):
+                some = [(text, answers, relations, 1, host) for _, answers, relations, host in of_hosts]
+            found += some
+            for one in some:
+                heappush(most, one[1])
+                if len(most) > limit:
+                    heappop(most)
+        return sorted(found, key=itemgetter(1), reverse=True)[:limit]
+
+    def first_day(self, host: str | None) -> int:
+        """Return the first day with rows of a host, or of any host; 0 if there is none."""
+        if host is not None:
+            return int(self._database.execute(_FIRST_DAY, (host,)).fetchone()[0])
         return int(self._database.execute("SELECT ifnull(min(day), 0) FROM rows").fetchone()[0])
+
+    def _ids_of_hosts(self, hosts: Iterable[str]) -> str:
+        return json.dumps([self._id("hosts", "name", host) for host in hosts])
 
     def _found(self, *values: int | None) -> list[FoundRow]:
         return [FoundRow(*row) for row in self._database.execute(_TOUCHING, values)]

@@ -25,7 +25,7 @@ class FleetRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
 
 class _AboutKey(FleetRequest, frozen=True, kw_only=True):
     key: Any  #: a name or an address
-    at: _Seconds | None = None  #: epoch seconds: only what may have been live then
+    at: _Seconds | None = None  #: epoch seconds: only what may have been live at the end of this second
     before: _Seconds | None = None  #: epoch seconds: only rows whose last answer is earlier: `next` of the page before
     host: _Host | None = None  #: the name of a host: only its rows
 
@@ -42,7 +42,10 @@ class _AboutKey(FleetRequest, frozen=True, kw_only=True):
 
 
 class FleetGetRequest(_AboutKey, frozen=True, kw_only=True, tag="get"):
-    """The hosts that know a name or an address, each with names, addresses, askers and times, the newest first."""
+    """The hosts that know a name or an address, each with names, addresses, askers and times, the newest first.
+
+    With `at` each of them has `history`: whether names and addresses are exactly those that its own history has.
+    """
 
 
 class FleetTrailRequest(_AboutKey, frozen=True, kw_only=True, tag="trail"):

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from dnstrail.history.following import AnswerContent
-from dnstrail_fleet.row import DAY, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
+from dnstrail_fleet.row import DAY, GRACE, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
 
 #: rows that the sender remembers -> it forgets those of earlier days, then those that were sent earliest: `forgotten`
 MOST_KNOWN: Final = 262_144
@@ -53,9 +53,10 @@ class RowTotals:
         if not self.count:
             self.first = self.last = at
         elif at > self.last:
-            self.gaps += at > self.end
+            self.gaps += at >= self.end + GRACE
             self.last = at
         elif at < self.first:
+            self.gaps += self.first >= end + GRACE
             self.first = at
         if end > self.end:
             self.end = end
@@ -89,6 +90,7 @@ class RelationTotals:
         self.gone: list[RowTotals] = []
         self.left_out = 0  # relations with a text that is too long
         self.forgotten = 0  # rows of a day that goes on: its totals in the store may be too small
+        self._forgotten_until = -1  # the last day of which rows were forgotten: a new one may follow a gap
         self._rows: dict[tuple[RowKey, int], RowTotals] = {}
         self._latest: dict[RowKey, RowTotals] = {}
         self._of_content: dict[AnswerContent, tuple[int, list[RowTotals | None]]] = {}
@@ -169,6 +171,7 @@ class RelationTotals:
             if row is None:
                 earlier = self._latest.get(key)
                 row = RowTotals(key, day, _NEVER if earlier is None else earlier.sent)
+                row.gaps = int(day <= self._forgotten_until)
                 self._keep(row)
             yield row
 
@@ -183,6 +186,7 @@ class RelationTotals:
         idle = (row for row in self._rows.values() if not row.waits)
         for row in sorted(idle, key=lambda row: (min(row.day, today), row.sent))[: MOST_KNOWN // 8]:
             self.forgotten += row.day >= today
+            self._forgotten_until = max(self._forgotten_until, row.day)
             del self._rows[row.key, row.day]
             if self._latest.get(row.key) is row:
                 del self._latest[row.key]
