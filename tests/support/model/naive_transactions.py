@@ -214,7 +214,8 @@ class NaiveTransactions:
                     question.tries += 1
                     question.times.append(stamp)
                 return
-        question = next((one for one in reversed(self.questions) if self._is_in_a_packet_of(new, one)), None)
+        own, through_nat = ([one for one in self.questions if fits(new, one)] for fits in (self._has, self._has_by_nat))
+        question = next(reversed(own or through_nat), None)
         if question is None:
             question = Question([new], new, [stamp])
             self.questions.append(question)
@@ -228,27 +229,39 @@ class NaiveTransactions:
         if question.is_open(stamp):
             self._look_back(question, new)
 
-    def _is_in_a_packet_of(self, new: Capture, question: Question) -> bool:
-        """Return whether a packet with this question was captured before, at this or at another socket."""
-        if not any(abs(time - new.seen.stamp) <= COPY for time in question.times):
-            return False
+    def _has(self, new: Capture, question: Question) -> bool:
+        """Return whether a packet with this question was captured before, at this socket or of this client."""
         return any(
-            (one.seen.host, one.seen.payload) == (new.seen.host, new.seen.payload)
-            and (one.key == new.key or self._left_and_arrived(one, new, question))
-            for one in question.captures
+            one.key == new.key
+            or (self._left_and_arrived(new, question) and transport_and_client(one) == transport_and_client(new))
+            for one in self._of_packet(new, question)
         )
 
-    def _left_and_arrived(self, one: Capture, new: Capture, question: Question) -> bool:
-        """Return whether two captures with the same bytes are one packet, at the client and on its way."""
+    def _has_by_nat(self, new: Capture, question: Question) -> bool:
+        """Return whether a packet with this question was captured before, where its client has another address."""
+        return self._left_and_arrived(new, question) and any(
+            self._passed_nat(one, new, question) for one in self._of_packet(new, question)
+        )
+
+    def _of_packet(self, new: Capture, question: Question) -> list[Capture]:
+        """Return the captures of a question that have the bytes of a packet, at the time of a try."""
+        if not any(abs(time - new.seen.stamp) <= COPY for time in question.times):
+            return []
+        same = new.seen.host, new.seen.payload
+        return [one for one in question.captures if (one.seen.host, one.seen.payload) == same]
+
+    def _left_and_arrived(self, new: Capture, question: Question) -> bool:
+        """Return whether a capture can be one packet with those of a question: two that left their askers are two."""
+        return not (question.nearest.seen.is_own and new.seen.is_own)
+
+    def _passed_nat(self, one: Capture, new: Capture, question: Question) -> bool:
+        """Return whether two captures with the same bytes are one packet before and behind NAT."""
         before, after = one.sighting.flow, new.sighting.flow
-        if (question.nearest.seen.is_own and new.seen.is_own) or before.transport != after.transport:
-            return False
-        if one.sighting.client == new.sighting.client:
-            return True
-        server = one.seen if new.seen.is_own else new.seen  # NAT: it is known whose socket the server's is
+        server = one.seen if new.seen.is_own else new.seen  # it is known whose socket the server's is
         arrived = [each for each in question.captures if not each.seen.is_own and each.seen.process]
         through_nat = before.egress != after.egress and before.namespace != after.namespace
-        return through_nat and server.process is not None and (new.seen.is_own or not arrived)
+        of_server = server.process is not None and (new.seen.is_own or not arrived)
+        return before.transport == after.transport and through_nat and of_server
 
     def _client_of(self, seen: Seen, question: Question) -> str:
         """Return the id of the client's question for which a forwarder asks: the first one that it received."""
@@ -324,6 +337,11 @@ class NaiveTransactions:
         stamps = question.times + ([end["ended"]] if end else [])
         same = near.is_own and near.owner == call.owner and near.heading.name == call.heading.name
         return same and near.process is not None and any(abs(call.stamp - stamp) <= SECOND for stamp in stamps)
+
+
+def transport_and_client(capture: Capture) -> tuple[object, ...]:
+    """Return what a question has at each place that it passes without NAT."""
+    return capture.sighting.flow.transport, capture.sighting.client
 
 
 def is_to(question: Capture, seen: Seen) -> bool:

@@ -130,9 +130,8 @@ class Transactions:
         digest: int,
     ) -> Pending:
         """Return the transaction of a query: the one that has its packet, else a new one."""
-        captured = last = self._packets.get(digest)
-        while captured is not None and not _is_captured_again(captured, query, flow, stamp, circumstances.process):
-            captured = captured.before
+        last = self._packets.get(digest)
+        captured = None if last is None else _captured_before(last, query, flow, stamp, circumstances.process)
         if captured is not None:
             captured.others += (query.key, query.client)
             if flow.egress and not captured.flow.egress:
@@ -324,11 +323,11 @@ class Transactions:
         for key in keys:
             query = self._queries.find(key, keys[-1])
             pending = None if query is None else query.pending
-            if isinstance(pending, Pending) and pending in self._open and stamp - pending.latest > WINDOW:
+            if isinstance(pending, Pending) and pending in self._open and _is_too_late(stamp, pending.latest):
                 return True
         for key in keys:
             latest = self._unanswered.get(key)
-            if latest is not None and WINDOW < stamp - latest <= 2 * WINDOW:
+            if latest is not None and _is_too_late(stamp, latest):
                 return True
         return False
 
@@ -346,21 +345,36 @@ class Transactions:
         return any(abs(held.stamp - stamp) <= SECOND for stamp in (pending.first, pending.latest, pending.answered))
 
 
-def _is_captured_again(pending: Pending, query: Query, flow: Flow, stamp: int, process: Process | None) -> bool:
-    """Return whether a query with the same bytes is a further capture of the last try.
+def _is_too_late(stamp: int, latest: int) -> bool:
+    """Return whether a response comes in the time after a last try in which it changes nothing."""
+    return WINDOW < stamp - latest <= 2 * WINDOW
 
-    Behind NAT the client has another address at the server's socket. The packet is the same one if the process that
-    owns this socket is known, and if the packet left another network namespace.
+
+def _captured_before(last: Pending, query: Query, flow: Flow, stamp: int, process: Process | None) -> Pending | None:
+    """Return the question of which a query with the same bytes is a further capture, the newest if there are several.
+
+    One of the same socket or client comes before one behind NAT.
     """
-    if abs(stamp - pending.latest) > COPY:
-        return False
-    if pending.key == query.key:
-        return True
+    behind_nat, pending = None, last
+    while pending is not None:
+        if abs(stamp - pending.latest) <= COPY:
+            if pending.key == query.key:
+                return pending
+            if not (pending.flow.egress and flow.egress):
+                if pending.client == query.client:
+                    return pending
+                if behind_nat is None and _is_behind_nat(pending, flow, process):
+                    behind_nat = pending
+        pending = pending.before
+    return behind_nat
+
+
+def _is_behind_nat(pending: Pending, flow: Flow, process: Process | None) -> bool:
+    """Return whether a query is one packet with a question of a client that has another address.
+
+    The process that owns the server's socket is known, and the packet left another network namespace.
+    """
     sent = pending.flow.egress
-    if sent and flow.egress:
-        return False
-    if pending.client == query.client:
-        return True
     if sent == flow.egress or pending.flow.namespace == flow.namespace:
         return False
     owned = process is not None and pending.server is None if sent else pending.server is not None

@@ -59,10 +59,15 @@ def episode(random: Random, conversations: int) -> list[tuple[int, Seen]]:
 
 
 def any_response(random: Random) -> bytes:
-    """Return a random message that is no query: `conversation` makes the queries."""
+    """Return a random message that is no query: `conversation` makes the queries.
+
+    The image compares the bytes of a question: one with a pointer, as into the header, is another question.
+    """
     while True:
         payload = message(random)
-        if payload[2:3] >= b"\x80":
+        heading = read_heading(payload)
+        is_plain = heading is None or heading.end == 12 + len(heading.name.to_wire()) + 4
+        if payload[2:3] >= b"\x80" and is_plain:
             return payload
 
 
