@@ -124,9 +124,10 @@ class Question:
         """Return the stamp of the last try."""
         return max(self.times)
 
-    def is_at(self, capture: Capture) -> bool:
-        """Return whether it was captured at the same socket as another try."""
-        return any(one.key == capture.key for one in self.captures)
+    def is_at(self, capture: Capture, within: int | None = None) -> bool:
+        """Return whether another try of it was captured at the same socket, within a time before."""
+        same = [one for one in self.captures if one.key == capture.key]
+        return any(within is None or capture.seen.stamp - one.seen.stamp <= within for one in same)
 
     def is_open(self, stamp: int) -> bool:
         """Return whether it waits for an answer."""
@@ -208,7 +209,7 @@ class NaiveTransactions:
         """Note a sighting: a retry, a further capture of the packet of a question, or a new question."""
         stamp = new.seen.stamp
         for question in self.questions:
-            if question.is_open(stamp) and question.is_at(new):
+            if question.is_open(stamp) and question.is_at(new, WINDOW):
                 question.captures.append(new)
                 if new.key == question.nearest.key:
                     question.tries += 1

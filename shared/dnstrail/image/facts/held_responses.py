@@ -27,7 +27,7 @@ MOST_HELD: Final = 4096
 #: is "unknown"
 MAX_KEPT: Final = 4096
 
-MOST_SOURCES: Final = 8  # of the captures of a response that are compared; somebody may forge further ones
+MOST_CAPTURES: Final = 8  # of a response; somebody may forge further copies of it
 
 Named = tuple[str, int, int, str]  # a process (host, pid, start), and a name that it asked for
 
@@ -36,14 +36,15 @@ class HeldResponse:
     """A response that came without a question, or that getaddrinfo returned (`call`).
 
     `verdict` is that of admission, with the answer. `outcome` is "" if the image rejected the response, and read
-    nothing; `payload` is for this case. `keys` are those by which its question finds it, and `sources` are those of all
-    captures. `used` states that it belongs to a transaction, or makes none. `named` is the process of a call with the
-    name, if it is known.
+    nothing; `payload` is for this case. `keys` are those by which its question finds it; `captures` has those of each
+    capture, with its source. `used` states that it belongs to a transaction, or makes none. `named` is the process of a
+    call with the name, if it is known.
     """
 
     __slots__ = (
         "batch",
         "call",
+        "captures",
         "flow",
         "foreign",
         "header",
@@ -56,7 +57,6 @@ class HeldResponse:
         "payload",
         "place",
         "process",
-        "sources",
         "stamp",
         "used",
         "verdict",
@@ -86,19 +86,19 @@ class HeldResponse:
         self.call = circumstances.asked
         self.verdict = verdict
         self.owner = owner_of(circumstances, flow)
-        self.sources = {_source_of(flow)}
+        self.captures: list[tuple[list[Key], Address]] = []
         process, self.named = circumstances.process, None
         if self.call and process is not None:
             self.named = self.host, process.pid, process.start_time, self.name
         self.keys: list[Key] = []
         self.used = False
 
-    def answers(self, asked: int, flow: Flow) -> bool:
-        """Return whether it may answer a query, by its time and its source."""
+    def answers(self, asked: int, flow: Flow, key: Key) -> bool:
+        """Return whether it may answer a query that has found it by a key, by its time and the source of a capture."""
         if not -REORDER <= self.stamp - asked <= WINDOW:
             return False
         servers = servers_of(flow)
-        return any(may_answer(source, servers) for source in self.sources)
+        return any(key in keys and may_answer(source, servers) for keys, source in self.captures)
 
     def transaction(self) -> Transaction:
         """Return the transaction of a response whose question was not captured."""
@@ -160,10 +160,10 @@ class HeldResponses:
     def find(self, query: Query, asked: int, flow: Flow) -> HeldResponse | None:
         """Return the first response that may answer a query: by its socket, else by its client if one has no socket."""
         for held in self._by_key.get(query.key, ()):
-            if held.answers(asked, flow):
+            if held.answers(asked, flow, query.key):
                 return held
         for held in self._by_key.get(query.client, ()) if query.key != query.client else ():
-            if held.flow is not None and not held.flow.socket and held.answers(asked, flow):
+            if held.flow is not None and not held.flow.socket and held.answers(asked, flow, query.client):
                 return held
         return None
 
@@ -173,7 +173,7 @@ class HeldResponses:
         self._owners.setdefault(held.owner, OrderedDict())[held] = None
         if held.verdict.packet is not None:
             self._by_packet[held.verdict.packet] = held
-        self._add_keys(held, keys if held.named is None else [held.named])
+        self.add_capture(held, held.flow, keys if held.named is None else [held.named])
         if len(self.held) <= MOST_HELD:
             return None
         own = self._owners[held.owner]
@@ -183,12 +183,10 @@ class HeldResponses:
         return evicted
 
     def add_capture(self, held: HeldResponse, flow: Flow | None, keys: list[Key]) -> None:
-        """Note a further capture of a response: its question finds it by these keys, too."""
-        if len(held.sources) < MOST_SOURCES:
-            held.sources.add(_source_of(flow))
-        self._add_keys(held, keys)
-
-    def _add_keys(self, held: HeldResponse, keys: list[Key]) -> None:
+        """Let the question of a response find it by the keys of a capture."""
+        if len(held.captures) == MOST_CAPTURES:
+            return
+        held.captures.append((keys, _source_of(flow)))
         held.keys += keys
         if not held.used:
             for key in keys:

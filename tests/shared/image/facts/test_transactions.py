@@ -15,7 +15,7 @@ from builders.dns_builders import AAAA, A, t
 from builders.talk import OWN, SERVERS, Talk, answer, back, packed, query, there
 from dnstrail.captured import CLIENT, FORWARDER
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.facts.held_responses import MAX_KEPT, MOST_HELD, MOST_SOURCES
+from dnstrail.image.facts.held_responses import MAX_KEPT, MOST_CAPTURES, MOST_HELD
 from dnstrail.image.facts.transactions import MOST_NAMED, MOST_UNANSWERED
 from dnstrail.image.queries import SHARE
 
@@ -143,7 +143,7 @@ def test_an_answer_of_another_server_before_the_question():
     assert talk.only(31).outcome == "unanswered"
 
 
-@pytest.mark.parametrize("forged", [1, MOST_SOURCES - 1, MOST_SOURCES])
+@pytest.mark.parametrize("forged", [1, MOST_CAPTURES - 1, MOST_CAPTURES])
 def test_an_early_answer_behind_others_with_its_bytes(forged):
     """An early answer is found behind those that others sent with the same bytes; of many, the first ones count."""
     talk = Asking("accept")
@@ -152,7 +152,7 @@ def test_an_early_answer_behind_others_with_its_bytes(forged):
     talk.hear(0.06)
     talk.ask(0)
     assert {one.outcome for one in talk.ended(40) if one.asked} == {
-        "answered" if forged < MOST_SOURCES else "unanswered"
+        "answered" if forged < MOST_CAPTURES else "unanswered"
     }
 
 
