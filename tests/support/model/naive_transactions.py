@@ -266,13 +266,18 @@ class NaiveTransactions:
 
     def _client_of(self, seen: Seen, question: Question) -> str:
         """Return the id of the client's question for which a forwarder asks: the first one that it received."""
+        received: list[tuple[int, Question]] = []
         for other in self.questions if seen.to_forwarder and seen.process else ():
-            receivers = [one.seen.receiver for one in other.captures if one.seen.receiver is not None]
-            received = receivers[:1] == [seen.owner]  # NAT passes a question to one process
+            first = next((one.seen for one in other.captures if one.seen.receiver is not None), None)
             same = other.nearest.seen.heading.question == seen.heading.question
-            if other is not question and received and same and other.is_open(seen.stamp):
-                return other.asked_for or other.id
-        return ""
+            if other is question or first is None or not same or not other.is_open(seen.stamp):
+                continue
+            if first.receiver == seen.owner:  # NAT passes a question to one process
+                received.append((int(first.id.split("/")[1]), other))
+        if not received:
+            return ""
+        _, client = min(received, key=lambda one: one[0])
+        return client.asked_for or client.id
 
     def _look_back(self, question: Question, new: Capture) -> None:
         """End a question by the first response that came before it."""

@@ -355,7 +355,8 @@ def _captured_before(last: Pending, query: Query, flow: Flow, stamp: int, proces
 
     One of the same socket or client comes before one behind NAT.
     """
-    behind_nat, pending = None, last
+    behind_nat: Pending | None = None
+    pending: Pending | None = last
     while pending is not None:
         if abs(stamp - pending.latest) <= COPY:
             if pending.key == query.key:
