@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import dns.rdatatype
 from dns.name import Name
 
 from dnstrail.captured import FORWARDER, Flow, Process
 from model.instants import SECOND
 from model.naive_admission import COPY, WINDOW, NaiveAdmission, Packet, Sighting, plain, socket_of, whose
 from model.naive_relate import longest, stated_by
-from model.naive_wire import Heading, name_text, read_answers
+from model.naive_wire import Heading, name_text, read_all_answers
 
-TRUNCATED, ANY = 0x0200, 255
+TRUNCATED = 0x0200
 OUTCOMES = {3: "nxdomain", 5: "refused"}
-TYPES = {1: "A", 5: "CNAME", 12: "PTR", 15: "MX", 28: "AAAA", 33: "SRV", 64: "SVCB", 65: "HTTPS"}
 Fact = dict[str, Any]
 
 
@@ -168,12 +168,12 @@ def outcome_of(payload: bytes, heading: Heading) -> str:
         return "truncated"
     if heading.flags & 15:
         return OUTCOMES.get(heading.flags & 15, "failed")
-    records = read_answers(payload)
+    records = read_all_answers(payload, heading)
     reached: set[Name] = {heading.name}
     for _ in records:
         reached |= {one.rdata.target for one in records if one.kind == "CNAME" and one.owner in reached}
-    asked = TYPES.get(heading.question[1])
-    wanted = [one for one in records if heading.question[1] == ANY or one.kind == asked]
+    asked = dns.rdatatype.to_text(heading.question[1])
+    wanted = [one for one in records if asked in ("ANY", one.kind)]
     return "answered" if any(one.owner in reached for one in wanted) else "no_data"
 
 

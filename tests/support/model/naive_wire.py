@@ -25,7 +25,7 @@ REVERSE_SUFFIXES = ((b"in-addr", b"arpa"), (b"ip6", b"arpa"))
 
 
 class Record(NamedTuple):
-    """One well-formed record of the answer section, of class IN and of a type that may make relations."""
+    """One well-formed record of the answer section, of class IN. `rdata` is None if its type makes no relations."""
 
     owner: Name
     kind: str
@@ -148,6 +148,11 @@ def read_answers(payload: bytes) -> list[Record]:
     heading = read_heading(payload)
     if heading is None or not heading.counts:
         return []
+    return [record for record in read_all_answers(payload, heading) if record.rdata is not None]
+
+
+def read_all_answers(payload: bytes, heading: Heading) -> list[Record]:
+    """Return the answer records of a message, also those that make no relations."""
     parser = dns.wire.Parser(payload)
     parser.seek(heading.end)
     return list(read_records(parser, heading.answers))
@@ -164,12 +169,13 @@ def read_records(parser: dns.wire.Parser, count: int) -> Iterator[Record]:
                 return
         except dns.exception.DNSException:
             return
-        kind = dns.rdatatype.to_text(rdtype)
-        if klass == dns.rdataclass.IN and kind in KINDS:
+        kind, rdata = dns.rdatatype.to_text(rdtype), None
+        ttl = 0 if ttl >= TTL_SIGN_BIT else min(ttl, TTL_CAP)
+        if klass == dns.rdataclass.IN:
             try:
-                with parser.restrict_to(length):
-                    rdata = dns.rdata.from_wire_parser(klass, rdtype, parser)
-                ttl = 0 if ttl >= TTL_SIGN_BIT else min(ttl, TTL_CAP)
+                if kind in KINDS:
+                    with parser.restrict_to(length):
+                        rdata = dns.rdata.from_wire_parser(klass, rdtype, parser)
                 yield Record(owner, kind, ttl, rdata)
             except dns.exception.DNSException:
                 pass

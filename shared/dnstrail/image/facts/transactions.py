@@ -170,7 +170,8 @@ class Transactions:
         """Note that a question which was captured at its server is now captured at the asker's own socket, too."""
         pending.send(query.key, query.client, flow, stamp, process)
         if process is not None:
-            self._note_packet_of(process, pending, pending.latest)
+            for packet in (pending.first, pending.latest):
+                self._note_packet_of(process, pending, packet)
             if flow.role == FORWARDER:
                 self._note_client(pending, process)
         ended = pending.ended

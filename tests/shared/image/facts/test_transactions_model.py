@@ -81,10 +81,13 @@ def with_flags(random: Random, payload: bytes) -> bytes:
 
 
 def swap(random: Random, arrived: list[tuple[int, ...]]) -> None:
-    """Let one message overtake another."""
+    """Let one message overtake another; but no answer is captured before all captures of its question's packet."""
     place = random.randrange(len(arrived))
-    if place and abs(arrived[place][1] - arrived[place - 1][1]) <= OVERTAKEN:
-        arrived[place - 1 : place + 1] = reversed(arrived[place - 1 : place + 1])
+    before, overtaking = arrived[place - 1 : place + 1] if place else (None, None)
+    if before is None or overtaking is None or abs(overtaking[1] - before[1]) > OVERTAKEN:
+        return
+    if not any(one[2] == before[2] for one in arrived[: place - 1]):
+        arrived[place - 1 : place + 1] = overtaking, before
 
 
 def of_image(messages: list[tuple[int, Seen]], unmatched: str, *, live: bool) -> list[Fact]:
