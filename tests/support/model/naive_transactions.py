@@ -185,10 +185,12 @@ class NaiveTransactions:
         self.admission = NaiveAdmission(unmatched)
         self.questions: list[Question] = []
         self.loose: list[Reply] = []
+        self.arrived: list[Seen] = []
 
     def feed(self, seen: Seen) -> None:
         """Note one message."""
         of = whose(seen.flow, seen.process, seen.host)
+        self.arrived.append(seen)
         if not seen.heading.is_query:
             self._answered(seen)
             return
@@ -342,6 +344,9 @@ class NaiveTransactions:
         near, end = question.nearest.seen, question.end
         stamps = question.times + ([end["ended"]] if end else [])
         same = near.is_own and near.owner == call.owner and near.heading.name == call.heading.name
+        waited = call.stamp + 2 * SECOND  # the clock of the stream is a second behind
+        if any(one.stamp > waited for one in self.arrived[: self.arrived.index(near)]):
+            return False
         return same and near.process is not None and any(abs(call.stamp - stamp) <= SECOND for stamp in stamps)
 
 
