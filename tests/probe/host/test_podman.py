@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from dnstrail_probe.host import podman
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName
 from dnstrail_probe.host.podman import MOST_BYTES, MOST_BYTES_OF_USER, PodmanOfUsers, podman_store, stored
 from dnstrail_probe.host.user_names import UserNames
+from live.processes import wait_until
 
 ID = "0123456789abcdef" * 4
 METADATA = {"name": "web", "image-name": "docker.io/library/nginx:1"}
@@ -207,22 +206,16 @@ def test_a_lease_of_a_user_is_not_waited_for(host: Path) -> None:
     """A user who holds a lease on the list delays nothing: an open would wait until the lease ends."""
     path = host / "home/alice" / LISTS / "containers.json"
     path.write_text(json.dumps([entry()]))
-    with path.open("r+") as file, blocked(signal.SIGIO):
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        assert found_of_user(host) is None
-        assert fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK or signal.SIGIO in signal.sigpending()
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        signal.sigtimedwait([signal.SIGIO], 0)
-
-
-@contextmanager
-def blocked(number: signal.Signals) -> Iterator[None]:
-    """Hold a signal back in this thread."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    asked = list[int]()
+    before = signal.signal(signal.SIGIO, lambda number, _: asked.append(number))  # any thread may receive it
     try:
-        yield
+        with path.open("r+") as file:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            assert found_of_user(host) is None
+            wait_until(lambda: fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK or asked, "the signal")
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGIO, before)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
