@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
 from builders.fleet import entry, row, stored_rows
@@ -33,7 +34,7 @@ from dnstrail_fleet.store.store import FleetStore
 from dnstrail_fleet.store.worker import StoreWorker
 from live.certificate import make_certificate
 from live.kafka_cluster import KafkaCluster, kafka_cluster
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 PLAIN = {"security.protocol": "plaintext", "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000}
 READER = """
@@ -211,7 +212,9 @@ def test_topics_are_bounded(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "MOST_HOSTS", 2)
     for host in ("web1", "web2", "web3"):
         opened(host).append(b"x")
-    opened.cluster.read("another")
+    other = Producer({"bootstrap.servers": f"127.0.0.1:{opened.cluster.port}", "log_level": 0})
+    other.produce("another", b"x")
+    assert other.flush(PATIENCE) == 0
     store = opened("store")
     with capture_logs() as logs:
         found = read_all(store, 2)

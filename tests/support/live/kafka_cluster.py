@@ -56,7 +56,7 @@ class KafkaCluster:
         """Return a consumer of all partitions of a topic from their begin, and how many there are."""
         settings = {"bootstrap.servers": f"127.0.0.1:{self.port}", "group.id": "test", "log_level": 0}
         consumer = Consumer({**settings, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
-        wait_until(lambda: consumer.list_topics(topic, PATIENCE).topics[topic].partitions, "the topic that it makes")
+        wait_until(lambda: consumer.list_topics(topic, PATIENCE).topics[topic].partitions, "the topic")
         partitions = consumer.list_topics(topic, PATIENCE).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
         return consumer, len(partitions)
