@@ -78,8 +78,8 @@ def reads_a_pipe(process: int) -> bool:
     targets = []  # such as "pipe:[1234]"
     for descriptor in descriptors.iterdir():
         with suppress(FileNotFoundError):  # it was closed meanwhile
-            targets.append(os.readlink(descriptor))
-    return targets.count(os.readlink(descriptors / "0")) > 1
+            targets.append(descriptor.readlink())
+    return targets.count((descriptors / "0").readlink()) > 1
 
 
 def test_a_replay_has_a_folder_of_its_own():
