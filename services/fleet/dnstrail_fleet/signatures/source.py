@@ -1,14 +1,15 @@
-"""The data source ("dnstrail", "fleet"): what the store of the fleet knows, for signatures."""
+"""The data source ("dnstrail", "fleet"): what the store of the fleet knows, and the signatures that ask it."""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataSourceMissing, LookupRefused, Unavailable
 from dnstrail.events import Event
 from dnstrail.protocol.lookups import OVERLOADED
-from dnstrail.signature import SignatureContext, SignatureMetadata
+from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
+from dnstrail_fleet.signatures.events import DNS_RELATION_NEW
 
 _TRIES: Final = 3  # of a lookup that takes the store too long
 
@@ -104,13 +105,19 @@ class FleetDataSource:
         raise AssertionError("unreachable")
 
 
-def fleet_of(ctx: SignatureContext) -> FleetDataSource:
-    """Return the data source of a signature.
+class FleetSignature(Signature):
+    """A signature over the relations that hosts sent first. `_fleet` is the store."""
 
-    Raises:
-        DataSourceMissing: This run has none.
-    """
-    found = ctx.get_data_source("dnstrail", "fleet")
-    if not isinstance(found, FleetDataSource):
-        raise DataSourceMissing("dnstrail", "fleet")
-    return found
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=DNS_RELATION_NEW),)
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Take the store.
+
+        Raises:
+            DataSourceMissing: This run has none.
+        """
+        super().init(ctx)
+        found = ctx.get_data_source("dnstrail", "fleet")
+        if not isinstance(found, FleetDataSource):
+            raise DataSourceMissing("dnstrail", "fleet")
+        self._fleet = found

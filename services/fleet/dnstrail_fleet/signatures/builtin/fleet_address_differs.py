@@ -17,10 +17,10 @@ import msgspec
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound
 from dnstrail.events import Event
-from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
+from dnstrail.signature import SignatureMetadata
 from dnstrail_fleet.private_address import is_private
-from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, domain_of
-from dnstrail_fleet.signatures.source import fleet_of
+from dnstrail_fleet.signatures.events import domain_of
+from dnstrail_fleet.signatures.source import FleetSignature
 
 
 class FleetAddressDiffersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class FleetAddressDiffersSettings(msgspec.Struct, frozen=True, forbid_unknown_fi
     learn: float = 604800.0
 
 
-class FleetAddressDiffers(Signature):
+class FleetAddressDiffers(FleetSignature):
     """Reports a host whose domain of an address differs from that of all others."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -49,17 +49,7 @@ class FleetAddressDiffers(Signature):
             "external_id": "T1557",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=DNS_RELATION_NEW),)
     settings: ClassVar[FleetAddressDiffersSettings] = FleetAddressDiffersSettings()
-
-    def init(self, ctx: SignatureContext) -> None:
-        """Take the store.
-
-        Raises:
-            DataSourceMissing: This run has none.
-        """
-        super().init(ctx)
-        self._fleet = fleet_of(ctx)
 
     def on_event(self, event: Event) -> None:
         """Report an address if all others agree on another domain."""

@@ -15,11 +15,11 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from dnstrail.events import Event
-from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
+from dnstrail.signature import SignatureMetadata
 from dnstrail_fleet.lookups.requests import MOST_FOUND
 from dnstrail_fleet.row import DAY
-from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, domain_of
-from dnstrail_fleet.signatures.source import fleet_of
+from dnstrail_fleet.signatures.events import domain_of
+from dnstrail_fleet.signatures.source import FleetSignature
 
 
 class FleetNameSpreadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class FleetNameSpreadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields
     learn: float = 604800.0
 
 
-class FleetNameSpread(Signature):
+class FleetNameSpread(FleetSignature):
     """Reports a name once enough hosts asked for it."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -49,17 +49,7 @@ class FleetNameSpread(Signature):
             "external_id": "T1071.004",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=DNS_RELATION_NEW),)
     settings: ClassVar[FleetNameSpreadSettings] = FleetNameSpreadSettings()
-
-    def init(self, ctx: SignatureContext) -> None:
-        """Take the store.
-
-        Raises:
-            DataSourceMissing: This run has none.
-        """
-        super().init(ctx)
-        self._fleet = fleet_of(ctx)
 
     def on_event(self, event: Event) -> None:
         """Report a name if its first hosts are close to each other, and no event reported it."""

@@ -14,9 +14,9 @@ from typing import ClassVar
 import msgspec
 
 from dnstrail.events import Event
-from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
-from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, domain_of
-from dnstrail_fleet.signatures.source import fleet_of
+from dnstrail.signature import SignatureMetadata
+from dnstrail_fleet.signatures.events import domain_of
+from dnstrail_fleet.signatures.source import FleetSignature
 
 
 class FleetNewDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +25,7 @@ class FleetNewDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
     learn: float = 604800.0
 
 
-class FleetNewDomain(Signature):
+class FleetNewDomain(FleetSignature):
     """Reports the first relation below a registered domain."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -44,17 +44,7 @@ class FleetNewDomain(Signature):
             "external_id": "T1583.001",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=DNS_RELATION_NEW),)
     settings: ClassVar[FleetNewDomainSettings] = FleetNewDomainSettings()
-
-    def init(self, ctx: SignatureContext) -> None:
-        """Take the store.
-
-        Raises:
-            DataSourceMissing: This run has none.
-        """
-        super().init(ctx)
-        self._fleet = fleet_of(ctx)
 
     def on_event(self, event: Event) -> None:
         """Report a domain if this event is the first one that claims it."""
