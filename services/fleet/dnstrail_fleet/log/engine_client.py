@@ -11,16 +11,22 @@ from dnstrail_fleet.log.contract import LogUnavailableError
 from dnstrail_fleet.log.engine_address import VALKEY, EngineAddress
 
 _TIMEOUT: Final = 2.0  # seconds to connect, and for a reply
-_AWAY: Final = ("away", "is it running?")
+# The reasons of errors, and their remedies.
+AWAY: Final = ("away", "is it running?")
+CERTIFICATE: Final = ("certificate", "name the CA that signed its certificate: ca=FILE")
+PASSWORD: Final = ("password", "the engine does not know this user with this password")
+PERMISSION: Final = ("permission", "the user may not do this: compare its rules with docs/use/fleet.md")
+NO_DISK: Final = ("read-only", "it cannot write to its disk")
+NO_REPLICAS: Final = ("read-only", "it has too few replicas")
 _REASONS: Final = (  # the class of an error, or a part of its text
-    ("CERTIFICATE_VERIFY_FAILED", "certificate", "name the CA that signed its certificate: ca=FILE"),
+    ("CERTIFICATE_VERIFY_FAILED", *CERTIFICATE),
     ("WRONG_VERSION_NUMBER", "certificate", "this port has no TLS: name its tls-port"),
-    ("AuthenticationError", "password", "the engine does not know this user with this password"),
-    ("NoPermissionError", "permission", "the user may not do this: compare its rules with docs/use/fleet.md"),
+    ("AuthenticationError", *PASSWORD),
+    ("NoPermissionError", *PERMISSION),
     ("OutOfMemoryError", "full", "raise its maxmemory, or start the store"),
     ("ReadOnlyError", "read-only", "it is a replica: name the primary"),
-    ("MISCONF", "read-only", "it cannot write to its disk"),
-    ("NOREPLICAS", "read-only", "it has too few replicas"),
+    ("MISCONF", *NO_DISK),
+    ("NOREPLICAS", *NO_REPLICAS),
     ("NOGROUP", "reset", "it was emptied, and is read from the begin"),
     ("ACL file", "users", "start it with an aclfile: it forgets its users at a restart otherwise"),
 )
@@ -65,7 +71,7 @@ def call_engine(address: EngineAddress, call: Callable[[], _T]) -> _T:
         return call()
     except (ValkeyError, OSError) as error:
         kind, text = type(error).__name__, str(error)
-        reason, remedy = next((found for mark, *found in _REASONS if mark in (kind, text) or mark in text), _AWAY)
+        reason, remedy = next((found for mark, *found in _REASONS if mark in (kind, text) or mark in text), AWAY)
         raise LogUnavailableError(str(address), reason, f"{text}: {remedy}") from error
 
 

@@ -11,7 +11,7 @@ import structlog
 from dnstrail.errors import SettingsError
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry, StreamLag
 from dnstrail_fleet.log.engine_address import EngineAddress
-from dnstrail_fleet.log.engine_client import trusting
+from dnstrail_fleet.log.engine_client import AWAY, CERTIFICATE, NO_DISK, NO_REPLICAS, PASSWORD, PERMISSION, trusting
 
 PREFIX: Final = "dnstrail.rows."
 GROUP: Final = "dnstrail"
@@ -25,17 +25,17 @@ _LOOK: Final = 5.0  # seconds between two looks for new topics
 _WAIT: Final = 0.05  # seconds for entries
 _FETCHED: Final = 64  # kB of a partition that wait in memory; one entry may be larger
 _MECHANISM: Final = "SCRAM-SHA-512"
-_AWAY: Final = ("away", "is it running?")
+_NO_TOPIC: Final = ("topic", "make the topic of this host")
 _REASONS: Final = {  # by the name of an error of librdkafka
-    "_SSL": ("certificate", "name the CA that signed its certificate: ca=FILE"),
-    "_AUTHENTICATION": ("password", "the engine does not know this user with this password"),
-    "SASL_AUTHENTICATION_FAILED": ("password", "the engine does not know this user with this password"),
-    "TOPIC_AUTHORIZATION_FAILED": ("permission", "the user may not do this: compare its rules with docs/use/fleet.md"),
-    "GROUP_AUTHORIZATION_FAILED": ("permission", "the user may not do this: compare its rules with docs/use/fleet.md"),
-    "UNKNOWN_TOPIC_OR_PART": ("topic", "make the topic of this host"),
-    "_UNKNOWN_TOPIC": ("topic", "make the topic of this host"),
-    "NOT_ENOUGH_REPLICAS": ("read-only", "it has too few replicas"),
-    "KAFKA_STORAGE_ERROR": ("read-only", "it cannot write to its disk"),
+    "_SSL": CERTIFICATE,
+    "_AUTHENTICATION": PASSWORD,
+    "SASL_AUTHENTICATION_FAILED": PASSWORD,
+    "TOPIC_AUTHORIZATION_FAILED": PERMISSION,
+    "GROUP_AUTHORIZATION_FAILED": PERMISSION,
+    "UNKNOWN_TOPIC_OR_PART": _NO_TOPIC,
+    "_UNKNOWN_TOPIC": _NO_TOPIC,
+    "NOT_ENOUGH_REPLICAS": NO_REPLICAS,
+    "KAFKA_STORAGE_ERROR": NO_DISK,
 }
 
 
@@ -242,7 +242,7 @@ class KafkaLog:
         self._look = float("-inf")
         reasons = [one for one in (error, self._fault) if one is not None]
         named = (_REASONS[one.name()] for one in reasons if one.name() in _REASONS)
-        reason, remedy = next(named, _AWAY)
+        reason, remedy = next(named, AWAY)
         return LogUnavailableError(str(self._address), reason, f"{error.str()}: {remedy}")
 
 
