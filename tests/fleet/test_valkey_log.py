@@ -14,6 +14,7 @@ import pytest
 import valkey
 from structlog.testing import capture_logs
 
+from builders.fleet import bodies
 from dnstrail.errors import SettingsError
 from dnstrail_fleet.log import valkey_log as module
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry
@@ -51,11 +52,6 @@ class Opened:
         """Open a log of a user."""
         log = ValkeyLog(self.engine.address(user, **files), time.monotonic, dead=dead, most=most)
         return self._stack.enter_context(closing(log))
-
-
-def bodies(entries: list[StreamEntry]) -> list[tuple[str, bytes]]:
-    """Return what hosts wrote."""
-    return sorted((one.host, one.body) for one in entries)
 
 
 def test_entries_of_all_hosts_are_read_once_in_a_group(opened: Opened) -> None:

@@ -21,7 +21,7 @@ import pytest
 from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
-from builders.fleet import entry, row, stored_rows
+from builders.fleet import bodies, entry, row, stored_rows
 from dnstrail.errors import SettingsError
 from dnstrail.process.clock import SystemClock
 from dnstrail_fleet.log import kafka_log as module
@@ -98,11 +98,6 @@ def read_all(log: KafkaLog, expected: int, *, stored: bool = True) -> list[Strea
 
     wait_until(read, f"{expected} entries")
     return found
-
-
-def bodies(entries: list[StreamEntry]) -> list[tuple[str, bytes]]:
-    """Return what hosts wrote."""
-    return sorted((one.host, one.body) for one in entries)
 
 
 def test_entries_of_all_hosts_are_read_once_in_a_group(opened: Opened) -> None:

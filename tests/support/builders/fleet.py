@@ -57,6 +57,11 @@ def stored_rows(folder: Path) -> list[tuple[object, ...]]:
         return sorted(database.execute(select))
 
 
+def bodies(entries: Iterable[StreamEntry]) -> list[tuple[str, bytes]]:
+    """Return what hosts wrote to a log, sorted."""
+    return sorted((one.host, one.body) for one in entries)
+
+
 class FakeSpool:
     """A history in memory: each answer is a transaction of one segment."""
 
