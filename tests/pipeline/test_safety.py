@@ -50,19 +50,22 @@ def dig(network: Hosts, name: str) -> int:
 class Probe:
     """A probe in a process of its own, and the events that it published."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.events: list[tuple[str, Captured]] = []
         self.arrived = False
-        self._folder = folder
+        self._of_turn: list[tuple[str, Captured]] = []
 
     def listen(self, subscriber: object) -> bool:
-        """Receive events; whether any message of the probe has arrived."""
+        """Receive the events of whole turns, whose topics come in no fixed order; whether any message has arrived."""
         while (message := subscriber.receive()) is not None:
             topic, body = message
             self.arrived = True
-            if topic != TURN:
-                self.events += [(topic, event) for event in decode(body, Batch).events]
+            if topic == TURN:
+                self.events += self._of_turn
+                self._of_turn.clear()
+            else:
+                self._of_turn += [(topic, event) for event in decode(body, Batch).events]
         return self.arrived
 
 
@@ -76,7 +79,7 @@ def probe(*prefix: str, owner: int = 0, capture: str = "ebpf") -> Iterator[tuple
         )
         command = [*prefix, sys.executable, "-m", "dnstrail_probe", "--capture", capture, "--run-dir", str(folder)]
         process = subprocess.Popen(command)
-        started = Probe(process, folder)
+        started = Probe(process)
         try:
             wait_until(lambda: started.listen(subscriber) or process.poll() is not None, "the probe")
             assert process.poll() is None
