@@ -72,6 +72,7 @@ test-corpus: $(VENV)/.dev ## replay every capture of the corpus, and compare the
 test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker daemon of their own; as root
 	@deploy/setup-live.sh --tests
 	@deploy/setup-docker.sh
+	@deploy/setup-fleet.sh
 	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker -rP $(ARGS)
 
 pictures: $(VENV)/.dev ## take pictures of the views over the bundled capture, for README and docs

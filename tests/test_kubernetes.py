@@ -15,12 +15,14 @@ import yaml
 
 from dnstrail import __version__
 from dnstrail_cli.__main__ import main_command
+from dnstrail_fleet.__main__ import command as fleet
 from live.processes import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 OBJECTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/dnstrail.yaml").read_text()))
 PODS = [one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"]
-INIT = [init for pod in PODS for init in pod["initContainers"]]
+FLEET = yaml.safe_load((ROOT / "deploy/kubernetes/fleet/dnstrail.yaml").read_text())["spec"]["template"]["spec"]
+INIT = [init for pod in (*PODS, FLEET) for init in pod["initContainers"]]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 OLDEST, NEWEST = "1.29", "1.35"  # releases of Kubernetes
 
@@ -94,8 +96,21 @@ def test_the_page_reads_the_history_and_writes_its_own_folder_alone() -> None:
     assert f"--findings={published.removeprefix('--to=pub:')}" in page["args"]
 
 
-PATCHES = sorted((ROOT / "deploy/kubernetes").glob("*/*.yaml"))
+def check_sender(container: dict[str, Any]) -> None:
+    """The sender of the fleet has the rights and folders of that of compose, and the invitation of its node alone."""
+    compose, context = COMPOSE[container["name"]], container["securityContext"]
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == compose["user"]
+    assert (context["capabilities"], context["readOnlyRootFilesystem"]) == ({"drop": ["ALL"]}, True)
+    assert set(compose["command"]) <= set(container["args"])
+    _, send, *options = container["args"]
+    made = fleet.get_command(None, send).make_context(send, options, resilient_parsing=True)
+    mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
+    assert {volume.split(":")[1] for volume in compose["volumes"]} <= mounts.keys()
+    assert mounts[str(made.params["history"])]["readOnly"]
+    assert mounts["/run/secrets/fleet"]["subPathExpr"] == "$(NODE).json"
 
+
+PATCHES = sorted((ROOT / "deploy/kubernetes").glob("*/*.yaml"))
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_a_patch_is_valid(patch: Path) -> None:
@@ -105,6 +120,10 @@ def test_a_patch_is_valid(patch: Path) -> None:
     pod = patched["spec"]["template"]["spec"]
     of_base = {one["name"]: one for one in pod["containers"]}
     for changed in change.pop("containers"):
+        if changed["name"] not in of_base:
+            check_sender(changed)
+            pod["containers"].append(changed)
+            continue
         container = of_base[changed["name"]]
         lost = {option.partition("=")[0] for option in container["args"] if option.startswith("--")}
         lost -= {option.partition("=")[0] for option in changed["args"]}
@@ -114,6 +133,7 @@ def test_a_patch_is_valid(patch: Path) -> None:
             changed[name] = [*container.get(name, []), *changed.get(name, [])]
         container.update(changed)
     pod["volumes"] += change.pop("volumes", [])
+    pod["initContainers"] += change.pop("initContainers", [])
     assert change == {}
     for release in (OLDEST, NEWEST):
         kubernetes_validate.validate(patched, release, strict=True)

@@ -149,6 +149,19 @@ def test_the_sender_gets_the_invitation_of_the_host(tmp_path):
     assert made.params["engine"].user == "web1"
 
 
+def test_the_sender_of_the_compose_file_reads_the_history_and_one_secret():
+    """It has the user of the history, whose folder it cannot write, and folders of the image for its state."""
+    compose = yaml.safe_load(COMPOSE.read_text())
+    sender, history = compose["services"]["fleet-send"], compose["services"]["history"]
+    assert (sender["user"], sender["secrets"]) == (history["user"], ["fleet"])
+    assert f"history:{HISTORY}:ro" in sender["volumes"]
+    assert f"sender:{SENDER}" in sender["volumes"]
+    made = f"install -d -m 0700 -o dnstrail-history -g dnstrail {SENDER}"
+    assert made in (COMPOSE.parent / "deploy/Dockerfile").read_text()
+    page = (COMPOSE.parent / "docs/use/fleet.md").read_text()
+    assert f"install -o {sender['user'].partition(':')[0]} -m 400 web1.json" in page
+
+
 def test_a_drop_in_for_outputs_starts_its_worker():
     """The drop-in for a webhook has valid outputs, a network, and a folder of state for its spool."""
     read = service(OUTPUTS)
@@ -241,7 +254,8 @@ def test_the_signatures_have_a_config():
 def test_the_network_of_the_containers_leads_nowhere():
     """The workers are in one internal network, and only loopback ports lead to page, Prometheus and Grafana."""
     compose = yaml.safe_load(COMPOSE.read_text())
-    assert compose["networks"] == {"metrics": {"internal": True}, "page": None}
+    assert compose["networks"] == {"metrics": {"internal": True}, "page": None, "fleet": None}
+    assert [name for name, one in compose["services"].items() if "fleet" in one.get("networks", ())] == ["fleet-send"]
     for worker in workers_of_compose().values():
         assert worker["networks"] == ["metrics"]
         assert "ports" not in worker

@@ -14,7 +14,7 @@ from live.docker_daemon import docker_or_skip
 from live.namespaces import live_or_skip
 from live.processes import wait_until
 from live.rights import rights_of, show
-from live.stack import ADDRESS, PATIENCE, WATCHED, WORKERS, Stack, stack
+from live.stack import ADDRESS, HOST, PATIENCE, SENDER, WATCHED, WORKERS, Stack, stack
 from live.stack_images import BUILD
 
 pytestmark = pytest.mark.timeout(2 * BUILD)
@@ -150,6 +150,23 @@ def test_restart_of_the_cache_keeps_its_names(up: Stack) -> None:
     up.compose("restart", "cache")
     wait_until(up.works, "the cache works again", PATIENCE)
     assert ADDRESS in up.ask_cache("get", name)
+
+
+def test_a_host_sends_to_the_fleet(up: Stack) -> None:
+    """With its invitation, the host of the stack sends what it resolved, and a store of the fleet knows it."""
+    up.compose("--profile", "fleet", "up", "--detach")
+    name = resolve(up, "fleet")
+
+    def known() -> bool:
+        done = up.compose("exec", "-T", "store", "sh", "-c", f"dnstrail fleet get {name} || true")
+        return HOST in done and ADDRESS in done
+
+    try:
+        wait_until(known, "the store", PATIENCE)
+    except AssertionError:
+        pytest.fail(up.compose("--profile", "fleet", "logs", "--tail", "5", "fleet-send", "store", "engine"))
+    [sender] = up.containers("fleet-send").values()
+    assert {uid for rights in rights_of(sender) for uid in rights.uids} == {SENDER}
 
 
 def test_the_profile_of_metrics_is_valid(up: Stack) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dnstrail_fleet.log.engine_address import EngineAddress, encode_invitation
+from dnstrail_fleet.log.valkey_log import PREFIX
+from live.certificate import make_certificate
 from live.docker_daemon import Daemon, dockerd, network_namespace
 from live.processes import wait_until
 from live.stack_images import DATA, FILES, build_images
@@ -19,6 +22,15 @@ PATIENCE = 60.0  # seconds
 WATCHED = "watched.example"  # the list of the config names it; the DNS server answers for each name below it
 ADDRESS = "192.0.2.1"
 WORKERS = 3
+ENGINE, HOST, SENDER = "10.97.0.53", "web1", 993  # of the fleet: address, name of this host, user
+_VALKEY = """
+port 0
+tls-port 6380
+tls-cert-file /engine/certificate.pem
+tls-key-file /engine/key.pem
+tls-auth-clients no
+aclfile /engine/users.acl
+"""
 _SIGNATURE = """
 from typing import ClassVar
 
@@ -45,7 +57,18 @@ class Stack:
     def compose(self, *arguments: str) -> str:
         """Run a command of compose; return its output."""
         env = {"DNSTRAIL_CONFIG": str(self.config), "DNSTRAIL_DOCKER_SOCKET": self.daemon.host.removeprefix("unix://")}
+        env |= {"DNSTRAIL_ENGINE": str(self.engine), "DNSTRAIL_FLEET": str(self.invitation)}
         return self.daemon.docker("compose", *FILES, *arguments, timeout=3 * PATIENCE, **env)
+
+    @property
+    def engine(self) -> Path:
+        """The folder of the engine of the fleet, of the profile `fleet`."""
+        return self.config.parent / "engine"
+
+    @property
+    def invitation(self) -> Path:
+        """The file that invites this host."""
+        return self.config.parent / "fleet.json"
 
     def containers(self, *services: str) -> dict[str, int]:
         """Return the main process of each running container by name."""
@@ -104,13 +127,30 @@ def stack(folder: Path) -> Iterator[Stack]:
             run.compose("up", "--detach", "--scale", f"signatures={WORKERS}")
             yield run
         finally:
-            run.compose("down", "--volumes", "--timeout", "5")
+            run.compose("--profile", "fleet", "down", "--volumes", "--timeout", "5")
 
 
 def _config(folder: Path) -> Path:
+    _invite(folder)
     config = folder / "config"
     (config / "signatures").mkdir(parents=True)
     (config / "signatures/answered.py").write_text(_SIGNATURE)
     (config / "watch_list").write_text(f"{WATCHED}\n")
     (config / "signatures.env").write_text("DNSTRAIL_WATCH_LIST=/etc/dnstrail/watch_list\n")
     return config
+
+
+def _invite(folder: Path) -> None:
+    """Write what the engine of the fleet needs, and the invitation of this host, which the user of its sender reads."""
+    engine = folder / "engine"
+    engine.mkdir()
+    make_certificate(engine, "engine.test", ENGINE)
+    (engine / "valkey.conf").write_text(_VALKEY)
+    (engine / "password").write_text("secret\n")
+    (engine / "users.acl").write_text(
+        f"user default off\nuser {HOST} on >secret %W~{PREFIX}{HOST} +xadd +ping\nuser store on >secret ~* +@all\n"
+    )
+    authority = (engine / "certificate.pem").read_text()
+    (folder / "fleet.json").write_bytes(encode_invitation(EngineAddress(ENGINE, 6380, HOST, authority, "secret")))
+    (folder / "fleet.json").chmod(0o400)
+    os.chown(folder / "fleet.json", SENDER, 0)

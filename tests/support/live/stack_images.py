@@ -17,7 +17,8 @@ from live.docker_daemon import Daemon, dockerd
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / ".docker"
-SERVER = "dnstrail-server"  # the dnsmasq of this host with its libraries
+SERVER, ENGINE = "dnstrail-server", "dnstrail-engine"  # dnsmasq and Valkey of this host with their libraries
+VALKEY = ROOT / ".valkey/root"
 BUILD = 900  # seconds
 FILES = ("--file", str(ROOT / "docker-compose.yml"), "--file", str(ROOT / "tests/docker/stack.yml"))
 _BASE = re.compile(r"^FROM (\S+)", re.MULTILINE)
@@ -32,7 +33,8 @@ def build_images(folder: Path) -> None:
         certificates = ssl.get_default_verify_paths().cafile or os.devnull
         daemon.docker("compose", *FILES, "build", timeout=BUILD, DNSTRAIL_BUILD_CA=certificates)
         daemon.docker("image", "prune", "--force")  # the image of the build before
-        _import_server(daemon, folder / "server")
+        _import_program(daemon, Path("/usr/sbin/dnsmasq"), SERVER, folder / "server")
+        _import_program(daemon, VALKEY / "usr/bin/valkey-server", ENGINE, folder / "valkey", VALKEY)
 
 
 def workers_of_compose() -> dict[str, Any]:
@@ -57,15 +59,18 @@ def _provide_base(daemon: Daemon, base: str, root: Path) -> None:
         _import(daemon, root, base)
 
 
-def _import_server(daemon: Daemon, root: Path) -> None:
-    if daemon.docker("image", "ls", "--quiet", SERVER):
+def _import_program(daemon: Daemon, program: Path, image: str, root: Path, unpacked: Path = Path("/")) -> None:
+    """Import an image of a program of this host, or of a folder with an unpacked package, and its libraries."""
+    if daemon.docker("image", "ls", "--quiet", image):
         return
-    linked = subprocess.run(["ldd", "/usr/sbin/dnsmasq"], capture_output=True, text=True, check=True).stdout
-    for path in ["/etc/passwd", "/etc/group", "/usr/sbin/dnsmasq", *re.findall(r"(/\S+) \(0x", linked)]:
-        copy = root / path.lstrip("/")
+    libraries = ":".join(map(str, unpacked.glob("usr/lib/*-linux-gnu")))
+    environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True, env=environment).stdout
+    for path in ["/etc/passwd", "/etc/group", str(program), *re.findall(r"(/\S+) \(0x", linked)]:
+        copy = root / path.removeprefix(str(unpacked)).lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    _import(daemon, root, SERVER)
+    _import(daemon, root, image)
 
 
 def _import(daemon: Daemon, root: Path, image: str) -> None:
