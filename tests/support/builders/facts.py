@@ -103,7 +103,8 @@ def stored_stages(folder: Path) -> list[StageFact]:
 
 def _read(folder: Path, read: Callable[[Connection], Iterator[_Stored]]) -> list[_Stored]:
     found: list[_Stored] = []
-    for path in sorted([*folder.glob("*.open"), *folder.glob("*.segment")], key=lambda path: path.stem):
+    paths = {path.stem: path for path in (*folder.glob("*.open"), *folder.glob("*.segment"))}
+    for _, path in sorted(paths.items()):  # a segment that is finished, and renamed, in this moment counts once
         try:
             database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
         except OperationalError:  # it has just been finished, and renamed
