@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from builders.dnstap_builders import START, Writer, first_writer
-from builders.facts import stored
+from builders.facts import read_segments, stored
 from dnstrail.bus.ipc import lookups_address
 from live.processes import PATIENCE, run_dir, started, wait_until
 from live.tapped_resolver import resolved
@@ -118,12 +117,9 @@ class Service:
 
 def newest(folder: Path) -> int:
     """Return the number of the last transaction in a folder, -1 without any."""
-    last = -1
-    for path in [*folder.glob("*.open"), *folder.glob("*.segment")]:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            rows = database.execute(f"SELECT text {NAMES} ORDER BY transactions.id DESC LIMIT 1").fetchall()
-            last = max([last, *(int(name[1:].partition(".")[0]) for (name,) in rows)])
-    return last
+    query = f"SELECT text {NAMES} ORDER BY transactions.id DESC LIMIT 1"
+    newest_of_each = read_segments(folder, lambda database: database.execute(query))
+    return max((int(name[1:].partition(".")[0]) for (name,) in newest_of_each), default=-1)
 
 
 def test_each_transaction_is_stored_once_over_kills():

@@ -50,7 +50,7 @@ def test_a_signature_hears_that_a_probe_is_gone(network: Hosts):
                 of_pid = [args for args in map(args_of, found.rows) if args["pid"] == pid]
                 return [(args["stage"], args.get("why"), args["name"]) for args in of_pid]
 
-            await_collection(network, lambda: found.rows)
+            await_collection(network, lambda: found.rows and stored_stages(history))
             with network.start_on_client(sys.executable, "-c", TALK, "stays.google.com", "53") as stays:
                 stays.stdout.readline()
                 wait_until(lambda: len(stages(stays.pid)) == 2, "the connection")

@@ -7,6 +7,7 @@ import pwd
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,7 +106,10 @@ def asked(network: Hosts, folder: Path, watched: Path, *refuses: str) -> Asked:
         run_dir=watched, **AS_CALLER,
     )  # fmt: skip
     assert done.stdout, done.stderr
-    seen = set(re.findall(r"^[0-9.]+ (.+)$", (folder / "seen").read_text(), re.MULTILINE))
+    # The server writes later than the clients end, one connection after the other: it has written all before the last.
+    assert network.on_client(sys.executable, str(folder / "asks.py"), SENDER).returncode == 0
+    wait_until(lambda: re.search(rf" \d+ {SENDER}$", (folder / "seen").read_text(), re.MULTILINE), "the last line")
+    seen = set(re.findall(r"^[0-9.]+ (\D.*)$", (folder / "seen").read_text(), re.MULTILINE))
     return json.loads(done.stdout), json.loads((folder / "r.json").read_text()), seen
 
 

@@ -201,7 +201,7 @@ def test_a_name_with_a_resolver_of_its_own(network, folder):
 dig() {{ /usr/bin/dig +tries=1 +time=1 +short "$@" 2> /dev/null | head -1; }}
 dig fourth.test @{RESOLVER}
 dig shared.test @{FOREIGN}
-dig fourth.test @{FOREIGN}
+dig fourth.test @{FOREIGN} +time=30
 {sys.executable} -c "import socket; socket.create_connection(({SHARED!r}, 80)); print('connected')"
 """
     report, out = enforced(network, folder, "sh", "-c", script, prefix=LISTED_RUN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -235,6 +236,11 @@ def _members(client: Asker) -> int:
     return sum(len(group["members"]) for group in client.ask("stats")["data"]["groups"].values())
 
 
+def own(rows: list[dict]) -> list[dict]:
+    """Return the rows about processes that this one started: other tests ask and connect at the same time."""
+    return [row for row in rows if row["parent_process_id"] == os.getpid()]
+
+
 def test_the_log_of_a_host_has_the_process_of_a_client(network: Hosts):
     """On the real kernel: a question has the process that asked, and how long it waited; a connection has its end."""
     with (
@@ -246,13 +252,13 @@ def test_the_log_of_a_host_has_the_process_of_a_client(network: Hosts):
             wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
         with written(folder, "log", "--follow", "--json") as log:
             assert network.on_client("ping", "-c1", "-W5", "google.com").returncode == 0
-            wait_until(lambda: log.named("google.com"), "the client")
+            wait_until(lambda: [row for row in own(log.named("google.com")) if row["type"] == "A"], "the client")
         with written(folder, "log", "--follow", "--connections", "--json", "--address", SERVER) as connections:
-            await_collection(network, lambda: connections.rows)
-        assert {(row["stage"], row["why"], row["dst"], row["dst_port"]) for row in connections.rows} == {
+            await_collection(network, lambda: own(connections.rows))
+        assert {(row["stage"], row["why"], row["dst"], row["dst_port"]) for row in own(connections.rows)} == {
             ("end", "closed", SERVER, 53)
         }
-        row = next(row for row in log.named("google.com") if row["type"] == "A")
+        row = next(row for row in own(log.named("google.com")) if row["type"] == "A")
         assert (row["process_name"], row["executable"]) == ("ping", "/usr/bin/ping")
         assert (row["src"], row["dst"], row["hop"]) == (CLIENT, SERVER, "client")
         assert (row["outcome"], row["relations"][0][2]) == ("answered", GOOGLE)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
-from builders.facts import stored
+from builders.facts import read_segments, stored
 from dnstrail.events import OUTCOMES
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
 from live.tapped_resolver import resolved, resolver
@@ -24,12 +22,8 @@ KILLS = 2  # tests/long has more
 
 def names(history: Path) -> Counter[str]:
     """Return how often each name is stored."""
-    found: Counter[str] = Counter()
-    for path in [*history.glob("*.open"), *history.glob("*.segment")]:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            rows = database.execute("SELECT text FROM transactions JOIN texts ON texts.id = name")
-            found.update(name for (name,) in rows)
-    return found
+    query = "SELECT text FROM transactions JOIN texts ON texts.id = name"
+    return Counter(name for (name,) in read_segments(history, lambda database: database.execute(query)))
 
 
 def logged(worker: subprocess.Popen[str], event: str) -> dict:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dns.message
@@ -80,9 +81,31 @@ def send(folder: Path, name: str, count: int = 1) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
 
 
-def open_sockets(how: str) -> None:
-    """Open more sockets than the table of owners holds, and keep them open or close each at once."""
-    subprocess.run([sys.executable, "-c", OPEN, str(SOCKETS), how], check=True, capture_output=True, timeout=PATIENCE)
+def open_sockets(watched: Watching, folder: Path, how: str) -> None:
+    """Open more sockets than the table of owners holds in a cgroup, and keep them open or close each at once.
+
+    Read the ring buffer meanwhile: the processes of a busy host fill it.
+    """
+    command = inside(folder, sys.executable, "-c", OPEN, str(SOCKETS), how)
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as opening:
+        wait_until(lambda: watched.look() or opening.poll() is not None, "the sockets")
+        assert opening.returncode == 0, opening.stderr.read()
+
+
+def await_known(watched: Watching, *folders: Path) -> None:
+    """Wait until the probe has read that cgroups were made: each has a share of its own from then on."""
+    owner_of = watched.source._attribution.owner_of
+    watched.until(lambda: all(owner_of(folder.stat().st_ino) for folder in folders), "the cgroups")
+
+
+@contextmanager
+def waiting_to_answer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a cgroup of its own, with an open socket to which it sends an answer on request."""
+    answer = dns.message.make_response(dns.message.make_query("late.test", "A")).to_wire().hex()
+    command = inside(folder, sys.executable, "-c", ANSWER_LATE, answer, str(PORT))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
+        victim.stdout.readline()
+        yield victim
 
 
 def test_a_flood_is_the_loss_of_its_own_cgroup(watched):
@@ -107,7 +130,7 @@ def test_a_flood_is_the_loss_of_its_own_cgroup(watched):
 def test_a_flood_leaves_room_for_another_cgroup(watched):
     """While nothing reads the ring buffer, a cgroup that floods it loses its own events, and another one none."""
     with cgroup("dnstrail-flood") as flooding, cgroup("dnstrail-quiet") as quiet:
-        watched.look()  # the probe learns of both
+        await_known(watched, flooding, quiet)
         send(flooding, "flood.test", PACKETS)
         send(quiet, "quiet.test", QUIET)
         watched.until(lambda: len(watched.about("quiet.test")) >= QUIET, "the queries of the quiet cgroup")
@@ -119,7 +142,7 @@ def test_a_flood_leaves_room_for_another_cgroup(watched):
 def test_a_flood_from_new_cgroups_leaves_room_for_another(watched):
     """Cgroups that the probe has not looked at yet share one part of the ring buffer: making them gains no room."""
     with cgroup("dnstrail-flood"), cgroup("dnstrail-quiet") as quiet:
-        watched.look()
+        await_known(watched, quiet)
         for number in range(8):
             with cgroup(f"dnstrail-flood/{number}") as flooding:
                 send(flooding, "flood.test", PACKETS // 8)
@@ -160,12 +183,8 @@ def lost_of(watched: Watching, cgroup: int) -> int:
 def test_sockets_beyond_the_share_of_a_cgroup_are_its_own_loss(watched):
     """More open sockets than the table of owners holds: those beyond half of it are a loss of their own cgroup."""
     with cgroup("dnstrail-open") as folder:
-        subprocess.run(
-            inside(folder, sys.executable, "-c", OPEN, str(SOCKETS), "open"),
-            check=True,
-            capture_output=True,
-            timeout=PATIENCE,
-        )
+        await_known(watched, folder)
+        open_sockets(watched, folder, "open")
         watched.until(lambda: lost_of(watched, folder.stat().st_ino), "the losses")
         assert watched.source.counters["owners_refused"] >= SOCKETS - OWNERS // 2
         assert lost_of(watched, folder.stat().st_ino) >= SOCKETS - OWNERS // 2
@@ -173,31 +192,25 @@ def test_sockets_beyond_the_share_of_a_cgroup_are_its_own_loss(watched):
 
 def test_open_sockets_of_one_cgroup_evict_no_owner_of_another(watched):
     """A process that keeps more sockets open than the table holds takes the owner of no other one's open socket."""
-    answer = dns.message.make_response(dns.message.make_query("late.test", "A")).to_wire().hex()
-    command = [sys.executable, "-c", ANSWER_LATE, answer, str(PORT)]
-    with (
-        cgroup("dnstrail-open") as folder,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim,
-    ):
-        victim.stdout.readline()
-        opening = inside(folder, sys.executable, "-c", OPEN, str(SOCKETS), "open")
-        subprocess.run(opening, check=True, capture_output=True, timeout=PATIENCE)
-        victim.communicate(b"\n", timeout=PATIENCE)
+    with cgroup("dnstrail-open") as folder, cgroup("dnstrail-victim") as other:
+        await_known(watched, folder, other)
+        with waiting_to_answer(other) as victim:
+            open_sockets(watched, folder, "open")
+            victim.communicate(b"\n", timeout=PATIENCE)
     watched.until(lambda: received_late(watched), "the answer")
     assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
 
 
 def test_closed_sockets_evict_no_owner(watched):
     """A process that opens and closes sockets cannot take the owner of an answer from another one's open socket."""
-    answer = dns.message.make_response(dns.message.make_query("late.test", "A")).to_wire().hex()
-    command = [sys.executable, "-c", ANSWER_LATE, answer, str(PORT)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
-        victim.stdout.readline()
-        open_sockets("closed")
-        victim.communicate(b"\n", timeout=PATIENCE)
-    watched.until(lambda: received_late(watched), "the answer")
+    with cgroup("dnstrail-open") as folder, cgroup("dnstrail-victim") as other:
+        await_known(watched, folder, other)
+        with waiting_to_answer(other) as victim:
+            open_sockets(watched, folder, "closed")
+            victim.communicate(b"\n", timeout=PATIENCE)
+        watched.until(lambda: received_late(watched), "the answer")
+        assert not lost_of(watched, folder.stat().st_ino)
     assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
-    assert not watched.source.counters["owners_refused"]
 
 
 ASK_IN_HALVES = """
@@ -248,16 +261,13 @@ def received_late(watched: Watching) -> list[Captured]:
 
 def test_sockets_of_one_cgroup_that_are_older_than_the_probe_leave_room_for_others():
     """A probe that starts beside more sockets of one cgroup than its table holds has room for another one's socket."""
-    answer = dns.message.make_response(dns.message.make_query("late.test", "A")).to_wire().hex()
-    with cgroup("dnstrail-elder") as folder:
+    with cgroup("dnstrail-elder") as folder, cgroup("dnstrail-victim") as other:
         hoard = OPEN + "[one.bind(('127.0.0.1', 0)) for one in held]; print(flush=True); sys.stdin.readline()\n"
         elder = [*inside(folder, sys.executable, "-c", hoard, str(SOCKETS), "open")]
         with subprocess.Popen(elder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hoarder:
             hoarder.stdout.readline()
             with watching(frozenset({PORT}), sizes=Sizes(owners=OWNERS)) as watched:
-                command = [sys.executable, "-c", ANSWER_LATE, answer, str(PORT)]
-                with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
-                    victim.stdout.readline()
+                with waiting_to_answer(other) as victim:
                     victim.communicate(b"\n", timeout=PATIENCE)
                 watched.until(lambda: received_late(watched), "the answer")
                 assert watched.source.counters["owners_refused"] >= SOCKETS - OWNERS

@@ -13,7 +13,7 @@ import pytest
 
 from dnstrail_probe.ebpf.source import EbpfSource
 from live.namespaces import live_or_skip
-from live.processes import PATIENCE, children_of, dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, children_of, dnstrail, run_dir, started, text_of, wait_until
 from live.rights import Rights, rights_of, show
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
@@ -78,7 +78,13 @@ def test_a_source_that_needs_nothing_keeps_nothing(capture: str) -> None:
         assert all(rights.none for rights in found)
 
 
-CHILDREN = 2  # a relay, and a reader of files
+CHILDREN = [(False, {"CAP_SYS_PTRACE"}), (True, set())]  # a reader of files, and a relay
+
+
+def of_children(probe: int) -> list[tuple[bool, set[str]]]:
+    """Return of each child of a probe whether it is the relay, and its capabilities."""
+    found = children_of(probe)
+    return sorted((text_of(Path(f"/proc/{one}/comm")) == "dnstrail-relay\n", capabilities(one)) for one in found)
 
 
 @pytest.mark.parametrize("capture", ["ebpf", "ebpf:getaddrinfo"])
@@ -91,11 +97,7 @@ def test_ebpf_keeps_two_capabilities(capture: str) -> None:
         found = rights_of(probe)
         show({capture: found})
         assert all(rights.no_new_privileges and not rights.groups for rights in found)
-        wait_until(lambda: len(children_of(probe)) == CHILDREN, "the reader, which starts after the relay")
-        of_children = {Path(f"/proc/{child}/comm").read_text().strip(): child for child in children_of(probe)}
-        assert capabilities(of_children.pop("dnstrail-relay")) == set()
-        (reader,) = of_children.values()
-        assert capabilities(reader) == {"CAP_SYS_PTRACE"}
+        wait_until(lambda: of_children(probe) == CHILDREN, f"{CHILDREN}, each of which drops its own rights")
         assert all(rights.no_new_privileges for child in children_of(probe) for rights in rights_of(child))
 
 

@@ -14,6 +14,7 @@ import pytest
 from live.ebpf_source import cgroup, inside
 from live.namespaces import SERVER
 from live.pipelines import Run, pipeline
+from live.processes import wait_until
 from live.run_commands import RUN, WEB_SERVER, WITH_CGROUPS, asking_folder, on_client, within
 from live.server_process import serving
 
@@ -68,8 +69,9 @@ def test_a_container_that_starts_meanwhile_is_listed(network, folder, watched, o
     assert [one["name"] for one in report["names"]] == ["own.google.com"]
     [container] = report["containers"]
     [reached] = container["connections"]
-    accepted = [line.split() for line in (folder / "seen").read_text().splitlines() if "newer" in line]
-    _, pid, name = accepted[0]
+    wait_until(lambda: b"newer.google.com\n" in (folder / "seen").read_bytes(), "the line of the server")
+    [accepted] = [line for line in (folder / "seen").read_text().splitlines() if "newer" in line]
+    _, pid, name = accepted.split()
     assert (container["id"], [one["name"] for one in container["names"]]) == (NEWER, [name])
     assert (reached["name"], reached["address"], reached["results"]) == (name, SERVER, {"connected": 1})
     assert (reached["program"]["pid"], reached["program"]["container"]) == (int(pid), NEWER)

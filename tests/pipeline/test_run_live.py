@@ -17,7 +17,7 @@ import pytest
 from dnstrail.kernel.cgroups import find_cgroup2
 from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import PATIENCE, wait_until
+from live.processes import PATIENCE, alive, wait_until
 from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client, within
 from live.server_process import serving
 
@@ -280,11 +280,13 @@ def test_ctrl_c_ends_the_wait_for_all(network, folder, watched):
     """An interrupt after the command has ended ends the wait for the processes that outlive it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     report = folder / "r.json"
-    run = (*RUN, "--report", "r.json", "--quiet", "--wait-for-all", "--", "sh", "-c", "sleep 60 & echo $! > begun")
+    script = "sleep 60 & echo $! $$ > begun"
+    run = (*RUN, "--report", "r.json", "--quiet", "--wait-for-all", "--", "sh", "-c", script)
     env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(watched.folder)}
     with subprocess.Popen(within(network, *run), cwd=folder, env=env) as process:
         wait_until(lambda: (folder / "begun").exists() and (folder / "begun").read_text(), "the command")
-        sleeping = int((folder / "begun").read_text())
+        sleeping, command = map(int, (folder / "begun").read_text().split())
+        wait_until(lambda: not alive(command), "the end of the command, which an interrupt would kill")
         wait_until(lambda: report.read_text() or process.send_signal(signal.SIGINT), "the report")
     assert process.returncode == 0
     assert json.loads(report.read_text())["left"] == 1

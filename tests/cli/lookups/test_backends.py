@@ -21,7 +21,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured, Process
 from dnstrail.protocol.batches import unpack
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
-from live.workers import answering, cache, probe, response, seen, short_folder
+from live.workers import answering, asker, cache, probe, response, seen, short_folder, wait_until_seen
 
 DEMO = Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap"
 DNSTRAIL = [sys.executable, "-m", "dnstrail_cli"]
@@ -136,7 +136,9 @@ def test_a_name_that_was_asked_in_vain_says_so():
     messages = [(question, OWN), (failure, back(OWN))]
     with short_folder() as folder, cache(folder) as address, probe(folder, live=True) as publishing:
         now = time.time_ns()
-        publishing.turn(*(Captured(now, payload, flow, client) for payload, flow in messages))
+        mark = publishing.turn(*(Captured(now, payload, flow, client) for payload, flow in messages))
+        with asker(address) as waiting:
+            wait_until_seen(waiting, mark)
         texts = [dnstrail(op, "--cache", address, "gone.example") for op in ("get", "trail")]
         as_json = dnstrail("get", "--json", "--cache", address, "gone.example", "other.example")
         earlier = dnstrail("get", "--cache", address, "--at", "2020-01-01T00:00:00Z", "gone.example")

@@ -56,6 +56,11 @@ def running(capture: str, **env: str) -> Iterator[dict[str, int]]:
             yield processes
 
 
+def held(process: int) -> set[str]:
+    """Return the capabilities that any thread of a process has."""
+    return {name for rights in rights_of(process) for name in rights.capabilities}
+
+
 def uids(found: set[Rights]) -> set[int]:
     """Return the user ids of all threads of a process."""
     return {uid for rights in found for uid in rights.uids}
@@ -70,7 +75,7 @@ def test_only_the_probe_of_ebpf_keeps_rights(capture: str, env: dict[str, str]) 
         probe = found.pop("probe")
         if capture.startswith("ebpf"):
             kept = {*EbpfSource.capabilities, "CAP_DAC_READ_SEARCH"}  # for the homes of users, in one thread
-            assert {name for rights in probe for name in rights.capabilities} == kept
+            wait_until(lambda: held(processes["probe"]) == kept, "the threads, each of which drops its own rights")
             assert all(rights.no_new_privileges for rights in probe)
         else:
             found["probe"] = probe

@@ -23,7 +23,7 @@ from dnstrail_fleet.log.stored_entries import READERS
 from dnstrail_fleet.log.valkey_log import PREFIX
 from dnstrail_fleet.row import encode_entry
 from live.fleet_processes import ROOT, Fleet, fleet
-from live.processes import PATIENCE, dnstrail, started, wait_until
+from live.processes import PATIENCE, dnstrail, started, text_of, wait_until
 
 HOSTS = ("web1", "web2", "web3")
 SETTINGS = """
@@ -107,7 +107,8 @@ class Workers:
 
     def findings(self) -> Counter[tuple[str, str]]:
         """Return how often each event was reported of each name."""
-        found = [json.loads(line) for line in self.lines.read_text().splitlines()]
+        lines = text_of(self.lines).splitlines(keepends=True)  # the last one may be written in this moment
+        found = [json.loads(line) for line in lines if line.endswith("\n")]
         return Counter((one["eventName"], argument(one, "name")) for one in found)
 
     def _is_done(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Connection, OperationalError, connect
@@ -30,7 +30,7 @@ FLOW = Flow(bytes([10, 0, 0, 2]), 40000, bytes([10, 0, 0, 53]), 53, namespace=3)
 TO_WEB = Flow(bytes([10, 0, 0, 2]), 40001, bytes([192, 0, 2, 1]), 443, "tcp", namespace=3)
 RELATIONS = (("a.example", 5, "b.example", 60), ("b.example", 1, "192.0.2.1", 30))
 
-_Stored = TypeVar("_Stored", Fact, StageFact)
+_Stored = TypeVar("_Stored")
 
 
 def fact_of(
@@ -93,17 +93,19 @@ def locked(path: Path) -> Iterator[None]:
 
 def stored(folder: Path) -> list[Fact]:
     """Return the transactions of all segments of a folder, in the order in which they were stored."""
-    return _read(folder, read_facts)
+    return read_segments(folder, read_facts)
 
 
 def stored_stages(folder: Path) -> list[StageFact]:
     """Return the stages of connections of all segments of a folder, in the order in which they were stored."""
-    return _read(folder, read_stages)
+    return read_segments(folder, read_stages)
 
 
-def _read(folder: Path, read: Callable[[Connection], Iterator[_Stored]]) -> list[_Stored]:
+def read_segments(folder: Path, read: Callable[[Connection], Iterable[_Stored]]) -> list[_Stored]:
+    """Return what is read from all segments of a folder, beside the worker that writes and finishes them."""
     found: list[_Stored] = []
-    for path in sorted([*folder.glob("*.open"), *folder.glob("*.segment")], key=lambda path: path.stem):
+    paths = {path.stem: path for path in (*folder.glob("*.open"), *folder.glob("*.segment"))}
+    for _, path in sorted(paths.items()):  # a segment that is finished, and renamed, in this moment counts once
         try:
             database = open_reader(path, SCHEMA, final=path.suffix == FINAL)
         except OperationalError:  # it has just been finished, and renamed

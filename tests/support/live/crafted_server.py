@@ -24,9 +24,9 @@ _ISN = 2**32 - 20  # the numbers of each stream wrap around
 _ASK = """
 import socket, sys
 for line in sys.stdin:
-    kind, query = line.split()
+    kind, query, patience = line.split()
     with socket.socket(socket.AF_INET, getattr(socket, kind)) as asking:
-        asking.settimeout(float(sys.argv[2]))
+        asking.settimeout(float(patience))
         asking.connect((sys.argv[1], 53))
         asking.sendall(bytes.fromhex(query))
         read = b""
@@ -49,23 +49,25 @@ class CraftedServer:
         self._device = device
         self._client = client
 
-    def over_tcp(self, query: bytes, packets: Iterable[Packet], greeting: bytes = b"") -> bytes:
+    def over_tcp(
+        self, query: bytes, packets: Iterable[Packet], greeting: bytes = b"", patience: float = PATIENCE
+    ) -> bytes:
         """Answer a query with segments, then end the connection; return the bytes that the client read.
 
-        `greeting` is the data of the SYN.
+        `greeting` is the data of the SYN. The client waits for bytes for `patience` seconds at most.
         """
-        return self._ask("SOCK_STREAM", query, lambda: self._serve_tcp(list(packets), greeting))
+        return self._ask("SOCK_STREAM", query, patience, lambda: self._serve_tcp(list(packets), greeting))
 
-    def over_udp(self, query: bytes, packets: Iterable[Packet]) -> bytes:
-        """Answer a query with datagrams; return the first one that the client read."""
-        return self._ask("SOCK_DGRAM", query, lambda: self._serve_udp(packets))
+    def over_udp(self, query: bytes, packets: Iterable[Packet], patience: float = PATIENCE) -> bytes:
+        """Answer a query with datagrams; return the first one that the client read; `patience` as above."""
+        return self._ask("SOCK_DGRAM", query, patience, lambda: self._serve_udp(packets))
 
-    def _ask(self, kind: str, query: bytes, serve: Any) -> bytes:
+    def _ask(self, kind: str, query: bytes, patience: float, serve: Any) -> bytes:
         serving = threading.Thread(target=serve)
         serving.start()
         assert self._client.stdin is not None
         assert self._client.stdout is not None
-        self._client.stdin.write(f"{kind} {query.hex()}\n")
+        self._client.stdin.write(f"{kind} {query.hex()} {patience}\n")
         self._client.stdin.flush()
         read = bytes.fromhex(self._client.stdout.readline())
         serving.join()
@@ -117,11 +119,8 @@ class CraftedServer:
 
 
 @contextmanager
-def crafted_server(patience: float = 1.0) -> Iterator[CraftedServer]:
-    """Start a client in a namespace of its own, whose only neighbour is the test.
-
-    The client reads for `patience` seconds at most.
-    """
+def crafted_server() -> Iterator[CraftedServer]:
+    """Start a client in a namespace of its own, whose only neighbour is the test."""
     name = f"dtt{os.getpid()}"
     _ip("netns", "add", name)
     try:
@@ -129,7 +128,7 @@ def crafted_server(patience: float = 1.0) -> Iterator[CraftedServer]:
         try:
             _ip("-n", name, "addr", "add", f"{CLIENT}/24", "dev", "tun0")
             _ip("-n", name, "link", "set", "tun0", "up")
-            command = ["ip", "netns", "exec", name, sys.executable, "-c", _ASK, SERVER, str(patience)]
+            command = ["ip", "netns", "exec", name, sys.executable, "-c", _ASK, SERVER]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
                 yield CraftedServer(device, client)
                 client.communicate(timeout=PATIENCE)

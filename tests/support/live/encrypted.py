@@ -83,7 +83,7 @@ def dnsdist(hosts: Hosts, folder: Path, tap: Path | None = None) -> Iterator[Non
 def ask(hosts: Hosts, name: str, how: str) -> str:
     """Return the address of a name by the server, over "+tls" or "+https"; "" without a reply."""
     port = TLS_PORT if how == "+tls" else HTTPS_PORT
-    command = ("kdig", f"@{SERVER}", "-p", str(port), how, "+short", "+retry=0", "+time=2", name)
+    command = ("kdig", f"@{SERVER}", "-p", str(port), how, "+short", "+retry=0", "+time=15", name)
     return hosts.on_client(*command).stdout.strip()
 
 

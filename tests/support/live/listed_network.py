@@ -13,6 +13,7 @@ from pathlib import Path
 from live.attempts import allowed_address, allowed_name, other_address, other_name
 from live.crafted_answers import stranger_of
 from live.namespaces import Hosts, dnsmasq, hosts
+from live.processes import wait_until
 from live.server_process import serving
 
 RESOLVER, RESOLVER6 = "10.99.0.10", "fd99::10"
@@ -20,6 +21,8 @@ CRAFTING = "10.99.0.20"  # a resolver of crafted answers
 FOREIGN, FOREIGN6 = "10.99.0.3", "fd99::3"
 SHARED = "10.98.200.1"  # of shared.test, which the list allows, and of fourth.test
 TARGET = "10.98.200.2"  # of target.other.test, to which alias.test leads
+_OF_MARKERS = "10.98.25"  # addresses of no name: one that was used before may be written late
+_MARKERS = (f"{_OF_MARKERS}{third}.{last}" for third in range(6) for last in range(1, 255))
 ALLOW_LIST = "*.allowed.test:80,8080\nshared.test\nalias.test:80\n"
 _NETWORKS = ("10.98.0.0/16", "10.97.0.0/16", "fd98::/64", "fd97::/64")
 # Accepts everything, and writes a line for each: the transport, and the address that was meant.
@@ -52,9 +55,22 @@ class ListedNetwork:
     seen_file: Path
 
     def seen(self) -> Counter[tuple[str, str]]:
-        """Return the transports and addresses that reached the server so far."""
-        lines = self.seen_file.read_text().splitlines()[1:]
-        return Counter((transport, address) for transport, address in map(str.split, lines))
+        """Return the transports and addresses that reached the server so far.
+
+        The server may write later than a client ends: what it writes before the lines of a marker is whole.
+        """
+        marker = next(_MARKERS)
+
+        def has_marker() -> bool:
+            self.hosts.on_client("bash", "-c", f"echo > /dev/tcp/{marker}/80; echo > /dev/udp/{marker}/80")
+            return self._written().keys() >= {("tcp", marker), ("udp", marker)}
+
+        wait_until(has_marker, "the server")
+        return Counter({end: count for end, count in self._written().items() if not end[1].startswith(_OF_MARKERS)})
+
+    def _written(self) -> Counter[tuple[str, str]]:
+        lines = self.seen_file.read_text().splitlines(keepends=True)[1:]
+        return Counter((*line.split(),) for line in lines if line.endswith("\n"))
 
     def ask(self, *resolvers: str) -> None:
         """Configure the resolvers of the client."""

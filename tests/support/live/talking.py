@@ -27,7 +27,7 @@ if sys.stdin.readline() == "close\\n":
 """
 
 
-def await_collection(network: Hosts, received: Callable[[], list]) -> None:
+def await_collection(network: Hosts, received: Callable[[], object]) -> None:
     """Connect until a stage arrives: the cache then collects the connections."""
     # The program outlives its connection: else the connection may end with the process.
     connect = "import socket, sys; s = socket.create_connection((sys.argv[1], 53)); s.shutdown(1); s.recv(1); s.close()"

@@ -66,7 +66,7 @@ def unbound(hosts: Hosts, folder: Path, socket: Path) -> Iterator[subprocess.Pop
 def ask(hosts: Hosts, name: str, *options: str) -> str:
     """Return the address of a name by the resolver, over TLS; "" without a reply."""
     return hosts.on_client(
-        "kdig", "@127.0.0.1", "-p", str(TLS_PORT), "+tls", "+short", "+retry=0", "+time=2", *options, name
+        "kdig", "@127.0.0.1", "-p", str(TLS_PORT), "+tls", "+short", "+retry=0", "+time=15", *options, name
     ).stdout.strip()
 
 

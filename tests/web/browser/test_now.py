@@ -76,7 +76,7 @@ def test_the_units_of_processes_are_groups(seen, watched):
         for path, name in ((paths[1], "root.any.example"), (paths[3], "user.any.example")):
             command = inside(made[path], "ip", "netns", "exec", watched.hosts.client, "getent", "ahostsv4", name)
             assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
-        wait_until(lambda: len(watched.log("--unit", "*shop.service")) >= 1, "the log")
+        wait_until(lambda: all(watched.log("--unit", one) for one in ("*shop.service", f"{USER}/*")), "the log")
     units = {"shop.service": "root.any.example", f"{USER}/shop.service": "user.any.example"}
     for since in ("", f"&since={watched.began - 5:.3f}"):
         for unit, name in units.items():
