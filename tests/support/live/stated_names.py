@@ -278,6 +278,14 @@ def clients(tries: int) -> dict[str, list[tuple[str, float]]]:
     return {name: [_result(lambda name=name: shaken(name)) for _ in range(tries)] for name in (NAME, OTHER)}
 
 
+def print_times(found: dict[str, list[tuple[str, float]]]) -> None:
+    """Print how long the handshakes with each name took, and the load."""
+    for name, results in found.items():
+        times = sorted(after * 1000 for _, after in results)
+        print(f"{name}: p99 {times[len(times) * 99 // 100]:.1f} ms, longest {times[-1]:.1f} ms")
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
 def _serve(folder: Path) -> None:
     """Serve for ever; print a line for each name that arrives."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
