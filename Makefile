@@ -51,6 +51,7 @@ test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as r
 	@deploy/setup-live.sh --tests
 	@deploy/setup-tshark.sh
 	@deploy/setup-zat.sh $(VENV)
+	@deploy/setup-web.sh $(VENV)
 	$(BIN)/python -m pytest tests/long $(ARGS)
 
 test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root

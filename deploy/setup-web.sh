@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what the tests of the page need: setup-web.sh VENV. Chromium comes from Debian, as root on Debian or Ubuntu;
+# Install what the tests in a browser need: setup-web.sh VENV. Chromium comes from Debian, as root on Debian or Ubuntu;
 # playwright, which drives it, and axe-core, which checks accessibility, come from PyPI into the virtual environment.
 set -eu
 venv=$1

@@ -40,7 +40,7 @@ def client_folder() -> Iterator[Path]:
 
 
 def enforced(
-    network: ListedNetwork, folder: Path, *command: str, prefix: tuple[str, ...] = RUN
+    network: ListedNetwork, folder: Path, *command: str, prefix: tuple[str, ...] = RUN, patience: float = 240
 ) -> tuple[dict[str, Any], str]:
     """Run a command with --enforce; return its report, and its output. `prefix` lets any question pass, or not.
 
@@ -48,7 +48,7 @@ def enforced(
     """
     run = (*prefix, "--report", "r.json", "--quiet", "--", *command)
     done = subprocess.run(
-        within(network.hosts, *run), cwd=folder, capture_output=True, text=True, timeout=240, check=False
+        within(network.hosts, *run), cwd=folder, capture_output=True, text=True, timeout=patience, check=False
     )
     report = json.loads((folder / "r.json").read_text() or "{}")
     assert report, done.stderr

@@ -79,14 +79,14 @@ class ListedNetwork:
 
 
 @contextmanager
-def listed_network(folder: Path, names: int) -> Iterator[ListedNetwork]:
-    """Make the hosts, with this number of names of each kind."""
+def listed_network(folder: Path, names: int, *records: str) -> Iterator[ListedNetwork]:
+    """Make the hosts, with this number of names of each kind; `records` are further options of dnsmasq."""
     with ExitStack() as stack:
         both = stack.enter_context(hosts())
         _join(both)
         table = folder / "hosts"
         table.write_text(_hosts(names))
-        options = (f"--addn-hosts={table}", "--cname=alias.test,target.other.test")
+        options = (f"--addn-hosts={table}", "--cname=alias.test,target.other.test", *records)
         for address in (RESOLVER, RESOLVER6, FOREIGN, FOREIGN6):
             # A client may be killed, and leave a connection open: it must not stop the server.
             stack.enter_context(dnsmasq(both.server, address, 53, "/google.com/10.99.0.1", *options, forks=True))

@@ -24,10 +24,25 @@ from pathlib import Path
 from live.attempts import allowed_name
 
 NAME, OTHER = "shared.test", "fourth.test"  # of one address, which the list has for the first
+HIDDEN, COVER = "hidden.test", "cover.test"  # an allowed name of this address, and the outer name of its ClientHellos
 TLS, HTTP, RAW = 443, 8080, 9000
 LONGEST = 6_144  # bytes of a header that is read
 _PATIENCE = 20.0
 _FASTOPEN = 0x20000000  # a flag of send
+
+
+def https_records() -> tuple[str, ...]:
+    """Return the options of dnsmasq for records of HTTPS: NAME is reached by QUIC, too, and HIDDEN has a key of ECH."""
+    key = bytes([9]).ljust(32, b"\0")  # of X25519
+    config = struct.pack("!BHH", 7, 0x20, len(key)) + key + struct.pack("!HHHBB", 4, 1, 1, 32, len(COVER))
+    config += COVER.encode() + bytes(2)
+    configs = struct.pack("!HHH", len(config) + 4, 0xFE0D, len(config)) + config
+    return _https_record(NAME, 1, b"\x02h3\x08http/1.1"), _https_record(HIDDEN, 5, configs)
+
+
+def _https_record(name: str, key: int, value: bytes) -> str:
+    """Return the option of dnsmasq for a record of HTTPS with one parameter."""
+    return f"--dns-rr={name},65,{(struct.pack('!HBHH', 1, 0, key, len(value)) + value).hex()}"
 
 
 def hello(name: str | None) -> bytes:
@@ -276,6 +291,14 @@ def clients(tries: int) -> dict[str, list[tuple[str, float]]]:
             return time.perf_counter() - began
 
     return {name: [_result(lambda name=name: shaken(name)) for _ in range(tries)] for name in (NAME, OTHER)}
+
+
+def print_times(found: dict[str, list[tuple[str, float]]]) -> None:
+    """Print how long the handshakes with each name took, and the load."""
+    for name, results in found.items():
+        times = sorted(after * 1000 for _, after in results)
+        print(f"{name}: p99 {times[len(times) * 99 // 100]:.1f} ms, longest {times[-1]:.1f} ms")
+    print(f"load {os.getloadavg()[0]:.1f}")
 
 
 def _serve(folder: Path) -> None:
