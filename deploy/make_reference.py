@@ -355,7 +355,7 @@ _FACTS = """
 
 A program in any language subscribes at `facts.sock` to the facts it wants and to `turn` (ZeroMQ SUB). A message has two
 frames: the topic, and a MessagePack array. A batch is
-`[start, turn, sequence, [containers, processes, events], before, host, probe]`, and each event
+`[start, turn, sequence, [containers, processes, events, labels], before, host, probe]`, and each event
 `[process, time, "", flow, {"": values}, ...]`:
 
 * `process` is a place in `processes`, -1 if it is unknown. `time` is in ns.

@@ -12,6 +12,8 @@ import msgspec
 
 DNS_PORTS = frozenset({53})
 MAX_PORTS = 64  #: DNS ports -> exit code 2
+MAX_LABELS = 8  #: keys of labels -> exit code 2
+_LONGEST_KEY = 317  # characters of a label in Kubernetes: prefix, slash and name
 SERVER_NAMES = "sni"
 EVIDENCE_SNI = f"--evidence {SERVER_NAMES}"
 _LARGEST_PORT = 65535
@@ -23,11 +25,13 @@ T = TypeVar("T")
 class CaptureOptions(msgspec.Struct, frozen=True):
     """The traffic to capture: DNS on these ports (of either side), and server names if they are evidence.
 
-    Invariant: there is at least one port, and at most MAX_PORTS.
+    `labels` are the keys of the labels of containers and pods that events carry. Invariant: there is at least one port,
+    and at most MAX_PORTS; and there are at most MAX_LABELS keys.
     """
 
     ports: frozenset[int] = DNS_PORTS
     server_names: bool = False
+    labels: tuple[str, ...] = ()
 
 
 def convert_ports(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[int]:
@@ -44,6 +48,20 @@ def convert_ports(_ctx: click.Context, _param: click.Parameter, value: str) -> f
     if len(ports) > MAX_PORTS:
         raise click.BadParameter(f"{len(ports)} ports; {MAX_PORTS} at most")
     return ports
+
+
+def check_labels(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return keys of labels.
+
+    Raises:
+        click.BadParameter: a text cannot be a key, or there are too many.
+    """
+    for key in value:
+        if not key or "=" in key or not key.isprintable() or len(key) > _LONGEST_KEY:
+            raise click.BadParameter(f"{key[:_LONGEST_KEY]!r} is no key of a label")
+    if len(value) > MAX_LABELS:
+        raise click.BadParameter(f"{len(value)} keys; {MAX_LABELS} at most")
+    return value
 
 
 def capture_options(command: Callable[..., T]) -> Callable[..., T]:

@@ -71,6 +71,9 @@ def _address_text(packed: bytes) -> str:
     return str(ip_address(packed))
 
 
+Labels = tuple[tuple[str, str], ...]  # keys and values, by key
+
+
 class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The process behind an event. A value that the source does not provide is 0 or "".
 
@@ -78,8 +81,9 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     and is the same in all events that one run of the probe emits for a process: with `pid` it identifies the process.
     `owner` is the id of the cgroup that owns the share of the process (0: the cgroup of the process itself): no user
     can choose it. `container_id` and `container_name` of a user's container begin with the user (`alice/web`), who
-    chooses them and the image. `unit` and `slice` are those of systemd; the ones of a user's systemd begin with the
-    user (`alice/web.service`). A container of root has none, unless it runs in a service (Podman's `--cgroups=split`).
+    chooses them, the image and the labels. `container_labels` has those that the probe reads. `unit` and `slice` are
+    those of systemd; the ones of a user's systemd begin with the user (`alice/web.service`). A container of root has
+    none, unless it runs in a service (Podman's `--cgroups=split`).
     """
 
     pid: int = 0
@@ -98,6 +102,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     owner: int = 0
     unit: str = ""
     slice: str = ""
+    container_labels: Labels = ()
 
 
 class Captured(msgspec.Struct, frozen=True, array_like=True):

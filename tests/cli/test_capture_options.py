@@ -9,6 +9,7 @@ import dns.message
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
+from dnstrail.capture_options import MAX_LABELS
 from live.processes import dnstrail, run_dir
 
 ANSWER = """id 7
@@ -86,3 +87,31 @@ def test_server_names_are_shown_with_evidence_sni(capture, options, names):
     shown = [{arg["name"]: arg["value"] for arg in event["args"]} for event in events]
     assert [args["server_name"] for args in shown] == names
     assert {(args["evidence"], args["dst"], args["dst_port"]) for args in shown} <= {("host", "198.51.100.1", 8080)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (["app=web"], "is no key of a label"),
+        ([""], "is no key of a label"),
+        (["app\n"], "is no key of a label"),
+        (["a" * 318], "is no key of a label"),
+        ([f"k{number}" for number in range(MAX_LABELS + 1)], "9 keys; 8 at most"),
+    ],
+    ids=lambda one: str(one)[:20],
+)
+def test_a_key_that_no_label_has_is_refused(tmp_path, keys, reason):
+    """A key that is empty, too long, or not printable, and one more than the bound, are refused, in settings, too."""
+    (tmp_path / "settings.toml").write_text(f"[probe]\nlabel = {json.dumps(keys)}\n")
+    given = [word for key in keys for word in ("--label", key)]
+    for options in (given, ("--config", tmp_path / "settings.toml")):
+        done = dnstrail("probe", *options, "--capture", "x.pcap")
+        assert (done.returncode, reason in done.stderr) == (2, True), done.stderr
+
+
+def test_the_longest_keys_and_as_many_as_can_be_are_accepted():
+    """As many keys as the bound are accepted: the missing file is refused after them."""
+    keys = [f"{number}{'a' * 316}" for number in range(MAX_LABELS)]
+    done = dnstrail("probe", *(f"--label={key}" for key in keys), "--capture", "x.pcap")
+    assert "x.pcap" in done.stderr
+    assert "key" not in done.stderr

@@ -222,3 +222,41 @@ def test_short_containers_have_their_names(daemon, monkeypatch):
         wait_until(lambda: len(askers_below(run, "short.test")) == count, "the facts")
         expected = {f"c{number}.short.test": {(f"short-{number}", IMAGE)} for number in range(count)}
         assert askers_below(run, "short.test") == expected
+
+
+def test_labels_of_a_container(daemon, monkeypatch, tmp_path):
+    """The labels that the settings name are in facts and replies; a value that is no text is left out and counted."""
+    monkeypatch.setenv("DOCKER_HOST", daemon.host)
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[probe]\nlabel = ["team", "app"]\n')
+    labels = [f"--label={label}" for label in ("app=web-1", "team=a\nb", "other=x")]
+    resolve = ("/resolve", UPSTREAM, "53", "udp", "labelled.test")
+    container = daemon.docker("create", "--name", "labelled", *labels, IMAGE, *resolve)
+    options = ("--config", str(settings), "--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
+    with pipeline(*options) as run, asker(lookups_address(run.folder)) as client:
+
+        def stated() -> list[dict[str, object]]:
+            facts = [fact["container"] for fact in run.containing('"labelled.test"') if fact["container"]]
+            return [fact for fact in facts if "name" in fact]
+
+        def is_named() -> bool:
+            daemon.docker("start", "--attach", container)
+            return bool(stated())
+
+        wait_until(is_named, "a fact with a name")
+        named = {"id": container, "name": "labelled", "image": IMAGE, "labels": {"app": "web-1"}}
+        assert all(fact == named for fact in stated())
+
+        def asked() -> dict[str, object]:
+            daemon.docker("start", "--attach", container)
+            trail = client.ask("trail", key="192.0.2.1", container=container)["data"]["trails"][0]
+            return trail["asked"][0]
+
+        wait_until(lambda: asked()["container_name"], "a question of the container with its name")
+        assert asked()["container_labels"] == {"app": "web-1"}
+
+        def left_out() -> int:
+            return sum(probe.get("container_labels_left_out", 0) for probe in run.stats()["probes"].values())
+
+        wait_until(lambda: left_out() == 1, "the label that was left out")
+    daemon.docker("rm", container)

@@ -12,6 +12,7 @@ import dns.message
 import dns.name
 import dns.rrset
 import msgpack
+import msgspec
 import pytest
 
 from builders.findings import CURL, METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of, transaction
@@ -38,7 +39,9 @@ def hostile() -> ReceivedFinding:
     message = dns.message.make_response(dns.message.make_query(name, "A"))
     message.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", name.to_text()))
     words = HOSTILE.decode("utf-8", "replace")
+    labels = ((words, words),)
     process = Process(1, words, f"/{words}", 2, 3, words, container_name=words, container_image=words, unit=words)
+    process = msgspec.structs.replace(process, container_labels=labels)
     found = finding_of(cause_of(message.to_wire(), process, words), words, data=words, names=[words], inner={words: 1})
     found.explained.update(trail={**TRAIL, "path": words}, next=[words])
     return found
@@ -100,7 +103,8 @@ def test_ecs_states_who_where_and_why() -> None:
         "parent": {"pid": 4700},
     }
     assert document["user"] == {"id": "1000"}
-    assert document["container"] == {"id": "c0ffee", "name": "shop", "image": {"name": "shop:1"}}
+    labels = {"app_kubernetes_io/name": "shop"}
+    assert document["container"] == {"id": "c0ffee", "name": "shop", "image": {"name": "shop:1"}, "labels": labels}
     assert document["source"] == {"address": "192.0.2.100", "ip": "192.0.2.100", "port": 40008}
     assert document["dns"]["question"]["name"] == "shop.example"
     assert document["dns"]["resolved_ip"] == ["198.51.100.66"]
@@ -127,6 +131,7 @@ def test_ocsf_states_who_where_and_why() -> None:
     assert evidence["process"]["file"] == {"name": "curl", "path": "/usr/bin/curl", "type_id": 1}
     assert evidence["process"]["parent_process"] == {"pid": 4700}
     assert evidence["container"]["name"] == "shop"
+    assert evidence["container"]["labels"] == ["app.kubernetes.io/name=shop"]
     assert evidence["query"]["hostname"] == "shop.example"
     assert evidence["src_endpoint"] == {"ip": "192.0.2.100", "port": 40008}
     assert document["finding_info"]["uid"] == "f1"

@@ -309,8 +309,16 @@ def failing(*_: object) -> None:
     raise sqlite3.OperationalError("no space")
 
 
+def as_version_3(path: Path) -> None:
+    """Make a segment as the third version of the schema has it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("ALTER TABLE programs DROP COLUMN labels")
+        database.execute("PRAGMA user_version = 3")
+
+
 def as_version_2(path: Path) -> None:
     """Make a segment as the second version of the schema has it."""
+    as_version_3(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         for column in ("unit", "slice"):
             database.execute(f"ALTER TABLE programs DROP COLUMN {column}")
@@ -340,19 +348,21 @@ def test_a_full_segment_of_version_1_is_read(history):
     assert history.listed(5) == []
 
 
-def test_the_log_reads_a_segment_of_version_2(history):
-    """Entries of an earlier segment have no unit, whether it is full or open, and the reader changes neither file."""
+@pytest.mark.parametrize("as_earlier", [as_version_2, as_version_3])
+def test_the_log_reads_an_earlier_segment(history, as_earlier):
+    """Entries of an earlier segment have no unit, or no labels, full or open, and the reader changes neither file."""
     history.keep(fact_of(1))
     history.fill(10)
     history.keep(fact_of(20))
     paths = [*history.path.glob("*.segment"), *history.path.glob("*.open")]
     history.close()
     for path in paths:
-        as_version_2(path)
+        as_earlier(path)
     before = [path.read_bytes() for path in paths]
     found = [*HistoryLog(history.path, pytest.fail).read(LogSelection())]
-    assert (len(found), {entry.unit for entry in found}) == (SMALL + 2, {""})
-    assert [*HistoryLog(history.path, pytest.fail).read(LogSelection(unit="*"))] == []
+    assert (len(found), {(entry.unit, *entry.container_labels) for entry in found}) == (SMALL + 2, {("",)})
+    for none in (LogSelection(unit="*"), LogSelection(container="app=*")):
+        assert [*HistoryLog(history.path, pytest.fail).read(none)] == []
     assert [path.read_bytes() for path in paths] == before
     history.__init__(history.path)
 
@@ -369,6 +379,25 @@ def test_an_open_segment_of_version_2_gets_units(history):
     assert found == [("", ""), ("web.service", "web.slice")]
     [of_unit] = HistoryLog(history.path, pytest.fail).read(LogSelection(unit="web.slice"))
     assert of_unit.process_name == "curl"
+
+
+def test_an_open_segment_of_version_3_gets_labels(history):
+    """A worker goes on with it: its facts have no labels, and the next ones have theirs, also once they are read."""
+    history.keep(fact_of(1))
+    history.close()
+    [path] = history.path.glob("*.open")
+    as_version_3(path)
+    history.__init__(history.path)
+    labelled = Process(7, "curl", container_id="c1", container_labels=(("app", "web"), ("team", "")))
+    history.keep(fact_of(2, process=labelled))
+    history.close()
+    history.__init__(history.path)
+    history.keep(fact_of(3, process=labelled))
+    found = [entry.container_labels for entry in HistoryLog(history.path, pytest.fail).read(LogSelection())]
+    assert found == [{}, *[{"app": "web", "team": ""}] * 2]
+    assert len([*HistoryLog(history.path, pytest.fail).read(LogSelection(container="app=we?"))]) == 2
+    with closing(open_reader(path, SCHEMA, final=False)) as database:
+        assert database.execute("SELECT count(*) FROM programs WHERE labels != ''").fetchone() == (1,)
 
 
 def test_an_open_segment_of_version_1_gets_the_new_tables(history):

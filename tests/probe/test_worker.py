@@ -651,7 +651,9 @@ class Naming(Listed):
         return self
 
     def known(self, container):
-        return (f"name of {container}", "nginx") if self._clock.monotonic() >= self._named_at else ("", "")
+        if self._clock.monotonic() < self._named_at:
+            return "", "", ()
+        return f"name of {container}", "nginx", (("app", container),)
 
     def is_awaited(self, container):
         return container == "c1" and self._clock.monotonic() < self._named_at

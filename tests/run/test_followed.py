@@ -60,8 +60,12 @@ def asks(name, process, server="10.0.0.53"):
     return event(NET_PACKET_DNS, process, flow=asked, payload=query(name, A))
 
 
-def container(of, pid=500, name="", image=""):
-    return Process(pid, "app", container_id=of, container_name=name, container_image=image, cgroup_id=50)
+LABELS = (("app", "web"),)
+
+
+def container(of, pid=500, name="", image="", labels=()):
+    named = {"container_name": name, "container_image": image, "container_labels": labels}
+    return Process(pid, "app", container_id=of, cgroup_id=50, **named)
 
 
 def take(followed, *events):
@@ -158,10 +162,11 @@ def test_a_container_that_starts_meanwhile_is_listed(followed):
     """A container has its names and connections apart from the command; none that ran before, or started before."""
     take(followed, event(SCHED_PROCESS_EXEC, container("early"), at=99 * SECOND))
     take(followed, event(SCHED_PROCESS_EXEC, container("new")), connects(container("older")))
-    take(followed, asks("one.example", container("new")), connects(container("new", name="web", image="nginx")))
+    take(followed, asks("one.example", container("new")), connects(container("new", 500, "web", "nginx", LABELS)))
+    take(followed, asks("one.example", container("new")))
     assert (followed.command.names, followed.command.connections) == ([], [])
     [one] = followed.containers.reports()
-    assert (one.id, one.name, one.image) == ("new", "web", "nginx")
+    assert (one.id, one.name, one.image, one.labels) == ("new", "web", "nginx", dict(LABELS))
     assert ([name.name for name in one.names], [end.address for end in one.connections]) == (
         ["one.example"],
         ["192.0.2.1"],

@@ -34,6 +34,34 @@ def test_containers_of_a_user_fit_only_with_the_user(given: str, of_root: bool, 
     assert not fits_container("", "", "", given)
 
 
+LABELS = (("app", "web-1"), ("app.kubernetes.io/name", "shop"), ("note", "db"))
+BY_LABEL = {
+    "a label": ("app=web-1", True, False),
+    "a pattern of a value": ("app=web-*", True, False),
+    "a value alone": ("db", False, False),
+    "a key alone": ("app", False, False),
+    "a pattern of keys": ("a*=web-1", False, False),
+    "a pattern of names": ("a*", False, False),
+    "another value": ("app=db", False, False),
+    "an absent key": ("tier=web-1", False, False),
+    "an absent key without a value": ("tier=", False, False),
+    "a key of Kubernetes": ("app.kubernetes.io/name=shop", True, False),
+    "a label of a user": ("alice/app=web-1", False, True),
+    "a key of Kubernetes of a user": ("alice/app.kubernetes.io/name=shop", False, True),
+    "a label of any user": ("*/app=web-?", False, True),
+    "a label of another user": ("bob/app=web-1", False, False),
+    "a user without a key": ("alice/=web-1", False, False),
+}
+
+
+@pytest.mark.parametrize(("given", "of_root", "of_alice"), BY_LABEL.values(), ids=BY_LABEL)
+def test_a_label_fits_by_its_key(given: str, of_root: bool, of_alice: bool) -> None:
+    """No label fits what is written for a name; the label of a user's container fits only with the user."""
+    named = [("0" * 64, "x", "y"), (f"alice/{'0' * 64}", "alice/x", "y")]
+    assert [fits_container(*one, given, LABELS) for one in named] == [of_root, of_alice]
+    assert not fits_container("", "", "", given, LABELS)
+
+
 def test_a_container_without_a_name_fits_by_its_id() -> None:
     """A pattern fits no name that is unknown; one of all containers of a user needs none."""
     assert not fits_container(ID, "", "", "*")

@@ -73,7 +73,9 @@ def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | 
 @click.option("--name", metavar="GLOB", help="Only questions for such a name, for example '*.example.com'.")
 @click.option("--process", metavar="PID|GLOB", help="Only those of this process, by id or name.")
 @click.option(
-    "--container", metavar="ID|GLOB", help="Only those of this container, by a prefix of its id, name or image."
+    "--container",
+    metavar="ID|GLOB",
+    help="Only those of this container, by a prefix of its id, name, image or KEY=LABEL.",
 )
 @click.option("--unit", metavar="GLOB", help="Only those of this systemd unit or slice; a user's is USER/UNIT.")
 @click.option(

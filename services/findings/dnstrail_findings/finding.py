@@ -24,11 +24,12 @@ _Time = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
 
 class Container(msgspec.Struct, frozen=True):
-    """A container; a value that is not known is ""."""
+    """A container; a value that is not known is "", and labels are those that the probe reads."""
 
     id: str = ""
     name: str = ""
     image: str = ""
+    labels: dict[str, str] = {}
 
 
 class Mark(msgspec.Struct, frozen=True):

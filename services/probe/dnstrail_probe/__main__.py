@@ -15,7 +15,7 @@ from dnstrail.bus.ipc import events_address, make_folder, socket_path
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.remote_host import key_digest
 from dnstrail.bus.tcp import local_address
-from dnstrail.capture_options import CaptureOptions, capture_options
+from dnstrail.capture_options import CaptureOptions, capture_options, check_labels
 from dnstrail.kernel.capabilities import keep_capabilities
 from dnstrail.kernel.libc import call
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
@@ -76,6 +76,13 @@ _EXAMPLES = examples(
 @click.option("--check", is_flag=True, help=_CHECK)
 @click.option("--json", "as_json", is_flag=True, help="With --check: one JSON object.")
 @capture_options
+@click.option(
+    "--label",
+    multiple=True,
+    metavar="KEY",
+    callback=check_labels,
+    help="Key of a label of containers and pods that events state (repeatable; eBPF).",
+)
 @metrics_option
 @user_option
 @run_dir_option
@@ -90,6 +97,7 @@ def command(
     check: bool,
     as_json: bool,
     options: CaptureOptions,
+    label: tuple[str, ...],
     metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
@@ -105,6 +113,7 @@ def command(
         _show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
+    options = msgspec.structs.replace(options, labels=label)
     observer = observer_of(metrics, "dnstrail_probe")
     clock = StreamClock()
     publish = publish or (events_address(run_dir),)

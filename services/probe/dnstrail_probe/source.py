@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import msgspec
 
 from dnstrail.capture_options import CaptureOptions
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Labels
 from dnstrail.process.clock import StreamClock
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Source(Protocol):
 class LateNames(Protocol):
     """The names of containers that a source learns after their first events."""
 
-    def known(self, container: str) -> tuple[str, str]:
-        """Return name and image of a container as far as they are known."""
+    def known(self, container: str) -> tuple[str, str, Labels]:
+        """Return name, image and labels of a container as far as they are known."""
 
     def is_awaited(self, container: str) -> bool:
         """Return whether the name of a container that has just begun is due soon."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from dnstrail.captured import Labels
 from dnstrail.container import is_roots
 from dnstrail.events import (
     NET_PACKET_DNS,
@@ -58,12 +59,13 @@ MOST_ENDED = 65_536
 
 
 class _Found:
-    """A container with what it reached; its name and image may come later than its first event."""
+    """A container with what it reached; its name, image and labels may come later than its first event."""
 
-    __slots__ = ("image", "name", "reach")
+    __slots__ = ("image", "labels", "name", "reach")
 
     def __init__(self, resolvers: Collection[bytes]) -> None:
         self.name = self.image = ""
+        self.labels: Labels = ()
         self.reach = Reach(resolvers, MOST_OF_ONE)
 
 
@@ -93,6 +95,7 @@ class StartedContainers:
                 return
             found = self._found[process.container_id] = _Found(self._resolvers)
         found.name, found.image = process.container_name or found.name, process.container_image or found.image
+        found.labels = process.container_labels or found.labels
         found.reach.take(event)
 
     @property
@@ -115,6 +118,7 @@ class StartedContainers:
                 names=one.reach.names,
                 connections=one.reach.connections,
                 foreign_dns=one.reach.foreign_dns,
+                labels=dict(one.labels),
             )
             for container, one in self._found.items()
         ]

@@ -108,7 +108,10 @@ class DnsServer(msgspec.Struct, frozen=True):
 
 
 class StartedContainer(msgspec.Struct, frozen=True):
-    """A container that started while the command ran, by whomever, and what it reached; "" if its name is unknown."""
+    """A container that started while the command ran, by whomever, and what it reached; "" if its name is unknown.
+
+    `labels` are those that the probe reads.
+    """
 
     id: str
     name: str
@@ -116,6 +119,7 @@ class StartedContainer(msgspec.Struct, frozen=True):
     names: list[AskedName]
     connections: list[ReachedAddress]
     foreign_dns: list[DnsServer]
+    labels: dict[str, str] = {}
 
 
 class Coverage(msgspec.Struct, frozen=True):

@@ -61,6 +61,7 @@ def _question(
         whole_id(one.id, probe),
         *_ends(flow),
         one.socket,
+        _labels(process),
         None if one.resolver is None else _text(one.resolver),
         one.resolver_port,
         HOPS[one.hop],
@@ -90,6 +91,7 @@ def _connection(
         whole_stage_id(one, probe),
         *_ends(flow),
         one.socket,
+        _labels(process),
         one.stage,
         one.name,
         one.bound,
@@ -108,6 +110,10 @@ def _asker(process: Process | None) -> tuple[int, str, str, int, int, str, str, 
     one = process
     container, name, image = one.container_id, one.container_name, one.container_image
     return one.pid, one.name, one.path, one.parent_pid, one.user_id, container, name, image, one.unit, one.slice
+
+
+def _labels(process: Process | None) -> dict[str, str]:
+    return {} if process is None else dict(process.container_labels)
 
 
 def _ends(flow: Flow | None) -> tuple[str | None, str | None, int | None, int | None, str | None]:

@@ -8,13 +8,15 @@ from typing import Any, Final
 
 import msgspec
 
-from dnstrail.captured import Flow, Process
+from dnstrail.captured import Flow, Labels, Process
 from dnstrail.history.fact import Fact, FactId, StageFact
 from dnstrail.protocol.facts import ConnectionValues, TransactionValues, without_owners
 
 Row = tuple[Any, ...]
 Relation = tuple[str, int, str]  # owner, type, target
-Asker = tuple[int, str, str, int, int, str, int, int, str, str, int, int, int, int, str, str]  # the fields of Process
+Asker = tuple[  # the fields of Process, the labels as text
+    int, str, str, int, int, str, int, int, str, str, int, int, int, int, str, str, str
+]  # fmt: skip
 _Stage = tuple[  # the columns of _STAGES
     str, int, int, str, int, int | None, bytes, int, bytes, int, str, int, str, int | None, str | None, str | None,
     int | None, int | None, str | None, str | None, int | None, int | None
@@ -22,10 +24,12 @@ _Stage = tuple[  # the columns of _STAGES
 _STATED: Final = (None, False, True)  # a value of two bits
 ADMITTED, MATCHED, DOUBTED, FOREIGN = range(0, 8, 2)  # the places of the values of two bits
 _AT_ONCE: Final = 500  # rows of one statement
+_LABELS = msgspec.json.Decoder(dict[str, str]).decode
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _PROCESSES: Final = """
     SELECT processes.id, pid, name, path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
-        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice
+        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice,
+        labels
     FROM processes JOIN programs ON programs.id = program"""
 _RELATIONS: Final = """
     SELECT relations.id, owner.text, type, target.text FROM relations
@@ -74,9 +78,28 @@ def unpack_flags(flags: int) -> tuple[bool | None, ...]:
     return tuple(flag_of(flags, place) for place in (ADMITTED, MATCHED, DOUBTED, FOREIGN))
 
 
+def labels_text(labels: Labels) -> str:
+    """Return the labels of a container as a segment has them: JSON, "" without labels."""
+    return msgspec.json.encode(dict(labels)).decode() if labels else ""
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """Return the labels of a container by the text of a segment.
+
+    Raises:
+        msgspec.DecodeError: The file is damaged.
+    """
+    return _LABELS(text) if text else {}
+
+
+def process_of(row: Sequence[Any]) -> Process:
+    """Return a process by the columns of an Asker."""
+    return Process(*(*row[:-1], tuple(read_labels(row[-1]).items())))
+
+
 def read_processes(database: sqlite3.Connection) -> dict[int, Process]:
     """Return the processes of a segment by id."""
-    return {number: Process(*values) for number, *values in database.execute(_PROCESSES)}
+    return {number: process_of(values) for number, *values in database.execute(_PROCESSES)}
 
 
 def read_relations(database: sqlite3.Connection) -> dict[int, Relation]:
@@ -127,7 +150,7 @@ class _SomeProcesses(dict[int, Process]):
 
     def __missing__(self, number: int) -> Process:
         [row] = self._database.execute(f"{_PROCESSES} WHERE processes.id = ?", (number,)).fetchall()
-        process = self[number] = Process(*msgspec.convert(row[1:], Asker))
+        process = self[number] = process_of(msgspec.convert(row[1:], Asker))
         return process
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ from dnstrail.history.open_stages import Carried, carried_from
 from dnstrail.history.rows import (
     Row,
     insert,
+    labels_text,
     pack_flags,
     read_answers,
     read_processes,
@@ -79,8 +81,12 @@ SCHEMA: Final = Schema(
     CREATE TABLE restarts (time INTEGER)
     """,
         "ALTER TABLE programs ADD COLUMN unit TEXT DEFAULT ''; ALTER TABLE programs ADD COLUMN slice TEXT DEFAULT ''",
+        "ALTER TABLE programs ADD COLUMN labels TEXT DEFAULT ''",
     ),
-    ((3, "CREATE TEMP VIEW programs AS SELECT *, '' AS unit, '' AS slice FROM main.programs"),),
+    (
+        (3, "CREATE TEMP VIEW programs AS SELECT *, '' AS unit, '' AS slice, '' AS labels FROM main.programs"),
+        (4, "CREATE TEMP VIEW IF NOT EXISTS programs AS SELECT *, '' AS labels FROM main.programs"),
+    ),
 )
 #: A table of a segment from which something was removed: the times at which the removed answers were live, and the
 #: removed connections open.
@@ -92,6 +98,10 @@ _LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT 
 _TIMES: Final = """
     SELECT (SELECT min(ended) FROM transactions), (SELECT max(ended) FROM transactions),
         (SELECT min(time) FROM connections), (SELECT max(time) FROM connections)"""
+_PROGRAM: Final = attrgetter(
+    *("name", "path", "user_id", "container_id", "container_name", "container_image", "cgroup_id"),
+    *("mount_namespace", "pid_namespace", "owner", "unit", "slice"),
+)
 _PACK = msgspec.msgpack.Encoder().encode
 _Kind = TypeVar("_Kind", Fact, StageFact)
 _POSITION = msgspec.msgpack.Decoder(Position).decode
@@ -267,20 +277,7 @@ class OpenSegment:
         self._first, self._last = min((self._first, *times)), max((self._last, *times))
 
     def _process_row(self, process: Process) -> Row:
-        program = self._programs[
-            process.name,
-            process.path,
-            process.user_id,
-            process.container_id,
-            process.container_name,
-            process.container_image,
-            process.cgroup_id,
-            process.mount_namespace,
-            process.pid_namespace,
-            process.owner,
-            process.unit,
-            process.slice,
-        ]
+        program = self._programs[*_PROGRAM(process), labels_text(process.container_labels)]
         return process.pid, process.start_time, process.parent_pid, process.thread_id, program
 
     def _row(self, number: int, fact: Fact) -> Row:

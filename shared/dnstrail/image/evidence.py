@@ -32,7 +32,8 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
 class AskedBy(msgspec.Struct, frozen=True, kw_only=True):
     """The client that asked, with its process, and the server that answered. Unknown fields are "" or 0.
 
-    `host` is the host whose probe captured the answer. A reply contains it where the cache follows several hosts.
+    `host` is the host whose probe captured the answer. A reply contains it where the cache follows several hosts, and
+    `container_labels` where the container has some.
     """
 
     client: str
@@ -46,6 +47,7 @@ class AskedBy(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     slice: str
     host: str | msgspec.UnsetType = msgspec.UNSET
+    container_labels: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 def asked_by(evidence: Evidence) -> dict[str, Any]:
@@ -63,4 +65,5 @@ def asked_by(evidence: Evidence) -> dict[str, Any]:
         "unit": process.unit,
         "slice": process.slice,
         "host": evidence.host or msgspec.UNSET,
+        "container_labels": dict(process.container_labels) or msgspec.UNSET,
     }

@@ -21,6 +21,7 @@ class KnownProcess(Struct, frozen=True, omit_defaults=True):
     container_image: str = ""
     unit: str = ""
     slice: str = ""
+    container_labels: dict[str, str] = {}
 
 
 class FirstTrail(Struct, frozen=True, omit_defaults=True):
@@ -84,4 +85,5 @@ def _known(process: Process | None) -> KnownProcess | None:
         process.container_image,
         process.unit,
         process.slice,
+        dict(process.container_labels),
     )

@@ -31,7 +31,7 @@ class OpenConnection(msgspec.Struct, frozen=True):
     `name` is the name that it means, and `bound` how it was found (thread, process, parent, last, sni, host). `state`
     states whether answers to this name lead to the address now (live, grace), or no longer (expired). `connected` is
     false until its success was seen; a connection over UDP was seen since it sent a datagram. `rivals` contains the
-    likeliest other names, if they were asked for.
+    likeliest other names, if they were asked for. `container_labels` is there if the container has some.
     """
 
     host: str
@@ -55,6 +55,7 @@ class OpenConnection(msgspec.Struct, frozen=True):
     since: float
     age: float
     rivals: list[str]
+    container_labels: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConnectionPage(msgspec.Struct, frozen=True):
@@ -109,6 +110,7 @@ class ConnectionList:
             since=(binding.stamp + self._difference) / SECOND,
             age=(self._time - binding.stamp) / SECOND,
             rivals=[] if self._walks is None else self._rivals(binding, meaning.name, self._walks),
+            container_labels=dict(process.container_labels) or msgspec.UNSET,
         )
 
     def _state_of(self, name: str, address: str) -> str:
@@ -158,4 +160,4 @@ def in_order(opened: Iterable[Binding], cursor: str, difference: int) -> list[tu
 
 def _is_container(text: str, process: Process) -> bool:
     names = process.container_id, process.container_name, process.container_image
-    return bool(text) and fits_container(*names, text)
+    return bool(text) and fits_container(*names, text, process.container_labels)

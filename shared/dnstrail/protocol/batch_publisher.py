@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from dnstrail.bus import Publisher
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Labels
 from dnstrail.protocol.batches import TURN, UNKNOWN, CgroupLoss, HostIdentity, Turn, WireBatch, encode
 from dnstrail.protocol.event_table import BatchTable
 from dnstrail.protocol.replay_window import ReplayWindow
@@ -72,8 +72,8 @@ class BatchPublisher:
         """The ids of the containers in the open turn that have no name."""
         return {container for _, _, table in self._tables for container in table.nameless}
 
-    def name_containers(self, name_of: Callable[[str], tuple[str, str]]) -> None:
-        """Give the containers of the open turn that have no name the name and image of their ids."""
+    def name_containers(self, name_of: Callable[[str], tuple[str, str, Labels]]) -> None:
+        """Give the containers of the open turn that have no name the name, image and labels of their ids."""
         for _, _, table in self._tables:
             table.name_containers(name_of, MOST_BYTES)
 

@@ -110,6 +110,7 @@ COUNTERS = {
         "processes_dropped": "processes evicted",
         "cgroups_dropped": "cgroups evicted",
         "container_names_failed": "requests for the name of a container that failed (eBPF)",
+        "container_labels_left_out": "labels that are too long, not printable, or cannot be read (eBPF)",
         "sockets_found": "sockets that were open when the probe began (eBPF)",
         "interface_error": "errors of an interface",
         "link_type_not_supported": "packets of an unknown link type",

@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
 
-from dnstrail.captured import Captured, Flow, Process
+from dnstrail.captured import Captured, Flow, Labels, Process
 from dnstrail.container import is_roots
 from dnstrail.errors import BadMessage
 
@@ -75,14 +75,20 @@ class ActorFilter(Protocol):
 
 E = TypeVar("E")  # an event: msgspec.Raw if it is decoded when it is read, or one that is decoded with its batch
 Row = tuple[WireEvent, Process | None]
+_Named = tuple[str, str, str]  # id, name, image
+_NO_LABELS: Labels = ()
 
 
 class WireEvents(msgspec.Struct, Generic[E], frozen=True, array_like=True):
-    """Events, and what they share: containers (id, name, image), and processes without thread and container."""
+    """Events, and what they share: containers (id, name, image), and processes without thread and container.
 
-    containers: list[tuple[str, str, str]]
+    `labels` has those of each container; it is empty if none has a label.
+    """
+
+    containers: list[_Named]
     processes: list[WireProcess]
     events: list[E]
+    labels: list[Labels] = []
 
 
 def refuse_extension(code: int, _data: memoryview) -> None:
@@ -112,8 +118,9 @@ class BatchTable:
         self.size = len(probe)
         self.events: list[msgspec.Raw] = []
         self._processes: dict[Process, int] = {}
-        self._containers: dict[tuple[str, str, str], int] = {}
-        self._shown: list[tuple[str, str, str]] = []  # the containers in wire form, some named later
+        self._containers: dict[tuple[_Named, Labels], int] = {}
+        self._shown: list[_Named] = []  # the containers in wire form, some named later
+        self._labels: list[Labels] = []  # of each container
         self._wire: list[WireProcess] = []
         self._known: dict[int, _Known] = {}  # by the id of the object that each holds
         for event in events:
@@ -144,19 +151,23 @@ class BatchTable:
         """The ids of the containers without a name."""
         return [container for container, name, _ in self._shown if container and not name]
 
-    def name_containers(self, name_of: Callable[[str], tuple[str, str]], most: int) -> None:
-        """Give the containers without a name the name and image of their ids, as long as `size` stays below `most`."""
+    def name_containers(self, name_of: Callable[[str], tuple[str, str, Labels]], most: int) -> None:
+        """Give the containers without a name what `name_of` returns, as long as `size` stays below `most`.
+
+        These are name, image and labels by id.
+        """
         for place, (container, name, _) in enumerate(self._shown):
             if container and not name:
-                named = (container, *name_of(container))
-                size = self.size + len(_ENCODE(named)) - len(_ENCODE(self._shown[place]))
+                shown, image, labels = name_of(container)
+                named = container, shown, image
+                size = self.size + _size(named, labels) - _size(self._shown[place], self._labels[place])
                 if size <= most:
-                    self.size, self._shown[place] = size, named
+                    self.size, self._shown[place], self._labels[place] = size, named, labels
 
     @property
     def wire(self) -> WireEvents[msgspec.Raw]:
         """The events as they are encoded."""
-        return WireEvents(self._shown, self._wire, self.events)
+        return WireEvents(self._shown, self._wire, self.events, self._labels if any(self._labels) else [])
 
     def _note(self, process: Process | None) -> _Known:
         """Note the object of a process, and return its index and thread."""
@@ -171,19 +182,23 @@ class BatchTable:
 
     def _add_process(self, process: Process) -> int:
         index = self._processes[process] = len(self._processes)
-        container = (process.container_id, process.container_name, process.container_image)
-        bare = msgspec.structs.replace(process, container_id="", container_name="", container_image="")
-        entry = WireProcess(bare, self._container(container) if any(container) else _NOBODY)
+        container, labels = _container_of(process), process.container_labels
+        bare = msgspec.structs.replace(
+            process, container_id="", container_name="", container_image="", container_labels=_NO_LABELS
+        )
+        entry = WireProcess(bare, self._container(container, labels) if any(container) else _NOBODY)
         self._wire.append(entry)
         self.size += len(_ENCODE(entry))
         return index
 
-    def _container(self, container: tuple[str, str, str]) -> int:
-        if container not in self._containers:
-            self._containers[container] = len(self._containers)
+    def _container(self, container: _Named, labels: Labels) -> int:
+        known = container, labels
+        if known not in self._containers:
+            self._containers[known] = len(self._containers)
             self._shown.append(container)
-            self.size += len(_ENCODE(container))
-        return self._containers[container]
+            self._labels.append(labels)
+            self.size += _size(container, labels)
+        return self._containers[known]
 
 
 class ReceivedEvents(Sequence[Captured]):
@@ -196,7 +211,7 @@ class ReceivedEvents(Sequence[Captured]):
         self._raw: Sequence[Any] = wire.events
         self._threads: dict[tuple[int, int], Process] = {}  # by the index of the process, and the thread
         try:
-            self._processes = [_joined(entry, wire.containers) for entry in wire.processes]
+            self._processes = [_joined(entry, wire) for entry in wire.processes]
         except IndexError as error:
             raise BadMessage("bad batch: no such container") from error
 
@@ -293,9 +308,22 @@ def _client_of(raw: msgspec.Raw) -> tuple[Flow | None, bytes]:
     return event.flow, event.payload
 
 
-def _joined(entry: WireProcess, containers: list[tuple[str, str, str]]) -> Process:
+def _container_of(process: Process) -> _Named:
+    return process.container_id, process.container_name, process.container_image
+
+
+def _size(container: _Named, labels: Labels) -> int:
+    """Return the bytes of a container in its batch."""
+    return len(_ENCODE(container)) + len(_ENCODE(labels))
+
+
+def _joined(entry: WireProcess, wire: WireEvents[Any]) -> Process:
     """Return a process with its container."""
-    if entry.container < 0:
+    place = entry.container
+    if place < 0:
         return entry.process
-    name, shown, image = containers[entry.container]
-    return msgspec.structs.replace(entry.process, container_id=name, container_name=shown, container_image=image)
+    name, shown, image = wire.containers[place]
+    labels = wire.labels[place] if wire.labels else _NO_LABELS
+    return msgspec.structs.replace(
+        entry.process, container_id=name, container_name=shown, container_image=image, container_labels=labels
+    )

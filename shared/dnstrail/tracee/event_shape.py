@@ -204,7 +204,12 @@ def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str
     }
 
 
-def _container(process: Process) -> dict[str, str]:
-    """Return the known fields of a container; {} on the host."""
-    known = {"id": process.container_id, "name": process.container_name, "image": process.container_image}
+def _container(process: Process) -> dict[str, Any]:
+    """Return the known fields of a container; {} on the host. Tracee has no `labels`."""
+    known = {
+        "id": process.container_id,
+        "name": process.container_name,
+        "image": process.container_image,
+        "labels": dict(process.container_labels),
+    }
     return {key: value for key, value in known.items() if value}

@@ -93,13 +93,18 @@ def test_an_unknown_address_has_no_trail(host, state):
 def test_a_process_has_its_unit_and_container(host, state):
     """Whoever connected, and whoever asked, has unit, slice and container of the process."""
     of_unit = replace(APP, unit="web.service", slice="web.slice", container_id="c0ffee", container_name="web")
-    of_unit = replace(of_unit, container_image="nginx:1")
+    of_unit = replace(of_unit, container_image="nginx:1", container_labels=(("app", "web"),))
     host.asks(0, "one", by=of_unit)
     host.opens(1, by=of_unit)
     host.image.advance(t(3))
     found = to_builtins(first(state, process=APP.pid, port=443))
-    words = {"unit": "web.service", "slice": "web.slice", "container_id": "c0ffee", "container_name": "web"}
-    words["container_image"] = "nginx:1"
+    words: dict[str, object] = {
+        "unit": "web.service",
+        "slice": "web.slice",
+        "container_id": "c0ffee",
+        "container_name": "web",
+    }
+    words |= {"container_image": "nginx:1", "container_labels": {"app": "web"}}
     assert found["process"] == found["asked_by"] == {"id": 70, "name": "app", **words}
 
 

@@ -17,7 +17,7 @@ from dnstrail_cache.state.cache_state import CacheState
 from live.workers import SlowClock
 
 BOXED = Process(80, "boxed", container_id="abcdef0123456789", container_name="web", thread_id=80, start_time=t(-50))
-BOXED = msgspec.structs.replace(BOXED, container_image="nginx:1")
+BOXED = msgspec.structs.replace(BOXED, container_image="nginx:1", container_labels=(("app", "web"),))
 
 
 @pytest.fixture
@@ -139,14 +139,22 @@ def test_only_open_connections_are_listed(host, state):
 
 
 def test_a_process_or_a_container_selects(host, state):
-    """`process` selects a process, and `container` a container by name, image or the beginning of its id."""
+    """`process` selects a process, and `container` a container by name, image, label or the beginning of its id."""
     host.opens(0)
     host.opens(1, by=BOXED)
     chosen = [{"process": 80}, {"process": 80, "container": "web"}]
-    chosen += [{"container": given} for given in ("web", "abcdef", "nginx:?")]
-    assert [[one.process_id for one in listed(state, **fields)] for fields in chosen] == [[80]] * 5
-    unknown = [{"process": 71}, {"container": "we"}, {"container": "bcd"}, {"container": ""}]
-    assert [listed(state, **fields) for fields in unknown] == [[]] * 4
+    chosen += [{"container": given} for given in ("web", "abcdef", "nginx:?", "app=w*")]
+    assert [[one.process_id for one in listed(state, **fields)] for fields in chosen] == [[80]] * 6
+    unknown = [{"process": 71}, {"container": "we"}, {"container": "bcd"}, {"container": ""}, {"container": "web=app"}]
+    assert [listed(state, **fields) for fields in unknown] == [[]] * 5
+
+
+def test_a_reply_has_the_labels_of_a_container(host, state):
+    """A connection of a container with labels states them, and another one has no such field."""
+    host.opens(0)
+    host.opens(1, by=BOXED)
+    found = [msgspec.to_builtins(one).get("container_labels") for one in listed(state)]
+    assert sorted(found, key=bool) == [None, {"app": "web"}]
 
 
 def test_rivals_are_the_other_names_of_the_address(host, state):

@@ -24,7 +24,15 @@ QUESTIONS = {
     "an unknown code": fact_of(relations=(), outcome=4, rcode=4000),
     "of a remote client": fact_of(process=None, hop=2),
     "hostile": fact_of(
-        process=Process(1, HOSTILE, f"/{HOSTILE}", container_id=HOSTILE, container_name=HOSTILE), name=HOSTILE
+        process=Process(
+            1,
+            HOSTILE,
+            f"/{HOSTILE}",
+            container_id=HOSTILE,
+            container_name=HOSTILE,
+            container_labels=((HOSTILE, HOSTILE),),
+        ),
+        name=HOSTILE,
     ),
 }
 CONNECTIONS = {
@@ -117,3 +125,11 @@ def test_a_connection_is_last_at_its_end_or_failure():
     stages = [("opened", None), ("result", True), ("result", False), ("named", None), ("end", None)]
     found = [connection(stage=stage, connected=connected).is_last for stage, connected in stages]
     assert found == [False, False, True, False, True]
+
+
+def test_both_schemas_state_labels():
+    """The labels of a container are an object of ECS, without dots in its keys, and texts of OCSF."""
+    entry = connection()
+    assert json.loads(ecs.encode_connection(entry))["container"]["labels"] == {"app_kubernetes_io/name": "web"}
+    process = json.loads(ocsf.encode_connection(entry))["actor"]["process"]
+    assert process["container"]["labels"] == ["app.kubernetes.io/name=web"]

@@ -44,9 +44,23 @@ TARGETS = ("192.0.2.1", "192.0.2.77", "192.0.20.1", "19.0.2.1", "2001:db8::1", "
 PATTERNS = (*NAMES, "*.example", "*example", "shop*", "*", "?", "*shop*", "[!s]*", "a[[]b]c.example", "SHOP.example.")
 NETWORKS = ("192.0.2.1", "192.0.2.0/24", "192.0.0.0/19", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1", "::/0", "::/127")
 PROCESSES = (
-    Process(7, "curl", "/usr/bin/curl", container_id="c0ffee", container_name="web-1"),
+    Process(
+        7,
+        "curl",
+        "/usr/bin/curl",
+        container_id="c0ffee",
+        container_name="web-1",
+        container_labels=(("app", "web"), ("io.x/team", "shop")),
+    ),
     Process(70, "7", unit="ssh.service", slice="system.slice"),
-    Process(72, "7", container_id="alice/c0ffee", container_name="alice/web-1", container_image="shop:1"),
+    Process(
+        72,
+        "7",
+        container_id="alice/c0ffee",
+        container_name="alice/web-1",
+        container_image="shop:1",
+        container_labels=(("app", "web"),),
+    ),
     Process(73, "7", container_id="deadbeef", container_name="shop-1", container_image="shop:1"),
     Process(71, "7", unit="alice/ssh.service", slice="alice/app.slice"),
     None,
@@ -105,7 +119,9 @@ selections = st.builds(
     until=st.none() | st.integers(0, FACTS).map(lambda number: BEGIN + number * SECOND),
     name=st.none() | st.sampled_from(PATTERNS) | st.text("sho[]*?!.", max_size=5),
     process=st.none() | st.sampled_from(["7", "70", "curl", "c*", "*", "nobody"]),
-    container=st.none() | st.sampled_from(["c0", "web-?", "*", "db", "alice/*", "alice/c0", "shop:*"]),
+    container=st.none()
+    | st.sampled_from(["c0", "web-?", "*", "db", "alice/*", "alice/c0", "shop:*", "app=w*", "io.x/team=shop"])
+    | st.sampled_from(["alice/app=web", "app=", "web"]),
     unit=st.none() | st.sampled_from(["ssh.service", "*.slice", "alice/*", "*/ssh.service", "db"]),
     outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=3).map(tuple),
     slower=st.none() | st.sampled_from([0, 20_000_000, SECOND]),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.kernel.cgroups import DOCKER, PODMAN, PODMAN_OF_USERS
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName
+from dnstrail_probe.host.container_name import LONGEST_LABEL, NAMELESS, ContainerName, LabelSelection
 from dnstrail_probe.host.container_names import _NEVER, MAX_KNOWN, RETRY, WAITING_OF_USER, ContainerNames
 from dnstrail_probe.host.docker import inspect
 from live.processes import run_dir, wait_until
@@ -142,6 +142,45 @@ def test_any_reply_leaves_a_container_nameless_at_worst(given):
     with run_dir() as folder:
         daemon = Daemon(folder / "docker.sock", given)
         assert inspect(daemon.path, ID) in (NAMELESS, None)
+        daemon.close()
+
+
+LABELS = {
+    "selected ones": ({"app": "web", "team": "shop", "other": "x"}, (("app", "web"), ("team", "shop")), 0),
+    "one of two": ({"team": ""}, (("team", ""),), 0),
+    "the longest": ({"app": "\xe9" * (LONGEST_LABEL // 2)}, (("app", "\xe9" * (LONGEST_LABEL // 2)),), 0),
+    "too long": ({"app": "\xe9" * (LONGEST_LABEL // 2) + "a", "team": "shop"}, (("team", "shop"),), 1),
+    "900 KB": ({"app": "a" * 900_000, "team": "shop"}, (("team", "shop"),), 1),
+    "control characters": ({"app": "a\n\x1b[2J", "team": "\0"}, (), 2),
+    "a half of a pair": ({"app": "\ud800"}, (), 1),
+    "no text": ({"app": 5, "team": ["shop"]}, (), 2),
+    "no labels": (None, (), 0),
+    "no mapping": ("app", (), 0),
+}
+
+
+@pytest.mark.parametrize(("stated", "expected", "left_out"), LABELS.values(), ids=LABELS)
+def test_the_daemon_states_labels(stated, expected, left_out):
+    """Selected labels come with the name; one that is too long, or no printable text, is left out and counted."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", found(Labels=stated))
+        selection = LabelSelection(("team", "app", "team"))
+        assert inspect(daemon.path, ID, selection) == (*WEB[:2], expected)
+        assert inspect(daemon.path, ID) == WEB
+        daemon.close()
+    assert selection.left_out == left_out
+
+
+def test_names_have_the_labels_of_the_setting(monkeypatch):
+    """The labels of the setting alone are read, and those that are left out are counted."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", found(Labels={"app": "web", "team": "a" * 1000, "other": "x"}))
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.path}")
+        names = ContainerNames(labels=("app", "team"))
+        names.of(ID, DOCKER)
+        wait_until(lambda: names.known(ID).name, "the name")
+        assert (names.known(ID), names.labels_left_out) == ((*WEB[:2], (("app", "web"),)), 1)
+        names.close()
         daemon.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName
+from dnstrail_probe.host.container_name import LONGEST_LABEL, NAMELESS, ContainerName, LabelSelection
 from dnstrail_probe.host.cri import Cri, cri_socket
 from live.cri_messages import message
 from live.processes import run_dir
@@ -17,9 +17,9 @@ ID, POD = "0123456789abcdef" * 4, "f" * 64
 IMAGE = "registry.example/nginx:1"
 
 
-def container(identity: str = ID, pod: str = POD, name: str = "nginx") -> bytes:
+def container(identity: str = ID, pod: str = POD, name: str = "nginx", *more: tuple[int, object]) -> bytes:
     """Return the reply of ListContainers with one container."""
-    return message((1, message((1, identity), (2, pod), (3, message((1, name))), (6, 1))))
+    return message((1, message((1, identity), (2, pod), (3, message((1, name))), (6, 1), *more)))
 
 
 def pod(identity: str = POD, name: str = "web-1.a", namespace: str = "shop", *more: tuple[int, object]) -> bytes:
@@ -94,7 +94,57 @@ def test_the_image_is_the_one_that_was_written(folder):
 def test_a_pod_with_many_annotations_keeps_its_name(folder):
     """Whoever makes a pod cannot hide its name by annotations."""
     many = [(8, message((1, f"key-{number}"), (2, "x" * 100))) for number in range(5000)]
-    assert found_in(folder, PodSandboxStatus=pod(POD, "web-1", "shop", *many)) == ("nginx.web-1.shop", IMAGE)
+    assert found_in(folder, PodSandboxStatus=pod(POD, "web-1", "shop", *many)) == ("nginx.web-1.shop", IMAGE, ())
+
+
+def labels(field: int, *stated: tuple[object, object]) -> list[tuple[int, object]]:
+    """Return labels as fields of a message."""
+    return [(field, message((1, key), (2, value))) for key, value in stated]
+
+
+def test_a_container_has_the_labels_of_its_pod(folder):
+    """The selected labels of the pod count, and those of the container that the pod does not have."""
+    of_pod = labels(7, ("app", "web"), ("other", "x"))
+    of_container = labels(8, ("app", "db"), ("io.kubernetes.container.name", "nginx"))
+    replies = {"ListContainers": container(ID, POD, "nginx", *of_container)}
+    replies = {**REPLIES, **replies, "PodSandboxStatus": pod(POD, "web-1", "shop", *of_pod)}
+    selection = LabelSelection(("io.kubernetes.container.name", "app", "absent"))
+    with serving(folder / "s", replies, lambda _method, _request: None):
+        found = Cri(selection).inspect(ID)
+        assert found.labels == (("app", "web"), ("io.kubernetes.container.name", "nginx"))
+        assert Cri().inspect(ID).labels == ()
+    assert selection.left_out == 0
+
+
+HOSTILE_LABELS = {
+    "of control characters": ("web\n\x1b[2J", 1),
+    "bytes that are no text": (b"\xff", 1),
+    "too long": ("a" * (LONGEST_LABEL + 1), 1),
+    "900 KB": ("a" * 900_000, 1),
+    "an override of the direction": ("\u202ebew", 1),
+    "as long as can be": ("a" * LONGEST_LABEL, 0),
+    "empty": ("", 0),
+    "the name of another container": ("nginx.other.shop", 0),
+}
+
+
+@pytest.mark.parametrize(("value", "left_out"), HOSTILE_LABELS.values(), ids=HOSTILE_LABELS)
+def test_a_hostile_label_costs_itself_alone(folder, value, left_out):
+    """A value that is no printable text, or too long, is left out and counted; the name and other labels stay."""
+    selection = LabelSelection(("app", "team"))
+    stated = pod(POD, "web-1", "shop", *labels(7, ("app", value), ("team", "x")))
+    with serving(folder / "s", {**REPLIES, "PodSandboxStatus": stated}, lambda _method, _request: None):
+        found = Cri(selection).inspect(ID)
+    kept = () if left_out else (("app", value),)
+    assert found == ("nginx.web-1.shop", IMAGE, (*kept, ("team", "x")))
+    assert selection.left_out == left_out
+
+
+def test_labels_that_are_no_messages_give_no_name(folder):
+    """A runtime that lies about labels is one that gave no usable reply."""
+    replies = {**REPLIES, "PodSandboxStatus": pod(POD, "web-1", "shop", (7, b"\xff"))}
+    with serving(folder / "s", replies, lambda _method, _request: None):
+        assert Cri(LabelSelection(("app",))).inspect(ID) is None
 
 
 def test_the_sandbox_of_a_pod_has_its_name(folder):

@@ -4,15 +4,24 @@ import fcntl
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dnstrail_probe.host import podman
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName
-from dnstrail_probe.host.podman import MOST_BYTES, MOST_BYTES_OF_USER, PodmanOfUsers, podman_store, stored
+from dnstrail_probe.host.container_name import NAMELESS, ContainerName, LabelSelection
+from dnstrail_probe.host.podman import (
+    MOST_BYTES,
+    MOST_BYTES_OF_LABELS,
+    MOST_BYTES_OF_USER,
+    PodmanOfUsers,
+    podman_store,
+    stored,
+)
 from dnstrail_probe.host.user_names import UserNames
 from live.processes import wait_until
 
@@ -69,6 +78,57 @@ def test_a_list_that_is_no_file_gives_no_name(folder: Path, make) -> None:
     """A pipe, a folder or a link in place of the list gives no name, and holds up nothing."""
     make(folder / "containers.json")
     assert stored(str(folder.parent), ID) is None
+
+
+def with_database(folder: Path, content: object) -> str:
+    """Write the list of the store, and the settings of a container into the database of Podman 5; return the store."""
+    (folder / "containers.json").write_text(json.dumps([entry()]))
+    with closing(sqlite3.connect(folder.parent / "db.sql")) as database, database:
+        database.execute("CREATE TABLE ContainerConfig (ID TEXT PRIMARY KEY, Name TEXT, PodID TEXT, JSON)")
+        database.execute("INSERT INTO ContainerConfig VALUES (?, 'web', NULL, ?)", (ID, content))
+    return str(folder.parent)
+
+
+IN_DATABASE = {
+    "selected ones": (json.dumps({"labels": {"app": "web", "other": "x"}}), (("app", "web"),), 0),
+    "none": (json.dumps({"id": ID}), (), 0),
+    "no text": (json.dumps({"labels": {"app": 5, "team": "a\n"}}), (), 2),
+    "no mapping": (json.dumps({"labels": ["app"]}), (), 2),
+    "no JSON": ("[" * 100_000, (), 2),
+    "a number": (5, (), 2),
+    "too much": (json.dumps({"labels": {"app": "web"}}) + " " * MOST_BYTES_OF_LABELS, (), 2),
+}
+
+
+@pytest.mark.parametrize(("content", "labels", "left_out"), IN_DATABASE.values(), ids=IN_DATABASE)
+def test_the_database_states_labels(folder: Path, content: object, labels: object, left_out: int) -> None:
+    """The labels come from the database, which costs the name nothing; what cannot be read is counted."""
+    store, selection = with_database(folder, content), LabelSelection(("app", "team"))
+    assert stored(store, ID, selection) == (*WEB[:2], labels)
+    assert stored(store, ID) == WEB
+    assert selection.left_out == left_out
+
+
+@pytest.mark.parametrize("make", [lambda _: None, os.mkdir, lambda path: path.write_bytes(b"x" * 5000), os.mkfifo])
+def test_without_a_database_there_are_no_labels(folder: Path, make) -> None:
+    """A database that is missing, or is none, costs the labels, and holds up nothing."""
+    (folder / "containers.json").write_text(json.dumps([entry()]))
+    make(folder.parent / "db.sql")
+    selection = LabelSelection(("app", "team"))
+    assert stored(str(folder.parent), ID, selection) == WEB
+    assert stored(str(folder.parent), "e" * 64, selection) == NAMELESS
+    assert selection.left_out == 2
+
+
+def test_a_database_that_is_locked_costs_the_labels(folder: Path, monkeypatch) -> None:
+    """While Podman writes, the labels are waited for, but not without end."""
+    monkeypatch.setattr(podman, "_PATIENCE", 0.01)
+    store, selection = with_database(folder, json.dumps({"labels": {"app": "web"}})), LabelSelection(("app",))
+    with closing(sqlite3.connect(folder.parent / "db.sql", isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        assert stored(store, ID, selection) == WEB
+    assert selection.left_out == 1
+    assert stored(store, ID, selection).labels == (("app", "web"),)
 
 
 def test_without_a_store_there_is_no_name(tmp_path: Path) -> None:

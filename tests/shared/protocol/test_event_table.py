@@ -15,6 +15,7 @@ from dnstrail_signatures.detection.subjects import actor_of_client
 SHELL = Process(7, "sh", "/bin/sh", 1, 0, "c1", 70, 9, "web", "nginx", 3, 4, 5)
 OTHER = Process(8, "sh", "/bin/sh", container_id="c1", container_name="web", container_image="nginx")
 ON_HOST = Process(9, "ping", "/usr/bin/ping")
+LABELS = (("app", "web"), ("team", "shop"))
 FLOW = Flow(bytes(4), 1, bytes(4), 53)
 
 
@@ -23,9 +24,9 @@ def received(*events: Captured) -> Batch:
     return decode(encode(Batch("s", 0, 0, events)), Batch)
 
 
-def wire(*events: object, processes: object = (), containers: object = ()) -> bytes:
-    """Return a batch with a table and events of any shape."""
-    return msgpack.packb(["s", 0, 0, [containers, processes, events]])
+def wire(*events: object, processes: object = (), containers: object = (), labels: object = None) -> bytes:
+    """Return a batch with a table and events of any shape, as an older probe sends it if it has no labels."""
+    return msgpack.packb(["s", 0, 0, [containers, processes, events, *([] if labels is None else [labels])]])
 
 
 def test_processes_and_containers_travel_once() -> None:
@@ -42,9 +43,30 @@ def test_a_process_of_an_older_probe_has_no_unit() -> None:
     sent = Process(9, "sh", unit="alice/a.service", slice="alice/app.slice")
     values = [*msgspec.structs.astuple(sent)]
     assert received(Captured(0, process=sent)).events[0].process == sent
-    for fields, unit in ((values[:-2], ""), ([*values, "later"], "alice/a.service")):
+    for fields, unit in ((values[:-3], ""), ([*values, "later"], "alice/a.service")):
         [event] = decode(wire([0, 1], processes=[[fields, -1]]), Batch).events
         assert (event.process.pid, event.process.unit) == (9, unit)
+
+
+def test_labels_of_a_container_travel_once() -> None:
+    """Labels are in a batch once for each container; containers that differ in them alone are two."""
+    labelled = [msgspec.structs.replace(one, container_labels=LABELS) for one in (SHELL, OTHER)]
+    sent = [Captured(number, process=one) for number, one in enumerate([SHELL, *labelled, ON_HOST])]
+    body = encode(Batch("s", 0, 0, sent))
+    assert [*decode(body, Batch).events] == sent
+    assert (body.count(b"team"), body.count(b"nginx")) == (1, 2)
+
+
+def test_a_batch_of_an_older_probe_has_no_labels() -> None:
+    """A batch without the list of labels is read; one whose list lacks a container, or has another type, is bad."""
+    table = {"processes": [[[7, "sh"], 0]], "containers": [["c1", "web", "nginx"]]}
+    for labels, expected in ((None, ()), ([], ()), ([[["app", "web"]]], (("app", "web"),))):
+        [event] = decode(wire([0, 1], **table, labels=labels), Batch).events
+        assert (event.process.container_name, event.process.container_labels) == ("web", expected)
+    two = {**table, "processes": [[[7, "sh"], 1]], "containers": [["c1", "", ""], ["c2", "", ""]]}
+    for given, labels in ((two, [[]]), (table, [[["app"]]]), (table, [[["app", 5]]]), (table, {"app": "web"})):
+        with pytest.raises(BadMessage):
+            decode(wire([0, 1], **given, labels=labels), Batch)
 
 
 def test_events_of_one_thread_share_their_process() -> None:
@@ -136,16 +158,18 @@ def test_a_container_can_be_named_after_its_events() -> None:
     table = BatchTable([Captured(0, process=SHELL), Captured(1, process=nameless), Captured(2, process=ON_HOST)])
     assert table.nameless == ["c2"]
     before = table.size
-    table.name_containers(lambda container: (f"name of {container}", "redis"), before + 100)
+    table.name_containers(lambda container: (f"name of {container}", "redis", LABELS), before + 100)
     assert table.nameless == []
-    assert table.size == before + len("name of c2") + len("redis")
-    shown = [(one.process.container_name, one.process.container_image) for one in ReceivedEvents(table.wire)]
-    assert shown == [("web", "nginx"), ("name of c2", "redis"), ("", "")]
+    assert table.size == before + len("name of c2") + len("redis") + len(msgpack.packb(LABELS)) - 1
+    found = [one.process for one in ReceivedEvents(table.wire)]
+    shown = [(one.container_name, one.container_image, one.container_labels) for one in found]
+    assert shown == [("web", "nginx", ()), ("name of c2", "redis", LABELS), ("", "", ())]
 
 
 def test_names_that_do_not_fit_are_left_out() -> None:
     """A name that makes the table exceed its bound is left out."""
     nameless = msgspec.structs.replace(SHELL, container_name="", container_image="")
     table = BatchTable([Captured(0, process=nameless)])
-    table.name_containers(lambda _container: ("a" * 100, ""), table.size + 50)
+    table.name_containers(lambda _container: ("a" * 100, "", LABELS), table.size + 50)
+    assert table.wire.labels == []
     assert (table.nameless, table.wire.containers) == (["c1"], [("c1", "", "")])

@@ -158,9 +158,14 @@ OF_ROOT, OF_ALICE = (
     Event(NET_TCP_CONNECT, Captured(1, process=Process(7, "curl", unit=f"{user}web.service", slice=f"{user}a.slice")))
     for user in ("", "alice/")
 )
-OF_USER = msgspec.structs.replace(CURL, container_id=f"alice/{CURL.container_id}", container_name="alice/web")
+LABELLED = msgspec.structs.replace(CURL, container_labels=(("app", "web"), ("team", "nginx")))
+OF_USER = msgspec.structs.replace(LABELLED, container_id=f"alice/{CURL.container_id}", container_name="alice/web")
 NAMELESS = Event(NET_TCP_CONNECT, Captured(1, process=msgspec.structs.replace(OF_USER, container_name="")))
 ALICES = Event(NET_TCP_CONNECT, Captured(1, process=OF_USER))
+IN_WEB = Event(NET_TCP_CONNECT, Captured(1, process=LABELLED))
+IN_SHOP = Event(
+    NET_TCP_CONNECT, Captured(1, process=msgspec.structs.replace(CURL, container_labels=(("app", "shop"),)))
+)
 ESCAPED = dns_response(r"evil\.corp.example", r"evil\.corp.example 60 A 192.0.2.1")
 ALLOWED = {
     "a name": ("names = ['www.corp.example']", QUESTION, True),
@@ -189,6 +194,12 @@ ALLOWED = {
     "too short an id of a user": ("containers = ['alice/0123']", ALICES, False),
     "a container of another user": ("containers = ['bob/web', 'bob/*']", ALICES, False),
     "a container of root with a user": ("containers = ['alice/web', '*/*']", CONNECT, False),
+    "a label": ("containers = ['app=web']", IN_WEB, True),
+    "a pattern of a label": ("containers = ['team=ngin?']", IN_WEB, True),
+    "another label": ("containers = ['app=nginx', 'team', 'web=app', 'a*=web']", IN_WEB, False),
+    "a label of root alone": ("containers = ['app=web', 'bob/app=web']", ALICES, False),
+    "a label of a user": ("containers = ['alice/app=web']", ALICES, True),
+    "a label that is a name": ("containers = ['shop']", IN_SHOP, False),
     "a unit": ("units = ['web.service']", OF_ROOT, True),
     "a slice": ("units = ['a.slice']", OF_ROOT, True),
     "a pattern of units": ("units = ['we?.*']", OF_ROOT, True),
@@ -218,6 +229,8 @@ ONLY = {
     "a short id": ("containers = ['0123456789ab']", CONNECT, True),
     "another container": ("containers = ['db', '0123']", CONNECT, False),
     "a pattern of a container": ("containers = ['*eb']", CONNECT, True),
+    "a label": ("containers = ['app=w*']", IN_WEB, True),
+    "a label of a user": ("containers = ['app=w*']", ALICES, False),
     "an image": ("images = ['nginx']", CONNECT, True),
     "an image of a user": ("images = ['nginx']", ALICES, False),
     "containers of root": ("containers = ['*', 'nginx']", ALICES, False),

@@ -132,6 +132,7 @@ _processes = st.builds(
     Process,
     *(st.integers(0, 3), _texts, _texts, _numbers, _numbers, _texts, _numbers, _numbers, _texts, _texts),
     *(_numbers, _numbers, st.integers(0, 2), _numbers),
+    container_labels=st.dictionaries(_texts, _texts, max_size=2).map(lambda labels: tuple(labels.items())),
 )
 _flows = st.builds(
     lambda *values, namespace: Flow(*values, namespace=namespace),

@@ -42,6 +42,7 @@ CURL = Process(
     container_image="shop:1",
     unit="shop.service",
     slice="shop.slice",
+    container_labels=(("app.kubernetes.io/name", "shop"),),
 )
 
 

@@ -29,6 +29,7 @@ ASKER = Process(
     container_image="web:1",
     unit="web.service",
     slice="web.slice",
+    container_labels=(("app.kubernetes.io/name", "web"),),
 )
 FLOW = Flow(bytes([10, 0, 0, 2]), 40000, bytes([192, 0, 2, 7]), 443, "tcp")
 

@@ -57,11 +57,12 @@ class Containerd:
         self._pods: dict[str, str] = {}  # their sandboxes by name
         self._channel = grpc.insecure_channel(f"unix://{socket}")
 
-    def make_pod(self, name: str, namespace: str) -> tuple[str, bytes]:
+    def make_pod(self, name: str, namespace: str, **labels: str) -> tuple[str, bytes]:
         """Run the sandbox of a pod in the network of the daemon; return its id and its settings."""
         metadata = message((1, name), (2, f"uid-{name}"), (3, namespace))
         security = message((1, message((1, _NETWORK_OF_NODE))))
-        config = message((1, metadata), (8, message((1, f"/kubepods/pod{name}"), (2, security))))
+        stated = [(6, message((1, key), (2, value))) for key, value in labels.items()]
+        config = message((1, metadata), *stated, (8, message((1, f"/kubepods/pod{name}"), (2, security))))
         self._pods[name] = sandbox = self._id("RunPodSandbox", (1, config))
         return sandbox, config
 

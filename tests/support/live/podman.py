@@ -40,9 +40,9 @@ class Podman:
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def resolve(self, container: str, name: str) -> None:
+    def resolve(self, container: str, name: str, *options: str) -> None:
         """Send one query in a new container, which ends when it has the response."""
-        self(*_RUN, "--name", container, IMAGE, "/resolve", UPSTREAM, "53", "udp", name)
+        self(*_RUN, *options, "--name", container, IMAGE, "/resolve", UPSTREAM, "53", "udp", name)
 
 
 @contextmanager

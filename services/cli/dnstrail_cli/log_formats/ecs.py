@@ -10,7 +10,7 @@ from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuest
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.log_formats.words import community_id_of, rcode_text, targets, unit_of
 from dnstrail_findings.finding import timestamp
-from dnstrail_findings.formats.ecs import VERSION, without_empty
+from dnstrail_findings.formats.ecs import VERSION, label_fields, without_empty
 
 _SUCCESSES: Final = (ANSWERED, "no_data")
 
@@ -94,6 +94,7 @@ def _common(entry: LogEntry, begun: int, lasted: int | None) -> dict[str, Any]:
             "id": entry.container_id,
             "name": entry.container_name,
             "image": {"name": entry.container_image},
+            "labels": label_fields(entry.container_labels),
         },
         **who,
         "client": source,

@@ -10,7 +10,7 @@ from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuest
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.log_formats.words import community_id_of, targets, unit_of
 from dnstrail_findings.formats.ecs import without_empty
-from dnstrail_findings.formats.ocsf import VERSION
+from dnstrail_findings.formats.ocsf import VERSION, label_texts
 
 _MILLISECOND: Final = 10**6  # ns
 _HOSTNAME, _ADDRESS = (1, "Hostname"), (2, "IP Address")  # observables
@@ -154,7 +154,10 @@ def _process(entry: LogEntry) -> dict[str, Any]:
         return {}
     name = PurePosixPath(entry.executable).name
     image = {"uid": entry.container_image, "name": entry.container_image} if entry.container_image else {}
-    container = {"uid": entry.container_id, "name": entry.container_name, "image": image} if entry.container_id else {}
+    container: dict[str, Any] = {}
+    if entry.container_id:
+        container = {"uid": entry.container_id, "name": entry.container_name, "image": image}
+        container["labels"] = label_texts(entry.container_labels)
     return {
         "pid": entry.process_id,
         "name": entry.process_name,

@@ -101,6 +101,7 @@ def _document(finding: ReceivedFinding) -> dict[str, Any]:
             "id": shape.container.id,
             "name": shape.container.name,
             "image": {"name": shape.container.image},
+            "labels": label_fields(shape.container.labels),
         },
         **_who(finding),
         **_ends(cause),
@@ -217,3 +218,8 @@ def without_empty(value: Any) -> Any:
     if isinstance(value, list):
         return [kept for each in value if (kept := without_empty(each)) not in _EMPTY]
     return value
+
+
+def label_fields(labels: dict[str, str]) -> dict[str, str]:
+    """Return labels as fields of ECS: a dot in a key would make an object, and is an underscore there."""
+    return {key.replace(".", "_"): value for key, value in labels.items()}

@@ -155,7 +155,8 @@ def _container(finding: ReceivedFinding) -> dict[str, Any]:
     if not container.id:
         return {}
     image = {"uid": container.image, "name": container.image} if container.image else {}
-    return {"uid": container.id, "name": container.name, "image": image}
+    labels = label_texts(container.labels)
+    return {"uid": container.id, "name": container.name, "image": image, "labels": labels}
 
 
 def _observables(finding: ReceivedFinding) -> list[dict[str, Any]]:
@@ -173,3 +174,8 @@ def _unmapped(finding: ReceivedFinding) -> dict[str, Any]:
         "data": finding.data if finding.cause.args is not finding.data else {},
         **finding.explained,
     }
+
+
+def label_texts(labels: dict[str, str]) -> list[str]:
+    """Return labels as texts of OCSF: KEY=VALUE."""
+    return [f"{key}={value}" for key, value in labels.items()]

@@ -9,13 +9,13 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.dns.names import reverse_address
-from dnstrail.history.rows import DOUBTED, Asker, Row, flag_of, pack_flags
+from dnstrail.history.rows import DOUBTED, Asker, Row, flag_of, pack_flags, process_of
 from dnstrail.image.bounds import SECOND
 
 _GIVEN: Final = """
     SELECT transactions.id, ended, texts.text, type, host, source, destination, resolver, flags, ttls, pid,
         programs.name, programs.path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
-        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice
+        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice, labels
     FROM transactions JOIN texts ON texts.id = transactions.name JOIN endings ON endings.id = ending
     JOIN paths ON paths.id = transactions.path LEFT JOIN processes ON processes.id = transactions.process
     LEFT JOIN programs ON programs.id = program"""
@@ -82,7 +82,7 @@ def read_answers(rows: Iterable[Row]) -> Iterator[GivenAnswer]:
     """
     for row in rows:
         number, ended, name, rdtype, host, client, destination, resolver, flags, ttls = msgspec.convert(row[:10], _Head)
-        process = None if row[10] is None else Process(*msgspec.convert(row[10:], Asker))
+        process = None if row[10] is None else process_of(msgspec.convert(row[10:], Asker))
         server = resolver or destination or b""
         lives = tuple(ttl * SECOND for ttl in _NUMBERS(ttls))
         question = question_of(name)

@@ -26,11 +26,16 @@ class Attribution:
 
     Records must be passed in their order in the ring buffer: only then does a pid lead to the process that had it.
     `cgroup_root` is where cgroup2 is mounted. `boot` is the boot of the host in ns since the epoch; it is fixed, so
-    that the start time of a process never changes. `note_owner` receives the owner of each cgroup.
+    that the start time of a process never changes. `note_owner` receives the owner of each cgroup. `labels` are the
+    keys of the labels of containers that are read.
     """
 
     def __init__(
-        self, cgroup_root: str, boot: int, note_owner: Callable[[int, int], None] = lambda _cgroup, _owner: None
+        self,
+        cgroup_root: str,
+        boot: int,
+        note_owner: Callable[[int, int], None] = lambda _cgroup, _owner: None,
+        labels: tuple[str, ...] = (),
     ) -> None:
         self.processes = ProcessTable()
         self.containers = Containers(
@@ -39,7 +44,7 @@ class Attribution:
             note_owner=note_owner,
             user_name=UserNames().of,
         )
-        self.names = ContainerNames()
+        self.names = ContainerNames(labels=labels)
         self._root = cgroup_root
         self._boot = boot
         self._walked = 0
@@ -165,6 +170,7 @@ class Attribution:
             self._start_of(entry),
             self.containers.owner(cgroup, stamp) if cgroup else 0,
             *self.containers.unit(cgroup),
+            shown.labels,
         )
         if entry.reported is None or entry.reported[0] != fields:
             entry.reported = fields, Process(*fields)

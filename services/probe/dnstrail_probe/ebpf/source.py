@@ -53,7 +53,7 @@ class EbpfSource:
         self._cgroup_names: dict[int, str] = {}
         self._ring = RingBuffer(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(
-            self._programs.cgroup_root, _boot_time(clock), self._programs.note_owner_of_cgroup
+            self._programs.cgroup_root, _boot_time(clock), self._programs.note_owner_of_cgroup, options.labels
         )
         self._assembly = Assembly(options, self.counters)
         self._losses = CgroupLosses(
@@ -114,6 +114,7 @@ class EbpfSource:
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
             "container_names_failed": self._attribution.names.failed,
+            "container_labels_left_out": self._attribution.names.labels_left_out,
         }
         for reason, count in counts.items():
             if count:

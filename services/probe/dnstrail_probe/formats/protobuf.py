@@ -5,15 +5,20 @@ The reader is our own: the messages are few and small, their input is untrusted,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 _VARINT, _BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}  # wire type -> bytes
 _VARINT_BITS = 64
 
 Fields = tuple[dict[int, int], dict[int, bytes]]  # the numbers and the byte strings of a message, by field
+_NONE: Mapping[int, list[bytes]] = {}
 
 
-def read_fields(data: bytes, most: int) -> Fields:
+def read_fields(data: bytes, most: int, repeated: Mapping[int, list[bytes]] = _NONE) -> Fields:
     """Return the fields of a protobuf message. If a field occurs twice, the last one counts.
+
+    The lists of `repeated` receive all byte strings of their fields.
 
     Raises:
         ValueError, LookupError: the bytes are no protobuf message, or it has more than `most` fields.
@@ -32,6 +37,8 @@ def read_fields(data: bytes, most: int) -> Fields:
             length, at = _varint(data, at)
             texts[field] = data[at : at + length]
             at += length
+            if field in repeated:
+                repeated[field].append(texts[field])
         elif kind in _FIXED:
             numbers[field] = int.from_bytes(data[at : at + _FIXED[kind]], "little")
             at += _FIXED[kind]

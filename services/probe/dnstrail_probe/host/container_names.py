@@ -1,4 +1,4 @@
-"""The names and images of containers, requested from their runtimes in threads."""
+"""The names, images and labels of containers, requested from their runtimes in threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dnstrail.container import user_of
 from dnstrail.kernel.capabilities import keep_capabilities
 from dnstrail.kernel.cgroups import CRI, DOCKER, PODMAN, PODMAN_OF_USERS
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName
+from dnstrail_probe.host.container_name import NAMELESS, ContainerName, LabelSelection
 from dnstrail_probe.host.cri import Cri
 from dnstrail_probe.host.docker import docker_socket, inspect
 from dnstrail_probe.host.podman import PodmanOfUsers, podman_store, stored
@@ -48,16 +48,20 @@ class ContainerNames:
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
     therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of another
     user. A request that failed is repeated after RETRY at the earliest. `failed` counts the requests to which a runtime
-    gave no usable reply.
+    gave no usable reply. `labels` are the keys of the labels that are read.
     """
 
     def __init__(
-        self, runtimes: Mapping[str, Request] | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        runtimes: Mapping[str, Request] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        labels: tuple[str, ...] = (),
     ) -> None:
+        self._selection = LabelSelection(labels)
         self._monotonic = monotonic
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._known_of_users: OrderedDict[str, _Known] = OrderedDict()
-        requests = _requests() if runtimes is None else runtimes
+        requests = _requests(self._selection) if runtimes is None else runtimes
         # The threads start before this process drops the privileges that the sockets require.
         self._runtimes = {name: _Runtime(name, request, self._note, monotonic) for name, request in requests.items()}
 
@@ -65,6 +69,11 @@ class ContainerNames:
     def failed(self) -> int:
         """The number of requests that failed."""
         return sum(runtime.failed for runtime in self._runtimes.values())
+
+    @property
+    def labels_left_out(self) -> int:
+        """The number of labels that were left out."""
+        return self._selection.left_out
 
     def of(self, container: str, runtime: str) -> ContainerName:
         """Return the name of a container; nameless until its runtime has replied, and without a runtime."""
@@ -163,11 +172,11 @@ class _Runtime:
             self.failed += found is None
 
 
-def _requests() -> dict[str, Request]:
+def _requests(selection: LabelSelection) -> dict[str, Request]:
     """Return how the runtimes of this host are asked."""
     return {
-        DOCKER: partial(inspect, docker_socket()),
-        PODMAN: partial(stored, podman_store()),
-        CRI: Cri().inspect,
+        DOCKER: partial(inspect, docker_socket(), selection=selection),
+        PODMAN: partial(stored, podman_store(), selection=selection),
+        CRI: Cri(selection).inspect,
         PODMAN_OF_USERS: PodmanOfUsers().stored,
     }

@@ -1,4 +1,4 @@
-"""The names of a pod's containers from containerd or CRI-O: the Container Runtime Interface, runtime.v1, by gRPC.
+"""Names and labels of a pod's containers from containerd or CRI-O: Container Runtime Interface, runtime.v1, by gRPC.
 
 Messages and numbers of fields are those of k8s.io/cri-api/pkg/apis/runtime/v1/api.proto.
 """
@@ -6,12 +6,13 @@ Messages and numbers of fields are those of k8s.io/cri-api/pkg/apis/runtime/v1/a
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from dnstrail_probe.formats.protobuf import Fields, read_fields
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName, container_name
+from dnstrail_probe.host.container_name import NAMELESS, NO_LABELS, ContainerName, LabelSelection, container_name
 
 #: variable: socket of containerd or CRI-O, for names and images of containers, unix:///PATH (default: the first of
 #: /run/containerd/containerd.sock, /run/crio/crio.sock and /run/k3s/containerd/containerd.sock that exists)
@@ -22,6 +23,7 @@ _SERVICE = "/runtime.v1.RuntimeService/"
 _TIMEOUT = 2.0  # seconds for each request
 _LARGEST = 1 << 20  # bytes of a reply
 _MOST_FIELDS = 1 << 14  # of a message; each label and annotation of a pod is one
+_NO_OTHERS: Mapping[str, str] = {}
 _LONGEST_TEXT = 127  # bytes whose length is one byte
 _OPTIONS = (
     ("grpc.max_receive_message_length", _LARGEST),
@@ -33,11 +35,14 @@ _OPTIONS = (
 class Cri:
     """A connection to a runtime, made when it is needed, and again after a failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, selection: LabelSelection = NO_LABELS) -> None:
+        self._selection = selection
         self._channel: Any = None
 
     def inspect(self, container: str) -> ContainerName | None:
-        """Return `CONTAINER.POD.NAMESPACE` and image, and `POD.NAMESPACE` for the sandbox of a pod.
+        """Return `CONTAINER.POD.NAMESPACE`, image and labels, and `POD.NAMESPACE` for the sandbox of a pod.
+
+        Labels are those of the pod, and those of the container that the pod does not have.
 
         None: the runtime gave no usable reply, or the package `grpcio` is not there.
         """
@@ -60,14 +65,14 @@ class Cri:
             return self._pod(grpc, container)
         if entry.get(1) != container.encode():
             raise ValueError("another container")
-        pod = self._pod(grpc, entry[2].decode())
+        pod = self._pod(grpc, entry[2].decode(), self._labels(found, 1, 8))
         if pod == NAMELESS:
             return NAMELESS
-        name = _label(_message(entry, 3), 1)
-        return container_name(f"{name}.{pod.name}", self._image(grpc, container))
+        name = _part(_message(entry, 3), 1)
+        return container_name(f"{name}.{pod.name}", self._image(grpc, container), pod.labels)
 
-    def _pod(self, grpc: Any, sandbox: str) -> ContainerName:
-        """Return the name of a pod by the id of its sandbox."""
+    def _pod(self, grpc: Any, sandbox: str, labels: Mapping[str, str] = _NO_OTHERS) -> ContainerName:
+        """Return the name of a pod by the id of its sandbox, with its labels and others that it does not have."""
         found = self._call(grpc, "PodSandboxStatus", _text(1, sandbox.encode()))
         status = _message(found, 1)
         if not status[1]:
@@ -75,7 +80,16 @@ class Cri:
         if status[1].get(1) != sandbox.encode():
             raise ValueError("another pod")
         metadata = _message(status[1], 2)
-        return container_name(f"{metadata[1][1].decode()}.{_label(metadata, 3)}", "")
+        name = f"{metadata[1][1].decode()}.{_part(metadata, 3)}"
+        return container_name(name, "", self._selection.of({**labels, **self._labels(found, 1, 7)}))
+
+    def _labels(self, texts: dict[int, bytes], field: int, place: int) -> dict[str, str]:
+        """Return the labels of a message within a message; bytes that are no UTF-8 are no printable text."""
+        found: dict[int, list[bytes]] = {place: []}
+        if self._selection.keys:
+            read_fields(texts.get(field, b""), _MOST_FIELDS, found)
+        entries = [read_fields(entry, _MOST_FIELDS)[1] for entry in found[place]]
+        return {_text_of(entry, 1): _text_of(entry, 2) for entry in entries}
 
     def _image(self, grpc: Any, container: str) -> str:
         """Return the image of a container as it was written; "" if the container is gone."""
@@ -111,7 +125,11 @@ def _message(texts: dict[int, bytes], field: int) -> Fields:
     return read_fields(texts.get(field, b""), _MOST_FIELDS)
 
 
-def _label(message: Fields, field: int) -> str:
+def _text_of(fields: dict[int, bytes], field: int) -> str:
+    return fields.get(field, b"").decode(errors="surrogateescape")
+
+
+def _part(message: Fields, field: int) -> str:
     """Return a name that has no dot: that of a container or a namespace.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The name and image of a container from the Docker daemon (Docker Engine API, ContainerList)."""
+"""The name, image and labels of a container from the Docker daemon (Docker Engine API, ContainerList)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 from typing import Any
 from urllib.parse import quote
 
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName, container_name
+from dnstrail_probe.host.container_name import NAMELESS, NO_LABELS, ContainerName, LabelSelection, container_name
 
 DOCKER = "/var/run/docker.sock"  # the default
 #: variable: socket of Docker, for names and images of containers (default: unix:///var/run/docker.sock)
@@ -25,7 +25,7 @@ def docker_socket() -> str:
     return host.removeprefix(_SCHEME) if host.startswith(_SCHEME) else DOCKER
 
 
-def inspect(path: str, container: str) -> ContainerName | None:
+def inspect(path: str, container: str, selection: LabelSelection = NO_LABELS) -> ContainerName | None:
     """Return the name of a container from the daemon at a socket; None if the daemon gave no usable reply.
 
     The list of containers is asked: the daemon inspects a container that starts only once it runs.
@@ -40,7 +40,8 @@ def inspect(path: str, container: str) -> ContainerName | None:
         [found] = answer
         if found["Id"] != container:
             return None
-        return container_name(found["Names"][0].removeprefix("/"), found["Image"])
+        name, image = found["Names"][0].removeprefix("/"), found["Image"]
+        return container_name(name, image, selection.of(found.get("Labels")))
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     finally:

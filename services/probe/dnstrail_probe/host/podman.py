@@ -1,4 +1,4 @@
-"""The name and image of a container from a store of Podman (containers-storage: containers.json).
+"""The name and image of a container from a store of Podman (containers-storage: containers.json), and its labels.
 
 Podman needs no daemon. It writes a container into this store before it makes the cgroup of the container.
 """
@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from dnstrail.regular_file import read_regular
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName, container_name
+from dnstrail_probe.host.container_name import NAMELESS, NO_LABELS, ContainerName, LabelSelection, container_name
 from dnstrail_probe.host.process_root import NO_LINKS, open_below
 from dnstrail_probe.host.user_names import Account, UserNames
 
@@ -29,6 +31,11 @@ _FILES = ("containers.json", "volatile-containers.json")  # the second one has t
 #: bytes of the list of containers in Podman's store -> beyond them its containers have no names
 MOST_BYTES = 8 << 20
 _MOST_OF_CONF = 1 << 20
+_DATABASE = "db.sql"
+_PATIENCE = 1.0  # seconds for a lock of Podman
+_CONFIG_OF = "SELECT iif(length(JSON) <= ?, JSON, '') FROM ContainerConfig WHERE ID = ?"
+#: bytes of the settings of a container in Podman's database -> beyond them its labels are not read
+MOST_BYTES_OF_LABELS = 1 << 20
 _HOST = Path("/proc/1/root")  # a container of the probe has other homes
 _STORE_OF_USER = ".local/share/containers/storage"
 _DRIVERS = ("overlay", "vfs", "btrfs")  # of a user
@@ -49,6 +56,11 @@ class _Metadata(msgspec.Struct):
     image: str = msgspec.field(name="image-name")
 
 
+class _Config(msgspec.Struct):
+    labels: dict[str, Any] = {}
+
+
+_CONFIG = msgspec.json.Decoder(_Config)
 _LIST, _METADATA = msgspec.json.Decoder(list[_Entry]), msgspec.json.Decoder(_Metadata)
 
 
@@ -62,12 +74,20 @@ def podman_store() -> str:
     return store if isinstance(store, str) and store.startswith("/") else _DEFAULT_STORE
 
 
-def stored(store: str, container: str) -> ContainerName | None:
+def stored(store: str, container: str, selection: LabelSelection = NO_LABELS) -> ContainerName | None:
     """Return the name of a container in a store of root; None if the store cannot be read.
 
-    The container is in a folder for its storage driver: `overlay-containers`.
+    The container is in a folder for its storage driver: `overlay-containers`. Its labels are in the database of Podman
+    5 (`db.sql`); without it, the container has none.
     """
-    return _find(_lists(store), container)
+    found = _find(_lists(store), container)
+    if not found or not found.name or not selection.keys:
+        return found
+    try:
+        return found._replace(labels=selection.of(_labels(Path(store, _DATABASE), container)))
+    except (OSError, sqlite3.Error, msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        selection.leave_out(len(selection.keys))
+        return found
 
 
 class PodmanOfUsers:
@@ -93,6 +113,19 @@ class PodmanOfUsers:
         found = _find(_lists_of_user(self._host, account), identity)
         self._next = time.monotonic() + max(PACE, _REST * (time.thread_time() - began))
         return found._replace(name=f"{user}/{found.name}") if found and found.name else found
+
+
+def _labels(database: Path, container: str) -> dict[str, Any]:
+    """Return the labels of a container in a database of root.
+
+    Raises:
+        OSError, sqlite3.Error, msgspec.MsgspecError, TypeError: the database cannot be read, or has another form.
+    """
+    if not database.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no database", str(database))
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", timeout=_PATIENCE, uri=True)) as opened:
+        row = opened.execute(_CONFIG_OF, (MOST_BYTES_OF_LABELS, container)).fetchone()
+    return _CONFIG.decode(row[0]).labels if row else {}
 
 
 def _find(lists: Iterable[bytes], container: str) -> ContainerName | None:

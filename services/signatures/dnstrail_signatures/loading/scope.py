@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from dnstrail.captured import Process
-from dnstrail.container import user_of
+from dnstrail.container import fits_label, user_of
 from dnstrail.dns.names import lookup_key, packed_address_text
 from dnstrail.events import DST_DNS, FACT_NAMES, Event
 from dnstrail.kernel.systemd_units import can_be_unit, is_in_unit
@@ -33,8 +33,8 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
     processes: tuple[Entry, ...] = ()  #: no finding on these processes: a name, or the path of a program
-    #: no finding on these containers: a name or pattern (`*.shop`), image, or id; root's alone, unless a user is
-    #: written (`alice/web`)
+    #: no finding on these containers: a name or pattern (`*.shop`), image, id, or label (`app=web`); root's alone,
+    #: unless a user is written (`alice/web`)
     containers: tuple[Entry, ...] = ()
     #: no finding on these systemd units or slices, or such patterns: root's alone, unless a user is written (`alice/*`)
     units: tuple[Entry, ...] = ()
@@ -95,9 +95,9 @@ def _is_below(name: str, allowed: str) -> bool:
 
 
 def is_container(process: Process, given: str) -> bool:
-    """Return whether a process is in a container that is given by its id, its image, or a pattern of its name.
+    """Return whether a process is in a container that is given by its id, image, a pattern of its name, or a label.
 
-    A container of a user fits only by id or name, and only if the user is written: the user chooses the rest.
+    A container of a user fits only by id, name or label, and only if the user is written: the user chooses the rest.
     """
     identity, name = process.container_id, process.container_name
     if not identity or (user_of(identity) and "/" not in given):
@@ -105,7 +105,11 @@ def is_container(process: Process, given: str) -> bool:
     if len(given.rpartition("/")[2]) >= _LEAST_ID and identity.startswith(given):
         return True
     shown = name or (identity if user_of(identity) else "")  # `alice/*` fits those without a name, too
-    return given == _image_of(process) or (shown != "" and fnmatchcase(shown, given))
+    return (
+        given == _image_of(process)
+        or (shown != "" and fnmatchcase(shown, given))
+        or fits_label(identity, process.container_labels, given)
+    )
 
 
 def _image_of(process: Process) -> str:
@@ -122,7 +126,8 @@ class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     An event without a process matches none. Invariant: all users are ids.
     """
 
-    #: only these: a name or pattern (`*.shop`), image, or id (12 characters); root's alone, unless a user is written
+    #: only these: a name or pattern (`*.shop`), image, id (12 characters), or label (`app=web`); root's alone, unless a
+    #: user is written
     containers: tuple[Entry, ...] = ()
     images: tuple[Entry, ...] = ()  #: only these images of root's containers
     programs: tuple[Entry, ...] = ()  #: only these programs: a path, or the name of its file

@@ -13,6 +13,7 @@ import msgspec
 
 from dnstrail.events import OUTCOMES
 from dnstrail.history.log.selection import LogSelection, Network
+from dnstrail.history.rows import read_labels
 from dnstrail.history.segment_keys import HashedKey, hash_key, key_of_end
 
 _MOST_IDS: Final = 1000  # of contents that fit: with more of them, each transaction is read
@@ -199,12 +200,12 @@ def _beginning(network: Network) -> str:
 
 def _processes(database: sqlite3.Connection, selection: LogSelection) -> list[int]:
     programs = database.execute(
-        "SELECT id, name, container_id, container_name, container_image, unit, slice FROM programs"
+        "SELECT id, name, container_id, container_name, container_image, labels, unit, slice FROM programs"
     )
     fitting = [
         (number, selection.fits_program(name))
-        for number, name, *container, unit, slice_ in programs
-        if selection.fits_container(*container) and selection.fits_unit(unit, slice_)
+        for number, name, identity, shown, image, labels, unit, slice_ in programs
+        if selection.fits_container(identity, shown, image, read_labels(labels)) and selection.fits_unit(unit, slice_)
     ]
     named = {number for number, is_named in fitting if is_named}
     inside = {number for number, _ in fitting}

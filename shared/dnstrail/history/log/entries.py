@@ -41,6 +41,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     dst_port: int | None = None
     transport: str | None = None
     socket: int | None = None
+    container_labels: dict[str, str] = {}
 
     def arg(self, name: str) -> Any:
         """Return a value by its name in the event."""
@@ -121,6 +122,7 @@ def read_entry(event: Event, kind: type[_Entry]) -> _Entry:
         "container_image": process.container_image,
         "unit": process.unit,
         "slice": process.slice,
+        "container_labels": dict(process.container_labels),
         **{one["name"]: one["value"] for one in event_args(event, parse_arguments=True)},
     }
     try:

@@ -20,7 +20,7 @@ from dnstrail.history.database import DamagedFileError, naming_damage, open_read
 from dnstrail.history.log.candidates import Candidates, candidates, last_stages
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion, Relation
 from dnstrail.history.log.selection import LogSelection
-from dnstrail.history.rows import Row, unpack_flags
+from dnstrail.history.rows import Row, read_labels, unpack_flags
 from dnstrail.history.segment import SCHEMA
 from dnstrail.protocol.facts import HOPS, type_text
 
@@ -35,8 +35,9 @@ _SELECT: Final = """
 _SELECT_CONNECTIONS: Final = """
     SELECT id, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, bytes_sent,
         bytes_received FROM connections"""
-_Asker = tuple[int, str, str, int, int, str, str, str, str, str]  # the values of an entry from process_id to slice
-_NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "", "", "")
+_Process = tuple[int, str, str, int, int, str, str, str, str, str]  # the values of an entry from process_id to slice
+_Asker = tuple[_Process, dict[str, str]]  # with the labels
+_NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "", "", ""), {}
 Part = Sequence[tuple[int, LogEntry]]  # entries in their order, each with the number of its fact
 T = TypeVar("T")
 
@@ -85,9 +86,9 @@ class SegmentEntries:
         self._endings: _Contents[Row] = _Contents(self, "endings", ending, _ending)
         path_ = "host, hop, source, destination, destination_port, transport, resolver, resolver_port FROM paths"
         self._paths: _Contents[Row] = _Contents(self, "paths", path_, _path)
-        process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image, unit, slice
-            FROM processes JOIN programs ON programs.id = program"""
-        self._processes: _Contents[_Asker] = _Contents(self, "processes", process, _columns)
+        process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image, unit, slice,
+            labels FROM processes JOIN programs ON programs.id = program"""
+        self._processes: _Contents[_Asker] = _Contents(self, "processes", process, _asker)
         relation = """owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
             JOIN texts target ON target.id = target"""
         self._relations: _Contents[tuple[str, str, str]] = _Contents(self, "relations", relation, _relation)
@@ -212,10 +213,11 @@ class SegmentEntries:
                 raise ValueError(f"the time {ended!r}")
             rdtype, outcome, rcode, tries, left_out, admitted, matched, doubted, foreign = endings[ending]
             host, hop, source, destination, destination_port, transport, resolver, resolver_port = paths[path]
+            asker, labels = _NOBODY if process is None else processes[process]
             entry = LoggedQuestion(
                 ended,
                 host,
-                *(_NOBODY if process is None else processes[process]),
+                *asker,
                 f"{starts[start]}/{batch}/{place}/end",
                 source,
                 destination,
@@ -223,6 +225,7 @@ class SegmentEntries:
                 destination_port,
                 transport,
                 socket,
+                labels,
                 resolver,
                 resolver_port,
                 hop,
@@ -252,10 +255,11 @@ class SegmentEntries:
             raise ValueError(f"the time {time!r}")
         name_of_stage, bound, connected, error, why = self._stages[stage]
         host, _, source, destination, destination_port, transport, _, _ = self._paths[path]
+        asker, labels = _NOBODY if process is None else self._processes[process]
         return number, LoggedConnection(
             time,
             host,
-            *(_NOBODY if process is None else self._processes[process]),
+            *asker,
             f"{self._starts[start]}/{batch}/{place}/{name_of_stage}",
             source,
             destination,
@@ -263,6 +267,7 @@ class SegmentEntries:
             destination_port,
             transport,
             socket,
+            labels,
             name_of_stage,
             None if name is None else self._texts[name],
             bound,
@@ -321,8 +326,8 @@ def _packets_of(start: str) -> str:
     return f"{start}/{NET_PACKET_DNS}"
 
 
-def _columns(*columns: Any) -> Row:
-    return columns
+def _asker(*columns: Any) -> _Asker:
+    return columns[:-1], read_labels(columns[-1])
 
 
 def _text(address: bytes | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -22,9 +22,9 @@ _WILDCARD = re.compile(r"[*?\[]")
 class LogSelection(msgspec.Struct, frozen=True):
     """Which entries are shown. Times are in ns since the epoch; patterns are those of a shell.
 
-    `container` is a prefix of an id, or a pattern for a name or image. `unit` is a pattern for a unit or slice. A unit
-    or container of a user fits only a pattern with the user. `slower` is the least time (ns) between question and end.
-    `network` contains an address of the answer, or the receiver of a connection.
+    `container` is a prefix of an id, or a pattern for a name, image or label. `unit` is a pattern for a unit or slice.
+    A unit or container of a user fits only a pattern with the user. `slower` is the least time (ns) between question
+    and end. `network` contains an address of the answer, or the receiver of a connection.
     """
 
     since: int | None = None
@@ -72,9 +72,9 @@ class LogSelection(msgspec.Struct, frozen=True):
         """Return whether every process of this name fits."""
         return self.process is None or fnmatchcase(name, self.process)
 
-    def fits_container(self, identity: str, name: str, image: str) -> bool:
+    def fits_container(self, identity: str, name: str, image: str, labels: Mapping[str, str]) -> bool:
         """Return whether a process of this container fits; "" is none."""
-        return self.container is None or fits_container(identity, name, image, self.container)
+        return self.container is None or fits_container(identity, name, image, self.container, tuple(labels.items()))
 
     def fits_unit(self, unit: str, slice_: str) -> bool:
         """Return whether a process of this unit and slice fits; "" is none."""
@@ -93,7 +93,9 @@ class LogSelection(msgspec.Struct, frozen=True):
             (self.since is None or entry.timestamp >= self.since)
             and (self.until is None or entry.timestamp <= self.until)
             and self.fits_process(entry.process_id, entry.process_name)
-            and self.fits_container(entry.container_id, entry.container_name, entry.container_image)
+            and self.fits_container(
+                entry.container_id, entry.container_name, entry.container_image, entry.container_labels
+            )
             and self.fits_unit(entry.unit, entry.slice)
         )
 

@@ -41,6 +41,7 @@ function FactSection({ fact }) {
     ["Program", visible(entry.executable || "")],
     ["Container", visible(entry.container_name || entry.container_id || "")],
     ["Image", visible(entry.container_image || "")],
+    ["Labels", Object.entries(entry.container_labels || {}).map(([key, value]) => visible(`${key}=${value}`)).join(", ")],
     ["Unit", visible(entry.unit || "")],
     ["Slice", visible(entry.slice || "")],
     ["User", entry.user_id],

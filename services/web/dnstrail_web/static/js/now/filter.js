@@ -50,9 +50,11 @@ export function matcher(options) {
   if (options.container) {
     const fits = glob(options.container);
     const ofUser = options.container.includes("/"); // a container of a user is USER/NAME, and its image is the user's choice
-    tests.push(({ entry: { container_id: id, container_name: name, container_image: image } }) => {
+    const isLabelled = labelTest(options.container);
+    tests.push(({ entry: { container_id: id, container_name: name, container_image: image, container_labels: labels } }) => {
       if (!id || (id.includes("/") && !ofUser)) return false;
-      return id.startsWith(options.container) || [name, id.includes("/") ? id : image].some((one) => one && fits.test(one));
+      const named = [name, id.includes("/") ? id : image].some((one) => one && fits.test(one));
+      return named || id.startsWith(options.container) || isLabelled(id, labels || {});
     });
   }
   if (options.unit) {
@@ -70,6 +72,20 @@ export function matcher(options) {
     tests.push((fact) => (fact.kind === "question" ? fact.answers : [fact.address]).some((one) => contains(wanted, one)));
   }
   return (fact) => tests.every((test) => test(fact));
+}
+
+/** Return a function that states whether a container has the label KEY=PATTERN; one of a user, USER/KEY=PATTERN. */
+function labelTest(text) {
+  const [, given, value] = /^([^=]*)=(.*)$/s.exec(text) || [];
+  if (value === undefined) return () => false;
+  const [, user, rest] = /^([^/]*)\/(.*)$/s.exec(given) || [];
+  const fits = glob(value);
+  return (id, labels) => {
+    const owner = id.includes("/") ? id.slice(0, id.lastIndexOf("/")) : "";
+    if (owner && (user === undefined || !glob(user).test(owner))) return false;
+    const key = owner ? rest : given;
+    return Object.hasOwn(labels, key) && fits.test(labels[key]);
+  };
 }
 
 function pattern(text, of) {
