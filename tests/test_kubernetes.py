@@ -97,7 +97,7 @@ def test_the_page_reads_the_history_and_writes_its_own_folder_alone() -> None:
 
 
 def check_sender(container: dict[str, Any]) -> None:
-    """The sender of the fleet has the rights and folders of that of compose, and the invitation of its node alone."""
+    """Check that the sender has the rights and folders of that of compose, and the invitation of its node alone."""
     compose, context = COMPOSE[container["name"]], container["securityContext"]
     assert f"{context['runAsUser']}:{context['runAsGroup']}" == compose["user"]
     assert (context["capabilities"], context["readOnlyRootFilesystem"]) == ({"drop": ["ALL"]}, True)
