@@ -112,6 +112,7 @@ def check_sender(container: dict[str, Any]) -> None:
 
 PATCHES = sorted((ROOT / "deploy/kubernetes").glob("*/*.yaml"))
 
+
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_a_patch_is_valid(patch: Path) -> None:
     """A patched DaemonSet is valid; its workers have valid commands, and lose no option."""
