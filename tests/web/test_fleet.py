@@ -8,22 +8,30 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 
 from builders.fleet import entry, row
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import fleet_address, lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.process.clock import SystemClock
+from dnstrail.protocol.lookup_thread import LookupThread
+from dnstrail.protocol.lookups import encode_data
 from dnstrail_web.errors import ApiError
 from dnstrail_web.lookups import MOST_LOOKUPS, PageLookups
 from live.fleet_store import answering_store
-from live.processes import dnstrail, run_dir, wait_until
+from live.processes import PATIENCE, dnstrail, run_dir, wait_until
 from live.web_page import web_page
+
+CLOCK = SystemClock()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +88,7 @@ def test_lookups_at_a_server_that_hangs_are_bounded():
         listener.bind(str(run / "fleet.sock"))
         listener.listen()
         with closing(LookupClient(f"ipc://{run}/fleet.sock", timeout=0.2)) as client:
-            lookups = PageLookups(client, SystemClock(), "store of the fleet")
+            lookups = PageLookups(client, CLOCK, "store")
 
             async def ask_all():
                 return await asyncio.gather(
@@ -90,6 +98,45 @@ def test_lookups_at_a_server_that_hangs_are_bounded():
             found = asyncio.run(ask_all())
     assert {type(one) for one in found} == {ApiError}
     assert Counter(one.code for one in found) == {"overloaded": 9, "unavailable": MOST_LOOKUPS}
+
+
+class HeldServer(LookupThread[None]):
+    """A server that answers once it may: `asked` and `may_answer` are set meanwhile."""
+
+    def __init__(self, address: str) -> None:
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        super().__init__(partial(ZmqBus, None), address, "held")
+
+    def _open(self):
+        return nullcontext()
+
+    def _answer(self, served, source):
+        self.asked.set()
+        self.may_answer.wait(PATIENCE)
+        served.reply(encode_data({"hosts": []}))
+
+
+def test_a_store_that_hangs_delays_no_lookup_at_the_cache():
+    """While the store keeps a lookup waiting, one at the cache ends, and then the store is heard."""
+    with (
+        run_dir() as run,
+        closing(HeldServer(address := fleet_address(run))) as held,
+        closing(LookupClient(address, timeout=2 * PATIENCE)) as store,
+        closing(LookupClient(lookups_address(run))) as cache,
+    ):
+        at_store, at_cache = (PageLookups(*each) for each in ((store, CLOCK, "store"), (cache, CLOCK, "cache")))
+
+        async def ask_both():
+            waiting = asyncio.create_task(at_store.ask("hosts", {}))
+            await asyncio.to_thread(held.asked.wait, PATIENCE)
+            with pytest.raises(ApiError, match="no cache answers"):
+                await at_cache.ask("get", {"key": "shop.example"})
+            is_waiting = not waiting.done()
+            held.may_answer.set()
+            return is_waiting, await waiting
+
+        is_waiting, reply = asyncio.run(ask_both())
+    assert (is_waiting, reply["data"]) == (True, {"hosts": []})
 
 
 ATTACKS = {
