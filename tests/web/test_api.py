@@ -279,9 +279,11 @@ def test_a_page_without_history_states_it():
     with run_dir() as folder, web_page(folder, "--folder", "none") as page:
         page.enter()
         can = page.json("/api/session")["data"]
-        assert (can["history"], can["mutes"], can["findings"]) == (False, False, False)
+        assert not any(can[name] for name in ("history", "mutes", "findings", "fleet"))
         for path in ("/api/log", "/api/new", "/api/seen?key=a", "/query/a"):
             assert page.json(path)["error"] == "no_history"
+        for path in ("/api/fleet/hosts", "/api/fleet/get?key=a"):
+            assert page.json(path)["error"] == "no_fleet"
         assert page.json("/api/get?key=a")["error"] == "unavailable"
         assert page.json("/api/mutes")["error"] == "unavailable"
         assert page.json("/api/health")["data"]["buckets"] == []

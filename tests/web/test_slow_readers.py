@@ -41,7 +41,7 @@ def server(tmp_path, monkeypatch):
     listener, clock, feed = bind("127.0.0.1", 0), SystemClock(), Feed()
     port = listener.getsockname()[1]
     access = Access(tmp_path, f"http://127.0.0.1:{port}", port, clock.monotonic, secure=False)
-    state = State(None, history, feed, Health(), Muting(None, clock.wall), None, clock, "h")
+    state = State(None, None, history, feed, Health(), Muting(None, clock.wall), None, clock, "h")
     application = Application(Api(state), access, own_hosts(["127.0.0.1"], port), "http", STATIC)
     found = WebServer(application, access, feed, listener, None)
     access.new_link()

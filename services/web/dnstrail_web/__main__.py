@@ -20,6 +20,7 @@ from dnstrail.process.command import (
     HELP,
     NONE,
     cache_with_facts_option,
+    check_address,
     check_file_path,
     check_local_address,
     examples,
@@ -124,6 +125,12 @@ def convert_origin(_ctx: click.Context, _param: click.Parameter, value: str | No
     help="File of muted findings, which `dnstrail signatures --mutes` obeys; the only file that the page changes.",
 )
 @cache_with_facts_option
+@click.option(
+    "--store",
+    metavar="ADDRESS",
+    callback=check_address,
+    help="Store of the fleet: all readers of the page may read what it keeps (default: no fleet).",
+)
 @metrics_option
 @user_option
 @run_dir_option
@@ -138,6 +145,7 @@ def command(
     findings: str | None,
     mutes: Path | None,
     cache: str | None,
+    store: str | None,
     metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
@@ -159,7 +167,7 @@ def command(
     observer = observer_of(metrics, "dnstrail_web")
     user = user_of_worker(user, run_dir)
     history = None if folder == Path(NONE) else folder.absolute()
-    place = Place(listen, hosts, tls, run_dir, cache or lookups_address(run_dir), behind_proxy)
+    place = Place(listen, hosts, tls, run_dir, cache or lookups_address(run_dir), behind_proxy, store)
     assembly = WebAssembly(place, history, mutes, findings)  # with the rights of the start
     drop_privileges(user, run_dir)
     with sole_server(f"ipc://{run_dir}/web"):

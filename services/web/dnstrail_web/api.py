@@ -12,28 +12,26 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dnstrail import __version__
-from dnstrail.client import LookupClient
-from dnstrail.errors import DataSourceError, LookupRefused, Unavailable
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.lookups import BAD_REQUEST, DATA_NOT_FOUND, OVERLOADED
-from dnstrail_web.errors import JSON, ApiError, json_response, of_lookup
+from dnstrail.protocol.lookups import BAD_REQUEST, DATA_NOT_FOUND
+from dnstrail_web.errors import JSON, NO_FLEET, ApiError, json_response
 from dnstrail_web.feed import KINDS, Feed
 from dnstrail_web.health import Health
+from dnstrail_web.lookups import PageLookups
 from dnstrail_web.muting import Muting
 from dnstrail_web.past import PastRecords
 from dnstrail_web.past_health import PastHealth
 from dnstrail_web.routes import LINES, Handler
 
-#: lookups that wait for the cache -> `overloaded`
-MOST_LOOKUPS: Final = 64
 _DAY: Final = 86_400.0
 _HOUR: Final = 3600.0
 
 
 class State(NamedTuple):
-    """What the handlers answer from. `findings` are in tracee's shape; None: no findings are received."""
+    """What the handlers answer from. `findings` are in tracee's shape; None: no findings are received, or no fleet."""
 
-    lookups: LookupClient
+    lookups: PageLookups
+    fleet: PageLookups | None
     past: PastRecords
     feed: Feed
     health: Health
@@ -48,9 +46,6 @@ class Api:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._waiting = 0  # lookups
-        self._absent = float("-inf")  # when no cache answered last: those that wait for their turn do not ask again
-        self._thread = CapacityLimiter(1)  # one client asks: a further thread would wait for it
         self._others = CapacityLimiter(2)
         self._past_health = PastHealth()
 
@@ -62,20 +57,29 @@ class Api:
     async def session(self, _request: Request, _asked: dict[str, Any]) -> Response:
         """State what this server can answer."""
         state = self._state
-        can = {"history": state.past.is_kept, "mutes": state.muting.is_possible, "findings": state.findings is not None}
+        can = {"history": state.past.is_kept, "mutes": state.muting.is_possible}
+        can |= {"findings": state.findings is not None, "fleet": state.fleet is not None}
         return _data({"version": __version__, **can, "host": state.host, "now": state.clock.wall()})
 
     async def get(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Ask the cache for a key."""
-        return json_response(await self._lookup("get", asked))
+        return json_response(await self._state.lookups.ask("get", asked))
 
     async def trail(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Ask the cache for the trails of a key."""
-        return json_response(await self._lookup("trail", asked))
+        return json_response(await self._state.lookups.ask("trail", asked))
 
     async def connections(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Ask the cache for a page of the open connections."""
-        return json_response(await self._lookup("connections", asked))
+        return json_response(await self._state.lookups.ask("connections", asked))
+
+    async def fleet_get(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Ask the store of the fleet for a key."""
+        return json_response(await self._fleet().ask("get", asked))
+
+    async def fleet_hosts(self, _request: Request, asked: dict[str, Any]) -> Response:
+        """Ask the store of the fleet for all hosts."""
+        return json_response(await self._fleet().ask("hosts", asked))
 
     async def seen(self, _request: Request, asked: dict[str, Any]) -> Response:
         """Read when a key was seen."""
@@ -142,37 +146,15 @@ class Api:
         messages = self._state.feed.read(last, frozenset(kinds), self._state.clock.monotonic())
         return StreamingResponse(messages, media_type="text/event-stream")
 
-    async def _lookup(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
-        """Return the reply of the cache.
-
-        Raises:
-            ApiError: the cache refuses, or none answers, or too many ask.
-        """
-        if self._waiting >= MOST_LOOKUPS:
-            raise ApiError(OVERLOADED, f"{MOST_LOOKUPS} waiting lookups are the most")
-        self._waiting += 1
-        asked_at = self._state.clock.monotonic()
-
-        def ask() -> dict[str, Any]:
-            if self._absent > asked_at:
-                raise Unavailable(self._state.lookups.address, 0)
-            try:
-                return self._state.lookups.request(op, **asked)
-            except Unavailable:
-                self._absent = self._state.clock.monotonic()
-                raise
-
-        try:
-            return await run_sync(ask, limiter=self._thread)
-        except DataSourceError as error:
-            raise of_lookup(error) from error
-        finally:
-            self._waiting -= 1
+    def _fleet(self) -> PageLookups:
+        if self._state.fleet is None:
+            raise ApiError(NO_FLEET, "this page asks no store of a fleet: see --store")
+        return self._state.fleet
 
     async def _status(self) -> str:
         try:
-            return str((await self._lookup("health", {}))["data"]["status"])
-        except (ApiError, LookupRefused, LookupError, TypeError):
+            return str((await self._state.lookups.ask("health", {}))["data"]["status"])
+        except (ApiError, LookupError, TypeError):
             return ""
 
     async def _run(self, do: Callable[[], Any]) -> Any:

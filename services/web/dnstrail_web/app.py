@@ -37,7 +37,7 @@ from dnstrail_web.routes import ROUTES, Route
 
 #: bytes of the body of a request -> `too_large`, and the connection is closed
 MOST_BODY: Final = 16 << 10
-VIEWS: Final = ("/", "/now", "/trail", "/new", "/findings", "/health")  # addresses of the page
+VIEWS: Final = ("/", "/now", "/trail", "/new", "/findings", "/health", "/hosts")  # addresses of the page
 _TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

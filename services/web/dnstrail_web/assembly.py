@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from dnstrail.bus import Bus
 from dnstrail.client import LookupClient
 from dnstrail.metrics.option import LOOPBACK
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.protocol.facts import FactFeed
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail_web.access import Access, own_hosts
@@ -22,6 +22,7 @@ from dnstrail_web.api import Api, State
 from dnstrail_web.app import Application
 from dnstrail_web.feed import Feed
 from dnstrail_web.health import Health
+from dnstrail_web.lookups import PageLookups
 from dnstrail_web.muting import Muting
 from dnstrail_web.past import PastRecords
 from dnstrail_web.server import STATIC, Tls, WebServer, bind
@@ -29,10 +30,14 @@ from dnstrail_web.worker import FINDING, TOPICS, WebWorker
 
 _TIMEOUT: Final = 2.0  # seconds for a lookup
 _SHORT: Final = 0.5  # seconds for the same in the main loop
+_OF_FLEET: Final = 1.0  # seconds for a lookup of the fleet
 
 
 class Place(NamedTuple):
-    """Where the page is: its address and port, further names, TLS, its run-dir, and the address of its cache."""
+    """Where the page is: its address and port, further names, TLS, its run-dir, and whom it asks.
+
+    `lookups` is the address of its cache, `store` that of the store of the fleet; None: there is no fleet.
+    """
 
     listen: tuple[str, int]
     hosts: tuple[str, ...]
@@ -40,6 +45,7 @@ class Place(NamedTuple):
     run_dir: Path
     lookups: str
     outer: str | None = None  # the origin of a proxy in front of this server
+    store: str | None = None
 
 
 class WebAssembly:
@@ -58,7 +64,8 @@ class WebAssembly:
         self.feed = Feed()
         self.access = Access(place.run_dir, origin, port, clock.monotonic, secure=scheme == "https")
         state = State(
-            LookupClient(place.lookups, timeout=_TIMEOUT),
+            PageLookups(LookupClient(place.lookups, timeout=_TIMEOUT), clock, "cache"),
+            _fleet_of(place, clock),
             PastRecords(history),
             self.feed,
             self._health,
@@ -94,6 +101,12 @@ class WebAssembly:
         finally:
             self._server.close()
             self.access.close()
+
+
+def _fleet_of(place: Place, clock: Clock) -> PageLookups | None:
+    if place.store is None:
+        return None
+    return PageLookups(LookupClient(place.store, timeout=_OF_FLEET), clock, "store of the fleet")
 
 
 def _names_of(address: str) -> list[str]:

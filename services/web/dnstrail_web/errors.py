@@ -20,6 +20,7 @@ WRONG_HOST: Final = "wrong_host"
 INTERNAL: Final = "internal"
 UNAVAILABLE: Final = "unavailable"
 NO_HISTORY: Final = "no_history"
+NO_FLEET: Final = "no_fleet"
 STATUS: Final[Mapping[str, int]] = {
     BAD_REQUEST: 400,
     KEY_NOT_SUPPORTED: 400,
@@ -34,6 +35,7 @@ STATUS: Final[Mapping[str, int]] = {
     OVERLOADED: 503,
     UNAVAILABLE: 503,
     NO_HISTORY: 503,
+    NO_FLEET: 503,
 }
 _OTHER: Final = 502  # an error of the wire that this version does not know
 JSON: Final = "application/json"
@@ -62,8 +64,8 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(json_line(value), status, media_type=JSON)
 
 
-def of_lookup(error: DataSourceError) -> ApiError:
-    """Return the error of the API for one of a lookup."""
+def of_lookup(error: DataSourceError, server: str) -> ApiError:
+    """Return the error of the API for one of a lookup at a server, which is named for people."""
     match error:
         case DataNotFound():
             flags = {"complete": error.complete, "history": error.history}
@@ -76,6 +78,6 @@ def of_lookup(error: DataSourceError) -> ApiError:
         case LookupRefused():
             return ApiError(error.code, str(error).removeprefix(f"{error.code}: "))
         case Unavailable():
-            return ApiError(UNAVAILABLE, "no cache answers")  # a path of this host is nobody's concern
+            return ApiError(UNAVAILABLE, f"no {server} answers")  # a path of this host is nobody's concern
         case _:
             return ApiError(UNAVAILABLE, str(error))

@@ -78,6 +78,23 @@ ROUTES: Final = (
         refusals=(503,),
     ),
     Route(
+        "fleet_get",
+        "GET",
+        "/api/fleet/get",
+        "The hosts of the fleet that know a key, as `dnstrail fleet get`; `next` is the `before` of the next page.",
+        _JSON,
+        {**_KEY, "before": Time(), "host": Text(256)},
+        refusals=(404, 503),
+    ),
+    Route(
+        "fleet_hosts",
+        "GET",
+        "/api/fleet/hosts",
+        "The hosts of the fleet: when they were heard, what waits, and what was lost, as `dnstrail fleet hosts`.",
+        _JSON,
+        refusals=(503,),
+    ),
+    Route(
         "seen",
         "GET",
         "/api/seen",

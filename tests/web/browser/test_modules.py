@@ -78,6 +78,16 @@ BUCKETS = """async ([data, key]) => {
     const { bucketRows, rowsOf } = await import('/static/js/health/buckets.js');
     return [bucketRows(data, 'resolvers', key), rowsOf(data, 'resolvers', { by: 'key', down: false })];
 }"""
+GRAPH = """async (hosts) => {
+    const { graphOf } = await import('/static/js/trail/graph.js');
+    const step = { owner: 'a.example', target: '10.0.0.1', kind: 'A' };
+    const trail = { dns_root: 'a.example', asked: [], steps: [step], state: 'live' };
+    const { nodes, links } = graphOf('10.0.0.1', [trail], [], hosts);
+    const shown = nodes.filter((one) => one.kind === 'host');
+    const [fold] = nodes.filter((one) => one.of === 'host');
+    const to = links.filter((link) => link.kind !== 'A').map((link) => link.to);
+    return [shown.map((one) => one.label), fold.folded, [...new Set(to)]];
+}"""
 SECOND = 1_000_000_000
 
 
@@ -160,6 +170,16 @@ def test_a_mute_fits_the_argument_that_it_names(seen, mute, fits):
     """The argument of a mute has its value, where numbers are compared as text."""
     found = {"args": [{"name": "resolver", "value": "10.0.0.1"}, {"name": "port", "value": 53}]}
     assert seen.open("/new").evaluate(MUTE_OF, [mute, found]) is fits
+
+
+def test_hosts_in_the_graph_are_few_and_lead_to_a_name(seen):
+    """Hosts lead to the question that they know, never to an address, which may be private; many are folded."""
+    names = [f"h{number}" for number in range(40)]
+    others = [["other", ["b.example"]], ["address", ["10.0.0.1"]], ["none", []]]
+    shown, folded, ends = seen.open("/new").evaluate(GRAPH, [*([name, ["a.example"]] for name in names), *others])
+    assert [*shown, *folded] == names
+    assert len(shown) == 8
+    assert ends == ["a.example"]
 
 
 def test_a_request_waits_for_the_reply_before(seen):

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "./html.js";
 
-export const VIEWS = ["now", "trail", "new", "findings", "health"];
+export const VIEWS = ["now", "trail", "new", "findings", "health", "hosts"];
 const changed = new EventTarget();
 
 /** Return the view and the parameters of the page's address. */

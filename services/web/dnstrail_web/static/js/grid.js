@@ -8,6 +8,12 @@ const NARROW = "(max-width: 640px)";
 const HEIGHT = { wide: 28, narrow: 46 }; // pixels: --row in tokens.css
 const HEAD = 29; // pixels of the head, which stays in view
 
+/** Return rows in the order of a sort {by, down}; equal ones by another field, upwards. */
+export function sorted(rows, { by, down }, then) {
+  const turn = down ? -1 : 1;
+  return [...rows].sort((one, other) => (one[by] < other[by] ? -turn : one[by] > other[by] ? turn : one[then] < other[then] ? -1 : 1));
+}
+
 /**
  * Columns: {id, title, width, show(row), number, mono, spare, rest, unit, sorts, tone(row)}. The first one leads;
  * on a narrow page the others stand below it: a spare one is left out, and `rest` takes what is left. Rows:

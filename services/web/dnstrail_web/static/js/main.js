@@ -7,6 +7,7 @@ import { findings } from "./findings/state.js";
 import { Findings } from "./findings/view.js";
 import { count } from "./format.js";
 import { Health } from "./health/view.js";
+import { Hosts } from "./hosts.js";
 import { html, render, useEffect, useRef, useState } from "./html.js";
 import { New } from "./new.js";
 import { live } from "./now/live.js";
@@ -14,8 +15,8 @@ import { Now } from "./now/view.js";
 import { useChanges } from "./pace.js";
 import { Trail } from "./trail/view.js";
 
-const TITLES = { now: "Now", trail: "Trail", new: "New", findings: "Findings", health: "Health" };
-const VIEW = { now: Now, trail: Trail, new: New, findings: Findings, health: Health };
+const TITLES = { now: "Now", trail: "Trail", new: "New", findings: "Findings", health: "Health", hosts: "Hosts" };
+const VIEW = { now: Now, trail: Trail, new: New, findings: Findings, health: Health, hosts: Hosts };
 const STATES = { connecting: "connecting", live: "live", waiting: "no connection, trying again", asleep: "asleep", over: "signed out" };
 
 function Page() {
@@ -38,11 +39,12 @@ function Page() {
     first.current = false;
   }, [view, params.key]);
   const shown = VIEW[view];
+  const views = VIEWS.filter((one) => one !== "hosts" || session?.fleet);
   return html`
     <a class="skip" href="#main">Skip to the content</a>
     <header class="top">
       <span class="mark">dnstrail</span>
-      <nav aria-label="Views">${VIEWS.map((one) => html`<a key=${one} href=${href(one)} aria-current=${one === view ? "page" : undefined}>${TITLES[one]}${one === "findings" && html`<${Fresh} />`}</a>`)}</nav>
+      <nav aria-label="Views">${views.map((one) => html`<a key=${one} href=${href(one)} aria-current=${one === view ? "page" : undefined}>${TITLES[one]}${one === "findings" && html`<${Fresh} />`}</a>`)}</nav>
       <${State} session=${session} />
     </header>
     <main id="main" tabindex="-1" ref=${main}>

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { Command, commandLine } from "./command.js";
 import { saveCsv, saveJson } from "./export.js";
 import { clock, count, day, utc, visible } from "./format.js";
-import { Grid } from "./grid.js";
+import { Grid, sorted } from "./grid.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
 import { poll } from "./pace.js";
 import { moment } from "./times.js";
@@ -31,7 +31,7 @@ export function New({ params, session }) {
   }, [since]);
 
   const fits = (row) => (!params.kind || row.kind === params.kind) && (!params.filter || `${row.name} ${row.program} ${row.container}`.toLowerCase().includes(params.filter.toLowerCase()));
-  const found = useMemo(() => (state.rows || []).filter(fits).sort(by(sort)), [state.rows, params.kind, params.filter, sort]);
+  const found = useMemo(() => sorted((state.rows || []).filter(fits), sort, "name"), [state.rows, params.kind, params.filter, sort]);
   const rows = useMemo(() => grouped(found, params.group, folded), [found, params.group, folded]);
   const exported = found.map((row) => ({ ...row, host: row.host ?? session?.host ?? "" }));
   const fold = (row) => {
@@ -78,11 +78,6 @@ function midnight() {
 
 function number(rows, kind) {
   return rows ? rows.filter((row) => !kind || row.kind === kind).length : "";
-}
-
-function by({ by: field, down }) {
-  const turn = down ? -1 : 1;
-  return (one, other) => (one[field] < other[field] ? -turn : one[field] > other[field] ? turn : one.name < other.name ? -1 : 1);
 }
 
 const OF = { program: (row) => row.program || "(no program)", host: (row) => row.host || "(this host)", day: (row) => day(row.first) };

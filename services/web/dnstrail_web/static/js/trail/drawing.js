@@ -8,7 +8,7 @@ import { curve, layout, SIZE } from "./layout.js";
 
 const TITLES = ["Asked by", "Question", "Alias", "Address", "Reverse record"];
 
-export function Drawing({ name, trails, names, at, path, onPath, elapsed }) {
+export function Drawing({ name, trails, names, hosts, at, path, onPath, elapsed }) {
   const frame = useRef(null);
   const [room, setRoom] = useState(1200);
   useLayoutEffect(() => {
@@ -17,9 +17,9 @@ export function Drawing({ name, trails, names, at, path, onPath, elapsed }) {
     return () => observer.disconnect();
   }, []);
   const { nodes, links, size } = useMemo(() => {
-    const graph = graphOf(name, trails, names);
+    const graph = graphOf(name, trails, names, hosts);
     return { ...graph, size: layout(graph, room) };
-  }, [name, trails, names, room]);
+  }, [name, trails, names, hosts, room]);
   useLayoutEffect(() => {
     const middle = nodes.find((one) => one.isKey).y - frame.current.clientHeight / 2;
     frame.current.scrollTop = middle;
@@ -44,6 +44,7 @@ export function Drawing({ name, trails, names, at, path, onPath, elapsed }) {
 function title(column) {
   const layer = column[0].layer;
   const kinds = new Set(column.map((one) => (one.kind === "fold" ? one.of : one.kind)));
+  if (kinds.has("host")) return kinds.has("asker") ? "Asked by, known on" : "Known on";
   if (kinds.has("asker")) return TITLES[0];
   if (kinds.has("address")) return TITLES[3];
   if (kinds.has("reverse")) return TITLES[4];
@@ -85,10 +86,11 @@ function Node({ node, height, at, on, life, onPath, links }) {
 
 function texts(node, life) {
   if (node.kind === "fold") {
-    const what = node.of === "address" ? "addresses" : node.of === "asker" ? "askers" : "names";
+    const what = node.of === "address" ? "addresses" : node.of === "asker" ? "askers" : node.of === "host" ? "hosts" : "names";
     return [`${count(node.folded.length)} more ${what}`, "folded: listed below"];
   }
   const label = visible(node.label);
+  if (node.kind === "host") return [label, "host of the fleet"];
   if (node.kind === "asker") {
     const { asked, pids } = node;
     const where = asked.container_id ? `, container ${visible(containerText(asked))}` : asked.unit ? `, ${visible(asked.unit)}` : "";

@@ -1,4 +1,5 @@
-// The relations of trails as a graph: processes, questions, aliases, addresses, and names of reverse records.
+// The relations of trails as a graph: who asked (processes, hosts of the fleet), questions, aliases, addresses, and names
+// of reverse records.
 
 export const MOST_NODES = 200;
 const FOLD = 24; // nodes of one layer with the same neighbours: beyond it, they are folded into one
@@ -16,13 +17,15 @@ export function askerKey(asked) {
 
 /**
  * Return {nodes, links} of trails, the likeliest first. A node is {id, kind, label, layer, order, asked, folded}; a
- * link is {from, to, kind, state, age, remaining, count, trails}, where `trails` are places in the list.
+ * link is {from, to, kind, state, age, remaining, count, trails}, where `trails` are places in the list. `hosts` are
+ * other hosts, each with the names by which it knows the key: it leads to those that are shown questions, never to an
+ * address, which may be private.
  */
-export function graphOf(key, trails, names = []) {
+export function graphOf(key, trails, names = [], hosts = []) {
   const nodes = new Map();
   const links = new Map();
   const node = (id, kind, label) => {
-    if (!nodes.has(id)) nodes.set(id, { id, kind, label, key: kind === "asker" ? "" : id, layer: 0, order: nodes.size, asked: null, folded: [] });
+    if (!nodes.has(id)) nodes.set(id, { id, kind, label, key: ["asker", "host"].includes(kind) ? "" : id, layer: 0, order: nodes.size, asked: null, folded: [] });
     return nodes.get(id);
   };
   const link = (from, to, kind, trail, life) => {
@@ -47,6 +50,12 @@ export function graphOf(key, trails, names = []) {
       link(step.owner, step.target, step.kind, place, step);
     }
   });
+  for (const [host, known] of hosts) {
+    for (const name of known.filter((one) => nodes.get(one)?.isQuestion && !isAddress(one))) {
+      const from = node(`host\u0000${host}`, "host", host).id;
+      links.set(`${from}\u0000${name}`, { id: `${from}\u0000${name}`, from, to: name, kind: "known", trails: [] });
+    }
+  }
   const more = names.filter((name) => !nodes.has(name));
   if (more.length) {
     nodes.set("more", { id: "more", kind: "fold", label: "", key: "", layer: 1, order: Infinity, folded: more });
@@ -58,8 +67,8 @@ export function graphOf(key, trails, names = []) {
 /** Set the layers: askers, questions, aliases by the longest way, addresses, names of reverse records. */
 function arranged(nodes, links, key) {
   const byId = new Map(nodes.map((one) => [one.id, one]));
-  for (const one of nodes) one.layer = one.kind === "asker" ? 0 : 1;
-  const chain = links.filter((link) => link.kind !== "asked" && link.kind !== "PTR");
+  for (const one of nodes) one.layer = ["asker", "host"].includes(one.kind) ? 0 : 1;
+  const chain = links.filter((link) => !["asked", "known", "PTR"].includes(link.kind));
   for (let turn = 0; turn < 12; turn += 1) {
     let moved = false;
     for (const { from, to } of chain) {
@@ -90,7 +99,7 @@ function folded(nodes, links, key) {
   const groups = new Map();
   for (const one of nodes) {
     if (one.id === key || one.kind === "fold") continue;
-    const near = one.kind === "asker" || one.isQuestion ? around.get(one.id).filter((id) => !id.startsWith("asker ")) : around.get(one.id);
+    const near = ["asker", "host"].includes(one.kind) || one.isQuestion ? around.get(one.id).filter((id) => !/^(asker |host\u0000)/.test(id)) : around.get(one.id);
     const id = `${one.layer} ${one.kind} ${[...new Set(near)].sort().join(" ")}`;
     groups.set(id, [...(groups.get(id) || []), one]);
   }

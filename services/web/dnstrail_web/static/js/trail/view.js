@@ -8,17 +8,20 @@ import { html, useEffect, useMemo, useState } from "../html.js";
 import { useSeconds } from "../pace.js";
 import { moment } from "../times.js";
 import { Drawing } from "./drawing.js";
+import { FleetHosts, namesByHost, useFleet } from "./fleet.js";
 import { Lives, Paths } from "./paths.js";
 import { Slider } from "./slider.js";
 import { useTrail } from "./state.js";
 
 const CONNECTION = ["process", "container", "client", "port", "source_port", "host"];
 
-export function Trail({ params }) {
+export function Trail({ params, session }) {
   const key = (params.key || "").trim();
   const at = useMemo(() => moment(params.at), [params.at]); // a length before now is read once
   const connection = Object.fromEntries(CONNECTION.filter((name) => params[name]).map((name) => [name, params[name]]));
   const found = useTrail(key, at, connection);
+  const fleet = useFleet(key, at, session);
+  const hosts = useMemo(() => namesByHost(fleet, session?.host), [fleet, session?.host]);
   const [path, setPath] = useState(null);
   const now = useSeconds();
   const elapsed = at === null && found.at ? Math.max(0, now - found.at) : 0;
@@ -33,13 +36,14 @@ export function Trail({ params }) {
       ${!key && html`<div class="empty"><p>Enter a name or an address: which query did it come from, who asked, and which other names claim it?</p><p>Rows of Now and findings link here, too.</p></div>`}
       ${found.trails && html`
         <${Summary} found=${found} />
-        <${Drawing} name=${found.key} trails=${found.trails} names=${found.names} at=${params.at} path=${path} onPath=${setPath} elapsed=${elapsed} />
+        <${Drawing} name=${found.key} trails=${found.trails} names=${found.names} hosts=${hosts} at=${params.at} path=${path} onPath=${setPath} elapsed=${elapsed} />
         <div class="two">
           <section><h2>Paths, the likeliest first</h2>${paths}
             ${found.more > 0 && html`<p class="quiet">${count(found.more)} more names lead here. The reply holds the likeliest ${count(found.trails.length)} paths.</p>`}</section>
           <section><h2>Lives</h2><${Lives} trails=${found.trails} at=${found.at} elapsed=${elapsed} />
             ${names}</section>
         </div>`}
+      <${FleetHosts} name=${key} at=${params.at} fleet=${fleet} />
     </div>
     <${Command} text=${command(key, params.at, connection)} />`;
 }
