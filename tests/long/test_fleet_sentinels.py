@@ -100,7 +100,7 @@ def test_a_killed_primary_loses_nothing(pair: Watched, primary: Engine, tmp_path
         log.append(sent[0])
         wait_until(lambda: all(known.data("get", key=name) for name in ("before.example", "n0.example")), "both hosts")
         with closing(primary.client()) as admin, closing(pair.replica_of(primary).client()) as replica:
-            wait_until(lambda: admin.wait(1, 100) == 1, "the replica")
+            wait_until(lambda: replica.xlen(f"{PREFIX}web2") == 1, "the replica")
             replica.config_set("primaryauth", "wrong")  # it receives nothing more
             replica.execute_command("CLIENT", "KILL", "TYPE", "master")
             for body in sent[1:4]:

@@ -17,6 +17,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_trusted
 
 FORM: Final = "valkeys://USER@HOST[:PORT],ca=FILE,password=FILE"
+_FORM_OF_SENTINELS: Final = "valkeys+sentinel://USER@HOST[:PORT],HOST[:PORT]/NAME,ca=FILE,password=FILE"
 VALKEY: Final = "valkeys"
 KAFKA: Final = "kafkas"
 SENTINEL: Final = "valkeys+sentinel"
@@ -123,36 +124,36 @@ def _parse_url(address: str, place: str) -> EngineAddress:
             f"{place}: without TLS everybody on the way reads which names a host asks for: give the "
             f"engine a certificate (`tls-port` in the settings of Valkey), and write {FORM}"
         )
+    form = _FORM_OF_SENTINELS if scheme == SENTINEL else FORM
     authority, _, primary = rest.partition("/")
     user, _, servers = authority.rpartition("@")
     if ":" in user:
         raise SettingsError(
             "--engine: each process of this host can read a password here: name its file, password=FILE"
         )
-    (host, port), *others = [_parse_server(one, PORTS.get(scheme, 0), place) for one in servers.split(",")]
+    try:
+        (host, port), *others = [_parse_server(one, PORTS.get(scheme, 0)) for one in servers.split(",")]
+    except ValueError as error:
+        raise SettingsError(f"{place}: {error}: write {form}") from error
     if scheme == SENTINEL:
         primary = check_user(primary or PRIMARY)
     if not scheme or (scheme != SENTINEL and (primary or others)):
-        raise SettingsError(f"{place}: write {FORM}")
+        raise SettingsError(f"{place}: write {form}")
     if not _USER.fullmatch(user):
         raise SettingsError(f"{place}: name the user of the engine: letters, digits, dots, hyphens")
     return EngineAddress(host, port, user, "", "", scheme, tuple(others), primary)
 
 
-def _parse_server(text: str, port: int, place: str) -> tuple[str, int]:
+def _parse_server(text: str, port: int) -> tuple[str, int]:
     """Return the host and the port of a server.
 
     Raises:
-        SettingsError: It is no such text.
+        ValueError: It is no such text.
     """
-    try:
-        url = urlsplit(f"//{text}")
-        found = url.hostname, url.port or port
-    except ValueError as error:
-        raise SettingsError(f"{place}: {error}: write {FORM}") from error
-    if not found[0] or url.netloc != text:
-        raise SettingsError(f"{place}: write {FORM}")
-    return found[0], found[1]
+    url = urlsplit(f"//{text}")
+    if not url.hostname or url.netloc != text:
+        raise ValueError(f"{text!r:.200} is no host")
+    return url.hostname, url.port or port
 
 
 def _read_password(path: Path) -> str:
