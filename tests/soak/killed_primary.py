@@ -24,7 +24,8 @@ from live.sentinels import Watched, watched
 
 EVERY = 1.0  # seconds between two entries of a host, and after a failure, as a sender has them
 STEADY = 4.0  # seconds of writes before a kill
-DOWN_AFTER = 1_000  # ms without a reply after which a sentinel takes a server for dead
+DOWN_AFTER = 2_000  # ms, as in deploy/valkey/sentinel.conf
+PRIORITY = 10  # of servers and sentinels above the hosts: they have machines of their own (as root)
 
 
 class Host(threading.Thread):
@@ -41,6 +42,7 @@ class Host(threading.Thread):
 
     def run(self) -> None:
         """Append until the stop signal is set."""
+        os.nice(PRIORITY)
         with closing(self.log):
             while not self._stop_signal.wait(EVERY):
                 with suppress(LogUnavailableError):
@@ -61,6 +63,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         """Read until the stop signal is set."""
+        os.nice(PRIORITY)
         with closing(self._log):
             while not self._stop_signal.wait(0.02):
                 with suppress(LogUnavailableError):
@@ -115,6 +118,8 @@ def main() -> int:
 def sending(count: int, rows: int) -> Iterator[tuple[Watched, list[Host], Reader]]:
     """Start an engine, hosts and a reader."""
     names, now = [f"host{number}" for number in range(count)], int(time.time())
+    with suppress(PermissionError):
+        os.nice(-PRIORITY)  # that of this thread, and of what it starts
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dt-")))
         pair = stack.enter_context(watched(folder, *names, down_after=DOWN_AFTER))

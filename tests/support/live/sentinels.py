@@ -36,7 +36,7 @@ class Sentinel:
         self.acl.write_text(example("sentinel.acl") + "".join(rules))
         self._settings = folder / "sentinel.conf"
         settings = example("sentinel.conf").replace("engine1.example 6380", f"127.0.0.1 {primary.port}")
-        settings = settings.replace(f"{PRIMARY} 1000", f"{PRIMARY} {down_after}").replace("26379", str(self.port))
+        settings = settings.replace(f"{PRIMARY} 2000", f"{PRIMARY} {down_after}").replace("26379", str(self.port))
         self._settings.write_text(f"{settings}bind 127.0.0.1\ndir {folder}\n")
         for path in (*primary.files[1:], primary.ca):
             shutil.copy(path, folder / path.name)
