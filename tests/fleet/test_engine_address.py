@@ -25,6 +25,21 @@ def test_an_address_is_read(tmp_path: Path) -> None:
     assert str(expected) == repr(expected) == "valkeys://web1@engine.example:6380"
 
 
+def test_sentinels_are_read(tmp_path: Path) -> None:
+    """Several sentinels, and the name of the primary, are read from an address, which is written as it was read."""
+    for name in ("ca", "password"):
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0o600)
+    text = "valkeys+sentinel://web1@a.example:1,[2001:db8::1]:26379,c.example:26379/fleet"
+    found = parse_engine(f"{text},ca={tmp_path}/ca,password={tmp_path}/password")
+    assert str(found) == repr(found) == text
+    assert (found.primary, found.password) == ("fleet", "x")
+    places = ["valkeys://web1@a.example:1", "valkeys://web1@[2001:db8::1]:26379", "valkeys://web1@c.example:26379"]
+    assert [str(one) for one in found.servers] == places
+    short = parse_engine(f"valkeys+sentinel://web1@a.example,ca={tmp_path}/ca,password={tmp_path}/password")
+    assert str(short) == "valkeys+sentinel://web1@a.example:26379/mymaster"
+
+
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
@@ -41,6 +56,13 @@ def test_an_address_is_read(tmp_path: Path) -> None:
         ("valkeys://web1@engine.example", "ca and password"),
         ("valkeys://web1@engine.example,ca=,password=x", "ca and password"),
         (f"valkeys://web1@engine.example{FILES},db=3", "ca and password"),
+        (f"valkeys://web1@a.example,b.example{FILES}", "valkeys://USER@HOST"),
+        (f"valkeys://web1@a.example/fleet{FILES}", "valkeys://USER@HOST"),
+        (f"valkeys://web1@a.example?db=3{FILES}", "valkeys://USER@HOST|ca and password"),
+        (f"valkeys+sentinel://web1@a.example,{FILES}", "'' is no host: write valkeys.sentinel://USER@HOST"),
+        (f"valkeys+sentinel://web1@a.example,b.example:x{FILES}", "/NAME,ca=FILE"),
+        (f"valkeys+sentinel://web1@a.example,eve@b.example{FILES}", "user"),
+        (f"valkeys+sentinel://web1@a.example/a b{FILES}", "letters, digits"),
     ],
 )
 def test_a_wrong_address_names_its_remedy(text: str, remedy: str) -> None:

@@ -143,6 +143,7 @@ def test_an_idle_host_states_that_it_is_alive(sending: Sending) -> None:
 def test_metrics_state_what_was_sent(sending: Sending) -> None:
     """The metrics hold the counters, and the rows that wait."""
     sending.spool.answers += [answer(SHOP), answer(MAIL)]
+    sending.log.repeated = 5
     sending.steps()
     sending.spool.answers.append(answer(SHOP))
     sending.steps()
@@ -150,6 +151,7 @@ def test_metrics_state_what_was_sent(sending: Sending) -> None:
     values = {(one.name, one.labels.get("outcome")): one.value for one in samples}
     assert values["dnstrail_fleet_sender_total", "read"] == 3
     assert values["dnstrail_fleet_sender_total", "rows"] == 2
+    assert values["dnstrail_fleet_sender_total", "repeated"] == 5
     assert values["dnstrail_fleet_waiting", None] == 1
 
 

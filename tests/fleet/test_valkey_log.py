@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import valkey
@@ -237,6 +238,63 @@ def attempt(store: ValkeyLog) -> list[StreamEntry]:
         return store.read(100)
     except LogUnavailableError:
         return []
+
+
+def test_what_an_engine_lost_is_appended_again_and_counted(opened: Opened) -> None:
+    """A new connection finds entries missing: they come again with their ids, and those that are there do not."""
+    sender, admin = opened("web1"), opened.engine.client()
+    with closing(admin):
+        for number in range(5):
+            sender.append(b"%d" % number)
+        before = admin.xrange(f"{PREFIX}web1")
+        restore(admin, before[:3])
+        with capture_logs() as logs:
+            append(sender, b"5")
+            sender.append(b"6")
+        after = admin.xrange(f"{PREFIX}web1")
+        assert after[:5] == before
+        assert [fields[b"e"] for _, fields in after] == [b"%d" % number for number in range(7)]
+        assert sender.repeated == 2
+        assert [(line["event"], line["count"]) for line in logs] == [("entries_repeated", 2)]
+        restore(admin, after)  # a connection is lost, but no entry
+        append(sender, b"7")
+        assert (admin.xlen(f"{PREFIX}web1"), sender.repeated) == (8, 2)
+
+
+def test_a_sender_keeps_a_bounded_number_of_last_entries(opened: Opened) -> None:
+    """If the engine has none of the last entries, earlier ones may be lost: that is stated."""
+    sender, admin = opened("web1", most=1000), opened.engine.client()
+    with closing(admin):
+        for number in range(module.MOST_UNSURE + 2):
+            sender.append(b"%d" % number)
+        before = admin.xrange(f"{PREFIX}web1")
+        restore(admin, [])
+        with capture_logs() as logs:
+            append(sender, b"last")
+        assert [entry for entry in admin.xrange(f"{PREFIX}web1") if entry in before] == before[2:]
+        assert sender.repeated == module.MOST_UNSURE
+        assert [line["event"] for line in logs] == ["entries_repeated", "entries_lost"]
+        assert logs[1]["before"] == before[2][0].decode()
+
+
+def append(sender: ValkeyLog, body: bytes) -> None:
+    """Append an entry, again if the connection was lost."""
+
+    def is_appended() -> bool:
+        with suppress(LogUnavailableError):
+            sender.append(body)
+            return True
+        return False
+
+    wait_until(is_appended, "the entry")
+
+
+def restore(admin: Any, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    """Leave a stream with its first entries alone, as a replica has it that becomes the primary; end connections."""
+    admin.delete(f"{PREFIX}web1")
+    for number, fields in entries:
+        admin.xadd(f"{PREFIX}web1", fields, id=number)
+    admin.execute_command("CLIENT", "KILL", "USER", "web1")
 
 
 def test_streams_are_bounded_and_read_in_turn(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

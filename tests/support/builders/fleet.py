@@ -88,6 +88,7 @@ class FakeLog:
         self.entries: list[StreamEntry] = []
         self.done: set[str] = set()
         self.fault = ""
+        self.repeated = 0
         self.at = NOON * 1000
         self._next = 0
 

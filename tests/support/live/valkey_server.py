@@ -19,7 +19,7 @@ from live.namespaces import skip
 from live.ports import free_port
 from live.processes import PATIENCE, wait_until
 
-_ROOT = Path(__file__).parents[3] / ".valkey/root"
+ROOT = Path(__file__).parents[3] / ".valkey/root"
 _STORE = "+xreadgroup +xack +xpending +xautoclaim +xgroup +xinfo +xlen +xtrim +memory|usage +scan +multi +exec +ping"
 
 
@@ -31,6 +31,7 @@ class Engine:
         self._address = address
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port(address)
+        self.settings: dict[str, object] = {}  # further ones
         self.ca = folder / "ca.pem"
         self.acl = folder / "users.acl"
         self.files = (self.acl, folder / "certificate.pem", folder / "key.pem")
@@ -73,17 +74,12 @@ class Engine:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        library = next(_ROOT.glob("usr/lib/*-linux-gnu"), _ROOT)
         words = {"port": 0, "tls-port": self.port, "bind": self._address, "dir": self.folder, "appendonly": "yes"}
         words |= {"tls-cert-file": self.folder / "certificate.pem", "tls-key-file": self.folder / "key.pem"}
         words |= {"tls-auth-clients": "no", "aclfile": self.folder / "users.acl", "save": ""}
-        words |= {"proto-max-bulk-len": "1mb"}
+        words |= {"proto-max-bulk-len": "1mb", **self.settings}
         options = [word for name, value in words.items() for word in (f"--{name}", str(value))]
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [_ROOT / "usr/bin/valkey-server", *options], env=environment, stdout=log, stderr=log
-            )
+        self._process = run_program("valkey-server", *options, folder=self.folder)
         wait_until(self._answers, "the engine")
 
     def stop(self) -> None:
@@ -93,17 +89,37 @@ class Engine:
             self._process.wait(PATIENCE)
             self._process = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not ended since."""
+        return self._process is not None
+
+    def kill(self) -> None:
+        """Kill it (-9)."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(PATIENCE)
+        self._process = None
+
     def _answers(self) -> bool:
         with suppress(valkey.exceptions.ValkeyError, OSError):
             return bool(self.client().ping())
         return False
 
 
+def run_program(name: str, *options: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a program of Valkey that writes its log into a folder."""
+    if not (ROOT / "usr/bin" / name).exists():
+        skip(f"no {name} here: deploy/setup-fleet.sh unpacks it")
+    library = next(ROOT.glob("usr/lib/*-linux-gnu"), ROOT)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen([ROOT / "usr/bin" / name, *options], env=environment, stdout=log, stderr=log)
+
+
 @contextmanager
 def engine(folder: Path, *users: str, address: str = "127.0.0.1") -> Iterator[Engine]:
     """Start an engine whose users may each append to a stream of its own."""
-    if not (_ROOT / "usr/bin/valkey-server").exists():
-        skip("no valkey-server here: deploy/setup-fleet.sh unpacks it")
     found = Engine(folder, users, address)
     found.start()
     try:

@@ -41,7 +41,12 @@ class LogUnavailableError(DnstrailError):
 
 
 class FleetLog(Protocol):
-    """A log on an existing engine. Each call may raise LogUnavailableError, and may be repeated after it."""
+    """A log on an existing engine. Each call may raise LogUnavailableError, and may be repeated after it.
+
+    `repeated` counts entries of this host that the engine had taken and lost, and that were appended again.
+    """
+
+    repeated: int
 
     def append(self, body: bytes) -> None:
         """Append an entry to the stream of this host.

@@ -1,6 +1,7 @@
 """The address of an engine on the command line: `valkeys://USER@HOST:PORT,ca=FILE,password=FILE`, or an invitation.
 
-That of Kafka begins with `kafkas`.
+That of Kafka begins with `kafkas`. `valkeys+sentinel://USER@HOST:PORT,HOST:PORT/NAME` names sentinels instead, and the
+name under which they watch the primary.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_trusted
 
 FORM: Final = "valkeys://USER@HOST[:PORT],ca=FILE,password=FILE"
+_FORM_OF_SENTINELS: Final = "valkeys+sentinel://USER@HOST[:PORT],HOST[:PORT]/NAME,ca=FILE,password=FILE"
 VALKEY: Final = "valkeys"
 KAFKA: Final = "kafkas"
-PORTS: Final = {VALKEY: 6380, KAFKA: 9093}
-_SCHEMES: Final = {"valkeys": VALKEY, "rediss": VALKEY, "kafkas": KAFKA}
+SENTINEL: Final = "valkeys+sentinel"
+PRIMARY: Final = "mymaster"  # the name of a primary at its sentinels, unless another one is given
+PORTS: Final = {VALKEY: 6380, KAFKA: 9093, SENTINEL: 26379}
+_SCHEMES: Final = {"valkeys": VALKEY, "rediss": VALKEY, "kafkas": KAFKA, SENTINEL: SENTINEL}
 _PLAIN: Final = ("valkey", "redis", "tcp", "kafka")
 _USER: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _MOST_PASSWORD: Final = 1024  # bytes
@@ -34,9 +38,19 @@ class EngineAddress(NamedTuple):
     authority: str  #: the certificate of the CA that signed that of the engine, in PEM form
     password: str
     scheme: str = VALKEY
+    others: tuple[tuple[str, int], ...] = ()  #: further sentinels: hosts and ports
+    primary: str = ""  #: the name under which sentinels watch the primary; "" without sentinels
+
+    @property
+    def servers(self) -> list[EngineAddress]:
+        """The servers that it names: one, or the sentinels."""
+        found = [(self.host, self.port), *self.others]
+        return [self._replace(host=host, port=port, scheme=VALKEY, others=(), primary="") for host, port in found]
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.user}@{self.host}:{self.port}"
+        places = ((self.host, self.port), *self.others)
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places)
+        return f"{self.scheme}://{self.user}@{hosts}" + (f"/{self.primary}" if self.primary else "")
 
     def __repr__(self) -> str:
         return str(self)  # without the password
@@ -57,13 +71,14 @@ def parse_engine(text: str) -> EngineAddress:
     """
     if "://" not in text:
         return _read_invitation(Path(text))
-    address, *parts = text.split(",")
+    parts = text.split(",")
+    address = ",".join(part for part in parts if "=" not in part)
     url = _parse_url(address, f"--engine {address!r:.200}")
-    options = dict(part.partition("=")[::2] for part in parts)
+    options = dict(part.partition("=")[::2] for part in parts if "=" in part)
     if options.keys() != {"ca", "password"} or not all(options.values()):
         raise SettingsError(f"--engine {address!r:.200}: ca and password are needed, and no more: write {FORM}")
     authority = read_trusted(Path(options["ca"]), "certificate").decode("ascii", "replace")
-    return EngineAddress(*url[:3], authority, _read_password(Path(options["password"])), url.scheme)
+    return url._replace(authority=authority, password=_read_password(Path(options["password"])))
 
 
 def check_user(name: str) -> str:
@@ -93,43 +108,52 @@ def _read_invitation(path: Path) -> EngineAddress:
         found = msgspec.json.decode(read_trusted(path, "invitation"), type=_Invitation)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SettingsError(f"invitation {path}: {error}: `dnstrail fleet invite` makes one") from error
-    url = _parse_url(found.engine, f"invitation {path}")
-    return EngineAddress(*url[:3], found.ca, found.password, url.scheme)
+    return _parse_url(found.engine, f"invitation {path}")._replace(authority=found.ca, password=found.password)
 
 
-class _Url(NamedTuple):
-    host: str
-    port: int
-    user: str
-    scheme: str
-
-
-def _parse_url(address: str, place: str) -> _Url:
-    """Return the parts of an address; `place` names it in errors.
+def _parse_url(address: str, place: str) -> EngineAddress:
+    """Return an address without its secrets; `place` names it in errors.
 
     Raises:
         SettingsError: It is no such address, or has no TLS; the text names the remedy.
     """
-    try:
-        url = urlsplit(address)
-        scheme = _SCHEMES.get(url.scheme, "")
-        host, port, user = url.hostname, url.port or PORTS.get(scheme, 0), url.username or ""
-    except ValueError as error:
-        raise SettingsError(f"{place}: {error}: write {FORM}") from error
-    if url.scheme in _PLAIN:
+    word, _, rest = address.partition("://")
+    scheme = _SCHEMES.get(word, "")
+    if word in _PLAIN:
         raise SettingsError(
             f"{place}: without TLS everybody on the way reads which names a host asks for: give the "
             f"engine a certificate (`tls-port` in the settings of Valkey), and write {FORM}"
         )
-    if not scheme or not host or url.path.strip("/"):
-        raise SettingsError(f"{place}: write {FORM}")
-    if url.password is not None:
+    form = _FORM_OF_SENTINELS if scheme == SENTINEL else FORM
+    authority, _, primary = rest.partition("/")
+    user, _, servers = authority.rpartition("@")
+    if ":" in user:
         raise SettingsError(
             "--engine: each process of this host can read a password here: name its file, password=FILE"
         )
+    try:
+        (host, port), *others = [_parse_server(one, PORTS.get(scheme, 0)) for one in servers.split(",")]
+    except ValueError as error:
+        raise SettingsError(f"{place}: {error}: write {form}") from error
+    if scheme == SENTINEL:
+        primary = check_user(primary or PRIMARY)
+    if not scheme or (scheme != SENTINEL and (primary or others)):
+        raise SettingsError(f"{place}: write {form}")
     if not _USER.fullmatch(user):
         raise SettingsError(f"{place}: name the user of the engine: letters, digits, dots, hyphens")
-    return _Url(host, port, user, scheme)
+    return EngineAddress(host, port, user, "", "", scheme, tuple(others), primary)
+
+
+def _parse_server(text: str, port: int) -> tuple[str, int]:
+    """Return the host and the port of a server.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    url = urlsplit(f"//{text}")
+    if not url.hostname or url.netloc != text:
+        raise ValueError(f"{text!r:.200} is no host")
+    return url.hostname, url.port or port
 
 
 def _read_password(path: Path) -> str:

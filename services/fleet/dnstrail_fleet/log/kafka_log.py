@@ -94,6 +94,7 @@ class KafkaLog:
         except ImportError as error:
             raise SettingsError("the client of Kafka is missing: pip install 'dnstrail[kafka]'") from error
         self.left_out = 0  # topics beyond MOST_HOSTS
+        self.repeated = 0  # the cluster loses nothing that it acknowledged
         trusting(address)
         self._kafka: Any = confluent_kafka
         self._address = address

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -21,6 +22,8 @@ MOST_ENTRIES: Final = 16_384
 MOST_OF_STREAM: Final = 256 << 20
 #: hosts whose streams a store reads -> those of further hosts wait: `hosts_left_out` in the log
 MOST_HOSTS: Final = 1_024
+#: last entries that a sender can append again after a change of the primary -> earlier ones may be lost: `entries_lost`
+MOST_UNSURE: Final = 32
 DEAD: Final = 10_000  # ms without an acknowledgement after which another reader gets an entry
 _LOOK: Final = 1.0  # seconds between two looks for new streams, and for long ones
 _CLAIM: Final = 0.25  # seconds between two looks for the entries of dead readers, in _STREAMS streams each
@@ -47,6 +50,7 @@ class ValkeyLog:
             SettingsError: The CA cannot be used, or the client is not installed.
         """
         self.left_out = 0  # streams beyond MOST_HOSTS
+        self.repeated = 0
         self._address = address
         self._monotonic = monotonic
         self._dead = dead
@@ -58,7 +62,8 @@ class ValkeyLog:
         self._claimed: dict[str, bytes] = {}  # up to where each stream was searched for entries of dead readers
         self._turn = self._claim_turn = self._size_turn = 0
         self._look = self._next_claim = float("-inf")
-        self._client = open_client(address)
+        self._unsure: deque[tuple[bytes, bytes]] = deque(maxlen=MOST_UNSURE)  # the ids and bodies of the last entries
+        self._client = open_client(address, self._repeat)
 
     def append(self, body: bytes) -> None:
         """Append an entry to the stream of this host.
@@ -67,7 +72,8 @@ class ValkeyLog:
             LogUnavailableError: The engine did not take it, as far as is known.
         """
         stream = PREFIX + self._address.user
-        self._call(lambda: self._client.xadd(stream, {"e": body}, maxlen=self._most, approximate=True))
+        number = self._call(lambda: self._client.xadd(stream, {"e": body}, maxlen=self._most, approximate=True))
+        self._unsure.append((number, body))
 
     def read(self, most: int) -> list[StreamEntry]:
         """Return entries that no other reader of the group has, and those that no reader acknowledged in time.
@@ -104,6 +110,29 @@ class ValkeyLog:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def _repeat(self, connection: Any) -> None:
+        """Append again, with their ids, the last entries that the server of a new connection does not have.
+
+        A replica that became the primary may lack the last ones. It refuses each id up to the last one that it has.
+        """
+        from valkey.exceptions import ResponseError  # noqa: PLC0415 - an extra, which only the fleet needs
+
+        before = self.repeated
+        for number, body in self._unsure:
+            trim = ("MAXLEN", "~", self._most)
+            connection.send_command("XADD", PREFIX + self._address.user, *trim, number, "e", body)
+            try:
+                connection.read_response()
+            except ResponseError as error:
+                if "equal or smaller" not in str(error):
+                    raise
+            else:
+                self.repeated += 1
+        if count := self.repeated - before:
+            structlog.get_logger().warning("entries_repeated", count=count)
+        if count == MOST_UNSURE:
+            structlog.get_logger().warning("entries_lost", before=self._unsure[0][0].decode())
 
     def _read(self, most: int) -> list[StreamEntry]:
         now = self._monotonic()

@@ -55,7 +55,7 @@ class FleetSender:
 
     `counters` counts transactions that were `read`, `rows` and `entries` that were sent, relations that were
     `left_out` since a text is too long, rows of this day that were `forgotten` after they were sent, segments `dropped`
-    before they were read, and `failures` of the engine.
+    before they were read, entries that were `repeated` since the engine had lost them, and `failures` of the engine.
     """
 
     def __init__(self, spool: SegmentSpool, log: FleetLog, state: SenderState, clock: Clock, host: str) -> None:
@@ -144,6 +144,7 @@ class FleetSender:
             self._fail("engine", "engine_unavailable", str(error), error.reason)
             return
         self._recover("engine")
+        self.counters["repeated"] = self._log.repeated
         self._totals.note_sent(rows, wall)
         self.counters["forgotten"] = self._totals.forgotten
         self._alive = now + _ALIVE
