@@ -45,6 +45,7 @@ def test_twenty_pings_are_twenty_findings(network):
         assert {(event["processName"], event["executable"]["path"]) for event in findings} == {
             ("ping", "/usr/bin/ping")
         }
+        wait_until(lambda: {event["processId"] for event in run.named("net_packet_dns")} >= pings, "their packets")
         questions = [event for event in run.named("net_packet_dns") if event["processId"] in pings]
         assert {event["processId"] for event in questions} == pings
         assert {(event["processName"], event["executable"]["path"]) for event in questions} == {

@@ -73,9 +73,14 @@ def test_names_resolved_over_tcp_are_in_the_image(network, capture):
                 for number in (2, 3, 4):
                     name = f"{capture}0{number}.google.com"
                     wait_until(lambda name=name: client.ask("get", key=name)["ok"], f"{name} in the image")
-                counted = next(iter(client.ask("stats")["data"]["probes"].values()))
-                assert counted["tcp_segments"] > 0
-                assert not {"tcp_gap", "tcp_incomplete", "tcp_out_of_step"} & counted.keys()
+
+                def counted() -> dict[str, int]:
+                    return next(iter(client.ask("stats")["data"]["probes"].values()))
+
+                wait_until(
+                    lambda: counted().get("tcp_segments", 0), "the counters, which follow with the end of a turn"
+                )
+                assert not {"tcp_gap", "tcp_incomplete", "tcp_out_of_step"} & counted().keys()
         finally:
             probe.terminate()
             probe.wait(PATIENCE)
