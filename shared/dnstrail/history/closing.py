@@ -13,6 +13,7 @@ import msgspec
 from dnstrail.history.database import naming_damage, open_existing, remove_logs, transaction
 from dnstrail.history.lives import lives_of, merge_lives
 from dnstrail.history.lives_parts import kept_until
+from dnstrail.history.rare_names import store_rare_names
 from dnstrail.history.rows import insert, rows
 from dnstrail.history.segment import SCHEMA
 from dnstrail.history.segment_keys import remove_keys, write_keys
@@ -104,3 +105,4 @@ def add_indexes(database: sqlite3.Connection) -> None:
         for related in _related(database):
             insert(database, "related", sorted(related))
         store_sums(database)
+        store_rare_names(database)

@@ -25,6 +25,7 @@ from builders.facts import BEGIN, SECOND, fact_of, facts, locked, progress_of, s
 from builders.log_entries import fill, live, live_stage
 from dnstrail.captured import Process
 from dnstrail.events import NET_CONNECTION, OUTCOMES
+from dnstrail.history import contents, rare_names
 from dnstrail.history import segment as segments
 from dnstrail.history.database import LOCKED, DamagedFileError, open_reader
 from dnstrail.history.fact import Fact
@@ -75,7 +76,7 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(module, "MOST_TRANSACTIONS", SMALL)
     monkeypatch.setattr(segment_entries, "_AT_ONCE", 16)
     monkeypatch.setattr(segment_entries, "_FIRST", 4)
-    monkeypatch.setattr(segment_entries, "_MOST_KEPT", 3)
+    monkeypatch.setattr(contents, "_MOST_KEPT", 3)
 
 
 def any_fact(number: int, chosen: random.Random) -> Fact:
@@ -104,6 +105,7 @@ def varied(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(segments, "MOST_TRANSACTIONS", SMALL)
         patched.setattr(module, "MOST_TRANSACTIONS", SMALL)
+        patched.setattr(rare_names, "_MOST_BYTES", 1 << 10)  # a small segment keeps some, too
         fill(folder, STORED, 3)
     assert sorted(path.suffix for path in folder.glob("0*")) == [*[".keys"] * 3, ".open", *[".segment"] * 3]
     return folder
@@ -289,7 +291,7 @@ def fill_with_names(folder):
 def test_a_reading_keeps_few_rows_at_a_time(tmp_path, monkeypatch):
     """A long segment is read with as little memory as a short one."""
     monkeypatch.setattr(segment_entries, "_FIRST", 16)
-    monkeypatch.setattr(segment_entries, "_MOST_KEPT", 50)
+    monkeypatch.setattr(contents, "_MOST_KEPT", 50)
     names = fill_with_names(tmp_path)
     assert sum(1 for _ in HistoryLog(tmp_path, print).backwards(LogSelection())) == len(names)
     before, most = sys.getallocatedblocks(), 0

@@ -85,6 +85,12 @@ def keys_of(selection: LogSelection) -> list[HashedKey]:
     return [hash_key(key) for key in keys if key]
 
 
+def exact_name(selection: LogSelection) -> str | None:
+    """Return the only name that fits; None if others may fit."""
+    pattern = selection.pattern
+    return None if selection.name is None or _SPECIAL.search(pattern) else pattern
+
+
 class _Segment(NamedTuple):
     """An open segment; `is_final`: it has indexes."""
 

@@ -6,20 +6,23 @@ import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from dnstrail.captured import LAST_TIME
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, NET_PACKET_DNS, OUTCOMES
 from dnstrail.history.closing import FINAL
+from dnstrail.history.contents import TRANSACTIONS, Contents
 from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
-from dnstrail.history.log.candidates import Candidates, candidates, last_stages
+from dnstrail.history.log.candidates import Candidates, candidates, exact_name, last_stages
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion, Relation
 from dnstrail.history.log.selection import LogSelection
+from dnstrail.history.rare_names import read_rare_name
 from dnstrail.history.rows import Row, read_labels, unpack_flags
 from dnstrail.history.segment import SCHEMA
 from dnstrail.protocol.facts import HOPS, type_text
@@ -28,10 +31,8 @@ REWRITTEN: Final = "something of it was forgotten meanwhile, and the rest is lef
 LAST: Final = (1 << 63) - 1  # beyond every number of a transaction
 _AT_ONCE, _FIRST = 1024, 256  # transactions that are read at once, and of the newest ones
 _MOST_KEPT = 16_384  # rows of a table that are kept, where they are read one by one
+_ADDRESSES: Final = 1024  # whose texts are kept: most paths have the same ones
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
-_SELECT: Final = """
-    SELECT id, start, batch, place, ended, name, ending, path, process, source_port, socket, waited, answer, ttls,
-        for_start, for_batch, for_place FROM transactions"""
 _SELECT_CONNECTIONS: Final = """
     SELECT id, start, batch, place, time, stage, name, path, process, source_port, socket, lasted, bytes_sent,
         bytes_received FROM connections"""
@@ -39,32 +40,6 @@ _Process = tuple[int, str, str, int, int, str, str, str, str, str]  # the values
 _Asker = tuple[_Process, dict[str, str]]  # with the labels
 _NOBODY: Final[_Asker] = (0, "", "", 0, 0, "", "", "", "", ""), {}
 Part = Sequence[tuple[int, LogEntry]]  # entries in their order, each with the number of its fact
-T = TypeVar("T")
-
-
-class _Contents(dict[int, T], Generic[T]):
-    """The contents of a table by id: each is read when it is needed first, or all at once."""
-
-    def __init__(self, segment: SegmentEntries, table: str, columns: str, make: Callable[..., T]) -> None:
-        super().__init__()
-        self._segment = segment
-        self._all = f"SELECT {table}.id, {columns}"
-        self._one = f"{self._all} WHERE {table}.id = ?"
-        self._make = make
-
-    def __missing__(self, number: int) -> T:
-        row = self._segment.execute(self._one, (number,)).fetchone()
-        if row is None:
-            raise LookupError(f"there is no row {number}")
-        found = self._make(*row[1:])
-        if len(self) >= _MOST_KEPT:
-            self.clear()  # transactions near each other refer to the same rows
-        self[number] = found
-        return found
-
-    def fill(self) -> None:
-        """Read the whole table."""
-        self.update((number, self._make(*columns)) for number, *columns in self._segment.execute(self._all))
 
 
 class SegmentEntries:
@@ -77,23 +52,25 @@ class SegmentEntries:
         self._database: sqlite3.Connection | None = None
         self._inode = 0  # of the file, once it was read
         self._candidates: Candidates | None = None
-        self._texts: _Contents[str] = _Contents(self, "texts", "text FROM texts", str)
+        self._rare: list[Row] = []  # the transactions of a rare name, the oldest first
         start = str if self._of_connections else _packets_of
-        self._starts: _Contents[str] = _Contents(self, "starts", "start FROM starts", start)
-        stage = "stage, bound, connected, error, why FROM stages"
-        self._stages: _Contents[Row] = _Contents(self, "stages", stage, _stage)
-        ending = "type, outcome, rcode, tries, left_out, flags FROM endings"
-        self._endings: _Contents[Row] = _Contents(self, "endings", ending, _ending)
-        path_ = "host, hop, source, destination, destination_port, transport, resolver, resolver_port FROM paths"
-        self._paths: _Contents[Row] = _Contents(self, "paths", path_, _path)
-        process = """pid, name, path, parent_pid, user_id, container_id, container_name, container_image, unit, slice,
-            labels FROM processes JOIN programs ON programs.id = program"""
-        self._processes: _Contents[_Asker] = _Contents(self, "processes", process, _asker)
-        relation = """owner.text, type, target.text FROM relations JOIN texts owner ON owner.id = owner
-            JOIN texts target ON target.id = target"""
-        self._relations: _Contents[tuple[str, str, str]] = _Contents(self, "relations", relation, _relation)
-        answer = "relations FROM answers"
-        self._answers: _Contents[tuple[tuple[str, str, str], ...]] = _Contents(self, "answers", answer, self._answer)
+        self._texts: Contents[str] = Contents(self.execute, "texts", str)
+        self._starts: Contents[str] = Contents(self.execute, "starts", start)
+        self._endings: Contents[Row] = Contents(self.execute, "endings", _ending)
+        self._paths: Contents[Row] = Contents(self.execute, "paths", _path)
+        self._processes: Contents[_Asker] = Contents(self.execute, "processes", _asker)
+        self._relations: Contents[tuple[str, str, str]] = Contents(self.execute, "relations", _relation)
+        self._answers: Contents[tuple[tuple[str, str, str], ...]] = Contents(self.execute, "answers", self._answer)
+        self._contents: dict[str, Contents[Any]] = {
+            "texts": self._texts,
+            "starts": self._starts,
+            "endings": self._endings,
+            "paths": self._paths,
+            "processes": self._processes,
+            "relations": self._relations,
+            "answers": self._answers,
+        }
+        self._stages: Contents[Row] = Contents(self.execute, "stages", _stage)
 
     def read(self, selection: LogSelection, after: int = 0) -> Generator[Part, None, None]:
         """Yield the entries of a selection after the fact of this number, in parts.
@@ -120,17 +97,9 @@ class SegmentEntries:
     def _forget(self) -> None:
         """Forget the contents at the end: they refer to this segment, and a collection of garbage comes late."""
         self.close()
-        for contents in (
-            self._texts,
-            self._starts,
-            self._stages,
-            self._endings,
-            self._paths,
-            self._processes,
-            self._relations,
-            self._answers,
-        ):
+        for contents in (*self._contents.values(), self._stages):
             contents.clear()
+        self._rare = []
 
     def close(self) -> None:
         """Close the file."""
@@ -153,7 +122,7 @@ class SegmentEntries:
             while read == count:
                 with naming_damage(self.path):
                     found = self._open(selection, fill=place == 0)
-                    rows = [] if found is None else self._rows(found, place, count, beyond, order)
+                    rows = self._rows(found, place, count, beyond, order)
                     entries = [entry for entry in entries_of(rows) if accepts(entry[1])]
                 if not self._is_final:
                     self.close()
@@ -168,12 +137,27 @@ class SegmentEntries:
         """Open the file unless it is open, and return where the selection looks."""
         if self._database is None:
             self._database = self._connect()
+            if self._find_rare(self._database, selection):
+                return None
             find = last_stages if self._of_connections else candidates
             self._candidates = find(self._database, selection, is_final=self._is_final)
             if fill and self._candidates is not None and not self._candidates.by_index:
                 for contents in (self._texts, self._paths, self._processes, self._relations, self._answers):
                     contents.fill()
         return self._candidates
+
+    def _find_rare(self, database: sqlite3.Connection, selection: LogSelection) -> bool:
+        """Return whether a selection asks for a rare name; then its transactions and their contents are at hand."""
+        name = exact_name(selection)
+        if name is None or not self._is_final or self._of_connections:
+            return False
+        found = read_rare_name(database, name)
+        if found is None:
+            return False
+        for table, rows in found.contents._asdict().items():
+            self._contents[table].add(rows)
+        self._rare = found.transactions
+        return True
 
     def _connect(self) -> sqlite3.Connection:
         if (status := _status(self.path)) is None and not self._is_final:
@@ -192,10 +176,14 @@ class SegmentEntries:
                 raise
             return self._connect()
 
-    def _rows(self, found: Candidates, place: int, count: int, beyond: str, order: str) -> list[Row]:
+    def _rows(self, found: Candidates | None, place: int, count: int, beyond: str, order: str) -> list[Row]:
         """Return the rows of the next transactions."""
+        if found is None and order == "id":
+            return [row for row in self._rare if row[0] > place]
+        if found is None:
+            return [row for row in reversed(self._rare) if row[0] < place]
         by = f"INDEXED BY {found.by_index}" if found.by_index else ""
-        select = _SELECT_CONNECTIONS if self._of_connections else _SELECT
+        select = _SELECT_CONNECTIONS if self._of_connections else TRANSACTIONS
         statement = f"{select} {by} WHERE {beyond} AND {found.condition} ORDER BY {order} LIMIT {count}"
         return self.execute(statement, (place, *found.values)).fetchall()
 
@@ -330,5 +318,6 @@ def _asker(*columns: Any) -> _Asker:
     return columns[:-1], read_labels(columns[-1])
 
 
+@lru_cache(maxsize=_ADDRESSES)
 def _text(address: bytes | None) -> str | None:
     return str(ip_address(address)) if address else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import msgspec
@@ -54,11 +55,7 @@ class LogSelection(msgspec.Struct, frozen=True):
     @property
     def pattern(self) -> str:
         """The pattern for names in the form in which names are stored; "*" if none is given."""
-        if self.name is None:
-            return "*"
-        if not _WILDCARD.search(self.name) and (key := lookup_key(self.name)):
-            return key
-        return self.name.lower().removesuffix(".") or self.name
+        return "*" if self.name is None else _pattern_of(self.name)
 
     def fits_name(self, name: str) -> bool:
         """Return whether a name fits."""
@@ -108,6 +105,13 @@ class LogSelection(msgspec.Struct, frozen=True):
             and (self.network is None or any(self.fits_address(relation[2]) for relation in entry.relations))
             and self._fits(entry)
         )
+
+
+@lru_cache(maxsize=1)
+def _pattern_of(name: str) -> str:
+    if not _WILDCARD.search(name) and (key := lookup_key(name)):
+        return key
+    return name.lower().removesuffix(".") or name
 
 
 def _is_of_client(entry: LoggedQuestion) -> bool:
