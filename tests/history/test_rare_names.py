@@ -17,16 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.facts import BEGIN, fact_of, facts
-from builders.log_entries import fill, live
+from builders.facts import BEGIN, fact_of, facts, progress_of
+from builders.log_entries import live
 from dnstrail.history import rare_names, segment
+from dnstrail.history.closing import finish
 from dnstrail.history.database import DamagedFileError, open_reader
 from dnstrail.history.fact import Fact
 from dnstrail.history.log import segment_entries
 from dnstrail.history.log.history_log import HistoryLog
 from dnstrail.history.log.selection import LogSelection
 from dnstrail.history.subjects import subject_of
-from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock, wait_until
@@ -37,14 +37,22 @@ STORED = [fact_of(number, ended=BEGIN + number, name=RARE[number % len(RARE)]) f
 LAST = fact_of(1 << 20, ended=BEGIN + 1000, name="last.example")  # in the next segment
 
 
-def fill_first(folder: Path, stored: list[Fact], most_bytes: int = 1 << 20) -> Path:
-    """Store facts in a full segment, and LAST in the next one; return the first. `most_bytes` are for a transaction."""
+def fill_segments(folder: Path, *parts: list[Fact], most_bytes: int = 1 << 20) -> Path:
+    """Store facts in a segment each, of which the last one stays open; return the first."""
+    folder.mkdir()
+    for number, part in enumerate(parts, 1):
+        with closing(segment.OpenSegment(folder / f"{number:010d}.open")) as opened:
+            opened.write(part, progress_of(number))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(rare_names, "_MOST_BYTES", most_bytes)
-        for one in (segment, module):
-            patched.setattr(one, "MOST_TRANSACTIONS", len(stored))
-        fill(folder, [*stored, LAST], 1)
+        for path in sorted(folder.glob("*.open"))[:-1]:
+            finish(path)
     return folder / FIRST
+
+
+def fill_first(folder: Path, stored: list[Fact], most_bytes: int = 1 << 20) -> Path:
+    """Store facts in a full segment, and LAST in the next one; return the first. `most_bytes` are for a transaction."""
+    return fill_segments(folder, stored, [LAST], most_bytes=most_bytes)
 
 
 @pytest.fixture
@@ -107,13 +115,10 @@ def test_a_random_history_is_read_by_values(tmp_path, monkeypatch):
     monkeypatch.setattr(segment_entries, "_FIRST", 4)
     monkeypatch.setattr(segment_entries, "_AT_ONCE", 4)
     monkeypatch.setattr(rare_names, "_RARE", 6)
-    monkeypatch.setattr(rare_names, "_MOST_BYTES", 1 << 20)
     chosen = random.Random(5)
     names = [chosen.choice(RARE[: chosen.randrange(1, 12)]) for _ in range(200)]
     found = [fact_of(number, ended=BEGIN + number, name=name) for number, name in enumerate(names)]
-    for one in (segment, module):
-        monkeypatch.setattr(one, "MOST_TRANSACTIONS", 45)
-    fill(tmp_path / "history", found, 4)
+    fill_segments(tmp_path / "history", *(found[begin : begin + 45] for begin in range(0, len(found), 45)))
     kept = [set(values_in(path)) for path in (tmp_path / "history").glob("*.segment")]
     assert [0 < len(one) < len(RARE) for one in kept] == [True] * 4
     for name in RARE:
