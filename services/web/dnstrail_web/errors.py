@@ -35,7 +35,7 @@ STATUS: Final[Mapping[str, int]] = {
     OVERLOADED: 503,
     UNAVAILABLE: 503,
     NO_HISTORY: 503,
-    NO_FLEET: 503,
+    NO_FLEET: 404,
 }
 _OTHER: Final = 502  # an error of the wire that this version does not know
 JSON: Final = "application/json"

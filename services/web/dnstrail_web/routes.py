@@ -92,7 +92,7 @@ ROUTES: Final = (
         "/api/fleet/hosts",
         "The hosts of the fleet: when they were heard, what waits, and what was lost, as `dnstrail fleet hosts`.",
         _JSON,
-        refusals=(503,),
+        refusals=(404, 503),
     ),
     Route(
         "seen",

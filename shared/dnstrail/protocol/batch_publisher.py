@@ -9,6 +9,7 @@ import msgspec
 
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured, Labels
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, UNKNOWN, CgroupLoss, HostIdentity, Turn, WireBatch, encode
 from dnstrail.protocol.event_table import BatchTable
 from dnstrail.protocol.replay_window import ReplayWindow
@@ -27,10 +28,11 @@ class BatchPublisher:
     """The open turn of one probe start, and the messages that the bus has not taken yet.
 
     Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
-    sequence is used twice. A batch has at most MOST_EVENTS events and MOST_BYTES. An event that fits in no batch
-    is lost, and each turn counts such losses as `event_refused` of `hop`. `published` counts events by name, and
-    `refused` the events that are lost here. `window`, if it is set, keeps the messages of the last turns. The memory
-    for `on_way` is bounded: MOST_ON_WAY numbers.
+    sequence is used twice. Within a turn DNS messages leave first, so that no connection overtakes the answer that led
+    to it. A batch has at most MOST_EVENTS events and MOST_BYTES. An event that fits in no batch is lost, and each turn
+    counts such losses as `event_refused` of `hop`. `published` counts events by name, and `refused` the events that are
+    lost here. `window`, if it is set, keeps the messages of the last turns. The memory for `on_way` is bounded:
+    MOST_ON_WAY numbers.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class BatchPublisher:
             self._since = now
         if not self._outbox:
             self._before = self.published.total()
-        for topic, host, table in self._tables:
+        for topic, host, table in sorted(self._tables, key=_is_later):
             if len(table):
                 messages.append((topic, encode(self._batch(topic, host, table))))
                 self.published[topic] += len(table)
@@ -175,3 +177,8 @@ class BatchPublisher:
             since=self._since,
             boot_id=self._identity.boot_id,
         )
+
+
+def _is_later(table: tuple[str, str | None, BatchTable]) -> bool:
+    topic, _, _ = table
+    return topic != NET_PACKET_DNS

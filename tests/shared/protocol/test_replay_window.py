@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from dnstrail.protocol import replay_window
-from dnstrail.protocol.batch_publisher import BatchPublisher
+from dnstrail.protocol.batch_publisher import MOST_EVENTS, BatchPublisher
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.replay_window import KEPT, ReplayWindow
 from dnstrail.protocol.replays import AT_ONCE, ReplayRequest, decode_replay, encode_replay
@@ -138,6 +139,18 @@ def test_what_is_published_is_kept(window):
     batches.close_turn(0, Counter(), closed=1.0)
     assert not batches.flush()
     assert [(topic, body) for topic, body in batches._outbox] == window._turns[0][2]
+
+
+def test_no_connection_of_a_turn_overtakes_its_answer(window):
+    """The DNS messages of a turn leave first, in their order, whatever was captured before them."""
+    batches = BatchPublisher(SimpleNamespace(), "start", live=True)
+    batches.window = window
+    for topic in ("net_tcp_connect", "sched_process_exit", *["net_packet_dns"] * (MOST_EVENTS + 1), "net_tcp_connect"):
+        batches.add(topic, seen(b"x" * 12, 1.0))
+    batches.close_turn(0, Counter(), closed=1.0)
+    assert [topic for topic, _ in window._turns[0][2]] == [
+        *("net_packet_dns", "net_packet_dns", "net_tcp_connect", "sched_process_exit", TURN)
+    ]
 
 
 def ask(window, *requests):

@@ -37,6 +37,10 @@ def test_a_connection_to_a_rebound_name_is_reported():
     assert findings(DnsRebinding, rebound()) == [expected]
     both = [answered("a.evil.com", PUBLIC, INNER), connected(INNER, at=1.0)]
     assert findings(DnsRebinding, both) == [expected]
+    before = connected(INNER, at=0.5)  # of the same turn, in which answers come first
+    answer = answered("a.evil.com", PUBLIC, INNER, at=0.7)
+    assert findings(DnsRebinding, [answer, before]) == []
+    assert findings(DnsRebinding, [answer, before, connected(INNER, at=1.0)]) == [expected]
 
 
 @pytest.mark.parametrize(

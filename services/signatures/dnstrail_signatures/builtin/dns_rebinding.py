@@ -113,7 +113,7 @@ class DnsRebinding(StatefulSignature):
     def _on_connect(self, event: Event) -> None:
         subject = party_of(event), str(event.arg("dst"))
         rebound = self._rebound.get(subject)
-        if rebound is None:
+        if rebound is None or event.timestamp < rebound.at:
             return
         self._rebound.pop(subject)
         if event.timestamp - rebound.at <= self._nanoseconds:
