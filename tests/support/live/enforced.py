@@ -50,6 +50,7 @@ def enforced(
     done = subprocess.run(
         within(network.hosts, *run), cwd=folder, capture_output=True, text=True, timeout=patience, check=False
     )
+    sys.stderr.write(done.stderr)  # for the report of a test that fails
     report = json.loads((folder / "r.json").read_text() or "{}")
     assert report, done.stderr
     own = report["exit_code"] if report["coverage"]["complete"] else 4

@@ -102,8 +102,7 @@ class Stack:
     def findings(self) -> list[dict[str, Any]]:
         """Return the findings that the containers printed."""
         logs = [self.daemon.docker("logs", container) for container in self.compose("ps", "--all", "--quiet").split()]
-        lines = [json.loads(line) for log in logs for line in log.splitlines() if line.startswith("{")]
-        return [line for line in lines if "eventName" in line]
+        return [line for log in logs for line in _objects(log.splitlines()) if "eventName" in line]
 
     def about(self, name: str) -> list[dict[str, Any]]:
         """Return all findings about a name."""
@@ -114,6 +113,17 @@ class Stack:
         process = self.containers()[container]
         os.kill(process, signal.SIGKILL)
         wait_until(lambda: self.containers().get(container, process) != process, f"{container} is back", PATIENCE)
+
+
+def _objects(lines: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a log. Docker writes a long line in parts of 16 KiB: the last one may not be whole yet."""
+    for number, line in enumerate(lines, 1):
+        if line.startswith("{"):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                if number < len(lines):
+                    raise
 
 
 @contextmanager
