@@ -87,9 +87,11 @@ def listed_network(folder: Path, names: int, *records: str) -> Iterator[ListedNe
         table = folder / "hosts"
         table.write_text(_hosts(names))
         options = (f"--addn-hosts={table}", "--cname=alias.test,target.other.test", *records)
-        for address in (RESOLVER, RESOLVER6, FOREIGN, FOREIGN6):
+        resolvers = (RESOLVER, RESOLVER6, FOREIGN, FOREIGN6)
+        for address in resolvers:
             # A client may be killed, and leave a connection open: it must not stop the server.
             stack.enter_context(dnsmasq(both.server, address, 53, "/google.com/10.99.0.1", *options, forks=True))
+        wait_until(lambda: _dns_sockets(both.server) >= len(resolvers), "the resolvers")
         yield ListedNetwork(both, stack.enter_context(serving(both, folder / "seen", sys.executable, "-c", _SERVES)))
 
 
@@ -105,6 +107,13 @@ def _join(both: Hosts) -> None:
     for network in _NETWORKS:
         _ip("-n", both.server, "route", "add", "local", network, "dev", "lo")
         _ip("-n", both.client, "route", "add", network, "via", RESOLVER6 if ":" in network else RESOLVER)
+
+
+def _dns_sockets(host: str) -> int:
+    """Return how many UDP sockets of a host have port 53."""
+    command = ["ip", "netns", "exec", host, "cat", "/proc/net/udp", "/proc/net/udp6"]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return sum(line.split()[1].endswith(":0035") for line in table.splitlines())
 
 
 def _hosts(names: int) -> str:
