@@ -334,6 +334,16 @@ def as_version_1(path: Path) -> None:
         database.execute("PRAGMA user_version = 1")
 
 
+def begin_in_earlier(history, as_earlier) -> Path:
+    """Store fact 1 in an open segment of an earlier version, and open the history again; return the segment."""
+    history.keep(fact_of(1))
+    history.close()
+    [path] = history.path.glob("*.open")
+    as_earlier(path)
+    history.__init__(history.path)
+    return path
+
+
 def test_a_full_segment_of_version_1_is_read(history):
     """It states the connections of its own facts: `history` is false, since those opened before are unknown."""
     history.keep(fact_of(1), opened(7, 1))
@@ -369,11 +379,7 @@ def test_the_log_reads_an_earlier_segment(history, as_earlier):
 
 def test_an_open_segment_of_version_2_gets_units(history):
     """A worker goes on with it: its facts have no unit, and the next ones have theirs."""
-    history.keep(fact_of(1))
-    history.close()
-    [path] = history.path.glob("*.open")
-    as_version_2(path)
-    history.__init__(history.path)
+    begin_in_earlier(history, as_version_2)
     history.keep(fact_of(2, process=Process(7, "curl", unit="web.service", slice="web.slice")))
     found = [(entry.unit, entry.slice) for entry in HistoryLog(history.path, pytest.fail).read(LogSelection())]
     assert found == [("", ""), ("web.service", "web.slice")]
@@ -383,11 +389,7 @@ def test_an_open_segment_of_version_2_gets_units(history):
 
 def test_an_open_segment_of_version_3_gets_labels(history):
     """A worker goes on with it: its facts have no labels, and the next ones have theirs, also once they are read."""
-    history.keep(fact_of(1))
-    history.close()
-    [path] = history.path.glob("*.open")
-    as_version_3(path)
-    history.__init__(history.path)
+    path = begin_in_earlier(history, as_version_3)
     labelled = Process(7, "curl", container_id="c1", container_labels=(("app", "web"), ("team", "")))
     history.keep(fact_of(2, process=labelled))
     history.close()

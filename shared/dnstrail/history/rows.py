@@ -28,8 +28,7 @@ _LABELS = msgspec.json.Decoder(dict[str, str]).decode
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _PROCESSES: Final = """
     SELECT processes.id, pid, name, path, parent_pid, user_id, container_id, thread_id, cgroup_id, container_name,
-        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice,
-        labels
+        container_image, mount_namespace, pid_namespace, start_time, owner, unit, slice, labels
     FROM processes JOIN programs ON programs.id = program"""
 _RELATIONS: Final = """
     SELECT relations.id, owner.text, type, target.text FROM relations

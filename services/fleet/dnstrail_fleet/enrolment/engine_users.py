@@ -120,9 +120,10 @@ class EngineUsers:
             SettingsError: It can be no name of a host, or the engine has such a user.
             LogUnavailableError: A server does not answer, or refuses: none has the user then.
         """
+        check_user(name)
         password = secrets.token_urlsafe(_SECRET)
         servers = self._servers()
-        if any(one.rules(check_user(name)) is not None for one in servers):
+        if any(one.rules(name) is not None for one in servers):
             raise SettingsError(f"the engine has a user {name}: name the host otherwise, or revoke this one first")
         for number, one in enumerate(servers, 1):
             try:

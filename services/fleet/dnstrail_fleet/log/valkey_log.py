@@ -119,9 +119,9 @@ class ValkeyLog:
         from valkey.exceptions import ResponseError  # noqa: PLC0415 - an extra, which only the fleet needs
 
         before = self.repeated
+        append = ("XADD", PREFIX + self._address.user, "MAXLEN", "~", self._most)
         for number, body in self._unsure:
-            trim = ("MAXLEN", "~", self._most)
-            connection.send_command("XADD", PREFIX + self._address.user, *trim, number, "e", body)
+            connection.send_command(*append, number, "e", body)
             try:
                 connection.read_response()
             except ResponseError as error:

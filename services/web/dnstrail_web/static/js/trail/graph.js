@@ -25,7 +25,7 @@ export function graphOf(key, trails, names = [], hosts = []) {
   const nodes = new Map();
   const links = new Map();
   const node = (id, kind, label) => {
-    if (!nodes.has(id)) nodes.set(id, { id, kind, label, key: ["asker", "host"].includes(kind) ? "" : id, layer: 0, order: nodes.size, asked: null, folded: [] });
+    if (!nodes.has(id)) nodes.set(id, { id, kind, label, key: asks(kind) ? "" : id, layer: 0, order: nodes.size, asked: null, folded: [] });
     return nodes.get(id);
   };
   const link = (from, to, kind, trail, life) => {
@@ -64,10 +64,15 @@ export function graphOf(key, trails, names = [], hosts = []) {
   return arranged([...nodes.values()], [...links.values()], key);
 }
 
+/** Return whether nodes of a kind ask: processes, and hosts of the fleet. */
+function asks(kind) {
+  return kind === "asker" || kind === "host";
+}
+
 /** Set the layers: askers, questions, aliases by the longest way, addresses, names of reverse records. */
 function arranged(nodes, links, key) {
   const byId = new Map(nodes.map((one) => [one.id, one]));
-  for (const one of nodes) one.layer = ["asker", "host"].includes(one.kind) ? 0 : 1;
+  for (const one of nodes) one.layer = asks(one.kind) ? 0 : 1;
   const chain = links.filter((link) => !["asked", "known", "PTR"].includes(link.kind));
   for (let turn = 0; turn < 12; turn += 1) {
     let moved = false;
@@ -99,7 +104,7 @@ function folded(nodes, links, key) {
   const groups = new Map();
   for (const one of nodes) {
     if (one.id === key || one.kind === "fold") continue;
-    const near = ["asker", "host"].includes(one.kind) || one.isQuestion ? around.get(one.id).filter((id) => !/^(asker |host\u0000)/.test(id)) : around.get(one.id);
+    const near = asks(one.kind) || one.isQuestion ? around.get(one.id).filter((id) => !/^(asker |host\u0000)/.test(id)) : around.get(one.id);
     const id = `${one.layer} ${one.kind} ${[...new Set(near)].sort().join(" ")}`;
     groups.set(id, [...(groups.get(id) || []), one]);
   }
