@@ -34,8 +34,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             wait_until(run.works, "the stack works", PATIENCE)
             wait_until(settles(run, "begin"), "single findings", PATIENCE)
         except AssertionError:
-            pytest.fail(run.compose("ps", "--all") + run.compose("logs", "--tail", "5") + run.ask_cache("stats"))
+            pytest.fail(state_of(run))
         yield run
+
+
+def state_of(up: Stack) -> str:
+    """Return what the containers are, what they logged last, and what the cache counts."""
+    return "\n".join((up.compose("ps", "--all"), up.compose("logs", "--tail", "5"), up.ask_cache("stats")))
 
 
 def reports(up: Stack, name: str) -> list[str]:
@@ -86,10 +91,17 @@ def test_each_of_many_lookups_is_reported_once(up: Stack) -> None:
     up.compose(
         "exec", "-T", "client", "sh", "-c", f"for i in $(seq {MANY}); do getent ahostsv4 $i.many.{WATCHED}; done"
     )
-    wait_until(lambda: len(up.about(f".many.{WATCHED}")) >= MANY * len(ONCE), "all findings", PATIENCE)
+    wanted = {(event, f"{number}.many.{WATCHED}"): 1 for event in ONCE for number in range(1, MANY + 1)}
+
+    def found() -> Counter[tuple[str, str]]:
+        return Counter((line["eventName"], name_of(line)) for line in up.about(f".many.{WATCHED}"))
+
+    try:
+        wait_until(lambda: found().total() >= len(wanted), "all findings", PATIENCE)
+    except AssertionError:
+        pytest.fail(f"missing: {sorted(wanted.keys() - found())}\n{state_of(up)}")
     resolve(up, "last")
-    found = Counter((line["eventName"], name_of(line)) for line in up.about(f".many.{WATCHED}"))
-    assert found == {(event, f"{number}.many.{WATCHED}"): 1 for event in ONCE for number in range(1, MANY + 1)}
+    assert found() == wanted
 
 
 def test_events_name_the_container(up: Stack) -> None:
