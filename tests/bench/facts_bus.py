@@ -1,27 +1,38 @@
-"""The cost of a transaction on the bus: at the cache that publishes it, and at a subscriber; and its bytes."""
+"""The cost of a transaction on the bus: at the cache that publishes it, and at a subscriber; and its bytes.
+
+Also what a subscriber costs the process of a cache, its relay included, for each DNS message of a capture file.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
+from pathlib import Path
+from statistics import median
 
 from figures import Figure
 from live_events import BATCH, START, bodies, fresh, of_capture
 
+from dnstrail.bus import Subscriber
+from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import DNS_TRANSACTION
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import Stamps, apply_messages
 from dnstrail.image.facts.transaction import Transaction
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import Batch, decode, decode_whole
-from dnstrail.protocol.facts import unpacked_fact
+from dnstrail.protocol.facts import FactFeed, unpacked_fact
 from dnstrail_cache.facts import captured_of
+from live.processes import children_of, dnstrail, processor_time, run_dir, started, wait_until
+from live.workers import open_bus
 
 NAMES, RUNS = 5000, 5
 COLLECTED = 3  # runs that collect the transactions anew
 _FEW = 200  # transactions that travel alone
+_PLAYED, _ROUNDS = 3, 5  # how often a cache receives the capture; caches without and with a subscriber
 _BEFORE = 1_000_000  # batches of events that a probe publishes in half a day
 
 
@@ -48,6 +59,45 @@ def measure(capture: str) -> Iterator[Figure]:
     yield Figure("a transaction, read", _cost(lambda: _read(sent), len(found)), "us")
     yield Figure("a transaction in a batch", sum(map(len, sent)) / len(found), "bytes")
     yield Figure("a transaction alone", sum(map(len, _published(found[-_FEW:], 1))) / _FEW, "bytes")
+    costs = [(_cost_of_cache(capture, []), _cost_of_cache(capture, [DNS_TRANSACTION])) for _ in range(_ROUNDS)]
+    yield Figure("a message, the process of a cache", median(alone for alone, _ in costs), "us")
+    yield Figure("a message, more with a subscriber", median(heard - alone for alone, heard in costs), "us")
+
+
+def _cost_of_cache(capture: str, topics: list[str]) -> float:
+    """Return the processor time (us) of a cache for a message of a file, with a subscriber of these facts."""
+    with run_dir() as folder, open_bus() as bus, started("cache", "--run-dir", folder) as cache:
+        facts = FactFeed(bus, lookups_address(folder), topics).subscriber
+        wait_until(lambda: not dnstrail("stats", "--run-dir", folder).returncode, "the cache")
+        wait_until(lambda: not topics or facts.receive(), "its facts")
+        used = _used(cache.pid)
+        count = sum(_play(capture, folder, facts) for _ in range(_PLAYED))
+
+        def is_done() -> bool:
+            """Return whether the cache has handled all messages."""
+            _read_all(facts)
+            return json.loads(dnstrail("stats", "--json", "--run-dir", folder).stdout)["image"]["messages"] == count
+
+        wait_until(is_done, "all messages")
+        return (_used(cache.pid) - used) / count * 1e6
+
+
+def _play(capture: str, folder: Path, facts: Subscriber) -> int:
+    """Send a cache the messages of a file, and read its facts meanwhile; return the number of messages."""
+    with started("probe", "--capture", capture, "--run-dir", folder) as probe:
+        wait_until(lambda: _read_all(facts) or probe.poll() is not None, "the end of the file")
+        assert probe.stderr is not None
+        return json.loads(probe.stderr.readlines()[-1])["packets"]
+
+
+def _read_all(facts: Subscriber) -> None:
+    while facts.receive() is not None:
+        pass
+
+
+def _used(process: int) -> float:
+    """Return the processor time (s) of a worker and its relay until now."""
+    return sum(processor_time(one).used for one in (process, *children_of(process)))
 
 
 def transactions(capture: str) -> list[Transaction]:
