@@ -91,7 +91,7 @@ def listed_network(folder: Path, names: int, *records: str) -> Iterator[ListedNe
         for address in resolvers:
             # A client may be killed, and leave a connection open: it must not stop the server.
             stack.enter_context(dnsmasq(both.server, address, 53, "/google.com/10.99.0.1", *options, forks=True))
-        wait_until(lambda: _dns_sockets(both.server) >= len(resolvers), "the resolvers")
+        wait_until(lambda: _dns_sockets(both.server) > len(resolvers), "the resolvers, beside that of `hosts`")
         yield ListedNetwork(both, stack.enter_context(serving(both, folder / "seen", sys.executable, "-c", _SERVES)))
 
 
