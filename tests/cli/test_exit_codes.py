@@ -240,5 +240,5 @@ run_command(command, "x")
 def test_a_command_ends_without_freeing_its_objects(arguments, out, err):
     """What was registered for the end runs, and what was written arrives; a thread that still works is awaited."""
     words = [sys.executable, "-c", ENDS, *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (261 % 256, out, err)

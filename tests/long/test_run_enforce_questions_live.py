@@ -18,7 +18,16 @@ from dnstrail_run.enforce.hooks import MOST_REFUSED
 from live import unlisted_questions
 from live.attempts import allowed_name
 from live.enforced import LISTED_RUN, client_folder, enforced, watched
-from live.listed_network import FOREIGN, RESOLVER, RESOLVER6, SHARED, ListedNetwork, listed_network, serving
+from live.listed_network import (
+    FOREIGN,
+    RESOLVER,
+    RESOLVER6,
+    SHARED,
+    ListedNetwork,
+    dns_sockets,
+    listed_network,
+    serving,
+)
 from live.namespaces import dnsmasq, live_or_skip
 from live.processes import PATIENCE, run_dir, wait_until
 from live.run_commands import within
@@ -237,6 +246,7 @@ for own, address in ("", "0.0.0.0"), ("", "::"), ("", "::ffff:0.0.0.0"), ("::fff
 """
     client = network.hosts.client
     with dnsmasq(client, "127.0.0.1", 53, "/test/192.0.2.9"), dnsmasq(client, "::1", 53, "/test/192.0.2.9"):
+        wait_until(lambda: dns_sockets(client) > 1, "the resolvers")
         network.ask("127.0.0.1", "::1")
         try:
             report, out = enforced(network, folder, sys.executable, "-c", script, prefix=LISTED_RUN)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from live.namespaces import SERVER, Hosts, hosts, live_or_skip
-from live.processes import run_dir
+from live.processes import PATIENCE, run_dir
 from live.run_commands import RUN, within
 from live.server_process import serving
 from live.system_calls import SystemCalls
@@ -51,7 +51,7 @@ def on_client(network: Hosts, folder: Path, *command: str) -> subprocess.Complet
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * PATIENCE,
         env={**env, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": "/nowhere", "GIT_CONFIG_GLOBAL": "/dev/null"},
         check=False,
     )

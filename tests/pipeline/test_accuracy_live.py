@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from live.namespaces import live_or_skip, skip
+from live.processes import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tests/accuracy/live/accuracy_live.py"
@@ -25,7 +26,7 @@ def test_every_connection_of_two_clients_is_seen_and_its_name_is_in_the_set(tmp_
     found = tmp_path / "found.json"
     size = ("--clients", CLIENTS, "--resolver", "direct,dnsmasq", "--connections", str(CONNECTIONS), "--rate", "20")
     command = [sys.executable, TOOL, "--seed", "3", "--names", "60", "--shared", "0.3", *size, "--json", found]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     connections = [one for one in json.loads(found.read_text())["connections"] if one["meant"]]
     assert len(connections) >= CONNECTIONS, done.stdout

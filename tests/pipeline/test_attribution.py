@@ -274,7 +274,7 @@ def test_the_relay_of_a_question_behind_nat(network, static, when, transport):
         assert network.on_client("iptables", "-t", "nat", "-A", *rule).returncode == 0
         stack.callback(network.on_client, "iptables", "-t", "nat", "-D", *rule)
         pid = ask(network, static, STUB, "53", transport, name)
-        out, _ = neighbour.communicate("go\n", timeout=20)
+        out, _ = neighbour.communicate("go\n", timeout=PATIENCE)
         assert neighbour.returncode == 0, out
 
         def nearest() -> list[int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured
 from dnstrail_probe.ebpf.getaddrinfo import library_thread
+from dnstrail_probe.ebpf.getaddrinfo.elf import interpreter
 from live.ebpf_source import Watching, watching
 from live.encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
 from live.getaddrinfo_program import LEFT, NESTED, build, make_root, resolving
@@ -106,10 +109,12 @@ def addresses(found: list[Captured]) -> list[str]:
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
 def test_a_name_from_a_hosts_file(network, folder, seen, compiler):
     """A name from a hosts file is reported with its process, for glibc and musl, each address once."""
-    program, options = folder / f"by-{compiler}", seen.source.counters["libraries_watched"]
+    program = folder / f"by-{compiler}"
     with resolving(*on_client(network, folder), program, names=["hidden.test"]) as asks:
-        if compiler == "musl-gcc":  # the first program with this library
-            seen.until(lambda: seen.source.counters["libraries_watched"] > options, "the library")
+        if compiler == "musl-gcc":  # whose library is its loader
+            with program.open("rb") as file:
+                library = Path(str(interpreter(partial(os.pread, file.fileno()))))
+            seen.until(lambda: seen.watched(library), "the library")
         assert asks.next() == (0, {HIDDEN, HIDDEN6})
         found = reported(seen, asks.process.pid, "hidden.test", 2)
     assert sorted(addresses(found)) == [HIDDEN, HIDDEN6]
@@ -235,12 +240,11 @@ def test_a_library_is_released_after_its_program(folder, scratch, monkeypatch):
     root = scratch / "root"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
-    make_root(root, folder / "by-gcc")
+    library = make_root(root, folder / "by-gcc")
     (root / "etc" / "hosts").write_text(f"{HIDDEN} rooted.test\n")
     with watching(getaddrinfo=True) as seen:
-        options = seen.source.counters["libraries_watched"]
         with resolving("chroot", root, "/by-gcc", names=["rooted.test"]) as asks:
-            seen.until(lambda: seen.source.counters["libraries_watched"] > options, "the library")
+            seen.until(lambda: seen.watched(library), "the library")
             assert asks.next() == (0, {HIDDEN})
             (found,) = reported(seen, asks.process.pid, "rooted.test", 1)
         assert (addresses([found]), found.process.name) == ([HIDDEN], "by-gcc")
@@ -251,10 +255,9 @@ def test_containers_of_one_image(folder, scratch):
     """A library in a layer that containers share is watched once, and the next container's first call is reported."""
     layer = scratch / "layer"
     layer.mkdir()
-    make_root(layer, folder / "by-gcc")
+    library = make_root(layer, folder / "by-gcc")
     (layer / "etc" / "hosts").write_text(f"{HIDDEN} layered.test\n")
     with watching(getaddrinfo=True) as seen:
-        before = seen.source.counters["libraries_watched"]
         for number in range(3):
             root = scratch / f"root{number}"
             for name in ("", "upper", "work"):
@@ -264,11 +267,11 @@ def test_containers_of_one_image(folder, scratch):
             pivot = ["unshare", "--mount", "sh", "-c", 'cd "$0" && mkdir old && pivot_root . old && exec "$@"', root]
             with resolving(*pivot, "/by-gcc", names=["layered.test"]) as asks:
                 if not number:
-                    seen.until(lambda: seen.source.counters["libraries_watched"] > before, "the library")
+                    seen.until(lambda: seen.watched(library), "the library")
                 assert asks.next() == (0, {HIDDEN})
                 assert addresses(reported(seen, asks.process.pid, "layered.test", 1)) == [HIDDEN]
+                assert seen.watched(library) == 1
             wait_until(lambda root=root: unmounts(root), "the end of the container")
-        assert seen.source.counters["libraries_watched"] == before + 1
 
 
 def test_the_result_of_a_call_is_in_the_image(network, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def test_frozen_workers_count_what_they_missed(folder):
             with frozen(cache.pid, worker.pid):
                 sent = flood(probe)
 
-            wait_until(lambda: probe.turn(EXIT) and has_a_loss(findings, found), "a finding with a loss")
+            exits = itertools.count(1)
+            wait_until(
+                lambda: next(exits) and probe.turn(EXIT) and has_a_loss(findings, found), "a finding with a loss"
+            )
             wait_until(lambda: all_counted(client, sent), "the cache to count what it missed")
             received = {arg["name"]: arg["value"] for arg in found[-1]["args"]}["received"]
             wait_until(
@@ -73,7 +77,8 @@ def test_frozen_workers_count_what_they_missed(folder):
     assert 0 < lost < sent
     assert stats["image"]["messages"] + lost == sent
     assert 0 < received < sent
-    assert found[-1]["coverage"] == pytest.approx(received / sent, abs=0.01)  # a few EXITs are in it, too
+    most = next(exits)  # EXITs that are in it, too: many on a busy host
+    assert received / sent - 0.01 <= found[-1]["coverage"] <= (received + most) / (sent + most) + 0.01
 
 
 def has_a_loss(findings: Puller, found: list[dict]) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from live.namespaces import live_or_skip, skip
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 from live.systemd_host import ROOT, SystemdHost, systemd_host
 
 WORKERS = ("cache", "findings", "history", "signatures", "probe")
@@ -33,7 +33,7 @@ def host(tmp_path_factory) -> Iterator[SystemdHost]:
         pytest.skip(f"systemd {version} cannot edit a unit from stdin")
     with systemd_host(tmp_path_factory.mktemp("host")) as booted:
         assert booted.run("systemd-sysusers").returncode == 0
-        done = booted.run("systemctl", "start", *ENABLED, timeout=90)
+        done = booted.run("systemctl", "start", *ENABLED, timeout=2 * PATIENCE)
         assert done.returncode == 0, done.stderr + booted.journal()
         serve = f"systemd-run --quiet --collect dnsmasq {DNSMASQ} --listen-address=127.0.0.1"
         names = [f"--address=/{name}.example/192.0.2.77" for name in ("unit", "relay.c2")]

@@ -26,7 +26,9 @@ from live.stopped import frozen
 from live.workers import Asker, asker, open_bus, response
 
 SENT = 3000
-BUSY = 0.5  # seconds for which the other workers stand still; a live probe that ends waits 2 s for them
+BUSY = 0.5  # seconds for which the other workers stand still
+# A live probe that ends waits 2 s for them, which is too little on a host that is busy itself.
+PATIENT = f"import dnstrail_probe.worker\ndnstrail_probe.worker.LINGER = {PATIENCE}"
 OF_FILE = 3000
 KILLED = (1, 2, 5, 10)  # messages of a file after which a subscriber is killed
 WORKERS = ("probe", "cache", "signatures", "more-signatures")
@@ -96,7 +98,7 @@ def host() -> Iterator[Host]:
     """Run a cache, two signature workers and a live probe."""
     with run_dir() as folder, asker(lookups_address(folder)) as client, listeners(folder) as workers:
         tapped = ["--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", str(len(RECEIVERS))]
-        with started("probe", "--run-dir", folder, *tapped) as probe:
+        with started("probe", "--run-dir", folder, *tapped, before=PATIENT) as probe:
             wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
             yield Host(folder, {**workers, "probe": probe}, client)
 

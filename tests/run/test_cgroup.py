@@ -51,6 +51,12 @@ def test_abandoned_cgroups_are_removed(own):
     assert {each.name for each in own.iterdir()} == {"cgroup.procs", running.name, other.name, made.path.name}
 
 
+def test_a_cgroup_that_another_run_removes_meanwhile_is_left_alone(own):
+    """A cgroup that is gone once it was listed ends no run that begins."""
+    (own / "dnstrail-run-4194305").symlink_to("removed")
+    assert make_cgroup().path.parent == own
+
+
 def test_some_processes_are_named(monkeypatch):
     """At most MOST_NAMED processes are named; one that has ended has no name."""
     monkeypatch.setattr(cgroup, "MOST_NAMED", 2)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
+import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,7 +14,7 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
 from dnstrail_run.cgroup import make_cgroup
 from dnstrail_run.enforce.routes import Routes
-from dnstrail_run.namespaces import own_namespace
+from dnstrail_run.namespaces import named_namespaces, own_namespace
 from live.namespaces import live_or_skip
 
 USER = User(60_706, 60_706)
@@ -41,5 +44,22 @@ def test_a_namespace_that_took_the_place_of_another_is_left_alone():
         with pytest.raises(SourceUnavailable):
             Routes(cgroup, USER, msgspec.structs.replace(own, cookie=own.cookie + 1), pytest.fail)
         assert cgroup.processes() == []
+    finally:
+        cgroup.remove()
+
+
+def test_more_changes_than_the_kernel_keeps_are_forgotten(network):
+    """The containers of a service that starts change hundreds of routes: the launcher goes on, and sees the next."""
+    [client] = [one for one in named_namespaces() if Path(one.path).name == network.client]
+    batch = "".join(f"route add 10.50.{number // 250}.{number % 250} dev lo\n" for number in range(2_000))
+    cgroup = make_cgroup()
+    try:
+        routes = Routes(cgroup, USER, client, lambda _: None)
+        for changes in (batch, batch.replace("add", "del")):
+            subprocess.run(["ip", "-n", network.client, "-batch", "-"], input=changes, text=True, check=True)
+            assert select.select([routes], [], [], 0)[0]
+            routes.learn()
+            assert not select.select([routes], [], [], 0)[0]
+        routes.close()
     finally:
         cgroup.remove()

@@ -66,9 +66,7 @@ class CommandCgroup:
 
     def remove(self) -> None:
         """Remove the cgroup, unless processes are left in it."""
-        for folder, _, _ in os.walk(self.path, topdown=False):
-            with suppress(OSError):  # a process is left: the folder stays, and is empty later
-                Path(folder).rmdir()
+        _remove(self.path)
 
 
 def continue_by(freezer: int) -> None:
@@ -123,10 +121,16 @@ def _remove_abandoned(above: Path) -> None:
     """Remove the empty cgroups of runs that have ended: a run that was killed leaves its own."""
     for folder in above.glob(f"{_PREFIX}*"):
         if not Path("/proc", folder.name.removeprefix(_PREFIX)).exists():
-            abandoned = CommandCgroup(folder)
-            with suppress(OSError):  # removed meanwhile
+            with suppress(OSError):  # removed meanwhile, by its run that has just ended, or by another one that begins
+                abandoned = CommandCgroup(folder)
                 continue_by(abandoned.open_freezer())  # its run may have been killed while it asked
-            abandoned.remove()
+            _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    for folder, _, _ in os.walk(path, topdown=False):
+        with suppress(OSError):  # a process is left: the folder stays, and is empty later
+            Path(folder).rmdir()
 
 
 def _own_cgroup(root: Path) -> Path:

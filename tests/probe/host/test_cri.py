@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import pytest
 from dnstrail_probe.host.container_name import LONGEST_LABEL, NAMELESS, ContainerName, LabelSelection
 from dnstrail_probe.host.cri import Cri, cri_socket
 from live.cri_messages import message
-from live.processes import run_dir
+from live.processes import PATIENCE, run_dir
 
 ID, POD = "0123456789abcdef" * 4, "f" * 64
 IMAGE = "registry.example/nginx:1"
@@ -220,3 +222,24 @@ def test_the_variable_names_the_socket(monkeypatch):
     assert cri_socket() == "/run/other.sock"
     monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", "tcp://192.0.2.1:1")
     assert cri_socket() == "/run/containerd/containerd.sock"
+
+
+def test_a_package_of_which_a_part_is_missing_ends_no_process():
+    """An import of grpc that fails midway, as that of a probe that may not read all of it, is not repeated.
+
+    The second one would abort the probe.
+    """
+    code = f"""
+import sys
+from dnstrail_probe.host.cri import Cri
+class Unreadable:
+    def find_spec(name, *_):
+        if name == "pkgutil":  # which grpc imports late
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Unreadable)
+sys.modules.pop("pkgutil", None)
+cri = Cri()
+print([cri.inspect({ID!r}) for _ in range(3)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, "[None, None, None]\n"), done.stderr

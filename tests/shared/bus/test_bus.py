@@ -203,7 +203,7 @@ def test_a_closed_lossless_publisher_waits_for_a_bounded_time(address, monkeypat
         def leave():
             wait_until(lambda: publisher.socket.closed, "the end of the publisher")
             subscriber.subscribe("another")
-            time.sleep(0.2)  # the publisher has received it
+            time.sleep(0.6)  # the publisher has received it
             subscriber.close()
 
         with open_bus() as bus:

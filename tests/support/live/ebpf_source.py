@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dns.exception
@@ -51,6 +52,14 @@ class Watching:
         """Return the events of one name of a process."""
         return [event for event in self.named(name) if event.process and event.process.pid == pid]
 
+    def watched(self, library: Path) -> int:
+        """Return how many files with uprobes are this C library, or show it as an overlay does.
+
+        Programs of others on this host have further ones, at any time.
+        """
+        known = [*self.source._getaddrinfo._libraries._files._files.values()]
+        return sum(_same(each.descriptors[0], library) for each in known if len(each.descriptors) > 1)
+
     def of_getaddrinfo(self, name: str) -> list[Captured]:
         """Return the responses about a name that calls of getaddrinfo yielded."""
         return [event for event in self.about(name) if GETADDRINFO in event.args]
@@ -58,6 +67,13 @@ class Watching:
     def about(self, name: str) -> list[Captured]:
         """Return the DNS messages about a name."""
         return [event for event in self.named(NET_PACKET_DNS) if question_of(event) == name]
+
+
+def _same(descriptor: int, library: Path) -> bool:
+    with suppress(OSError):  # released meanwhile
+        one, other = os.fstat(descriptor), library.stat()
+        return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
+    return False
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def listed_network(folder: Path, names: int, *records: str) -> Iterator[ListedNe
         for address in resolvers:
             # A client may be killed, and leave a connection open: it must not stop the server.
             stack.enter_context(dnsmasq(both.server, address, 53, "/google.com/10.99.0.1", *options, forks=True))
-        wait_until(lambda: _dns_sockets(both.server) >= len(resolvers), "the resolvers")
+        wait_until(lambda: dns_sockets(both.server) > len(resolvers), "the resolvers, beside that of `hosts`")
         yield ListedNetwork(both, stack.enter_context(serving(both, folder / "seen", sys.executable, "-c", _SERVES)))
 
 
@@ -109,7 +109,7 @@ def _join(both: Hosts) -> None:
         _ip("-n", both.client, "route", "add", network, "via", RESOLVER6 if ":" in network else RESOLVER)
 
 
-def _dns_sockets(host: str) -> int:
+def dns_sockets(host: str) -> int:
     """Return how many UDP sockets of a host have port 53."""
     command = ["ip", "netns", "exec", host, "cat", "/proc/net/udp", "/proc/net/udp6"]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout

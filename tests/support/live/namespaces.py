@@ -59,7 +59,7 @@ class Hosts:
             within, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def on_client(self, *command: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    def on_client(self, *command: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a command on the client to its end."""
         return subprocess.run(
             ["ip", "netns", "exec", self.client, *command], capture_output=True, text=True, timeout=timeout, check=False

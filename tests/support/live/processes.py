@@ -34,10 +34,12 @@ def dnstrail(*arguments: str | Path, stdin: str | None = None, **env: str) -> su
 
 
 @contextmanager
-def started(*arguments: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """Start the command as a process; end it afterwards if it still runs."""
+def started(*arguments: str | Path, before: str = "", **env: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the command as a process, which runs the Python code `before`; end it afterwards if it still runs."""
+    command = _command(arguments)
+    command[1:3] = ["-c", f"{before}\nfrom dnstrail_cli.__main__ import main\nmain()"] if before else command[1:3]
     process = subprocess.Popen(
-        _command(arguments),
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -20,7 +20,7 @@ ALERTS = _ROOT / "deploy/prometheus/alerts.yml"
 CONFIG = _ROOT / "deploy/prometheus/prometheus.yml"
 _BIN = _ROOT / ".prometheus/root/usr/bin"
 _CONFIG = """
-global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}
+global: {{scrape_interval: 500ms, evaluation_interval: 200ms}}
 rule_files: [alerts.yml]
 scrape_configs: [{{job_name: dnstrail, static_configs: [{{targets: {targets}}}]}}]
 """

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[3]
 _CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
@@ -64,7 +64,7 @@ class SystemdHost:
 
     init: int
 
-    def run(self, *command: str, text: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, text: str = "", timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a command on this host, outside its cgroups; `text` is its input."""
         spaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]
         return subprocess.run(

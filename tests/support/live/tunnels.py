@@ -54,7 +54,7 @@ def through_iodine(network: Hosts, folder: Path) -> None:
         _running(network.server, folder / "iodined", server, "Listening"),
         _running(network.client, folder / "iodine", client, "setup complete"),
     ):
-        done = network.on_client("ping", "-c30", "-i0.02", "-s200", "-W10", INSIDE, timeout=40)
+        done = network.on_client("ping", "-c30", "-i0.02", "-s200", "-W10", INSIDE)
         assert done.returncode == 0, done.stdout
 
 

@@ -27,7 +27,7 @@ _A, _NULL, _TXT, _AAAA, _SRV, _HTTPS = 1, 10, 16, 28, 33, 65
 _NO_OPT = b""
 _ZEROCOPY, _SEGMENT = 60, 103  # SO_ZEROCOPY, UDP_SEGMENT
 _ZEROCOPY_SEND, _FASTOPEN = 0x4000000, 0x20000000  # flags of send
-_PATIENCE = 5.0  # seconds
+_PATIENCE = 20.0  # seconds
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 

@@ -38,6 +38,7 @@ class Cri:
     def __init__(self, selection: LabelSelection = NO_LABELS) -> None:
         self._selection = selection
         self._channel: Any = None
+        self._lacks_grpc = False
 
     def inspect(self, container: str) -> ContainerName | None:
         """Return `CONTAINER.POD.NAMESPACE`, image and labels, and `POD.NAMESPACE` for the sandbox of a pod.
@@ -46,9 +47,12 @@ class Cri:
 
         None: the runtime gave no usable reply, or the package `grpcio` is not there.
         """
+        if self._lacks_grpc:
+            return None
         try:
             grpc = import_module("grpc")
-        except ImportError:
+        except ImportError:  # a part of it, also: a further attempt would end the process
+            self._lacks_grpc = True
             return None
         try:
             return self._inspect(grpc, container)

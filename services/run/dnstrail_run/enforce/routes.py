@@ -24,6 +24,7 @@ _DNS = 53
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 # Multicast groups of rtnetlink(7): links, and the routes and rules of both families.
 _GROUPS = 0x1 | 0x40 | 0x400 | 0x80 | 0x40000
+_SOL_NETLINK, _NO_ENOBUFS = 270, 5  # of netlink(7)
 
 
 class Routes:
@@ -75,6 +76,7 @@ def _sockets_within(namespace: NetworkNamespace, cgroup: CommandCgroup, user: Us
                 if namespace.cookie not in (0, namespace_cookie()):
                     os._exit(0)
                 changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+                changes.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)  # one change says as much as those that were dropped
                 changes.bind((0, _GROUPS))
                 cgroup.add(os.getpid())
                 if user is not None:
