@@ -178,5 +178,5 @@ def _requests(selection: LabelSelection) -> dict[str, Request]:
         DOCKER: partial(inspect, docker_socket(), selection=selection),
         PODMAN: partial(stored, podman_store(), selection=selection),
         CRI: Cri(selection).inspect,
-        PODMAN_OF_USERS: PodmanOfUsers().stored,
+        PODMAN_OF_USERS: PodmanOfUsers(selection).stored,
     }
