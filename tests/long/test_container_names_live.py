@@ -25,9 +25,9 @@ FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
 OWN_HOST = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
-def failed(run: Run) -> int:
-    """Return how many requests for the name of a container failed."""
-    return sum(probe.get("container_names_failed", 0) for probe in run.stats()["probes"].values())
+def counted(run: Run, reason: str) -> int:
+    """Return a counter of the probe."""
+    return sum(probe.get(reason, 0) for probe in run.stats()["probes"].values())
 
 
 @pytest.fixture
@@ -104,7 +104,8 @@ def test_a_runtime_that_hangs_costs_names_alone(monkeypatch):
                     subprocess.run(inside(folder, *daemon.resolver, "late.stopped.test"), check=True)
                     # A cgroup that is gone before the probe looks at the folders above it is no container of root.
                     wait_until(lambda: askers_below(run, "stopped.test"), "the fact")
-                wait_until(lambda: failed(run), "the request that failed")
+                wait_until(lambda: counted(run, "container_names_late"), "the name that is late")
+                wait_until(lambda: counted(run, "container_names_failed"), "the request that failed")
             finally:
                 daemon.process.send_signal(signal.SIGCONT)
             assert askers_below(run, "stopped.test") == {"late.stopped.test": {("", "")}}
