@@ -15,7 +15,14 @@ import pytest
 
 from dnstrail.kernel.cgroups import DOCKER, PODMAN, PODMAN_OF_USERS
 from dnstrail_probe.host.container_name import LONGEST_LABEL, NAMELESS, ContainerName, LabelSelection
-from dnstrail_probe.host.container_names import _NEVER, MAX_KNOWN, RETRY, WAITING_OF_USER, ContainerNames
+from dnstrail_probe.host.container_names import (
+    _NEVER,
+    _WAITING,
+    MAX_KNOWN,
+    RETRY,
+    WAITING_OF_USER,
+    ContainerNames,
+)
 from dnstrail_probe.host.docker import inspect
 from live.processes import run_dir, wait_until
 from live.workers import FakeClock
@@ -199,6 +206,7 @@ def test_a_silent_daemon_delays_nothing():
         for number in range(5000):
             assert names.of(f"{number:064x}", DOCKER) == NAMELESS
         assert len(names._known) <= MAX_KNOWN + 1
+        assert names.failed >= 5000 - _WAITING - 1
         connection, _ = silent.accept()
         with connection:
             assert connection.recv(4096)
@@ -227,6 +235,19 @@ def test_events_wait_for_the_first_reply_of_a_runtime_alone():
     replies.put(WEB)
     wait_until(lambda: names.known(ID) == WEB, "the name")
     assert (names.failed, names.is_awaited(ID)) == (0, False)
+    names.close()
+
+
+def test_a_name_that_is_published_before_its_reply_is_late():
+    """A lookup for an event that is published counts as late before the first reply alone."""
+    replies = Replies()
+    names = ContainerNames({DOCKER: lambda _container: replies.get()})
+    assert names.known(ID) == NAMELESS
+    names.of(ID, DOCKER)
+    assert (names.late, names.known(ID), names.late) == (0, NAMELESS, 1)
+    replies.put(NAMELESS)
+    wait_until(lambda: names._known[ID].due != _NEVER, "the reply")
+    assert (names.known(ID), names.late) == (NAMELESS, 1)
     names.close()
 
 
@@ -273,6 +294,7 @@ def test_a_user_displaces_no_name_and_no_request_of_others():
     for number in range(MAX_KNOWN + 10):
         names.of(f"alice/{number:064x}", PODMAN_OF_USERS)
     assert len(names._runtimes[PODMAN_OF_USERS]._requests.queue) <= WAITING_OF_USER + 1
+    assert names.failed >= MAX_KNOWN + 10 - WAITING_OF_USER - 1
     names.of(f"bob/{ID}", PODMAN_OF_USERS)
     for _ in range(WAITING_OF_USER + 2):
         replies.put(ContainerName("x/y", "z"))

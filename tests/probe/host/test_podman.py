@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from dnstrail_probe.host import podman
-from dnstrail_probe.host.container_name import NAMELESS, ContainerName, LabelSelection
+from dnstrail_probe.host.container_name import NAMELESS, NO_LABELS, ContainerName, LabelSelection
 from dnstrail_probe.host.podman import (
     MOST_BYTES,
     MOST_BYTES_OF_LABELS,
     MOST_BYTES_OF_USER,
+    MOST_BYTES_OF_USERS_DATABASE,
     PodmanOfUsers,
     podman_store,
     stored,
@@ -174,7 +175,7 @@ def host(tmp_path: Path, monkeypatch) -> Path:
 
 def found_of_user(host: Path, container: str = OF_USER) -> ContainerName | None:
     """Return the name of a container by the stores of the users."""
-    return PodmanOfUsers(UserNames(host / "passwd"), host).stored(container)
+    return PodmanOfUsers(NO_LABELS, UserNames(host / "passwd"), host).stored(container)
 
 
 @pytest.mark.parametrize("file", ["overlay-containers/volatile-containers.json", "vfs-containers/containers.json"])
@@ -293,10 +294,94 @@ def test_no_file_system_of_a_user_is_entered(host: Path) -> None:
         subprocess.run(["umount", folder], check=True)
 
 
+DATABASE = ".local/share/containers/storage/db.sql"
+
+
+def labels_of_user(host: Path) -> tuple[object, int]:
+    """Return the labels of the user's container, whose name must be there, and how many labels were left out."""
+    selection = LabelSelection(("app", "team"))
+    found = PodmanOfUsers(selection, UserNames(host / "passwd"), host).stored(OF_USER)
+    assert found is not None
+    assert found[:2] == ("alice/web", WEB.image)
+    return found.labels, selection.left_out
+
+
+IN_DATABASE_OF_USER = {
+    "selected ones": (json.dumps({"id": ID, "labels": {"app": "web", "other": "x"}}), (("app", "web"),), 0),
+    "as bytes": (json.dumps({"id": ID, "labels": {"app": "web"}, "x": "y" * 9000}).encode(), (("app", "web"),), 0),
+    "none": (json.dumps({"id": ID}), (), 0),
+    "of another container": (json.dumps({"id": "e" * 64, "labels": {"app": "web"}}), (), 2),
+    "no text": (json.dumps({"id": ID, "labels": {"app": 5, "team": "a\n"}}), (), 2),
+    "no mapping": (json.dumps({"id": ID, "labels": ["app"]}), (), 2),
+    "no JSON": ("[" * 100_000, (), 2),
+    "no UTF-8": (b'{"id":"' + ID.encode() + b'","labels":{"app":"\xff"}}', (), 2),
+    "a number": (5, (), 2),
+    "too much": (json.dumps({"id": ID, "labels": {"app": "web"}}) + " " * MOST_BYTES_OF_LABELS, (), 2),
+    "a database that is too large": ("x" * MOST_BYTES_OF_USERS_DATABASE, (), 2),
+}
+
+
+@pytest.mark.parametrize(("content", "labels", "left_out"), IN_DATABASE_OF_USER.values(), ids=IN_DATABASE_OF_USER)
+def test_the_database_of_a_user_states_labels(host: Path, content: object, labels: object, left_out: int) -> None:
+    """Labels come from the database in the home. One that cannot be read costs the labels, which are counted."""
+    with_database(host / "home/alice" / LISTS, content)
+    assert labels_of_user(host) == (labels, left_out)
+    assert found_of_user(host) == ContainerName("alice/web", WEB.image)
+
+
+def test_no_lock_of_a_user_is_waited_for(host: Path) -> None:
+    """Labels are read while the database is locked: the row of a container that runs is already there."""
+    with_database(host / "home/alice" / LISTS, json.dumps({"id": ID, "labels": {"app": "web"}}))
+    with closing(sqlite3.connect(host / "home/alice" / DATABASE, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        assert labels_of_user(host) == ((("app", "web"),), 0)
+
+
+def test_no_statement_of_a_users_database_is_run(host: Path) -> None:
+    """A view in place of the table, which would never end, gives no labels."""
+    path = host / "home/alice" / LISTS / "containers.json"
+    path.write_text(json.dumps([entry()]))
+    with closing(sqlite3.connect(host / "home/alice" / DATABASE)) as database:
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS ID, i AS JSON FROM n"
+        database.execute(f"CREATE VIEW ContainerConfig AS {endless}")
+    assert labels_of_user(host) == ((), 2)
+
+
+def replaced(make):
+    """Return what puts another thing in the place of a file."""
+    return lambda path: path.unlink() or make(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced(lambda _: None),
+        replaced(os.mkfifo),
+        replaced(os.mkdir),
+        replaced(lambda path: path.symlink_to("/etc/shadow")),
+        replaced(lambda path: path.symlink_to("/dev/zero")),
+        lambda path: path.rename(path.with_name("other")) and path.symlink_to("other"),
+        lambda path: os.truncate(path, 1 << 40),
+        lambda path: os.truncate(path, 5000),
+        lambda path: path.write_bytes(b"x" * 5000),
+        pytest.param(
+            lambda path: os.chown(path, USER, USER),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away"),
+        ),
+    ],
+)
+def test_no_database_of_a_user_is_waited_for_or_leads_elsewhere(host: Path, change) -> None:
+    """A pipe, a folder, a link, a huge file or one of another user costs the labels, and holds up nothing."""
+    with_database(host / "home/alice" / LISTS, json.dumps({"id": ID, "labels": {"app": "web"}}))
+    assert labels_of_user(host) == ((("app", "web"),), 0)
+    change(host / "home/alice" / DATABASE)
+    assert labels_of_user(host) == ((), 2)
+
+
 def test_requests_of_users_are_bounded_in_time(host: Path, monkeypatch) -> None:
     """Between two looks at stores of users there is a pause, whatever they start."""
     monkeypatch.setattr(podman, "PACE", 0.05)
-    stores = PodmanOfUsers(UserNames(host / "passwd"), host)
+    stores = PodmanOfUsers(NO_LABELS, UserNames(host / "passwd"), host)
     begin = time.monotonic()
     for _ in range(4):
         stores.stored(OF_USER)

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 
+from dnstrail_probe.formats.protobuf import read_fields
 from live.cri_messages import message
 from live.docker_daemon import UPSTREAM, network_namespace
 from live.namespaces import dnsmasq
@@ -25,6 +26,8 @@ _CGROUPS = Path("/sys/fs/cgroup")
 IMAGE = "localhost/dnstrail-resolve:1"
 _PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 _NETWORK_OF_NODE = 2
+_EXITED = 2
+_MANY = 1 << 20  # fields of a message
 _CONFIG = """
 version = 2
 root = "{folder}/root"
@@ -76,6 +79,27 @@ class Containerd:
         self._call("StartContainer", (1, made))
         return made
 
+    def stop_pod(self, pod: tuple[str, bytes]) -> None:
+        """End what is left of a pod. The runtime still lists its containers."""
+        self._call("StopPodSandbox", (1, pod[0]))
+
+    def listed(self) -> dict[str, tuple[str, str]]:
+        """Return name and image of each container by its id, as the runtime lists containers and pods."""
+        pods = {}
+        for pod in _parts(self._call("ListPodSandbox"), 1):
+            metadata = _part(pod, 2)
+            pods[_part(pod, 1)] = f"{_text(metadata, 1)}.{_text(metadata, 3)}"
+        containers = _parts(self._call("ListContainers"), 1)
+        return {
+            _text(one, 1): (f"{_text(_part(one, 3), 1)}.{pods[_part(one, 2)]}", _text(_part(one, 4), 1))
+            for one in containers
+        }
+
+    def lifetime(self, container: str) -> float | None:
+        """Return the seconds from the start of a container to its end as the runtime noticed them; None until then."""
+        status, _ = read_fields(_part(self._call("ContainerStatus", (1, container)), 1), _MANY)
+        return max(status[6] - status[5], 0) / 1e9 if status.get(3) == _EXITED else None
+
     def remove_pods(self) -> None:
         """End the pods, and remove the cgroups above theirs from all hierarchies, as a kubelet would."""
         for sandbox in self._pods.values():
@@ -99,6 +123,21 @@ class Containerd:
     def _call(self, method: str, *fields: tuple[int, Any]) -> bytes:
         call = self._channel.unary_unary(f"/runtime.v1.RuntimeService/{method}")
         return bytes(call(message(*fields), timeout=PATIENCE))
+
+
+def _parts(message_: bytes, field: int) -> list[bytes]:
+    """Return the byte strings of a repeated field."""
+    found: dict[int, list[bytes]] = {field: []}
+    read_fields(message_, _MANY, found)
+    return found[field]
+
+
+def _part(message_: bytes, field: int) -> bytes:
+    return _parts(message_, field)[-1]
+
+
+def _text(message_: bytes, field: int) -> str:
+    return _part(message_, field).decode()
 
 
 @contextmanager

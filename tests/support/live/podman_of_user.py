@@ -42,9 +42,9 @@ class PodmanOfUser:
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def resolve(self, container: str, name: str) -> None:
+    def resolve(self, container: str, name: str, *options: str) -> None:
         """Send one query in a new container, which ends when it has the response."""
-        options = ("--cgroup-parent", self.parent, "--name", container)
+        options = (*options, "--cgroup-parent", self.parent, "--name", container)
         self(*_RUN, *options, IMAGE, "/resolve", UPSTREAM, "53", "udp", name)
 
 

@@ -114,6 +114,7 @@ class EbpfSource:
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
             "container_names_failed": self._attribution.names.failed,
+            "container_names_late": self._attribution.names.late,
             "container_labels_left_out": self._attribution.names.labels_left_out,
         }
         for reason, count in counts.items():

@@ -48,7 +48,8 @@ class ContainerNames:
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
     therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of another
     user. A request that failed is repeated after RETRY at the earliest. `failed` counts the requests to which a runtime
-    gave no usable reply. `labels` are the keys of the labels that are read.
+    gave no usable reply, and those that found too many waiting. `late` counts the lookups by `known` before the first
+    reply. `labels` are the keys of the labels that are read.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class ContainerNames:
         monotonic: Callable[[], float] = time.monotonic,
         labels: tuple[str, ...] = (),
     ) -> None:
+        self.late = 0
+        self._refused = 0
         self._selection = LabelSelection(labels)
         self._monotonic = monotonic
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -67,8 +70,8 @@ class ContainerNames:
 
     @property
     def failed(self) -> int:
-        """The number of requests that failed."""
-        return sum(runtime.failed for runtime in self._runtimes.values())
+        """The number of requests that failed, or found too many waiting."""
+        return self._refused + sum(runtime.failed for runtime in self._runtimes.values())
 
     @property
     def labels_left_out(self) -> int:
@@ -89,7 +92,10 @@ class ContainerNames:
     def known(self, container: str) -> ContainerName:
         """Return the name of a container as far as it is known."""
         known = self._table(container).get(container)
-        return known.name if known else NAMELESS
+        if known is None:
+            return NAMELESS
+        self.late += known.runtime != ""
+        return known.name
 
     def is_awaited(self, container: str) -> bool:
         """Return whether the first reply about a container is due soon: its runtime neither hangs nor fails."""
@@ -108,6 +114,7 @@ class ContainerNames:
             table.popitem(last=False)
         if not self._runtimes[runtime].request(container):
             table.pop(container, None)  # its next event requests it again
+            self._refused += 1
 
     def _note(self, container: str, found: ContainerName) -> None:
         table = self._table(container)
@@ -178,5 +185,5 @@ def _requests(selection: LabelSelection) -> dict[str, Request]:
         DOCKER: partial(inspect, docker_socket(), selection=selection),
         PODMAN: partial(stored, podman_store(), selection=selection),
         CRI: Cri(selection).inspect,
-        PODMAN_OF_USERS: PodmanOfUsers().stored,
+        PODMAN_OF_USERS: PodmanOfUsers(selection).stored,
     }

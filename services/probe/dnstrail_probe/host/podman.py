@@ -18,7 +18,9 @@ from typing import Any
 
 import msgspec
 
+from dnstrail.captured import Labels
 from dnstrail.regular_file import read_regular
+from dnstrail_probe.formats.sqlite_records import last_columns
 from dnstrail_probe.host.container_name import NAMELESS, NO_LABELS, ContainerName, LabelSelection, container_name
 from dnstrail_probe.host.process_root import NO_LINKS, open_below
 from dnstrail_probe.host.user_names import Account, UserNames
@@ -38,9 +40,11 @@ _CONFIG_OF = "SELECT iif(length(JSON) <= ?, JSON, '') FROM ContainerConfig WHERE
 MOST_BYTES_OF_LABELS = 1 << 20
 _HOST = Path("/proc/1/root")  # a container of the probe has other homes
 _STORE_OF_USER = ".local/share/containers/storage"
-_DRIVERS = ("overlay", "vfs", "btrfs")  # of a user
+_LISTS_OF_USER = [f"{driver}-containers/{file}" for driver, file in product(("overlay", "vfs", "btrfs"), _FILES)]
 #: bytes of the lists of containers in the store of a user -> beyond them the containers of this user have no names
 MOST_BYTES_OF_USER = 1 << 20
+#: bytes of the database in the store of a user -> beyond them the containers of this user have no labels
+MOST_BYTES_OF_USERS_DATABASE = 8 << 20
 # Users can start containers without end. After a look at a store of one of them comes a pause of so many seconds, and
 # of so many times the processor time of the look.
 PACE, _REST = 0.05, 10
@@ -57,6 +61,7 @@ class _Metadata(msgspec.Struct):
 
 
 class _Config(msgspec.Struct):
+    id: str = ""
     labels: dict[str, Any] = {}
 
 
@@ -94,25 +99,46 @@ class PodmanOfUsers:
     """The stores of users in their homes.
 
     A user can put anything there. Nothing but a regular file of the user is read: no link is followed, no other mount
-    entered, and no lease waited for. The bytes and the processor time of all requests are bounded.
+    entered, and neither a lease nor a lock waited for. The bytes and the processor time of all requests are bounded.
     """
 
-    def __init__(self, users: UserNames | None = None, host: Path = _HOST) -> None:
+    def __init__(
+        self, selection: LabelSelection = NO_LABELS, users: UserNames | None = None, host: Path = _HOST
+    ) -> None:
+        self._selection = selection
         self._users = users or UserNames()
         self._host = host
         self._next = 0.0  # the time of the next request
 
     def stored(self, container: str) -> ContainerName | None:
-        """Return the name `USER/NAME` of a container `USER/ID`; None if the store cannot be read."""
+        """Return the name `USER/NAME` of a container `USER/ID`, image and labels; None if the store cannot be read."""
         user, _, identity = container.partition("/")
         account = self._users.account(user)
         if account is None:
             return NAMELESS
         time.sleep(max(self._next - time.monotonic(), 0.0))
         began = time.thread_time()
-        found = _find(_lists_of_user(self._host, account), identity)
+        found = _find(_files_of_user(self._host, account, _LISTS_OF_USER, MOST_BYTES_OF_USER), identity)
+        if found and found.name:
+            found = found._replace(name=f"{user}/{found.name}", labels=self._labels(account, identity))
         self._next = time.monotonic() + max(PACE, _REST * (time.thread_time() - began))
-        return found._replace(name=f"{user}/{found.name}") if found and found.name else found
+        return found
+
+    def _labels(self, account: Account, container: str) -> Labels:
+        """Return the selected labels of a container of a user. Those that cannot be read are left out."""
+        if not self._selection.keys:
+            return ()
+        files = _files_of_user(self._host, account, (_DATABASE,), MOST_BYTES_OF_USERS_DATABASE)
+        try:
+            for stated in last_columns(b"".join(files), container.encode(), MOST_BYTES_OF_LABELS):
+                with suppress(msgspec.MsgspecError, RecursionError):  # a free page
+                    config = _CONFIG.decode(stated)
+                    if config.id == container:
+                        return self._selection.of(config.labels)
+        except (OSError, ValueError):
+            pass  # there is no database, or none that is read
+        self._selection.leave_out(len(self._selection.keys))
+        return ()
 
 
 def _labels(database: Path, container: str) -> dict[str, Any]:
@@ -150,17 +176,17 @@ def _lists(store: str) -> Iterator[bytes]:
             yield read_regular(file, MOST_BYTES, links=False)
 
 
-def _lists_of_user(host: Path, account: Account) -> Iterator[bytes]:
-    """Yield the lists of containers in the store of a user.
+def _files_of_user(host: Path, account: Account, files: Iterable[str], most: int) -> Iterator[bytes]:
+    """Yield files in the store of a user, as far as they are there.
 
     Raises:
-        OSError: a list cannot be read, or is too long or no file of the user.
+        OSError: a file cannot be read or is none of the user, or all have more than `most` bytes.
     """
-    home, left = Path(account.home), MOST_BYTES_OF_USER
+    home, left = Path(account.home), most
     parent = os.open(host / str(home.parent).lstrip("/"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for folder, file in product(_DRIVERS, _FILES):
-            path = f"{home.name}/{_STORE_OF_USER}/{folder}-containers/{file}"
+        for file in files:
+            path = f"{home.name}/{_STORE_OF_USER}/{file}"
             with suppress(FileNotFoundError), open_below(parent, path, NO_LINKS, os.O_NONBLOCK) as descriptor:
                 content = _read(descriptor, account.uid, left)
                 left -= len(content)

@@ -1,0 +1,102 @@
+"""Pods at a steady rate, each with a container that asks one name and ends: its events have its own name.
+
+A containerd of its own makes the pods by its Container Runtime Interface, as a kubelet does. At the end name and image
+of each container in the events are compared with the list of the runtime. It needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from live.containerd import Containerd, containerd
+from live.ebpf_source import cgroup
+from live.pipelines import Run, pipeline
+from live.processes import processor_time, wait_until
+
+FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
+DOMAIN = "soak.test"
+NAMESPACES = 7
+
+
+def main() -> int:
+    """Make the pods, and print what their events state; return 1 if one is missing, or states another name or none."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pods", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=20, help="pods a second")
+    parser.add_argument("--threads", type=int, default=12, help="pods that are made at once")
+    options = parser.parse_args()
+    with cgroup(f"dnstrail-pods-{os.getpid()}") as own, containerd() as daemon:
+        os.environ["CONTAINER_RUNTIME_ENDPOINT"] = f"unix://{daemon.socket}"
+        (own / "cgroup.procs").write_text(str(daemon.process.pid))  # with what it starts, but for the containers
+        with pipeline(*FACTS) as run:
+            made, seconds = make_pods(daemon, options.pods, options.rate, options.threads)
+            wait_until(lambda: len(facts(run)) >= options.pods, "the facts")
+            lives = sorted(daemon.lifetime(container) or 0.0 for container in made.values())
+            p50, p99 = (1000 * lives[len(lives) * percent // 100] for percent in (50, 99))
+            load = os.getloadavg()[0]
+            print(f"{len(made)} pods in {seconds:.0f} s: {len(made) / seconds:.1f} a second, load {load:.1f}")
+            print(f"  a container lives {p50:.0f} ms (median), {p99:.0f} ms (p99)")
+            of_runtime = int((own / "cpu.stat").read_text().split()[1]) / 1e3 / len(made)
+            of_probe = 1e3 * processor_time(run.worker("probe")).used / len(made)
+            print(f"  processor time for a pod: runtime {of_runtime:.0f} ms, probe {of_probe:.0f} ms")
+            return compare(run, daemon, made)
+
+
+def make_pods(daemon: Containerd, pods: int, rate: float, threads: int) -> tuple[dict[str, str], float]:
+    """Make the pods; return the container that asks each name, and the seconds from the first pod to the last."""
+    begin = time.monotonic()
+
+    def live(number: int) -> tuple[str, str]:
+        time.sleep(max(begin + number / rate - time.monotonic(), 0))
+        pod = daemon.make_pod(f"web-{number}", f"shop-{number % NAMESPACES}")
+        name = f"n{number}.{DOMAIN}"
+        container = daemon.resolve(pod, "nginx", name)
+        wait_until(lambda: daemon.lifetime(container) is not None, "the end of a container")
+        daemon.stop_pod(pod)
+        return name, container
+
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(pool.map(live, range(pods))), time.monotonic() - begin
+
+
+def facts(run: Run) -> list[dict]:
+    """Return the events of the pods."""
+    return run.containing(f'.{DOMAIN}"')
+
+
+def compare(run: Run, daemon: Containerd, made: dict[str, str]) -> int:
+    """Compare the events with the list of the runtime; return 1 if they differ."""
+    listed = daemon.listed()
+    found: Counter[str] = Counter()
+    asked = set()
+    for fact in facts(run):
+        name = next(one["value"] for one in fact["args"] if one["name"] == "name")
+        container = fact["container"]
+        stated = container.get("name", ""), container.get("image", "")
+        asked.add(name)
+        if fact["containerId"] != made[name]:
+            found["events of another container, or none"] += 1
+        elif stated == listed[made[name]]:
+            found["events as the runtime lists them"] += 1
+        else:
+            found["events without a name" if stated == ("", "") else "events with another name"] += 1
+    found["pods without an event"] = len(made.keys() - asked)
+    counters = {name: value for probe in run.stats()["probes"].values() for name, value in probe.items()}
+    for what, count in found.items():
+        print(f"{count:6} {what}")
+    print(f"{counters.get('container_names_late', 0):6} containers in batches without a name, since the reply was late")
+    print(f"{counters.get('container_names_failed', 0):6} requests for a name that failed, of other containers, too")
+    right = found["events as the runtime lists them"]
+    return 0 if right == found.total() >= len(made) == len(asked) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
