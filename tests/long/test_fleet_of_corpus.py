@@ -131,15 +131,17 @@ def test_a_host_that_is_asked_answers_from_its_history(history: Path, tmp_path: 
 def asking(host: AnsweringHost, settings: Path) -> Callable[..., dict[str, Any]]:
     """Return a function that asks a host, again while host or history do not answer in time."""
     env = {"DNSTRAIL_KEYS": str(host.keys_of_asker)}
-    words = ("--config", str(settings), "fleet", "get", "--json", "--host", "web1")
+    words = ("--config", str(settings), "fleet", "get", "--json", "--host", "web1", "--run-dir", str(host.run))
 
     def ask(key: str, at: str, *, is_known: bool) -> dict[str, Any]:
         done: list[dict[str, Any]] = []
 
         def is_answered() -> bool:
             result = CliRunner().invoke(main_command, [*words, "--at", at, "--", key], env=env)
+            if "no answer from web1" in result.stderr:
+                return False
             done.append(json.loads(result.stdout))
-            return "no answer from web1" not in result.stderr and (not is_known or done[-1].get("source") == "history")
+            return not is_known or done[-1].get("source") == "history"
 
         wait_until(is_answered, f"the answer of the history for {key} at {at}")
         return done[-1]
