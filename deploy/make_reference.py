@@ -30,7 +30,7 @@ from dnstrail.events import DNS_TRANSACTION, OUTCOMES, SPECIFICATIONS
 from dnstrail.image import Image
 from dnstrail.metrics.server import closed_by_force
 from dnstrail.process.clock import SystemClock
-from dnstrail.process.config_file import DEFAULT, TABLES, setting_of
+from dnstrail.process.config_file import DEFAULT, FLEET, TABLES, setting_of
 from dnstrail.protocol import lookups
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
@@ -176,6 +176,8 @@ def settings() -> Iterator[str]:
     yield table(("key", "value", "meaning"), *_signature_keys(CommonSettings))
     yield "\n## Rules\n\nA table `[[watch]]` is a [rule](../use/watch.md#write-rules) for transactions.\n\n"
     yield table(("key", "value", "meaning"), *_signature_keys(WatchRule))
+    yield f"\n## Hosts\n\nThe table `[{FLEET}.hosts]` has the address of the cache of each host, by its name:"
+    yield " [`fleet get --host`](../use/fleet.md#ask) asks it.\n"
     yield "\n## Environment variables\n\nThe command line comes before the environment, and this before the file.\n\n"
     yield table(("variable", "meaning"), *_constants("variable"))
 

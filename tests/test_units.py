@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from dnstrail.bus.ipc import events_address, findings_address, history_address, lookups_address
-from dnstrail.pipeline import HISTORY, SENDER
+from dnstrail.bus.trust import RUN_DIR_OF_FLEET
+from dnstrail.pipeline import FLEET, HISTORY, SENDER
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
+from dnstrail_cli.fleet.command import fleet
 from dnstrail_findings.targets import parse_target
-from dnstrail_fleet.__main__ import command as fleet
 from dnstrail_fleet.engine_option import JOINED
 from dnstrail_fleet.log.engine_address import EngineAddress, encode_invitation
 from live.namespaces import skip
@@ -35,8 +36,12 @@ USERS = {
     "history": "dnstrail-history",
     "web": "dnstrail-history",  # whose files it reads
     "fleet-send": "dnstrail-history",  # likewise
+    "fleet-store": "dnstrail-fleet",
+    "fleet-signatures": "dnstrail-fleet-signatures",
 }
 UNIT = {unit.stem.removeprefix("dnstrail-"): unit for unit in UNITS}
+OF_FLEET = [worker for worker in USERS if worker.startswith("fleet-")]
+MEASURED = [unit for unit in UNITS if unit != UNIT["fleet-signatures"]]  # which serves no metrics
 USER_OF_IMAGE = re.compile(r"useradd .*--uid (\d+) .* (\S+) &&")
 EXPOSURE = 25  # tenths
 PREFIX = "/opt/dnstrail/bin/dnstrail"
@@ -56,7 +61,7 @@ def test_a_unit_starts_a_worker(unit):
     worker, words = unit.stem.removeprefix("dnstrail-"), read["ExecStart"].split()
     program, *options = words[: 1 + len(worker.split("-"))], *words[1 + len(worker.split("-")) :]
     assert program == [PREFIX, *worker.split("-")]
-    if worker != "fleet-send":  # whose invitation is tried below
+    if worker not in OF_FLEET:  # whose engines are tried below
         main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
         assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read.get('RuntimeDirectory', 'dnstrail')}"
     assert (read["User"], read["Group"]) == (USERS[worker], "dnstrail")
@@ -147,6 +152,30 @@ def test_the_sender_gets_the_invitation_of_the_host(tmp_path):
     _, _, worker, *options = read["ExecStart"].replace("%d", str(tmp_path)).split()
     made = fleet.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
     assert made.params["engine"].user == "web1"
+
+
+@pytest.mark.parametrize("worker", ["fleet-store", "fleet-signatures"])
+def test_a_worker_at_the_engine_gets_its_address_and_its_password(tmp_path, worker):
+    """Its unit reads the address from a file, hands over CA and password of root, and leads to the store."""
+    read = service(UNIT[worker])
+    assert service(UNIT[worker], "Unit")["ConditionPathExists"] == read["EnvironmentFile"]
+    handed = [line.partition("=")[2] for line in UNIT[worker].read_text().splitlines() if "LoadCredential" in line]
+    page = (COMPOSE.parent / "docs/use/fleet.md").read_text()
+    for line in handed:
+        name, _, path = line.partition(":")
+        assert path in page
+        (tmp_path / name).write_text("text\n")
+        (tmp_path / name).chmod(0o600)
+    engine = re.search(r"(ENGINE=\S+)' .*/etc/dnstrail/engine.env", page)[1]
+    words = read["ExecStart"].replace("%d", str(tmp_path)).replace("${ENGINE}", engine.partition("=")[2]).split()
+    made = fleet.get_command(None, words[2]).make_context(words[2], words[3:], resilient_parsing=False)
+    assert (made.params["engine"].user, made.params["engine"].password) == ("store", "text")
+    run_dir = str(RUN_DIR_OF_FLEET)
+    assert read["Environment"] == f"DNSTRAIL_RUN_DIR={run_dir}"
+    assert run_dir == f"/run/{service(UNIT['fleet-store'])['RuntimeDirectory']}"
+    assert f"/var/lib/{service(UNIT['fleet-store'])['StateDirectory']}" == str(FLEET)
+    sink = findings_address(Path("/run", service(UNIT["findings"])["RuntimeDirectory"]))
+    assert made.params.get("findings", sink) == sink
 
 
 def test_the_sender_of_the_compose_file_reads_the_history_and_one_secret():
@@ -263,13 +292,13 @@ def test_the_network_of_the_containers_leads_nowhere():
     assert [port.split(":")[0] for port in published] == ["127.0.0.1"] * 3
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", MEASURED, ids=lambda unit: unit.stem)
 def test_the_metrics_of_a_unit_are_local(unit, tmp_path):
     """With its drop-in for metrics a unit serves on a loopback port of its own, and is exposed little more."""
     drop_in = METRICS / f"{unit.stem}.conf"
     options = service(drop_in)
-    ports = {service(METRICS / f"{other.stem}.conf")["Environment"] for other in UNITS}
-    assert len(ports) == len(UNITS)
+    ports = {service(METRICS / f"{other.stem}.conf")["Environment"] for other in MEASURED}
+    assert len(ports) == len(MEASURED)
     assert re.fullmatch(r"DNSTRAIL_METRICS=\d+", options["Environment"])
     assert options["IPAddressAllow"] == "localhost"
     if not shutil.which("systemd-analyze"):
@@ -301,7 +330,7 @@ def test_listeners_start_before_the_probe():
     """A unit is ready once its main loop runs, so the probe starts after the workers that receive its events."""
     probe = next(unit for unit in UNITS if unit.stem == "dnstrail-probe").read_text()
     after = re.search(r"^After=(.*)$", probe, re.MULTILINE)[1].split()
-    assert sorted(after) == [unit.name for unit in UNITS if unit.stem not in ("dnstrail-probe", "dnstrail-fleet-send")]
+    assert sorted(after) == [unit.name for unit in UNITS if unit not in (UNIT["probe"], *map(UNIT.get, OF_FLEET))]
 
 
 @pytest.mark.parametrize("drop_in", sorted((UNITS[0].parent / "hosts").glob("*.conf")), ids=lambda path: path.stem)

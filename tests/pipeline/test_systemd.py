@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.bus.trust import RUN_DIR_OF_FLEET
+from live import valkey_server
 from live.namespaces import live_or_skip, skip
 from live.processes import PATIENCE, wait_until
 from live.systemd_host import ROOT, SystemdHost, systemd_host
@@ -41,10 +43,15 @@ def host(tmp_path_factory) -> Iterator[SystemdHost]:
         yield booted
 
 
-def blocks(page: str) -> list[str]:
-    """Return the blocks of the section about systemd of a page."""
-    section = (ROOT / page).read_text().partition("\n## systemd\n")[2].partition("\n## ")[0]
+def blocks(page: str, title: str = "systemd") -> list[str]:
+    """Return the blocks of a section of a page."""
+    section = (ROOT / page).read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+
+
+def here(path: Path) -> str:
+    """Return where the booted host has a file of the source."""
+    return f"/opt/source/{path.relative_to(ROOT)}"
 
 
 def unit(worker: str) -> str:
@@ -96,6 +103,43 @@ def test_the_probe_keeps_its_programs(host):
 def test_a_watched_name_is_a_finding_in_the_journal(host):
     """The command of the page shows a finding, with its trail, once a watched name was resolved."""
     wait_until(lambda: any(one["trail"] for one in findings(host)), "a finding in the journal")
+
+
+def test_the_page_of_the_fleet_starts_its_units(host):
+    """With the commands of the page store, sender and signatures run, and the store knows what the host resolved."""
+    program = valkey_server.ROOT / "usr/bin/valkey-server"
+    if not program.exists():
+        skip("no valkey-server here: deploy/setup-fleet.sh unpacks it")
+    library = next(valkey_server.ROOT.glob("usr/lib/*-linux-gnu"), valkey_server.ROOT)
+    engine, store, sender = blocks("docs/use/fleet.md", "Ten lines to a first answer")[:3]
+    apart = f"systemd-run --quiet --collect --same-dir --unit=engine --setenv=LD_LIBRARY_PATH={here(library)}"
+    changes = {
+        "sudo ": "",
+        "subjectAltName=DNS:engine.example": "subjectAltName=IP:127.0.0.1",
+        "engine.example": "127.0.0.1",
+        "valkey-server --port": f"{apart} {here(program)} --port",
+    }
+    passwords = "for user in ADMIN STORE; do echo $user-PASSWORD >$(echo $user | tr A-Z a-z).password; done\n"
+    enable = f"systemctl enable --now {unit('fleet-signatures')}\n"
+    reach = ("bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/6380")
+    for script in (engine + passwords, store, sender + enable):
+        changed = script
+        for old, new in changes.items():
+            changed = changed.replace(old, new)
+        begin = "mkdir -p /root/fleet; cd /root/fleet; umask 077; PATH=/opt/dnstrail/bin:$PATH"
+        done = host.run("sh", "-ec", f"{begin}\n{changed}", timeout=90)
+        assert done.returncode == 0, done.stderr + host.journal()
+        wait_until(lambda: host.run(*reach).returncode == 0, "the engine")
+
+    def is_known() -> bool:
+        ask = ("/opt/dnstrail/bin/dnstrail", "fleet", "get", "--json", "--run-dir", str(RUN_DIR_OF_FLEET))
+        reply = host.run(*ask, "unit.example")
+        return is_found(host) and reply.returncode == 0 and json.loads(reply.stdout)["hosts"][0]["host"] == "web1"
+
+    wait_until(is_known, "the answer of the store")
+    fleet = [unit(f"fleet-{worker}") for worker in ("send", "store", "signatures")]
+    assert [(host.show(one, "SubState"), host.show(one, "NRestarts")) for one in fleet] == [("running", "0")] * 3
+    assert host.run("systemctl", "disable", "--now", *fleet).returncode == 0
 
 
 def test_a_reload_needs_no_further_package(host):

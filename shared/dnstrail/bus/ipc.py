@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnstrail.bus.tcp import host_of, is_tcp
-from dnstrail.bus.trust import RUN_DIR_OF_HOST, distrust, trusted_users
+from dnstrail.bus.trust import RUN_DIR_OF_FLEET, RUN_DIR_OF_HOST, distrust, trusted_users
 from dnstrail.errors import BusError
 
 RUN_DIR = "DNSTRAIL_RUN_DIR"  #: variable: folder of the sockets, as `--run-dir`
@@ -291,7 +291,7 @@ def _run_dirs() -> list[Path]:
     """Return the folders in which a cache of this host may serve this user."""
     runtime, temporary, users = Path("/run/user"), Path(tempfile.gettempdir()), sorted(trusted_users())
     own = [folder for user in users for folder in (runtime / f"{user}/dnstrail", temporary / f"dnstrail-{user}")]
-    return [default_run_dir(), RUN_DIR_OF_HOST, *own]
+    return [default_run_dir(), RUN_DIR_OF_HOST, RUN_DIR_OF_FLEET, *own]
 
 
 def _remedy_of(path: Path) -> str:

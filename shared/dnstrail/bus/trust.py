@@ -2,8 +2,9 @@
 
 A client believes a folder of root, of the service user, or of its own user, in which nobody else can replace a socket.
 The owner of a folder cannot be forged, so that no peer has to prove who it is. Workers that root starts give their
-folder to their user. A folder of a reserved id is therefore believed: only root can have given it away. Two folders are
-believed whoever owns them: /run/dnstrail, and for root any folder in a place where only root can make one.
+folder to their user. A folder of a reserved id is therefore believed: only root can have given it away. Some
+folders are believed whoever owns them: /run/dnstrail, /run/dnstrail-fleet, and for root any folder in a place where
+only root can make one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from dnstrail.users import SERVICE_USER, UNUSED_IDS, User, caller_of_sudo
 
 RUN_DIR_OF_HOST = Path("/run/dnstrail")
+RUN_DIR_OF_FLEET = Path("/run/dnstrail-fleet")  # of the unit of the store
 
 FolderState = tuple[int, int, int]  # device, inode, and the time of the last change
 
@@ -80,7 +82,7 @@ def _faults(user: User, folder: Path) -> Iterator[str]:
 def _only_root_makes(real: Path, user: User) -> bool:
     """Return whether root alone can have made a folder, and given it to its present owner."""
     above = real.parent.lstat()
-    known = os.geteuid() == 0 or real == RUN_DIR_OF_HOST
+    known = os.geteuid() == 0 or real in (RUN_DIR_OF_HOST, RUN_DIR_OF_FLEET)
     return known and above.st_uid == 0 and not _is_open(above, user, sticky_suffices=False)
 
 

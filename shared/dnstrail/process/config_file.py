@@ -16,6 +16,7 @@ DEFAULT = Path("/etc/dnstrail/dnstrail.toml")
 NO_FILE = "none"  # the value of `--config` that reads no file
 SIGNATURE = "signature"  # the table that holds a table for each signature
 WATCH = "watch"  # the array of rules `[[watch]]`
+FLEET = "fleet"  # the table with the addresses of hosts
 TABLES = ("dnstrail", "replay", "probe", "cache", "signatures", "history", "web", SIGNATURE)
 _KIND = "settings file"
 _NO_SETTINGS = {"config", "help", "version", "check", "json", "names", "list", "new"}  # each acts in one run alone
@@ -110,6 +111,15 @@ def find_config(given: str | None, default: Path = DEFAULT) -> ConfigFile:
     return _parse(default, content)
 
 
+def given_config(ctx: click.Context) -> ConfigFile:
+    """Return the settings file that `dnstrail --config FILE` names, else the default one.
+
+    Raises:
+        SettingsError: as `read_config` does.
+    """
+    return find_config(ctx.meta.get(_GIVEN))
+
+
 def config_option(table: str, *, expose: bool = False) -> Callable[[F], F]:
     """Add the option `--config` to a command: its other options get their defaults from a table of the file.
 
@@ -163,8 +173,8 @@ def _parse(path: Path, content: bytes) -> ConfigFile:
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number that is too long, or too deep
         raise SettingsError(f"{_KIND} {path}: {error}") from error
     for name in config.tables:
-        if name not in (*TABLES, WATCH):
-            raise config.unknown(name, (*TABLES, WATCH))
+        if name not in (*TABLES, FLEET, WATCH):
+            raise config.unknown(name, (*TABLES, FLEET, WATCH))
         config.array(name) if name == WATCH else config.table(name)
     return config
 

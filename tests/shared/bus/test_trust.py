@@ -28,7 +28,7 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 user, folder, host = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 trust.SERVICE_USER = "daemon"
-trust.RUN_DIR_OF_HOST = Path(host)
+trust.RUN_DIR_OF_HOST = trust.RUN_DIR_OF_FLEET = Path(host)
 os.setgroups([])
 os.setgid(user)
 os.setuid(user)
@@ -179,6 +179,7 @@ def test_a_missing_folder_is_no_ground_for_trust(place):
 
 
 def test_the_folder_of_the_host():
-    """The folder that is believed whoever owns it is the one that root's workers use."""
-    assert run_as(ROOT, "from dnstrail.bus import trust; print(trust.RUN_DIR_OF_HOST)", "/") == "/run/dnstrail"
+    """The folders that are believed whoever owns them are those of root's workers, and of the store of a fleet."""
+    shown = run_as(ROOT, "from dnstrail.bus.trust import *; print(RUN_DIR_OF_HOST, RUN_DIR_OF_FLEET)", "/")
+    assert shown == "/run/dnstrail /run/dnstrail-fleet"
     assert Path("/run").stat().st_uid == ROOT

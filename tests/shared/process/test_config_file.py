@@ -156,3 +156,9 @@ def test_completion_and_help_read_no_file(monkeypatch):
     with pytest.raises(click.exceptions.Exit):
         cache_command.make_context("cache", ["--help"])
     main_command.make_context("dnstrail", ["--config", "/nowhere"], resilient_parsing=True)
+
+
+def test_a_worker_accepts_the_addresses_of_a_fleet(write):
+    """The table that a lookup of the fleet reads is no option of a worker, and no fault."""
+    path = write("[fleet.hosts]\nweb1 = 'tcp://192.0.2.1:7003'\n[cache]\nrun-dir = '/tmp/one'\n")
+    assert str(params("cache", path)["run_dir"]) == "/tmp/one"

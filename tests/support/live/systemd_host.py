@@ -31,7 +31,7 @@ done
 mkdir -p opt/dnstrail/bin
 printf '%s\\n' '#!/bin/sh' "$SET exec $PYTHON -m dnstrail_cli \\"\\$@\\"" >opt/dnstrail/bin/dnstrail
 chmod 755 opt/dnstrail opt/dnstrail/bin opt/dnstrail/bin/dnstrail
-rm -rf etc/systemd/system
+rm -rf etc/systemd/system var/lib/dnstrail*
 mkdir -p etc/systemd/system etc/dnstrail/signatures usr/lib/sysusers.d
 cp "$SOURCE"/deploy/systemd/*.service etc/systemd/system/
 cp "$SOURCE"/deploy/systemd/dnstrail.sysusers usr/lib/sysusers.d/dnstrail.conf
@@ -54,6 +54,7 @@ ip link set lo up
 mkdir run/before
 pivot_root . run/before
 umount -l run/before
+mount --make-rshared / # as on a host: systemd hands over credentials by a mount
 exec env -i container=other PATH="$PATH" /lib/systemd/systemd --log-target=journal --show-status=no --unit=basic.target
 """
 

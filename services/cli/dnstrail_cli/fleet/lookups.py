@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import click
 
 from dnstrail.process.command import NOT_FOUND, check_address, examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail_cli.fleet.asked_host import show_of_host
 from dnstrail_cli.lookups.lookup import check_keys
 from dnstrail_cli.lookups.options import at_option, json_option
 from dnstrail_cli.lookups.timestamps import local_time
@@ -21,6 +23,7 @@ T = TypeVar("T")
 Ask = Callable[..., dict[str, Any]]
 _DAY = 86_400  # seconds
 _SECONDS = 1.0  # for a reply
+_OF_STORE = {"answered_by": "store"}
 
 
 def _asking(command: Callable[..., T]) -> Callable[..., T]:
@@ -42,7 +45,8 @@ def _asking(command: Callable[..., T]) -> Callable[..., T]:
 
             address = store or fleet_address(run_dir)
             try:
-                return LookupClient(address, timeout=_SECONDS).request(op, **fields)
+                with closing(LookupClient(address, timeout=_SECONDS)) as client:
+                    return client.request(op, **fields)
             except Unavailable as error:
                 remedy = "is `dnstrail fleet store` running?" if error.reason in ("absent", "timeout") else error.remedy
                 raise Unavailable(address, _SECONDS, error.reason, remedy) from error
@@ -52,7 +56,9 @@ def _asking(command: Callable[..., T]) -> Callable[..., T]:
     return with_store
 
 
-_host_option = click.option("--host", metavar="NAME", help="Only what this host knows.")
+_host_option = click.option(
+    "--host", metavar="NAME", help="Ask this host, if the settings have its address; else only for its rows."
+)
 
 
 @click.command(epilog=examples("dnstrail fleet get 203.0.113.7", "dnstrail fleet get shop.example --at -2d --json"))
@@ -67,7 +73,7 @@ def get(ctx: click.Context, key: str, at: float | None, host: str | None, as_jso
 
     A private address is shown by host, and never merged. Exit codes: 0 found, 1 not found, 3 no store answers.
     """
-    _show(ctx, _found(ask, "get", key=key, at=at, host=host), _get_lines, as_json=as_json)
+    _look_up(ctx, "get", key, at, host, ask, _get_lines, as_json=as_json)
 
 
 @click.command(epilog=examples("dnstrail fleet trail 203.0.113.7 --host web1"))
@@ -79,7 +85,7 @@ def get(ctx: click.Context, key: str, at: float | None, host: str | None, as_jso
 @click.pass_context
 def trail(ctx: click.Context, key: str, at: float | None, host: str | None, as_json: bool, ask: Ask) -> None:
     """Show how each host and program reached a name or an address, the newest first."""
-    _show(ctx, _found(ask, "trail", key=key, at=at, host=host), _trail_lines, as_json=as_json)
+    _look_up(ctx, "trail", key, at, host, ask, _trail_lines, as_json=as_json)
 
 
 @click.command(epilog=examples("dnstrail fleet hosts --json"))
@@ -111,6 +117,26 @@ def top(ctx: click.Context, what: str, as_json: bool, ask: Ask) -> None:
     _show(ctx, ask("top", what=what), _top_lines, as_json=as_json)
 
 
+def _look_up(
+    ctx: click.Context,
+    op: str,
+    key: str,
+    at: float | None,
+    host: str | None,
+    ask: Ask,
+    lines: Callable[[dict[str, Any]], Iterable[str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what a host answers, or what the store knows."""
+    if host is not None and show_of_host(ctx, op, key, at, host, as_json=as_json):
+        return
+    reply = _found(ask, op, key=key, at=at, host=host)
+    if reply is None and as_json:
+        click.echo(json_line({"key": key, "found": False, **_OF_STORE}))
+    _show(ctx, reply and {**reply, "found": True, **_OF_STORE}, lines, as_json=as_json)
+
+
 def _found(ask: Ask, op: str, *, at: float | None, host: str | None, **fields: object) -> dict[str, Any] | None:
     """Return the reply, None if the key is not known."""
     from dnstrail.errors import DataNotFound
@@ -136,7 +162,7 @@ def _show(
         ctx.exit(NOT_FOUND)
     data = reply["data"]
     if as_json:
-        flags = {name: reply[name] for name in ("complete", "history") if name in reply}
+        flags = {name: reply[name] for name in ("complete", "history", "found", *_OF_STORE) if name in reply}
         click.echo(json_line({**data, **flags}))
         return
     for line in lines(data):
@@ -145,7 +171,7 @@ def _show(
         named = escape_unprintable(", ".join(data["behind"]))
         click.echo(f"dnstrail: these hosts are behind, and may know more: {named}", err=True)
     if reply.get("history") is False:
-        click.echo("dnstrail: this may differ from what was live then: ask the host itself", err=True)
+        click.echo("dnstrail: this may differ from what was live then: ask the host itself (--host)", err=True)
     if data.get("truncated"):
         click.echo("dnstrail: there is more: only the newest is shown", err=True)
 
