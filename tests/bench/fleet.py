@@ -1,7 +1,6 @@
 """The fleet: a sender over a history, its rows on the wire and in the engine, a store of a million rows, and lookups.
 
-The store has ten days of a hundred hosts with ten programs each, which ask for 50,000 names: a few of them most, with
-one to three addresses behind an alias for every second name.
+The store has ten days of the rows of `builders.fleet_rows`.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from figures import Figure
 
 from builders.facts import fact_of, progress_of
-from builders.fleet import DAY, NOON, FakeLog, received, row
+from builders.fleet import DAY, NOON, FakeLog, received
+from builders.fleet_rows import NAMES, entry_of, name_of, popular
 from dnstrail.captured import Process
 from dnstrail.history.following import SegmentSpool
 from dnstrail.protocol.lookups import encode_request
@@ -26,7 +25,7 @@ from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.log.valkey_log import PREFIX, ValkeyLog
 from dnstrail_fleet.lookups.answers import answer_lookup
 from dnstrail_fleet.lookups.reading import StoreReader
-from dnstrail_fleet.row import AskerRows, FleetEntry, FleetRow, encode_entry
+from dnstrail_fleet.row import encode_entry
 from dnstrail_fleet.sender.state import SenderState
 from dnstrail_fleet.sender.worker import FleetSender
 from dnstrail_fleet.store.store import FleetStore
@@ -38,7 +37,7 @@ from live.workers import FakeClock, wait_until
 TRANSACTIONS = 200_000
 ROWS = 1_000_000
 SAMPLES = 50
-_HOSTS, _PROGRAMS, _NAMES, _DAYS = 100, 10, 50_000, 10
+_DAYS = 10
 _LOOKUPS = 1_000
 _ROWS_OF_ENTRY = 50
 _SECOND = 1_000_000_000
@@ -71,7 +70,7 @@ def _sender(folder: Path, log: FakeLog) -> Iterator[Figure]:
     with closing(FactStore(folder / "history", clock)) as history:
         chosen = random.Random(29)
         for number in range(TRANSACTIONS):
-            question, relations = _name(_popular(chosen, 3_000))
+            question, relations = name_of(popular(chosen, 3_000))
             process = Process(1000 + number % 40, f"p{number % 40}", f"/usr/bin/worker{number % 40}")
             stated = tuple((*one, 60) for one in relations)
             ended = NOON * _SECOND + number * 1_000_000
@@ -100,7 +99,7 @@ def _sender(folder: Path, log: FakeLog) -> Iterator[Figure]:
 def _engine(folder: Path) -> Iterator[Figure]:
     """Measure small entries, as a host with 20 answers a second sends them."""
     chosen = random.Random(30)
-    sent = [encode_entry(_entry(chosen, 0, 5)) for _ in range(2_000)]
+    sent = [encode_entry(entry_of(chosen, 0, 5)) for _ in range(2_000)]
     with engine(folder, "web1") as running, closing(running.client()) as admin:
         log = ValkeyLog(running.address("web1"), time.monotonic)
         cpu = time.process_time_ns()
@@ -117,7 +116,7 @@ def _store(folder: Path) -> Iterator[Figure]:
     with closing(FleetStore(folder)) as store:
         for day in range(_DAYS):
             for _ in range(ROWS // _DAYS // _ROWS_OF_ENTRY // 20):
-                part = [received(_entry(chosen, day - _DAYS, _ROWS_OF_ENTRY)) for _ in range(20)]
+                part = [received(entry_of(chosen, day - _DAYS, _ROWS_OF_ENTRY)) for _ in range(20)]
                 began, cpu = time.perf_counter_ns(), time.process_time_ns()
                 store.write(part, {}, NOON)
                 used += time.process_time_ns() - cpu
@@ -159,8 +158,8 @@ def _known(folder: Path) -> Iterator[Figure]:
 
 def _lookups(reader: StoreReader) -> Iterator[Figure]:
     chosen = random.Random(32)
-    addresses = [_name(_popular(chosen, _NAMES))[1][-1][2] for _ in range(_LOOKUPS)]
-    names = [_name(_popular(chosen, _NAMES))[0] for _ in range(_LOOKUPS)]
+    addresses = [name_of(popular(chosen, NAMES))[1][-1][2] for _ in range(_LOOKUPS)]
+    names = [name_of(popular(chosen, NAMES))[0] for _ in range(_LOOKUPS)]
     for what, keys in (("an address", addresses), ("a name", names)):
         for when, times in (
             ("newest 100 of", sorted(_milliseconds(reader, "get", key=key) for key in keys)),
@@ -186,35 +185,3 @@ def _milliseconds(reader: StoreReader, op: str, **fields: object) -> float:
 
 def _never() -> bool:
     return False
-
-
-def _popular(chosen: random.Random, count: int) -> int:
-    return min(int(chosen.paretovariate(0.6)) - 1, chosen.randrange(count))
-
-
-def _name(number: int) -> tuple[str, list[tuple[str, int, str]]]:
-    """Return a name, and its relations."""
-    name = f"host{number}.service{number % 97}.example"
-    owner, relations = name, []
-    if number % 2:
-        owner = f"edge{number % 3000}.cdn.example"
-        relations.append((name, 5, owner))
-    relations += [(owner, 1, f"203.{number % 250}.{number // 250 % 250}.{part + 1}") for part in range(1 + number % 3)]
-    return name, relations
-
-
-def _rows(chosen: random.Random, day: int) -> Iterator[FleetRow]:
-    while True:
-        number = _popular(chosen, _NAMES) if chosen.random() < 0.5 else chosen.randrange(_NAMES)
-        question, relations = _name(number)
-        at = NOON + day * DAY + chosen.randrange(-40_000, 40_000)
-        for owner, rdtype, target in relations:
-            yield row(question, target, owner="" if owner == question else owner, type=rdtype, at=at)
-
-
-def _entry(chosen: random.Random, day: int, count: int) -> FleetEntry:
-    """Return an entry of any host with rows of any program."""
-    host, program = f"web{chosen.randrange(_HOSTS)}", f"/usr/bin/worker{chosen.randrange(_PROGRAMS)}"
-    rows = tuple(islice(_rows(chosen, day), count))
-    sent = (NOON + day * DAY + DAY // 2) * 1000
-    return FleetEntry(1, host, sent, askers=(AskerRows(program, "", "", rows),))

@@ -307,6 +307,18 @@ def test_top_addresses_are_those_of_all_rows(given: list[tuple[int, int, int]], 
     assert all(answers[one["name"], one.get("host")] == one["answers"] for one in found)
 
 
+@pytest.mark.parametrize("what", ["hosts", "names", "addresses"])
+def test_counts_beyond_all_numbers_hide_nobody(asking: Asking, what: str) -> None:
+    """A host that states the most answers for many rows leads; the others are counted as before."""
+    most = (1 << 53) - 1
+    for part in range(2):
+        rows = (row("evil.example", "10.0.0.1", owner=f"n{part}-{one}.example", count=most) for one in range(600))
+        asking.write(entry("evil", *rows))
+    asking.write(entry("web1", row("shop.example", count=2)))
+    found = asking.data("top", what=what)["top"]
+    assert [one["answers"] for one in found] == [(1 << 63) - 1, 2]
+
+
 def test_top_addresses_end_in_time(asking: Asking) -> None:
     """A lookup that takes too long is interrupted between two addresses, too."""
     asking.write(entry("web1", row()))

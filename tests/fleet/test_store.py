@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.fleet import NOON, TODAY, entries, entry, received, row, stored_rows
@@ -21,9 +21,15 @@ from dnstrail_fleet.files import open_file, open_to_read
 from dnstrail_fleet.log.contract import StreamLag
 from dnstrail_fleet.lookups.reading import StoreReader
 from dnstrail_fleet.row import DAY, FleetEntry
+from dnstrail_fleet.store import store as module
 from dnstrail_fleet.store.schema import KIND, NAME, VERSIONS
 from dnstrail_fleet.store.store import FleetStore, ReceivedEntry
 
+TOTALS = """
+    SELECT day, 0, host, sum(count), count(*) FROM rows GROUP BY day, host
+    UNION ALL SELECT day, 1, question, sum(count), count(*) FROM rows GROUP BY day, question
+    UNION ALL SELECT day, 2, target, sum(count), count(*) FROM rows WHERE type IN (1, 28) GROUP BY day, target
+    ORDER BY 1, 2, 3"""
 HOSTS = "SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out FROM hosts ORDER BY name"
 
 
@@ -209,6 +215,42 @@ def test_versions_lead_from_one_to_the_next(tmp_path: Path) -> None:
         FleetStore(tmp_path)
     with pytest.raises(SettingsError, match="another file"):
         open_file(path, KIND + 1, further)
+
+
+@settings(max_examples=settings().max_examples // 5)
+@given(st.lists(entries, max_size=6), st.data())
+def test_totals_are_those_of_the_rows(sent: list[FleetEntry], data: st.DataObject) -> None:
+    """Totals by host, question and address equal the sums of the rows, whatever comes twice and in any order.
+
+    The first rows are in a file of version 1, which has no totals.
+    """
+    again = data.draw(st.permutations([*sent, *sent]))
+    cut = data.draw(st.integers(0, len(again)))
+    with TemporaryDirectory() as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "VERSIONS", VERSIONS[:1])
+            write(Path(folder), map(received, again[:cut]))
+        write(Path(folder), map(received, again[cut:]))
+        with closing(sqlite3.connect(Path(folder, NAME))) as database:
+            assert database.execute("SELECT * FROM totals").fetchall() == database.execute(TOTALS).fetchall()
+
+
+def test_totals_are_kept_for_the_newest_day(tmp_path: Path) -> None:
+    """The totals of earlier days go, those of a day ahead stay. Without rows of today the last day keeps its own."""
+
+    def days_after(now: int) -> list[int]:
+        store.remove_old(now)
+        with closing(sqlite3.connect(store.path)) as database:
+            return [day for (day,) in database.execute("SELECT DISTINCT day FROM totals")]
+
+    with closing(FleetStore(tmp_path, days=9)) as store:
+        store.write([received(entry("web1", *(row(at=NOON + day * DAY) for day in (-2, -1))))], {}, NOON)
+        assert days_after(NOON) == [TODAY - 1]
+        store.write([received(entry("web1", row(at=NOON + DAY), sent=NOON + DAY))], {}, NOON)
+        assert days_after(NOON) == [TODAY - 1, TODAY + 1]
+        store.write([received(entry("web1", row()))], {}, NOON)
+        assert days_after(NOON) == [TODAY, TODAY + 1]
+        assert days_after(NOON + 99 * DAY) == []
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from structlog.testing import capture_logs
 from builders.fleet import bodies
 from dnstrail.errors import SettingsError
 from dnstrail_fleet.log import valkey_log as module
-from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry
-from dnstrail_fleet.log.valkey_log import PREFIX, ValkeyLog
+from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry, StreamLag
+from dnstrail_fleet.log.stored_entries import READERS
+from dnstrail_fleet.log.valkey_log import GROUP, PREFIX, ValkeyLog
 from live.certificate import make_certificate
 from live.processes import wait_until
 from live.valkey_server import Engine, engine
@@ -49,9 +50,11 @@ class Opened:
         self.engine = running
         self._stack = stack
 
-    def __call__(self, user: str, *, dead: int = 60_000, most: int = 100, **files: Path) -> ValkeyLog:
+    def __call__(
+        self, user: str, *, dead: int = 60_000, most: int = 100, group: str = GROUP, **files: Path
+    ) -> ValkeyLog:
         """Open a log of a user."""
-        log = ValkeyLog(self.engine.address(user, **files), time.monotonic, dead=dead, most=most)
+        log = ValkeyLog(self.engine.address(user, **files), time.monotonic, dead=dead, most=most, group=group)
         return self._stack.enter_context(closing(log))
 
 
@@ -145,6 +148,37 @@ def test_entries_that_are_trimmed_unread_are_counted(opened: Opened) -> None:
     assert len(store.read(100)) == 4
     lag = store.lag()["web1"]
     assert (lag.waiting, lag.trimmed) == (0, 26)
+
+
+def test_entries_that_all_groups_have_leave_the_engine(opened: Opened) -> None:
+    """What all groups acknowledged takes no memory of the engine. Nothing is lost, also for a group that begins later.
+
+    Streams lose whole nodes of 100 entries.
+    """
+    sender, store, other = opened("web1", most=9999), opened("store", most=9999), opened("store", group=READERS)
+    sent = [b"%d" % number for number in range(600)]
+    for body in sent:
+        sender.append(body)
+    read = [_read_all(log) for log in (store, other)]
+    assert [[one.body for one in entries] for entries in read] == [sent, sent]
+    with closing(opened.engine.client()) as admin:
+        lengths = []
+        for log, entries in zip((store, other), read, strict=True):
+            store.lag()
+            lengths.append(admin.xlen(f"{PREFIX}web1"))
+            log.acknowledge(entries)
+        assert lengths == [600, 600]
+        assert store.lag()["web1"] == StreamLag(0, 0)
+        assert admin.xlen(f"{PREFIX}web1") <= 200
+    assert store.lag()["web1"] == StreamLag(0, 0)
+    sender.append(b"last")
+    later = opened("store", group="later")
+    assert _read_all(later)[-1].body == b"last"
+    assert later.lag()["web1"].trimmed == store.lag()["web1"].trimmed == 0
+
+
+def _read_all(log: ValkeyLog) -> list[StreamEntry]:
+    return [entry for part in iter(lambda: log.read(100), []) for entry in part]
 
 
 def test_a_stream_is_bounded_by_its_sender(opened: Opened) -> None:

@@ -66,7 +66,17 @@ def _update(path: Path, database: sqlite3.Connection, kind: int, versions: Seque
     if version > len(versions):
         raise SettingsError(f"{path}: a later version of dnstrail made it: use that version, or another folder")
     for step in versions[version:]:
-        for statement in step.split(";"):
+        for statement in _statements(step):
             database.execute(statement)
     database.execute(f"PRAGMA application_id={kind}")
     database.execute(f"PRAGMA user_version={len(versions)}")
+
+
+def _statements(step: str) -> Iterator[str]:
+    """Yield the statements of a step: a trigger contains further ones."""
+    statement = ""
+    for part in step.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

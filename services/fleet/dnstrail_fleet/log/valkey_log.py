@@ -29,6 +29,7 @@ _LOOK: Final = 1.0  # seconds between two looks for new streams, and for long on
 _CLAIM: Final = 0.25  # seconds between two looks for the entries of dead readers, in _STREAMS streams each
 _STREAMS: Final = 16  # that are read together
 _AT_ONCE: Final = 4  # entries of a stream that are read together: strangers may write large ones
+_KEPT: Final = 128  # entries of a stream that stay in the engine when all groups have them
 _T = TypeVar("_T")
 
 
@@ -161,7 +162,10 @@ class ValkeyLog:
         return [self._streams[(turn + at) % count] for at in range(min(_STREAMS, count))]
 
     def _find_streams(self) -> None:
-        """Look for streams, and make the group in new ones, from their begin on."""
+        """Look for streams, and make the group in new ones, from their begin on.
+
+        What left a stream before is lost for the stores alone.
+        """
         from valkey.exceptions import ResponseError  # noqa: PLC0415 - an extra, which only the fleet needs
 
         found = sorted(key.decode("utf-8", "replace") for key in self._client.scan_iter(f"{PREFIX}*", count=1000))
@@ -170,11 +174,17 @@ class ValkeyLog:
         self.left_out = left_out
         for stream in {*found[:MOST_HOSTS]}.difference(self._streams):
             try:
-                self._client.xgroup_create(stream, self._group, id="0", entries_read=0)
+                before = 0 if self._group == GROUP else self._removed(stream)
+                self._client.xgroup_create(stream, self._group, id="0", entries_read=before)
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
         self._streams = found[:MOST_HOSTS]
+
+    def _removed(self, stream: str) -> int:
+        """Return the number of entries that a stream had, and has no more."""
+        found = self._client.xinfo_stream(stream)
+        return int(found["entries-added"] - found["length"])
 
     def _trim(self) -> None:
         """Bound the entries of all streams, and the bytes of some in turn: a host may append what it wants."""
@@ -217,7 +227,10 @@ class ValkeyLog:
             pipeline.xinfo_groups(stream)
         replies = pipeline.execute()
         found: dict[str, StreamLag] = {}
+        done: dict[str, bytes] = {}  # the last entry that all groups of a stream have
         for stream, length, groups in zip(self._streams, replies[::2], replies[1::2], strict=True):
+            if length > _KEPT and not any(group["pending"] for group in groups):
+                done[stream] = min((group["last-delivered-id"] for group in groups), key=_place, default=b"0-0")
             waiting = trimmed = 0
             total, until = self._trimmed.get(stream, (0, 0))
             for group in groups:
@@ -231,7 +244,16 @@ class ValkeyLog:
                     waiting, until = min(group["lag"], length), max(until, removed)
             self._trimmed[stream] = total + trimmed, until
             found[stream.removeprefix(PREFIX)] = StreamLag(waiting, total + trimmed)
+        if self._group == GROUP:
+            self._remove(done)
         return found
+
+    def _remove(self, done: dict[str, bytes]) -> None:
+        """Remove the entries of streams that are earlier than those given."""
+        pipeline = self._client.pipeline(transaction=False)
+        for stream, last in done.items():
+            pipeline.xtrim(stream, minid=last, approximate=True, limit=0)
+        pipeline.execute()
 
     def _call(self, call: Callable[[], _T]) -> _T:
         """Return the result of a call.
@@ -245,6 +267,11 @@ class ValkeyLog:
             self._look = self._next_claim = float("-inf")
             self._streams = []
             raise
+
+
+def _place(number: bytes) -> tuple[int, ...]:
+    """Return the place of an entry in its stream."""
+    return tuple(map(int, number.split(b"-")))
 
 
 def _entries_of(stream: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[StreamEntry]:

@@ -86,26 +86,23 @@ _FIRST: Final = """
     JOIN rows INDEXED BY rows_by_question ON question = text AND day IN
         (names.first / 86400 - 1, names.first / 86400, names.first / 86400 + 1)
     JOIN hosts ON hosts.id = rows.host WHERE text = ? GROUP BY hosts.name ORDER BY 2, 1 LIMIT ?"""
-# The inner one of two groups has the order of the table, and needs no room.
 _TOP: Final = {
     "hosts": """
-        SELECT hosts.name, answers, relations, 0, NULL FROM
-            (SELECT host, sum(count) AS answers, count(*) AS relations FROM rows WHERE day = ? GROUP BY host)
-        JOIN hosts ON hosts.id = host ORDER BY answers DESC LIMIT ?""",
+        SELECT hosts.name, CAST(answers AS INTEGER), relations, 0, NULL FROM totals JOIN hosts ON hosts.id = totals.id
+        WHERE day = ? AND kind = 0 ORDER BY answers DESC LIMIT ?""",
     "names": """
-        SELECT text, answers, relations,
+        SELECT text, CAST(answers AS INTEGER), relations,
             (SELECT count(DISTINCT host) FROM rows WHERE day = ?1 AND question = texts.id), NULL FROM
-            (SELECT question, sum(answers) AS answers, sum(relations) AS relations FROM
-                (SELECT question, sum(count) AS answers, count(*) AS relations
-                FROM rows WHERE day = ?1 GROUP BY target, owner, type, question)
-            GROUP BY question ORDER BY answers DESC LIMIT ?2)
-        JOIN texts ON texts.id = question ORDER BY answers DESC""",
+            (SELECT id, answers, relations FROM totals WHERE day = ?1 AND kind = 1 ORDER BY answers DESC LIMIT ?2) found
+        JOIN texts ON texts.id = found.id ORDER BY answers DESC""",
 }
 _ADDRESSES: Final = """
-    SELECT target, sum(count) AS answers FROM rows WHERE day = ? AND type IN (1, 28) GROUP BY target
-    ORDER BY answers DESC"""
+    SELECT id, CAST(answers AS INTEGER), relations FROM totals WHERE day = ? AND kind = 2 ORDER BY answers DESC"""
 _OF_ADDRESS: Final = """
-    SELECT (SELECT text FROM texts WHERE id = ?2), sum(count), count(*), hosts.name FROM rows
+    SELECT (SELECT text FROM texts WHERE id = ?2), count(DISTINCT host) FROM rows
+    WHERE day = ?1 AND target = ?2 AND type IN (1, 28)"""
+_BY_HOST: Final = """
+    SELECT CAST(total(count) AS INTEGER), count(*), hosts.name FROM rows
     JOIN hosts ON hosts.id = host WHERE day = ?1 AND target = ?2 AND type IN (1, 28) GROUP BY host"""
 _NO_DAY: Final = 1 << 24  # after all days
 _NO_TIME: Final = 1 << 41  # after all times
@@ -293,16 +290,16 @@ class StoreReader:
         """Return the addresses with the most answers: a private one has at most as many on one host as on all."""
         found: list[tuple[Any, ...]] = []
         most: list[int] = []  # a heap of the answers of the first ones
-        for target, in_all in self._database.execute(_ADDRESSES, (day,)):
+        for target, in_all, relations in self._database.execute(_ADDRESSES, (day,)):
             if len(most) == limit and most[0] >= in_all:
                 break
             if is_over():
                 raise sqlite3.OperationalError("interrupted")
-            of_hosts = self._database.execute(_OF_ADDRESS, (day, target)).fetchall()
-            text, answers, relations, hosts = of_hosts[0][0], in_all, sum(one[2] for one in of_hosts), len(of_hosts)
-            some = [(text, answers, relations, hosts, None)]
+            text, hosts = self._database.execute(_OF_ADDRESS, (day, target)).fetchone()
+            some = [(text, in_all, relations, hosts, None)]
             if is_private(text):
-                some = [(text, answers, relations, 1, host) for _, answers, relations, host in of_hosts]
+                of_hosts = self._database.execute(_BY_HOST, (day, target))
+                some = [(text, answers, of_host, 1, host) for answers, of_host, host in of_hosts]
             found += some
             for one in some:
                 heappush(most, one[1])

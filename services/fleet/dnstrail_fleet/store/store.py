@@ -21,6 +21,7 @@ MOST_OF_HOST: Final = 262_144
 MOST_IN_ALL: Final = 4_194_304
 _ALL_DAYS: Final = -1  # as a day
 _KNOWN: Final = 65_536  # texts and askers whose ids are remembered
+_CACHE: Final = 32_768  # KiB for the pages that a transaction changes: without room they are written several times
 _MERGE: Final = """
     UPDATE rows SET first = min(first, ?), last = max(last, ?), "end" = max("end", ?), count = max(count, ?),
         gaps = max(gaps, ?), doubted = max(doubted, ?)
@@ -40,6 +41,7 @@ _UNUSED: Final = """
     DELETE FROM texts WHERE id NOT IN (SELECT target FROM rows UNION SELECT owner FROM rows
         UNION SELECT question FROM rows UNION SELECT text FROM names)"""
 
+_NEWEST: Final = "SELECT max(?1, ifnull(max(day), 0)), (SELECT min(day) FROM totals) FROM rows WHERE day <= ?2"
 _GONE: Final = "DELETE FROM hosts WHERE heard < ? AND id NOT IN (SELECT host FROM rows)"
 
 
@@ -74,6 +76,7 @@ class FleetStore:
         self._most_in_all = most_in_all
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database = open_file(self.path, KIND, VERSIONS)
+        self._database.execute(f"PRAGMA cache_size=-{_CACHE}")
         self._removals = -1
         self._text = lru_cache(_KNOWN)(self._read_text)
         self._asker = lru_cache(_KNOWN)(self._read_asker)
@@ -120,12 +123,18 @@ class FleetStore:
     def remove_old(self, now: float) -> int:
         """Remove the rows that are too old at a time (seconds since the epoch); return their number.
 
+        The totals of all days before the newest one go, too.
+
         Raises:
             SettingsError: The file is damaged.
             sqlite3.Error: It cannot be written now.
         """
         [first] = self._database.execute("SELECT min(day) FROM rows").fetchone()
         oldest = self._oldest(now)
+        newest, with_totals = self._database.execute(_NEWEST, (oldest, int(now) // DAY)).fetchone()
+        if with_totals is not None and with_totals < newest:
+            with naming_file(self.path), transaction(self._database):
+                self._database.execute("DELETE FROM totals WHERE day < ?", (newest,))
         if first is None or first >= oldest:
             return 0
         with naming_file(self.path), transaction(self._database):

@@ -18,7 +18,7 @@ from dnstrail_fleet.row import BadEntryError, LaterEntryError, read_entry
 from dnstrail_fleet.store.store import FleetStore, ReceivedEntry
 
 _AT_ONCE: Final = 64  # entries that are written together
-_POLL: Final = 0.2  # seconds between two reads of an empty log
+_POLL: Final = 0.2  # seconds until the next read if few entries wait: a read asks for all streams
 _RETRY: Final = 1.0  # seconds after a failure
 _LOOK: Final = 1.0  # seconds between two looks at the lag
 _CLEAN: Final = 60.0  # seconds between two looks for rows that are too old
@@ -88,7 +88,7 @@ class StoreWorker:
             if self.fault:
                 structlog.get_logger().info("fleet_recovered", what=self.fault)
             self.fault = ""
-            self.pause = 0.0 if count else _POLL
+            self.pause = 0.0 if count >= _AT_ONCE else _POLL
 
     def _step(self, now: float) -> int:
         entries = self._log.read(_AT_ONCE)
