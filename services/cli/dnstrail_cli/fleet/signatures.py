@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -40,7 +39,7 @@ def _convert_config(_ctx: click.Context, _param: click.Parameter, value: str) ->
 
 
 @click.command(epilog=_EXAMPLES)
-@engine_option("The Valkey server with the log, its CA, and the file with the password of USER.")
+@engine_option("The Valkey or Kafka server with the log, its CA, and the file with the password of USER.")
 @click.option(
     "--store",
     metavar="ADDRESS",
@@ -84,7 +83,7 @@ def signatures(
 
     Start as many as you need: each entry is handled by one of them, and by another one if that one dies.
     """
-    from dnstrail_fleet.log.stored_entries import StoredEntries
+    from dnstrail_fleet.log.engine_log import open_stored
     from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, EVENT_ID
     from dnstrail_fleet.signatures.source import FleetDataSource
     from dnstrail_fleet.signatures.worker import FleetSignatureWorker, run
@@ -99,7 +98,7 @@ def signatures(
     choice = Choice(paths, (), config, OF_FLEET)
     user = user_of_worker(user, run_dir)
     found = choice.find(user.uid if user else None)
-    log = StoredEntries(engine, time.monotonic)
+    log = open_stored(engine)
     drop_privileges(user, run_dir)
     chosen, stop, heartbeat = choice.choose(found), stop_on_signals(), Heartbeat()
     ids = MappingProxyType({**chosen.ids, DNS_RELATION_NEW: EVENT_ID})
