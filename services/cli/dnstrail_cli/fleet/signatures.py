@@ -84,7 +84,7 @@ def signatures(
     Start as many as you need: each entry is handled by one of them, and by another one if that one dies.
     """
     from dnstrail_fleet.log.engine_log import open_stored
-    from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, EVENT_ID
+    from dnstrail_fleet.signatures.events import EVENT_IDS
     from dnstrail_fleet.signatures.source import FleetDataSource
     from dnstrail_fleet.signatures.worker import FleetSignatureWorker, run
     from dnstrail_signatures.engine.engine import Engine
@@ -101,7 +101,7 @@ def signatures(
     log = open_stored(engine)
     drop_privileges(user, run_dir)
     chosen, stop, heartbeat = choice.choose(found), stop_on_signals(), Heartbeat()
-    ids = MappingProxyType({**chosen.ids, DNS_RELATION_NEW: EVENT_ID})
+    ids = MappingProxyType({**chosen.ids, **EVENT_IDS})
     with closing(log), closing(ZmqBus(keys)) as bus, closing(LookupClient(address, bus=bus)) as client:
         source = FleetDataSource(client)
         delivery = delivery_over(bus.pusher(findings), stop, heartbeat.beat) if findings else Delivery(_print)
