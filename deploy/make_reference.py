@@ -46,6 +46,7 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_fleet.lookups.requests import Asked, FleetRequest
 from dnstrail_fleet.metrics import sender_metrics, store_metrics
+from dnstrail_fleet.metrics import signature_metrics as fleet_signature_metrics
 from dnstrail_fleet.row import AskerRows, FleetEntry, FleetRow
 from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, DNS_RELATION_USED
 from dnstrail_fleet.signatures.events import FIELDS as FLEET_FIELDS
@@ -288,6 +289,7 @@ def _families() -> Iterator[tuple[str, Metric]]:
         "signatures": signature_metrics(SignatureWorker(MagicMock(), Chosen.of(), Delivery(print))),
         "findings": findings_metrics(FindingsWorker(outputs, Explainer(None), LossReporter())),
         "fleet sender": sender_metrics(MagicMock(counters=Counter(), waiting=0, behind=0)),
+        "fleet signatures": fleet_signature_metrics(MagicMock(counters=Counter(), waiting=0)),
         "fleet store": store_metrics(MagicMock(counters=Counter(), store=MagicMock(counters=Counter()), lag={})),
         "history": history_metrics(MagicMock(losses={}, counters=Counter(), store=MagicMock(counters=Counter()))),
         "web": web_metrics(MagicMock(losses={}, counters=Counter()), MagicMock(readers=0, lost_readers=0)),

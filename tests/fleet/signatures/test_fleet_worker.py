@@ -19,6 +19,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail_fleet.log.contract import StreamEntry, StreamLag
+from dnstrail_fleet.metrics import observe
 from dnstrail_fleet.row import FleetEntry, encode_entry, read_entry
 from dnstrail_fleet.signatures.builtin.fleet_address_differs import FleetAddressDiffers
 from dnstrail_fleet.signatures.builtin.fleet_name_spread import FleetNameSpread
@@ -165,6 +166,22 @@ def test_entries_that_nobody_read_are_counted(them: Company, capsys: pytest.Capt
         them.clock.advance(20)
         trimmed = 9
     assert capsys.readouterr().out.count("entries_not_read") == 1
+
+
+def test_metrics_state_what_was_handled(them: Company) -> None:
+    """The metrics hold the counters, and the entries that wait; the worker is unhealthy while the engine is away."""
+    them.log.lag = lambda: {"web1": StreamLag(3, 0), "web2": StreamLag(4, 0)}
+    them.say("web1", row())
+    observed: list[Any] = []
+    observe(lambda *given: observed.extend(given), them.worker)
+    samples = [sample for one in observed[0]() for sample in one.samples]
+    values = {(one.name, one.labels.get("outcome")): one.value for one in samples}
+    assert values["dnstrail_fleet_signatures_total", "events"] == 1
+    assert values["dnstrail_fleet_lag", None] == 7
+    assert observed[1]() == ""
+    them.log.fault = "away"
+    them.step()
+    assert observed[1]() == "away"
 
 
 def test_names_of_strange_letters_are_names() -> None:
