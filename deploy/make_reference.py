@@ -46,8 +46,9 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_fleet.lookups.requests import Asked, FleetRequest
 from dnstrail_fleet.metrics import sender_metrics, store_metrics
+from dnstrail_fleet.metrics import signature_metrics as fleet_signature_metrics
 from dnstrail_fleet.row import AskerRows, FleetEntry, FleetRow
-from dnstrail_fleet.signatures.events import DNS_RELATION_NEW
+from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, DNS_RELATION_USED
 from dnstrail_fleet.signatures.events import FIELDS as FLEET_FIELDS
 from dnstrail_history.metrics import history_metrics
 from dnstrail_probe.metrics import probe_metrics
@@ -290,6 +291,7 @@ def _families() -> Iterator[tuple[str, Metric]]:
         "signatures": signature_metrics(SignatureWorker(MagicMock(), Chosen.of(), Delivery(print))),
         "findings": findings_metrics(FindingsWorker(outputs, Explainer(None), LossReporter())),
         "fleet sender": sender_metrics(MagicMock(counters=Counter(), waiting=0, behind=0)),
+        "fleet signatures": fleet_signature_metrics(MagicMock(counters=Counter(), waiting=0)),
         "fleet store": store_metrics(MagicMock(counters=Counter(), store=MagicMock(counters=Counter()), lag={})),
         "history": history_metrics(MagicMock(losses={}, counters=Counter(), store=MagicMock(counters=Counter()))),
         "web": web_metrics(MagicMock(losses={}, counters=Counter()), MagicMock(readers=0, lost_readers=0)),
@@ -471,13 +473,14 @@ def fleet() -> Iterator[str]:
             row for owner in reversed(operation.__mro__) if issubclass(owner, FleetRequest) for row in _fields(owner)
         )
         yield table(("field", "type", "default", "meaning"), *rows)
-    yield f"\n## {DNS_RELATION_NEW}\n\n{_EVENT_OF_FLEET}\n\n"
+    yield f"\n## {DNS_RELATION_NEW}\n\n{_EVENT_OF_FLEET}\n\n## {DNS_RELATION_USED}\n\n{_USE_OF_FLEET}\n\n"
     yield table(("argument", "type", "meaning"), *((one.name, f"`{one.type}`", one.meaning) for one in FLEET_FIELDS))
 
 
 _EVENT_OF_FLEET = """The event of the [signatures of the fleet](../use/fleet.md#signatures): a relation that its host
 did not send before for this question, program and container. The event names all of them. Its times are corrected by
-the engine's time."""
+the engine's time. Its arguments are those of `dns_relation_used`."""
+_USE_OF_FLEET = """The first connection by a relation on a day, as its host sends it. The next day has its own event."""
 
 _FLEET = """# The fleet on the wire
 

@@ -1,8 +1,8 @@
 """What a fleet needs (`make fleet`): rows of a host, their bytes and costs, and from these the sizes of large fleets.
 
-A host asks for the answers of the corpus for a day. The one with the rank r is asked for with a weight of 1/r, as
-people ask for names (Zipf's law). A shard is an engine with a store, and the hosts that it carries: as many as a store
-reads, and as take half of a core of each at most.
+A host asks for the answers of the corpus for a day, and connects to the first address of each. The one with the rank r
+is asked for with a weight of 1/r, as people ask for names (Zipf's law). A shard is an engine with a store, and the
+hosts that it carries: as many as a store reads, and as take half of a core of each at most.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from figures import Figure, line
 
 from builders.fleet import NOON, TODAY, received
-from dnstrail.history.following import AnswerContent, SegmentSpool, SpoolPosition
+from dnstrail.dns.rdata import AAAA, A
+from dnstrail.history.following import AnswerContent, SegmentSpool, SpoolPosition, UseContent
 from dnstrail_fleet.log.valkey_log import MOST_ENTRIES, MOST_HOSTS, ValkeyLog
-from dnstrail_fleet.row import DAY, FleetEntry, encode_entry
+from dnstrail_fleet.row import DAY, VERSION, FleetEntry, encode_entry
 from dnstrail_fleet.sender.totals import RelationTotals, by_asker
 from dnstrail_fleet.store.store import DAYS, FleetStore
 from live.corpus_fleet import load_corpus
@@ -120,9 +121,12 @@ def day_of(answers: Answers, rate: int) -> HostDay:
         now = _BEGIN + second
         for content, ttls in chance.choices(answers, cum_weights=weights, k=rate):
             totals.add(content, now * _SECOND, ttls, doubted=False)
+            for address in [target for _, rdtype, target in content.relations if rdtype in (A, AAAA)][:1]:
+                asker = content.program, content.container, content.image
+                totals.add_use(now * _SECOND, UseContent(*asker, content.question, address))
         rows = totals.due(now)
         if rows:
-            entries.append((second, FleetEntry(1, "web1", now * 1000, askers=by_asker(rows))))
+            entries.append((second, FleetEntry(VERSION, "web1", now * 1000, askers=by_asker(rows))))
             totals.note_sent(rows, now)
         totals.note_stored()
     return HostDay(entries, len(totals._rows))
@@ -183,7 +187,11 @@ def _stored(folder: Path, day: HostDay) -> tuple[float, float]:
     with closing(FleetStore(folder)) as store:
         for number in range(_STORED_HOSTS):
             name = f"web{number}"
-            sent = [FleetEntry(1, name, one.sent, askers=one.askers) for at, one in day.entries if at < _STORED_SECONDS]
+            sent = [
+                FleetEntry(VERSION, name, one.sent, askers=one.askers)
+                for at, one in day.entries
+                if at < _STORED_SECONDS
+            ]
             rows += rows_of(sent)
             for place in range(0, len(sent), 64):
                 part = [received(one) for one in sent[place : place + 64]]

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.fleet import NOON, entry, received, row
+from builders.fleet import NOON, TODAY, entry, received, row
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import fleet_address
 from dnstrail.client import LookupClient
@@ -104,8 +104,30 @@ def test_an_address_is_found_with_hosts_askers_and_times(asking: Asking) -> None
         "answers": 3,
         "gaps": 0,
         "doubted": 0,
+        "last_connection": 0,
     }
     assert asking.data("get", key="203.0.113.7", host="web1")["hosts"][0]["first"] == NOON - 90
+
+
+def test_the_last_connection_is_that_of_all_rows_of_a_host(asking: Asking) -> None:
+    """Of names and addresses the latest one by the engine's clock is stated, and none of another host."""
+    asking.write(entry("web1", row(used=NOON + 5), row("a.example", used=NOON + 9)), entry("web2", row()))
+    found = {one["host"]: one["last_connection"] for one in asking.data("get", key="203.0.113.7")["hosts"]}
+    assert found == {"web1": NOON + 9, "web2": 0}
+    assert asking.data("get", key="shop.example", host="web1")["hosts"][0]["last_connection"] == NOON + 5
+
+
+def test_a_name_of_one_host_alone_is_found(asking: Asking) -> None:
+    """The host, and the first time of all days; no host once another one asks on any day."""
+    rows = [row("own.example", at=NOON - day * DAY, target=f"192.0.2.{day}") for day in (3, 1, 0)]
+    asking.write(entry("web1", *rows, row()), entry("web2", row()))
+    since = (TODAY - 3) * DAY
+    assert asking.data("alone", name="own.example") == {
+        "host": "web1", "first": NOON - 3 * DAY, "since": since, "behind": []
+    }  # fmt: skip
+    asking.write(entry("web2", row("own.example", at=NOON - DAY)))
+    for name in ("own.example", "shop.example", "none.example"):
+        assert asking.data("alone", name=name)["host"] == ""
 
 
 def test_a_key_is_found_in_any_spelling(asking: Asking) -> None:

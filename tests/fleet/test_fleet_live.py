@@ -32,6 +32,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         ):
             history = found.history(host)
             found.keep(history, "shop.example", address, process)
+            if host == "web1":
+                found.connect(history, "shop.example", address, process)
             found.keep(history, f"{host}.example", "203.0.113.9", WGET)
         found.send("web1")
         found.send("web2", "--exclude", "name=web2.example")
@@ -49,6 +51,7 @@ def test_a_name_is_found_with_its_hosts_askers_and_times(known: Fleet) -> None:
         ("web2", "/usr/bin/wget"),
     ]
     assert data["dns_queries"] == ["shop.example"]
+    assert [one["host"] for one in data["hosts"] if one["last_connection"] >= one["first"]] == ["web1"]
     assert all(abs(one["first"] - time.time()) < 600 for one in data["hosts"])
     name = known.data("get", key="shop.example")
     assert (name["split_horizon"], name["ip_addresses"]) == (True, ["203.0.113.7"])
@@ -69,7 +72,8 @@ def test_what_is_excluded_never_leaves_its_host(known: Fleet) -> None:
 
 def test_people_see_each_host(known: Fleet) -> None:
     """Each command prints text for people, and exits with 1 if nothing is known."""
-    assert "split horizon" in known.ask("get", "shop.example").stdout
+    text = known.ask("get", "shop.example").stdout
+    assert ("split horizon" in text, text.count("last connection")) == (True, 1)
     assert "shop.example A 203.0.113.7" in known.ask("trail", "203.0.113.7", "--host", "web1").stdout
     assert [line.split()[0] for line in known.ask("hosts").stdout.splitlines()] == sorted(HOSTS)
     assert "web1.example  on web1" in known.ask("new").stdout

@@ -47,6 +47,8 @@ def test_an_entry_is_read_as_it_was_written(one: FleetEntry) -> None:
         (entry("web1", row(at=NOON + 61)), "time"),
         (entry("web1", row(last=NOON - 1)), "time"),
         (entry("web1", row(last=NOON + DAY)), "time"),
+        (entry("web1", row(used=NOON - 1)), "time"),
+        (entry("web1", row(used=NOON + 61)), "time"),
         (entry("web1", row(end=NOON - 1)), "totals"),
         (entry("web1", row(end=NOON + (1 << 33))), "totals"),
         (entry("web1", row(gaps=2)), "totals"),
@@ -92,8 +94,18 @@ def test_a_clock_that_is_hours_off_is_accepted() -> None:
 
 def test_a_later_version_is_no_bad_entry() -> None:
     """An entry of a later version names it, whatever its other fields are."""
-    with pytest.raises(LaterEntryError, match="version 2"):
-        read_entry(msgspec.msgpack.encode({"v": 2, "host": 5}), "web1", AT, AT)
+    with pytest.raises(LaterEntryError, match="version 3"):
+        read_entry(msgspec.msgpack.encode({"v": 3, "host": 5}), "web1", AT, AT)
+
+
+def test_rows_of_an_earlier_version_are_read() -> None:
+    """A row of version 1 ends before its connections: none is known."""
+    one = msgspec.msgpack.decode(encode_entry(entry("web1", row(), row("other.example", known=True))))
+    rows = [each[:-2] for each in one["askers"][0][3]]
+    body = msgspec.msgpack.encode({**one, "v": 1, "askers": [[*one["askers"][0][:3], rows]]})
+    found = read_entry(body, "web1", AT, AT).entry
+    assert found.askers == entry("web1", row(), row("other.example", known=True)).askers
+    assert (found.v, found.askers[0].rows[0].used) == (1, 0)
 
 
 @given(st.binary(max_size=200))

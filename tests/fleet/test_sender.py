@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from builders.fleet import NOON, SECOND, FakeLog, FakeSpool, answer
+from builders.fleet import NOON, SECOND, FakeLog, FakeSpool, answer, use
 from dnstrail.errors import SettingsError
+from dnstrail_fleet.files import open_file
 from dnstrail_fleet.metrics import sender_metrics
 from dnstrail_fleet.row import FleetEntry, read_entry
 from dnstrail_fleet.sender import worker as module
-from dnstrail_fleet.sender.state import SenderState
+from dnstrail_fleet.sender.state import _KIND, _VERSIONS, SenderState
+from dnstrail_fleet.sender.totals import RowKey
 from dnstrail_fleet.sender.worker import FleetSender
 from live.workers import FakeClock
 
@@ -63,6 +66,11 @@ class Sending:
         """The count of each row that was sent."""
         return [row.count for one in self.sent for asker in one.askers for row in asker.rows]
 
+    @property
+    def uses(self) -> list[tuple[int, bool]]:
+        """The connection of each row that was sent, and whether one was sent before."""
+        return [(row.used, row.reused) for one in self.sent for asker in one.askers for row in asker.rows]
+
 
 @pytest.fixture
 def sending(tmp_path: Path) -> Iterator[Sending]:
@@ -85,6 +93,43 @@ def test_a_restart_loses_and_repeats_nothing(sending: Sending) -> None:
     sending.steps()
     assert sending.counts == [2, 3]
     assert sending.sender.counters["read"] == 1
+
+
+def test_a_connection_is_sent_once_over_a_restart(sending: Sending) -> None:
+    """The first connection of a relation goes at once, after a restart too, and the next ones after 15 minutes."""
+    sending.spool.answers.append(answer(SHOP))
+    sending.steps(2)
+    sending.log.fault = "away"
+    sending.spool.uses.append(use(*SHOP[::2], NOON + 2))
+    sending.steps(2)
+    sending.log.fault = ""
+    sending.restart()
+    sending.steps(2)
+    sending.restart()
+    sending.spool.uses.append(use(*SHOP[::2], NOON + 5))
+    sending.steps(2)
+    assert sending.uses == [(0, False), (NOON + 2, False)]
+    sending.clock.advance(900)
+    sending.log.at += 900_000
+    sending.steps()
+    assert sending.uses[2:] == [(NOON + 5, True)]
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its rows have no connections, and wait as long as before."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    with closing(open_file(folder / "sender.db", _KIND, _VERSIONS[:1])) as database:
+        for number, (sent, waits) in enumerate([(NOON, 1), (NOON, 0), (float("-inf"), 1)]):
+            key = msgspec.msgpack.encode(RowKey("", "", "", "a", "a", 1, f"192.0.2.{number}"))
+            database.execute("INSERT INTO rows VALUES (?, 1, 2, 3, 4, 5, 0, 0, ?, ?)", (key, sent, waits))
+    with closing(SenderState(folder)) as state:
+        rows = {one.key.target: (one.due, one.count, one.used, one.sent_use) for one in state.load()}
+    assert rows == {
+        "192.0.2.0": (NOON + 900, 5, 0, 0),
+        "192.0.2.1": (None, 5, 0, 0),
+        "192.0.2.2": (float("-inf"), 5, 0, 0),
+    }
 
 
 def test_after_a_kill_before_its_state_an_entry_is_sent_again(

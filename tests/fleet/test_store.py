@@ -51,6 +51,7 @@ def merged(sent: list[FleetEntry]) -> list[tuple[object, ...]]:
                 key = each.day, *relation, one.host, asker.program, asker.container, asker.image
                 begin = each.day * DAY
                 values = [each.first - begin, each.last - begin, each.end - begin, each.count, each.gaps, each.doubted]
+                values.append(each.used - begin if each.used else -1)
                 before = found.setdefault(key, values)
                 found[key] = [min(before[0], values[0]), *map(max, before[1:], values[1:])]
     return sorted((*key, *values) for key, values in found.items())
@@ -222,13 +223,13 @@ def test_versions_lead_from_one_to_the_next(tmp_path: Path) -> None:
 def test_totals_are_those_of_the_rows(sent: list[FleetEntry], data: st.DataObject) -> None:
     """Totals by host, question and address equal the sums of the rows, whatever comes twice and in any order.
 
-    The first rows are in a file of version 1, which has no totals.
+    The first rows are in a file of version 2, which has no totals.
     """
     again = data.draw(st.permutations([*sent, *sent]))
     cut = data.draw(st.integers(0, len(again)))
     with TemporaryDirectory() as folder:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "VERSIONS", VERSIONS[:1])
+            patch.setattr(module, "VERSIONS", VERSIONS[:2])
             write(Path(folder), map(received, again[:cut]))
         write(Path(folder), map(received, again[cut:]))
         with closing(sqlite3.connect(Path(folder, NAME))) as database:
@@ -251,6 +252,21 @@ def test_totals_are_kept_for_the_newest_day(tmp_path: Path) -> None:
         store.write([received(entry("web1", row()))], {}, NOON)
         assert days_after(NOON) == [TODAY, TODAY + 1]
         assert days_after(NOON + 99 * DAY) == []
+
+
+def test_rows_of_the_first_version_have_no_connection(tmp_path: Path) -> None:
+    """A file without connections is updated, and a row that comes again has one."""
+    path, first = tmp_path / NAME, row()
+    with closing(open_file(path, KIND, VERSIONS[:1])) as database:
+        database.execute("INSERT INTO texts VALUES (1, ?), (2, ?)", (first.question, first.target))
+        database.execute("INSERT INTO askers VALUES (1, '/usr/bin/curl', 'web', 'shop:1')")
+        database.execute("INSERT INTO hosts VALUES (1, 'web1', 0, 0, 0, 0, 0, 0, 0)")
+        times = NOON % DAY, NOON % DAY, NOON % DAY + 300
+        database.execute("INSERT INTO rows VALUES (?, 2, 1, 1, 1, 1, 1, ?, ?, ?, 1, 0, 0)", (TODAY, *times))
+    write(tmp_path)
+    assert [one[-1] for one in stored_rows(tmp_path)] == [-1]
+    write(tmp_path, [received(entry("web1", row(used=NOON + 5)))])
+    assert stored_rows(tmp_path) == merged([entry("web1", row(used=NOON + 5))])
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_hostile_entries_are_counted_and_acknowledged(storing: tuple[StoreWorker
 def test_an_entry_of_a_later_version_waits(storing: tuple[StoreWorker, FakeLog]) -> None:
     """An entry of a later version is named, not acknowledged, and counted once."""
     worker, log = storing
-    log.put("web1", msgspec.msgpack.encode({"v": 2}))
+    log.put("web1", msgspec.msgpack.encode({"v": 3}))
     log.put("web1", encode_entry(entry("web1", row())))
     with capture_logs() as logs:
         worker.step()

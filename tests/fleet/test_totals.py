@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.fleet import NOON, SECOND, TODAY, answer
+from builders.fleet import NOON, SECOND, TODAY, answer, use
 from dnstrail_fleet.row import DAY, GRACE, MOST_BYTES, MOST_ROWS, FleetEntry, encode_entry
 from dnstrail_fleet.sender import totals as module
 from dnstrail_fleet.sender.totals import AGAIN, RelationTotals, RowKey, RowTotals, by_asker
@@ -100,6 +101,90 @@ def test_without_gaps_the_relation_was_live_all_the_time(answers: list[tuple[int
     row = totals_of(answers)
     covered = {second for at, life in answers for second in range(at, at + life + GRACE - 1)}
     assert row.gaps or covered >= {*range(row.first, row.last)}
+
+
+def connect(totals: RelationTotals, name: str, address: str, at: int) -> None:
+    """Add a connection of the program that was answered."""
+    totals.add_use(*use(name, address, at))
+
+
+def sent(totals: RelationTotals, at: int) -> list[tuple[str, int, bool]]:
+    """Send what is due: return the target, the connection and whether one was sent before, of each row."""
+    due = totals.due(at)
+    rows = [(one.row.target, one.row.used - NOON if one.row.used else 0, one.row.reused) for one in due]
+    totals.note_sent(due, at)
+    return rows
+
+
+def test_the_first_connection_of_a_relation_is_due_at_once() -> None:
+    """The address of the name has it, and no other row; later ones wait for 15 minutes."""
+    totals = RelationTotals()
+    add(totals, *CHAIN)
+    add(totals, SHOP)
+    assert len(sent(totals, NOON)) == 3
+    add(totals, *CHAIN, at=NOON + 1)
+    connect(totals, "www.example", "203.0.113.8", NOON + 2)
+    assert sent(totals, NOON + 3) == [("203.0.113.8", 2, False)]
+    connect(totals, "www.example", "203.0.113.8", NOON + 4)
+    connect(totals, "www.example", "203.0.113.8", NOON + 1)  # another stage of an earlier one
+    assert sent(totals, NOON + 5) == []
+    assert sorted(sent(totals, NOON + AGAIN + 4)) == [("203.0.113.8", 4, True), ("cdn.example", 0, False)]
+    assert totals.waiting == 0
+    assert sent(totals, NOON + 9 * AGAIN) == []
+
+
+def test_a_row_that_is_sent_early_waits_once() -> None:
+    """A row that goes earlier than it was to, in the second of its last entry, is not sent twice later."""
+    totals = RelationTotals()
+    add(totals, SHOP)
+    sent(totals, NOON)
+    add(totals, SHOP)
+    connect(totals, *SHOP[::2], NOON)
+    assert totals.waiting == 1
+    assert len(sent(totals, NOON)) == 1
+    connect(totals, *SHOP[::2], NOON + 1)
+    assert len(sent(totals, NOON + AGAIN)) == 1
+    assert totals.waiting == 0
+
+
+def test_a_connection_of_another_day_belongs_to_the_answer_before() -> None:
+    """A used relation waits for 15 minutes on its next day, whose first connection is one of that day."""
+    totals, midnight = RelationTotals(), (TODAY + 1) * DAY
+    add(totals, SHOP, at=midnight - 20)
+    connect(totals, *SHOP[::2], midnight - 10)
+    assert sent(totals, midnight) == [(SHOP[2], midnight - 10 - NOON, False)]
+    add(totals, SHOP, at=midnight + 20)
+    connect(totals, *SHOP[::2], midnight + 10)
+    connect(totals, *SHOP[::2], midnight + 30)
+    assert sent(totals, midnight + 31) == []
+    days = [(one.day, one.used - midnight, one.row.reused) for one in totals.due(midnight + AGAIN)]
+    assert sorted(days) == [(TODAY, 10, True), (TODAY + 1, 30, False)]
+
+
+def test_a_connection_without_its_answer_is_left_out() -> None:
+    """Another program, name or address, and a connection before all answers, belong to no row."""
+    totals = RelationTotals()
+    add(totals, SHOP)
+    sent(totals, NOON)
+    connect(totals, "shop.example", "203.0.113.9", NOON)
+    connect(totals, "other.example", "203.0.113.7", NOON)
+    connect(totals, *SHOP[::2], NOON - 1)
+    one = use(*SHOP[::2])
+    totals.add_use(one.opened, msgspec.structs.replace(one.content, program="/usr/bin/wget"))
+    assert sent(totals, NOON + AGAIN) == []
+
+
+def test_connections_of_forgotten_rows_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that was forgotten has no connections until it is answered again; its next one is its first."""
+    monkeypatch.setattr(module, "MOST_KNOWN", 8)
+    totals = RelationTotals()
+    for number in range(9):
+        add(totals, (f"n{number}.example", 1, "203.0.113.7"), at=NOON + number)
+        connect(totals, f"n{number}.example", "203.0.113.7", NOON + number)
+        sent(totals, NOON + number)
+    assert (len(totals._leading), len(totals._used)) == (8, 8)
+    connect(totals, "n0.example", "203.0.113.7", NOON + 10)
+    assert sent(totals, NOON + AGAIN) == []
 
 
 def test_an_entry_is_bounded_and_a_text_too() -> None:

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from builders.facts import BEGIN, CURL, RELATIONS, SECOND, fact_of, locked, progress_of
+from builders.facts import BEGIN, CURL, RELATIONS, SECOND, TO_WEB, fact_of, locked, progress_of, stage_of
 from dnstrail.captured import Process
 from dnstrail.history import following as module
 from dnstrail.history import segment as segments
-from dnstrail.history.following import SegmentSpool, SpooledAnswer, SpoolPosition
+from dnstrail.history.fact import StageFact
+from dnstrail.history.following import SegmentSpool, SpooledAnswer, SpooledUse, SpoolPosition, UseContent
 from dnstrail.history.segment_files import SegmentFile
 from dnstrail.history.subjects import Subjects, subjects_of
 from dnstrail_history.store import store as stores
@@ -38,6 +40,7 @@ class Following:
         self.store = FactStore(folder, self.clock)
         self.number = 0
         self.dropped = 0
+        self.uses: list[SpooledUse] = []
         self.follow()
 
     def follow(self, *excluded: str, position: SpoolPosition | None = None) -> None:
@@ -55,6 +58,12 @@ class Following:
         assert self.store.commit(progress_of(self.number))
         self.finish()  # while the worker finishes a segment, a reader returns less
 
+    def keep_stages(self, *stages: StageFact) -> None:
+        """Store stages of connections."""
+        for one in stages:
+            assert self.store.add(one)
+        assert self.store.commit(progress_of(self.number))
+
     def finish(self) -> None:
         """Let the store finish all full segments."""
         full = (self.number - 1) // SMALL
@@ -67,6 +76,7 @@ class Following:
             part = self.spool.read(self.position, most)
             self.position = part.position
             self.dropped += part.dropped
+            self.uses += part.uses
             found += part.answers
             if part.is_end:
                 return found
@@ -164,6 +174,63 @@ def test_what_is_excluded_never_leaves(following: Following, excluded: tuple[str
     following.finish()
     assert following.names() == names(*left)
     assert following.spool.counters["excluded"] == 8 - len(left)
+
+
+USE = UseContent("/usr/bin/curl", "web", "", "a.example", "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("stage", "opened"),
+    [
+        (stage_of(1), None),
+        (stage_of(1, flow=msgspec.structs.replace(TO_WEB, transport="udp")), BEGIN),
+        (stage_of(1, "result", connected=True, lasted=SECOND), BEGIN - SECOND),
+        (stage_of(1, "result", connected=False, error="ECONNREFUSED"), None),
+        (stage_of(1, "named", lasted=2 * SECOND), BEGIN - 2 * SECOND),
+        (stage_of(1, "end", lasted=9 * SECOND, why="closed"), BEGIN - 9 * SECOND),
+        (stage_of(1, "end", name=None), None),
+    ],
+)
+def test_a_connection_by_a_name_is_read(following: Following, stage: StageFact, opened: int | None) -> None:
+    """A stage states who connected where, by which name and when, unless the connection failed, or may yet fail."""
+    following.keep_stages(stage)
+    assert following.answers() == []
+    assert following.uses == ([] if opened is None else [SpooledUse(opened, USE)])
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_each_connection_is_read_once_after_its_answer(following: Following, most: int) -> None:
+    """Of each segment the answers come first, and each connection once, whatever is read at once."""
+    for number in range(3):
+        following.keep_stages(*(stage_of(9 * number + one, "end", time=BEGIN + 9 * number + one) for one in range(2)))
+        following.keep(3)
+        following.finish()
+    part = following.spool.read(following.position, most)
+    assert (len(part.answers), len(part.uses)) == (min(most, 2), 2 if most > 2 else 0)
+    assert len(following.next_names(9, most)) == 9
+    wait_until(lambda: following.names(most) or len(following.uses) >= 6, "the connections")
+    assert [one.opened - BEGIN for one in following.uses] == [0, 1, 9, 10, 18, 19]
+    assert following.names(most) == []
+    assert len(following.uses) == 6
+
+
+@pytest.mark.parametrize("excluded", ["name=a.example", "user=0", "container=web", "container=c0ff"])
+def test_an_excluded_connection_never_leaves(following: Following, excluded: str) -> None:
+    """Connections by a name, of a user and of a container are left out."""
+    following.follow(excluded)
+    following.keep_stages(stage_of(1, "end"))
+    assert following.names() == following.uses == []
+
+
+def test_after_something_was_forgotten_no_connection_is_missed(following: Following) -> None:
+    """A segment that is written anew has other numbers: its connections are read again."""
+    following.keep(1)
+    following.keep_stages(*(stage_of(one, "end", time=BEGIN + one, name=f"n{one}.example") for one in (1, 2)))
+    assert following.names() == names(1)
+    following.keep_stages(stage_of(3, "end", time=BEGIN + 3))
+    forget(following, "n1.example")
+    following.names()
+    assert [one.opened - BEGIN for one in following.uses] == [1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(("excluded", "left"), [("user=1000", ()), ("container=web", ()), ("name=a.example", (1,))])

@@ -105,9 +105,9 @@ def send(
 ) -> None:
     """Send what the history of this host holds to the engine, as rows.
 
-    A row is one relation, with the question, the program and the container that asked, on one day. Packets, client
-    addresses and connections stay on the host. USER of the engine is the name of this host in the fleet. As root the
-    sender becomes the owner of the history.
+    A row is one relation, with the question, the program and the container that asked, on one day, and the time of
+    their last connection. Packets and client addresses stay on the host. USER of the engine is the name of this host in
+    the fleet. As root the sender becomes the owner of the history.
     """
     from dnstrail_fleet.log.engine_log import open_log
 

@@ -1,23 +1,29 @@
-"""The metrics of a sender and of a store (docs/reference/metrics.md)."""
+"""The metrics of a sender, of a store, and of a worker of signatures (docs/reference/metrics.md)."""
 
 from __future__ import annotations
+
+from functools import singledispatch
 
 from prometheus_client.core import Metric
 
 from dnstrail.metrics.board import Observe
 from dnstrail.metrics.families import build_info, counters, gauge
 from dnstrail_fleet.sender.worker import FleetSender
+from dnstrail_fleet.signatures.worker import FleetSignatureWorker
 from dnstrail_fleet.store.worker import StoreWorker
 
 
-def observe(begin: Observe, worker: FleetSender | StoreWorker) -> None:
-    """Begin to observe a sender or a store: it is unhealthy while the engine, or a disk, fails."""
-    begin(
-        lambda: sender_metrics(worker) if isinstance(worker, FleetSender) else store_metrics(worker),
-        lambda: worker.fault,
-    )
+def observe(begin: Observe, worker: FleetSender | StoreWorker | FleetSignatureWorker) -> None:
+    """Begin to observe a worker: it is unhealthy while the engine, a disk, the store or the receiver fails."""
+    begin(lambda: _metrics(worker), lambda: worker.fault)
 
 
+@singledispatch
+def _metrics(_worker: object) -> list[Metric]:
+    raise AssertionError
+
+
+@_metrics.register
 def sender_metrics(sender: FleetSender) -> list[Metric]:
     """Return all metrics of a sender."""
     return [
@@ -28,6 +34,17 @@ def sender_metrics(sender: FleetSender) -> list[Metric]:
     ]
 
 
+@_metrics.register
+def signature_metrics(worker: FleetSignatureWorker) -> list[Metric]:
+    """Return all metrics of a worker of signatures."""
+    return [
+        build_info("fleet-signatures"),
+        counters("dnstrail_fleet_signatures", "Entries and events by outcome.", "outcome", worker.counters),
+        gauge("dnstrail_fleet_lag", "Entries that wait in the engine.", worker.waiting),
+    ]
+
+
+@_metrics.register
 def store_metrics(worker: StoreWorker) -> list[Metric]:
     """Return all metrics of a store."""
     found = {**worker.counters, **worker.store.counters}

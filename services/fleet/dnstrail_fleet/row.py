@@ -12,7 +12,7 @@ import msgspec
 
 from dnstrail.errors import DnstrailError
 
-VERSION: Final = 1  # of an entry
+VERSION: Final = 2  # of an entry; rows of version 1 have no connections
 DAY: Final = 86_400  # seconds
 #: seconds past its TTL for which a relation counts as live, as at a cache without another `grace` -> it has ended
 GRACE: Final = 60
@@ -48,6 +48,8 @@ class FleetRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     gaps: Total  #: answers of the day that came a minute or more after the end of all before them
     doubted: Total  #: answers of the day that may be forged
     known: bool = False  #: the host sent this relation, question and asker before, also on an earlier day
+    used: Seconds = 0  #: seconds since the epoch: the last connection of the asker to the target by the question, or 0
+    reused: bool = False  #: the host sent a connection of this row before
 
 
 class AskerRows(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -62,7 +64,7 @@ class AskerRows(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class FleetEntry(msgspec.Struct, frozen=True, gc=False):
     """An entry of the log: a map on the wire. An entry without rows states that the host is alive."""
 
-    v: int  #: the version of the entry: 1
+    v: int  #: the version of the entry: 2; rows of version 1 end before `used`
     host: Text  #: the name of the host: that of its user in the engine
     sent: Natural  #: ms since the epoch, by the clock of the host, at which it was sent
     behind: Total = 0  #: segments of the history that the sender has not begun to read
@@ -143,5 +145,7 @@ def _check(row: FleetRow, latest: int) -> None:
     begin = row.day * DAY
     if not begin <= row.first <= row.last < begin + DAY or row.last > latest:
         raise BadEntryError("time", f"first {row.first}, last {row.last} on the day {row.day}")
+    if row.used and not row.first <= row.used <= latest:
+        raise BadEntryError("time", f"first {row.first}, used {row.used}")
     if not row.first <= row.end <= row.last + _LONGEST_LIFE or max(row.gaps, row.doubted) > row.count:
         raise BadEntryError("totals", "its totals contradict each other")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -34,6 +36,16 @@ _ID: Final = """
 _NUMBER: Final = """
     SELECT transactions.id FROM transactions JOIN starts ON starts.id = transactions.start
     WHERE starts.start = ? AND batch = ? AND place = ?"""
+_LAST_STAGE: Final = "SELECT max(id), count(*) FROM (SELECT id FROM connections WHERE id > ? ORDER BY id LIMIT ?)"
+_TIME: Final = "SELECT time FROM connections WHERE id = ?"
+# A socket over UDP is opened by its first datagram. The failure of an attempt is no connection.
+_USES: Final = """
+    SELECT time - ifnull(lasted, 0), name, process, path
+    FROM connections CROSS JOIN stages ON stages.id = connections.stage CROSS JOIN paths ON paths.id = path
+    WHERE connections.id > ? AND connections.id <= ? AND name IS NOT NULL AND destination IS NOT NULL
+        AND (stages.stage IN ('named', 'end') OR connected = 1 OR (stages.stage = 'opened' AND transport = 'udp'))
+    ORDER BY connections.id"""
+_DESTINATION: Final = "SELECT destination FROM paths WHERE id = ?"
 _TEXT: Final = "SELECT text FROM texts WHERE id = ?"
 _HOP: Final = "SELECT hop FROM paths WHERE id = ?"
 _ANSWER: Final = "SELECT relations FROM answers WHERE id = ? AND length(relations) <= ?"
@@ -52,7 +64,8 @@ _Asker = tuple[str, str, str]  # program, container, image
 class SpoolPosition(NamedTuple):
     """A place in the history: the number of a segment, and the last transaction that was read in it.
 
-    `start`, `batch` and `place` identify this transaction: a segment that is written anew has other numbers.
+    `start`, `batch` and `place` identify this transaction: a segment that is written anew has other numbers. `stage` is
+    the number of the last stage of a connection that was read, and `stage_time` its time (ns).
     """
 
     segment: int = 0
@@ -60,6 +73,8 @@ class SpoolPosition(NamedTuple):
     start: str = ""
     batch: int = 0
     place: int = 0
+    stage: int = 0
+    stage_time: int = 0
 
 
 class AnswerContent(msgspec.Struct, frozen=True, eq=False):
@@ -84,12 +99,29 @@ class SpooledAnswer(NamedTuple):
     doubted: bool
 
 
+class UseContent(msgspec.Struct, frozen=True):
+    """Who connected to an address, and by which name. Unknown texts are ""."""
+
+    program: str
+    container: str
+    image: str
+    name: str
+    address: str
+
+
+class SpooledUse(NamedTuple):
+    """A connection by a name: the time (ns of wall time) at which it was opened. Each of its stages states it again."""
+
+    opened: int
+    content: UseContent
+
+
 class SpoolPart(NamedTuple):
     """A part of the history, and the position behind it.
 
     `read` counts the transactions that were read, also those without an answer. `behind` counts the segments after
     the one that was read last, and `dropped` those that were removed before they were read. `is_end` states that
-    nothing was left to read.
+    nothing was left to read. `uses` follow all answers of the segment that were stored before them.
     """
 
     answers: list[SpooledAnswer]
@@ -98,6 +130,7 @@ class SpoolPart(NamedTuple):
     behind: int
     dropped: int
     is_end: bool
+    uses: Sequence[SpooledUse] = ()
 
 
 class SegmentSpool:
@@ -115,9 +148,10 @@ class SegmentSpool:
         self._contents: dict[tuple[int, _Asker, int], AnswerContent | None] = {}
         self._askers: dict[tuple[int | None, int], _Asker | None] = {}
         self._relations: dict[int, Relation] = {}
+        self._uses: dict[tuple[int, int | None, int], UseContent | None] = {}  # by name, process and path
 
     def read(self, position: SpoolPosition, most: int) -> SpoolPart:
-        """Return what follows a position: `most` transactions at most, of one segment.
+        """Return what follows a position: `most` transactions and as many stages at most, of one segment.
 
         Raises:
             SettingsError: A later version of dnstrail wrote the history.
@@ -131,7 +165,7 @@ class SegmentSpool:
                 dropped += file.number - begin.segment - 1 + is_gone if begin.segment else 0
                 begin, is_gone = SpoolPosition(file.number), False
             try:
-                answers, after, read = self._read(file, begin, most)
+                found = self._read(file, begin, most)
             except DamagedFileError:
                 dropped += behind > 0  # the worker may set the last one aside, and goes on in another one
                 continue
@@ -139,14 +173,12 @@ class SegmentSpool:
                 if file.path.exists() and not (isinstance(error, sqlite3.Error) and is_locked(error)):
                     raise
                 return SpoolPart([], begin, 0, behind, dropped, is_end=True)  # the worker is just finishing it
-            if read or not behind:
-                return SpoolPart(answers, after, read, behind, dropped, is_end=not behind and read < most)
+            if found.position != begin or not behind:
+                return found._replace(behind=behind, dropped=dropped, is_end=not behind and found.is_end)
         return SpoolPart([], position, 0, 0, 0, is_end=True)
 
-    def _read(
-        self, file: SegmentFile, begin: SpoolPosition, most: int
-    ) -> tuple[list[SpooledAnswer], SpoolPosition, int]:
-        """Return the answers of a segment after a position, the position behind them, and how much was read.
+    def _read(self, file: SegmentFile, begin: SpoolPosition, most: int) -> SpoolPart:
+        """Return a part of a segment after a position; `is_end` states that nothing of it is left.
 
         Raises:
             DamagedFileError: The segment is damaged.
@@ -159,20 +191,30 @@ class SegmentSpool:
         final = path.suffix == FINAL
         with closing(open_reader(path, SCHEMA, final=final, patience=_PATIENCE)) as database, naming_damage(path):
             if (found := (file.number, path.stat().st_ino)) != self._of:
-                for known in (self._contents, self._askers, self._relations):
+                for known in (self._contents, self._askers, self._relations, self._uses):
                     known.clear()
                 self._of = found
+            database.execute("BEGIN")  # a connection of the part has no answer that is stored after it
             number = self._number(database, begin, path)
             last, read = database.execute(_LAST, (number, most)).fetchone()
-            if not read:
-                return [], begin, 0
-            return self._answers(database, number, last), SpoolPosition(file.number, last, *_id(database, last)), read
+            answers, after = self._answers(database, number, last) if read else [], begin
+            if read:
+                after = SpoolPosition(file.number, last, *_id(database, last), begin.stage, begin.stage_time)
+            if read == most:
+                return SpoolPart(answers, after, read, 0, 0, is_end=False)
+            number = begin.stage if _time_of(database, begin.stage) == begin.stage_time else 0
+            last, stages = database.execute(_LAST_STAGE, (number, most)).fetchone()
+            uses = self._read_uses(database, number, last) if stages else []
+            if stages:
+                after = after._replace(stage=last, stage_time=_time_of(database, last))
+            return SpoolPart(answers, after, read, 0, 0, is_end=stages < most, uses=uses)
 
     def _number(self, database: sqlite3.Connection, begin: SpoolPosition, path: Path) -> int:
         """Return the number of the last transaction that was read, 0 if the segment does not have it any more."""
-        if not begin.number or _id(database, begin.number) == begin[2:]:
+        identity = begin.start, begin.batch, begin.place
+        if not begin.number or _id(database, begin.number) == identity:
             return begin.number
-        found = database.execute(_NUMBER, begin[2:]).fetchone()
+        found = database.execute(_NUMBER, identity).fetchone()
         if found is None:
             self.counters["reread"] += 1
             structlog.get_logger().warning("segment_read_again", segment=path.name)
@@ -228,6 +270,33 @@ class SegmentSpool:
             if any(map(self._excluded.has_text, texts)):
                 return None
         return AnswerContent(question, *asker, tuple(relations))
+
+    def _read_uses(self, database: sqlite3.Connection, begin: int, last: int) -> list[SpooledUse]:
+        """Return the connections by a name that stages state; those that are excluded are left out."""
+        found: list[SpooledUse] = []
+        for opened, *key in database.execute(_USES, (begin, last)):
+            name, process, path = key
+            if (name, process, path) not in self._uses:
+                self._uses[name, process, path] = self._use(database, name, process, path)
+            if (content := self._uses[name, process, path]) is not None:
+                found.append(SpooledUse(opened, content))
+        return found
+
+    def _use(self, database: sqlite3.Connection, name: int, process: int | None, path: int) -> UseContent | None:
+        """Return who connects where and by which name, None if it is excluded."""
+        asker = self._asker(database, process, path)
+        [text] = database.execute(_TEXT, (name,)).fetchone()
+        [destination] = database.execute(_DESTINATION, (path,)).fetchone()
+        address = str(ip_address(destination))
+        if asker is None or any(map(self._excluded.has_text, (text, address))):
+            return None
+        return UseContent(*asker, text, address)
+
+
+def _time_of(database: sqlite3.Connection, number: int) -> int:
+    """Return the time of a stage by its number (ns), 0 without one."""
+    found = database.execute(_TIME, (number,)).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _id(database: sqlite3.Connection, number: int) -> tuple[str, int, int]:

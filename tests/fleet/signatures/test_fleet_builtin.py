@@ -1,7 +1,8 @@
 """The built-in signatures of the fleet, over a real store and its lookups.
 
 Tests of dnstrail_fleet.signatures.builtin.fleet_new_domain, dnstrail_fleet.signatures.builtin.fleet_name_spread,
-dnstrail_fleet.signatures.builtin.fleet_address_differs, dnstrail_fleet.signatures.source.
+dnstrail_fleet.signatures.builtin.fleet_address_differs, dnstrail_fleet.signatures.builtin.fleet_name_alone,
+dnstrail_fleet.signatures.source.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dnstrail.signature import Signature
 from dnstrail.testing import SignatureRun
 from dnstrail_fleet.row import DAY
 from dnstrail_fleet.signatures.builtin.fleet_address_differs import FleetAddressDiffers
+from dnstrail_fleet.signatures.builtin.fleet_name_alone import FleetNameAlone
 from dnstrail_fleet.signatures.builtin.fleet_name_spread import FleetNameSpread
 from dnstrail_fleet.signatures.builtin.fleet_new_domain import FleetNewDomain
 from dnstrail_signatures.loading.load import OF_FLEET, find, load
@@ -103,6 +105,42 @@ def test_a_private_address_differs_by_right() -> None:
         assert them.say("web2", row("bank.example", "10.0.0.1", at=NOON + 1), sent=NOON + 1) == []
 
 
+def test_a_name_of_one_host_alone_is_reported_once_it_connects() -> None:
+    """The host has known the name for a day: its next connection is reported, and no later one."""
+    with company(FleetNameAlone, learn=0) as them:
+        begin, later = NOON - 2 * DAY, row("c2.example", known=True, used=NOON + 9)
+        assert them.say("web1", row("c2.example", at=begin, used=begin + 1), sent=begin + 1) == []
+        assert them.say("web1", row("c2.example", known=True)) == []
+        assert data_of(them.say("web1", later, sent=NOON + 9)) == [
+            {"name": "c2.example", "address": "203.0.113.7", "since": begin, "used": NOON + 9}
+        ]
+        assert len(them.again()) == 1
+        assert them.say("web1", row("c2.example", "203.0.113.8", used=NOON + 9), sent=NOON + 9) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "seconds", "learn", "other"),
+    [
+        ("c2.example", "203.0.113.7", DAY + 10, 0, ""),
+        ("c2.example", "203.0.113.7", DAY, 1, ""),
+        ("c2.example", "203.0.113.7", DAY, 0, "web2"),
+        ("c2.example", "10.0.0.1", DAY, 0, ""),
+        ("localdomain", "203.0.113.7", DAY, 0, ""),
+    ],
+    ids=["too new", "learned", "another host", "private", "no domain"],
+)
+def test_a_connection_to_an_ordinary_name_is_not_reported(
+    name: str, address: str, seconds: int, learn: int, other: str
+) -> None:
+    """A name that is new, learned, known to another host, or without a domain, and a private address, are left out."""
+    begin = NOON - DAY
+    with company(FleetNameAlone, seconds=seconds, learn=learn * 2 * DAY) as them:
+        assert them.say("web1", row(name, address, at=begin), sent=begin) == []
+        if other:
+            assert them.say(other, row(name, "192.0.2.1", at=NOON - 9)) == []
+        assert them.say("web1", row(name, address, known=True, used=NOON + 9), sent=NOON + 9) == []
+
+
 @pytest.mark.parametrize("cls", BUILT_IN)
 def test_a_worker_of_a_host_cannot_run_it(cls: type[Signature]) -> None:
     """Without a store of a fleet it does not start, and the text names the command that has one."""
@@ -112,7 +150,7 @@ def test_a_worker_of_a_host_cannot_run_it(cls: type[Signature]) -> None:
 
 def test_entry_points_name_all() -> None:
     """The group of entry points holds each file of the folder, and their ids are distinct."""
-    assert {*BUILT_IN} == {FleetAddressDiffers, FleetNameSpread, FleetNewDomain}
+    assert {*BUILT_IN} == {FleetAddressDiffers, FleetNameAlone, FleetNameSpread, FleetNewDomain}
     assert len({cls.metadata.id for cls in [*BUILT_IN, *load(find())]}) == len(BUILT_IN) + len(load(find()))
 
 

@@ -19,11 +19,12 @@ from dnstrail.bus import ZmqBus
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail_fleet.log.contract import StreamEntry, StreamLag
+from dnstrail_fleet.metrics import observe
 from dnstrail_fleet.row import FleetEntry, encode_entry, read_entry
 from dnstrail_fleet.signatures.builtin.fleet_address_differs import FleetAddressDiffers
 from dnstrail_fleet.signatures.builtin.fleet_name_spread import FleetNameSpread
 from dnstrail_fleet.signatures.builtin.fleet_new_domain import FleetNewDomain
-from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, FIELDS, events_of
+from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, DNS_RELATION_USED, FIELDS, events_of
 from dnstrail_fleet.signatures.source import FleetDataSource
 
 
@@ -54,6 +55,7 @@ def test_an_event_states_the_relation_and_who_asked() -> None:
         "last": NOON + 3600,
         "count": 1,
         "doubted": 0,
+        "used": 0,
     }
     assert [*event.args] == [field.name for field in FIELDS]
     assert event.timestamp == (NOON + 3600) * 1_000_000_000
@@ -72,7 +74,19 @@ def test_all_events_of_an_entry_have_ids_of_their_own(one: FleetEntry) -> None:
     """An entry that comes again has events with the same ids, and no two events share one."""
     ids = [event.id for event in of(one)]
     assert ids == [event.id for event in of(one)]
-    assert len({*ids}) == sum(len(asker.rows) for asker in one.askers)
+    rows = [row for asker in one.askers for row in asker.rows]
+    assert len({*ids}) == len(rows) + sum(row.used > 0 for row in rows)
+
+
+def test_the_first_connection_of_a_row_is_an_event() -> None:
+    """A connection leads to an event of its own, with its corrected time; a row with a later one to none."""
+    rows = row("a.example", used=NOON + 5), row("b.example", known=True, used=NOON + 6)
+    found = of(entry("web1", *rows, row(known=True, used=NOON + 9, reused=True)), late=3_600_000)
+    assert [(one.event_name, one.args["question"], one.args["used"] - 3600 - NOON) for one in found] == [
+        (DNS_RELATION_NEW, "a.example", 5),
+        (DNS_RELATION_USED, "a.example", 5),
+        (DNS_RELATION_USED, "b.example", 6),
+    ]
 
 
 def test_an_entry_that_comes_again_leads_to_the_same_finding(them: Company) -> None:
@@ -85,7 +99,7 @@ def test_an_entry_that_comes_again_leads_to_the_same_finding(them: Company) -> N
 
 def test_bad_entries_are_acknowledged_and_lead_to_nothing(them: Company) -> None:
     """No MessagePack, another host's name, the year 2500, a later version: counted, and the next one is handled."""
-    later = encode_entry(entry("web1")).replace(b"\xa1v\x01", b"\xa1v\x02")
+    later = encode_entry(entry("web1")).replace(b"\xa1v\x02", b"\xa1v\x03")
     for body in (b"", b"\xc1", encode_entry(entry("web2", row())), encode_entry(entry("web1", row(), sent=1)), later):
         them.log.put("web1", body)
     assert them.step() == []
@@ -152,6 +166,22 @@ def test_entries_that_nobody_read_are_counted(them: Company, capsys: pytest.Capt
         them.clock.advance(20)
         trimmed = 9
     assert capsys.readouterr().out.count("entries_not_read") == 1
+
+
+def test_metrics_state_what_was_handled(them: Company) -> None:
+    """The metrics hold the counters, and the entries that wait; the worker is unhealthy while the engine is away."""
+    them.log.lag = lambda: {"web1": StreamLag(3, 0), "web2": StreamLag(4, 0)}
+    them.say("web1", row())
+    observed: list[Any] = []
+    observe(lambda *given: observed.extend(given), them.worker)
+    samples = [sample for one in observed[0]() for sample in one.samples]
+    values = {(one.name, one.labels.get("outcome")): one.value for one in samples}
+    assert values["dnstrail_fleet_signatures_total", "events"] == 1
+    assert values["dnstrail_fleet_lag", None] == 7
+    assert observed[1]() == ""
+    them.log.fault = "away"
+    them.step()
+    assert observed[1]() == "away"
 
 
 def test_names_of_strange_letters_are_names() -> None:

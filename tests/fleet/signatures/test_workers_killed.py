@@ -5,167 +5,47 @@ Tests of dnstrail_cli.fleet.signatures, dnstrail_fleet.signatures.worker.
 
 from __future__ import annotations
 
-import json
-import random
-import signal
-import subprocess
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from builders.fleet import entry, row
-from dnstrail.bus.ipc import findings_address
-from dnstrail_fleet.log.stored_entries import READERS
+from dnstrail_fleet.log.contract import READERS
 from dnstrail_fleet.log.valkey_log import PREFIX
-from dnstrail_fleet.row import encode_entry
-from live.fleet_processes import ROOT, Fleet, fleet
-from live.processes import PATIENCE, dnstrail, started, text_of, wait_until
+from live.fleet_processes import Fleet, fleet
+from live.processes import dnstrail
+from live.signature_workers import HOSTS, Workers, each_name_is_reported_once
 
-HOSTS = ("web1", "web2", "web3")
-SETTINGS = """
-[signature.FLEET_NEW_DOMAIN]
-learn = 0
-[signature.FLEET_NAME_SPREAD]
-learn = 0
-hosts = 3
-"""
-SIGNATURE = """
-from dnstrail import EventSelector, Signature, SignatureMetadata
 
-class StoredRelation(Signature):
-    metadata = SignatureMetadata(id="MY-1", version="1", name="Stored", event_name="STORED_RELATION")
-    selected_events = (EventSelector(name="dns_relation_new"),)
+class StreamsUnderTest:
+    """The streams of an engine. A dead reader is one of the last half second."""
 
-    def on_event(self, event):
-        fleet, name = self.ctx.get_data_source("dnstrail", "fleet"), event.arg("question")
-        hosts = [one["host"] for one in fleet.get(name)["hosts"]]
-        if event.host_name not in hosts:
-            self.report(event, name="not stored")
-        if fleet.claim(self.metadata, name, event).is_first:
-            self.report(event, name=name)
-"""
-EVENTS = ("FLEET_NEW_DOMAIN", "FLEET_NAME_SPREAD", "STORED_RELATION")
-WORKER = """
-import os, sys
-sys.path[:0] = {paths!r}
-from dnstrail_cli.fleet.signatures import signatures
-from dnstrail_fleet.log.stored_entries import StoredEntries
-
-StoredEntries.__init__.__kwdefaults__["dead"] = 500
-if {kill}:
-    StoredEntries.acknowledge = lambda self, entries: os.kill(os.getpid(), 9)
-signatures({options!r})
+    patch = """
+from dnstrail_fleet.log.stored_entries import StoredEntries as Log
+Log.__init__.__kwdefaults__["dead"] = 500
 """
 
+    def __init__(self, known: Fleet, admin: Any) -> None:
+        self.option = known.engine.option("store")
+        self._admin = admin
 
-class Workers:
-    """The workers of the signatures of a fleet, whose findings one process receives."""
+    def put(self, host: str, body: bytes) -> None:
+        """Append an entry of a host."""
+        self._admin.xadd(f"{PREFIX}{host}", {"e": body})
 
-    def __init__(self, known: Fleet, admin: Any, stack: ExitStack) -> None:
-        self.known = known
-        self.admin = admin
-        self.lines = known.folder / "findings"
-        self._stack = stack
-        self._draw = random.Random(29)
-        self._config = known.folder / "settings.toml"
-        self._config.write_text(SETTINGS)
-        self._signature = known.folder / "stored_relation.py"
-        self._signature.write_text(SIGNATURE)
-        for host in HOSTS:  # so that each worker finds all streams at its start
-            self.send(host, "begin.example")
-
-    def start(self, *, kill: bool = False) -> subprocess.Popen[str]:
-        """Start a worker; with `kill` it is killed when it would acknowledge its first entries."""
-        options = ["--engine", self.known.engine.option("store"), "--run-dir", str(self.known.run), *ROOT]
-        options += ["--findings", findings_address(self.known.run), "--config", str(self._config)]
-        options += ["--signatures", str(self._signature)]
-        program = WORKER.format(paths=[path for path in sys.path if path], kill=kill, options=options)
-        return self._stack.enter_context(process(program))
-
-    def send(self, host: str, *names: str) -> None:
-        """Let a host send a row for each name."""
-        now = int(time.time())
-        one = entry(host, *(row(name, f"192.0.2.{self._draw.randrange(9)}", at=now) for name in names), sent=now)
-        self.admin.xadd(f"{PREFIX}{host}", {"e": encode_entry(one)})
-
-    def send_all(self, names: list[str]) -> None:
-        """Let each host send each name, in an order of its own, some in one entry."""
-        for host in HOSTS:
-            left = self._draw.sample(names, len(names))
-            while left:
-                count = self._draw.randrange(1, 4)
-                self.send(host, *left[:count])
-                left = left[count:]
-
-    def await_all(self) -> None:
-        """Wait until all entries are acknowledged."""
-        wait_until(self._is_done, "all entries")
-
-    def findings(self) -> Counter[tuple[str, str]]:
-        """Return how often each event was reported of each name."""
-        lines = text_of(self.lines).splitlines(keepends=True)  # the last one may be written in this moment
-        found = [json.loads(line) for line in lines if line.endswith("\n")]
-        return Counter((one["eventName"], argument(one, "name")) for one in found)
-
-    def _is_done(self) -> bool:
-        groups = [one for host in HOSTS for one in self.admin.xinfo_groups(f"{PREFIX}{host}")]
+    def is_done(self, hosts: Sequence[str]) -> bool:
+        """Return whether all entries of hosts are acknowledged by the signatures."""
+        groups = [one for host in hosts for one in self._admin.xinfo_groups(f"{PREFIX}{host}")]
         found = [(one["lag"], one["pending"]) for one in groups if one["name"] == READERS.encode()]
-        return found == [(0, 0)] * len(HOSTS)
-
-
-@contextmanager
-def process(program: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a worker, and wait until it is ready."""
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as found:
-        try:
-            assert found.stderr is not None
-            assert json.loads(found.stderr.readline())["event"] == "ready"
-            yield found
-        finally:
-            found.kill()
-
-
-def argument(finding: dict[str, Any], name: str) -> str:
-    """Return an argument of a finding."""
-    return next(str(one["value"]) for one in finding["args"] if one["name"] == name)
-
-
-def end(worker: subprocess.Popen[str]) -> dict[str, Any]:
-    """End a worker; return the last line of its log."""
-    worker.terminate()
-    _, log = worker.communicate(timeout=PATIENCE)
-    assert worker.returncode == 0, log
-    last: dict[str, Any] = json.loads(log.splitlines()[-1])
-    return last
+        return found == [(0, 0)] * len(hosts)
 
 
 def test_each_new_name_is_reported_once(tmp_path: Path) -> None:
     """Workers are killed, join, and end: each name is reported once, and the store has it by then."""
-    parts = [[f"{part}{number}.example" for number in range(12)] for part in "abc"]
     with fleet(tmp_path, *HOSTS) as known, ExitStack() as stack:
         known.store()
-        workers = Workers(known, stack.enter_context(closing(known.engine.client())), stack)
-        given = ("findings", "--to", f"file:{workers.lines}", "--cache", "none", "--run-dir", known.run, *ROOT)
-        stack.enter_context(started(*given))
-        killed, *others = workers.start(kill=True), workers.start(), workers.start()
-        workers.send_all(parts[0])
-        assert killed.wait(PATIENCE) == -signal.SIGKILL
-        others.append(workers.start())
-        workers.send_all(parts[1])
-        workers.await_all()
-        assert {end(one)["event"] for one in others[:2]} == {"stopped"}
-        workers.send_all(parts[2])
-        workers.await_all()
-        last = end(others[2])
-        assert last["entries"] >= len(HOSTS) * len(parts[2]) // 3
-        names = ["begin.example", *(name for part in parts for name in part)]
-        expected = Counter((event, name) for event in EVENTS for name in names)
-        wait_until(lambda: workers.findings().keys() >= expected.keys(), "all findings")
-        assert workers.findings() == expected
+        log = StreamsUnderTest(known, stack.enter_context(closing(known.engine.client())))
+        each_name_is_reported_once(Workers(tmp_path, known.run, log, stack))
 
 
 def test_what_cannot_run_is_refused(tmp_path: Path) -> None:

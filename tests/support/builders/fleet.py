@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from dnstrail.history.following import AnswerContent, SpooledAnswer, SpoolPart, SpoolPosition
+from dnstrail.history.following import AnswerContent, SpooledAnswer, SpooledUse, SpoolPart, SpoolPosition, UseContent
 from dnstrail_fleet.log.contract import LogUnavailableError, StreamEntry, StreamLag
 from dnstrail_fleet.row import DAY, VERSION, AskerRows, FleetEntry, FleetRow, encode_entry, read_entry
 from dnstrail_fleet.store.schema import NAME
@@ -50,7 +50,7 @@ def stored_rows(folder: Path) -> list[tuple[object, ...]]:
     """Return all rows of a store with their texts, sorted."""
     select = """
         SELECT day, q.text, o.text, type, t.text, hosts.name, program, container, image, first, last, "end", count,
-            gaps, doubted
+            gaps, doubted, used
         FROM rows JOIN texts q ON q.id = question JOIN texts o ON o.id = owner JOIN texts t ON t.id = target
         JOIN hosts ON hosts.id = host JOIN askers ON askers.id = asker"""
     with closing(sqlite3.connect(folder / NAME)) as database:
@@ -62,11 +62,17 @@ def bodies(entries: Iterable[StreamEntry]) -> list[tuple[str, bytes]]:
     return sorted((one.host, one.body) for one in entries)
 
 
+def use(name: str, address: str, at: int = NOON) -> SpooledUse:
+    """Return a connection of the program of `answer`."""
+    return SpooledUse(at * SECOND, UseContent("/usr/bin/curl", "", "", name, address))
+
+
 class FakeSpool:
-    """A history in memory: each answer is a transaction of one segment."""
+    """A history in memory: each answer is a transaction of one segment. Connections are read once, after them."""
 
     def __init__(self, *answers: SpooledAnswer) -> None:
         self.answers = [*answers]
+        self.uses: list[SpooledUse] = []
         self.reads = 0
         self.fault: Exception | None = None
 
@@ -77,7 +83,8 @@ class FakeSpool:
             raise self.fault
         found = self.answers[position.number : position.number + most]
         after = position._replace(segment=1, number=position.number + len(found))
-        return SpoolPart(found, after, len(found), 0, 0, is_end=len(found) < most)
+        uses, self.uses = self.uses, []
+        return SpoolPart(found, after, len(found), 0, 0, is_end=len(found) < most, uses=uses)
 
 
 class FakeLog:
@@ -141,6 +148,7 @@ def rows_of_any_day(draw: st.DrawFn) -> FleetRow:
     count = draw(st.integers(1, 5))
     totals = {"count": count, "gaps": draw(st.integers(0, count)), "doubted": draw(st.integers(0, count))}
     times = {"last": day * DAY + last, "end": day * DAY + last + draw(st.integers(0, 9))}
+    times["used"] = day * DAY + draw(st.integers(first, 3000)) if draw(st.booleans()) else 0
     names = {"owner": draw(_names), "type": draw(st.sampled_from([1, 5]))}
     return row(draw(_names), draw(_names), at=day * DAY + first, **names, **times, **totals)
 

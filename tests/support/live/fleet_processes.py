@@ -7,10 +7,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from builders.facts import SECOND, fact_of, progress_of
+import msgspec
+
+from builders.facts import SECOND, TO_WEB, fact_of, progress_of, stage_of
 from dnstrail.bus.ipc import fleet_address
 from dnstrail.captured import Process
 from dnstrail.client import LookupClient
@@ -50,6 +53,14 @@ class Fleet:
         self._numbers += 1
         ended = int(time.time() * SECOND)
         history.add(fact_of(self._numbers, ended=ended, process=process, relations=((name, 1, address, 300),)))
+        assert history.commit(progress_of(self._numbers))
+
+    def connect(self, history: FactStore, name: str, address: str, process: Process = CURL) -> None:
+        """Store the end of a connection by a name in a history."""
+        self._numbers += 1
+        flow = msgspec.structs.replace(TO_WEB, destination=ip_address(address).packed)
+        ended = stage_of(self._numbers, "end", time=int(time.time() * SECOND), flow=flow, name=name)
+        history.add(msgspec.structs.replace(ended, process=process))
         assert history.commit(progress_of(self._numbers))
 
     def send(self, host: str, *options: str | Path) -> subprocess.Popen[str]:

@@ -182,6 +182,8 @@ def _get_lines(data: dict[str, Any]) -> Iterable[str]:
     for one in data["hosts"]:
         yield f"{one['host']}  {', '.join(one['dns_queries'])}  {', '.join(one['ip_addresses'])}"
         yield f"  {_time(one['first'])} to {_time(one['last'])}, {one['answers']}x"
+        if one["last_connection"]:
+            yield f"  last connection {_time(one['last_connection'])}"
         for asker in one["askers"]:
             yield f"  by {_asker(asker)}"
 

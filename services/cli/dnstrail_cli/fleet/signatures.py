@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from dnstrail.bus.ipc import fleet_address
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.client import LookupClient
 from dnstrail.datasource import DataSources
+from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import check_address, examples, log_level_option, run_dir_option, user_option
 from dnstrail.process.config_file import NO_FILE, ConfigFile, find_config
@@ -40,7 +40,7 @@ def _convert_config(_ctx: click.Context, _param: click.Parameter, value: str) ->
 
 
 @click.command(epilog=_EXAMPLES)
-@engine_option("The Valkey server with the log, its CA, and the file with the password of USER.")
+@engine_option("The Valkey or Kafka server with the log, its CA, and the file with the password of USER.")
 @click.option(
     "--store",
     metavar="ADDRESS",
@@ -67,6 +67,7 @@ def _convert_config(_ctx: click.Context, _param: click.Parameter, value: str) ->
     callback=_convert_config,
     help="File of settings of these signatures; none: no file.",
 )
+@metrics_option
 @user_option
 @run_dir_option
 @log_level_option
@@ -76,6 +77,7 @@ def signatures(
     findings: str | None,
     paths: tuple[Path, ...],
     config: ConfigFile,
+    metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
     log_level: str,
@@ -84,8 +86,8 @@ def signatures(
 
     Start as many as you need: each entry is handled by one of them, and by another one if that one dies.
     """
-    from dnstrail_fleet.log.stored_entries import StoredEntries
-    from dnstrail_fleet.signatures.events import DNS_RELATION_NEW, EVENT_ID
+    from dnstrail_fleet.log.engine_log import open_stored
+    from dnstrail_fleet.signatures.events import EVENT_IDS
     from dnstrail_fleet.signatures.source import FleetDataSource
     from dnstrail_fleet.signatures.worker import FleetSignatureWorker, run
     from dnstrail_signatures.engine.engine import Engine
@@ -94,18 +96,24 @@ def signatures(
     from dnstrail_signatures.loading.load import OF_FLEET
 
     configure("fleet-signatures", log_level)
+    observer = observer_of(metrics, "dnstrail_fleet")
     address = store or fleet_address(run_dir)
     keys = keys_for(default_keys(), [address, findings or ""])
     choice = Choice(paths, (), config, OF_FLEET)
     user = user_of_worker(user, run_dir)
     found = choice.find(user.uid if user else None)
-    log = StoredEntries(engine, time.monotonic)
+    log = open_stored(engine)
     drop_privileges(user, run_dir)
-    chosen, stop, heartbeat = choice.choose(found), stop_on_signals(), Heartbeat()
-    ids = MappingProxyType({**chosen.ids, DNS_RELATION_NEW: EVENT_ID})
-    with closing(log), closing(ZmqBus(keys)) as bus, closing(LookupClient(address, bus=bus)) as client:
+    chosen, stop = choice.choose(found), stop_on_signals()
+    ids = MappingProxyType({**chosen.ids, **EVENT_IDS})
+    with (
+        closing(log),
+        serving_metrics(metrics, Heartbeat().beat) as watched,
+        closing(ZmqBus(keys)) as bus,
+        closing(LookupClient(address, bus=bus)) as client,
+    ):
         source = FleetDataSource(client)
-        delivery = delivery_over(bus.pusher(findings), stop, heartbeat.beat) if findings else Delivery(_print)
+        delivery = delivery_over(bus.pusher(findings), stop, watched.beat) if findings else Delivery(_print)
 
         def report(finding: Finding) -> None:
             delivery.send(finding_map(finding, ids), live=False)
@@ -113,7 +121,9 @@ def signatures(
         handler = Engine(
             chosen.classes, DataSources(source), report, settings=chosen.settings, asked=chosen.asked, facts=False
         )
-        run(FleetSignatureWorker(log, handler, source, delivery, SystemClock(), heartbeat.beat), stop)
+        worker = FleetSignatureWorker(log, handler, source, delivery, SystemClock(), watched.beat)
+        observer(watched.observe, worker)
+        run(worker, stop)
 
 
 def _print(message: dict[str, Any]) -> None:

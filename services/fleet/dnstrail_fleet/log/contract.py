@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from dnstrail.errors import DnstrailError
+
+READERS: Final = "dnstrail-signatures"  # the group of the signatures
 
 
 class StreamEntry(NamedTuple):

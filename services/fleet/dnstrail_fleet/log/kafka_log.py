@@ -19,7 +19,7 @@ GROUP: Final = "dnstrail"
 MOST_HOSTS: Final = 1_024
 #: entries of a partition that wait for a later version of the store -> the oldest is given up, and counts as `trimmed`
 MOST_KEPT: Final = 1_024
-_PATIENCE: Final = 2.0  # seconds for a reply
+PATIENCE: Final = 2.0  # seconds for a reply
 _DEAD: Final = 10_000  # ms without a sign of life after which another reader gets the partitions of a reader
 _LOOK: Final = 5.0  # seconds between two looks for new topics
 _WAIT: Final = 0.05  # seconds for entries
@@ -46,6 +46,11 @@ class _Partition:
         self.next = begin  # the offset of the next entry
         self._again = begin  # those before were read before
         self._kept: dict[int, None] = {}  # in their order
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether all that was read is acknowledged."""
+        return not self._kept
 
     @property
     def begin(self) -> int:
@@ -83,7 +88,9 @@ class KafkaLog:
     is that of the engine if its topic has `message.timestamp.type=LogAppendTime`.
     """
 
-    def __init__(self, address: EngineAddress, monotonic: Callable[[], float], **settings: object) -> None:
+    def __init__(
+        self, address: EngineAddress, monotonic: Callable[[], float], *, group: str = GROUP, **settings: object
+    ) -> None:
         """Make a client; `settings` of librdkafka replace those of the address.
 
         Raises:
@@ -99,6 +106,7 @@ class KafkaLog:
         self._kafka: Any = confluent_kafka
         self._address = address
         self._monotonic = monotonic
+        self._group = group
         self._settings = {**_settings_of(address), **settings, "log_level": 0, "error_cb": self._note_fault}
         self._fault: Any = None  # the last error of a connection
         self._producer: Any = None
@@ -117,14 +125,14 @@ class KafkaLog:
         """
         failed: list[Any] = []  # the error, or None
         if self._producer is None:
-            limit = int(1000 * _PATIENCE)
+            limit = int(1000 * PATIENCE)
             own = {"acks": "all", "linger.ms": 0, "message.timeout.ms": limit, "socket.timeout.ms": limit}
             self._producer = self._kafka.Producer({**own, **self._settings})
         try:
             self._producer.produce(PREFIX + self._address.user, body, on_delivery=lambda error, _: failed.append(error))
         except self._kafka.KafkaException as error:
             raise self._unavailable(error.args[0]) from error
-        if self._producer.flush(_PATIENCE + 1):
+        if self._producer.flush(PATIENCE + 1):
             self._producer.purge()
             self._producer.flush(0)
         if failed[0] is not None:
@@ -211,11 +219,13 @@ class KafkaLog:
     def _find_topics(self) -> None:
         """Look for topics, and read those that are new."""
         if self._consumer is None:
-            own = {"group.id": GROUP, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+            own = {"group.id": self._group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+            # "range" gives the first partition of each topic to one reader.
+            own |= {"partition.assignment.strategy": "roundrobin"}
             own |= {"session.timeout.ms": _DEAD, "heartbeat.interval.ms": _DEAD // 5}
             own |= {"queued.max.messages.kbytes": _FETCHED, "queued.min.messages": 1}
             self._consumer = self._kafka.Consumer({**own, **self._settings})
-        known = self._consumer.list_topics(timeout=_PATIENCE).topics
+        known = self._consumer.list_topics(timeout=PATIENCE).topics
         self._fault = None
         found = sorted(topic for topic in known if topic.startswith(PREFIX))
         if (left_out := max(0, len(found) - MOST_HOSTS)) > self.left_out:
@@ -227,7 +237,7 @@ class KafkaLog:
 
     def _take(self, consumer: Any, partitions: Sequence[Any]) -> None:
         """Begin to read partitions, where their last reader acknowledged all before."""
-        for one in consumer.committed(list(partitions), timeout=_PATIENCE):
+        for one in consumer.committed(list(partitions), timeout=PATIENCE):
             self._partitions[one.topic, one.partition] = _Partition(max(0, one.offset))
 
     def _leave(self, _consumer: Any, partitions: Sequence[Any]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dnstrail_fleet.log.contract import StreamEntry
+from dnstrail_fleet.log.contract import READERS, StreamEntry
 from dnstrail_fleet.log.engine_address import EngineAddress
 from dnstrail_fleet.log.valkey_log import DEAD, GROUP, PREFIX, ValkeyLog
 
-READERS: Final = "dnstrail-signatures"  # the group of the signatures
 #: entries that a signature worker holds until a store has them -> it reads no further
 MOST_HELD: Final = 1_024
 

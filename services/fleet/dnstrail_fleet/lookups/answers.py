@@ -20,6 +20,7 @@ from dnstrail_fleet.lookups.claims import ClaimStore
 from dnstrail_fleet.lookups.known_hosts import asker_of, known_hosts
 from dnstrail_fleet.lookups.reading import FoundRow, StoreReader
 from dnstrail_fleet.lookups.requests import (
+    FleetAloneRequest,
     FleetClaimRequest,
     FleetFirstRequest,
     FleetGetRequest,
@@ -188,6 +189,12 @@ def _top(request: FleetTopRequest, lookup: _Lookup) -> dict[str, Any]:
 def _first(request: FleetFirstRequest, lookup: _Lookup) -> dict[str, Any]:
     found = lookup.reader.first_hosts(request.name, request.limit)
     return {"hosts": [{"host": host, "first": first} for host, first in found], "since": _since(lookup)}
+
+
+@_answer.register
+def _alone(request: FleetAloneRequest, lookup: _Lookup) -> dict[str, Any]:
+    host, first = lookup.reader.alone(request.name) or ("", 0)
+    return {"host": host, "first": first, "since": _since(lookup)}
 
 
 @_answer.register

@@ -86,6 +86,7 @@ def _known(rows: list[FoundRow], tied: Tied, questions: set[str]) -> dict[str, A
         "answers": sum(row.answers for row in rows),
         "gaps": sum(row.gaps for row in rows),
         "doubted": sum(row.doubted for row in rows),
+        "last_connection": max(row.used for row in rows),
     }
 
 

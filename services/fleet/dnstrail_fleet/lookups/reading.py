@@ -28,7 +28,8 @@ _CHECK: Final = 10_000  # instructions of SQLite between two checks of the time
 _NEXT_DAY: Final = "SELECT max(day) FROM rows WHERE day < ?"
 _ROW: Final = """
     SELECT day, questions.text, owners.text, type, targets.text, hosts.name, program, container, image,
-        day * 86400 + first, day * 86400 + last, day * 86400 + "end", count, gaps, doubted
+        day * 86400 + first, day * 86400 + last, day * 86400 + "end", count, gaps, doubted,
+        iif(used < 0, 0, day * 86400 + used)
     FROM ({}) found
     JOIN texts questions ON questions.id = question JOIN texts owners ON owners.id = owner
     JOIN texts targets ON targets.id = target JOIN hosts ON hosts.id = host JOIN askers ON askers.id = asker"""
@@ -86,6 +87,11 @@ _FIRST: Final = """
     JOIN rows INDEXED BY rows_by_question ON question = text AND day IN
         (names.first / 86400 - 1, names.first / 86400, names.first / 86400 + 1)
     JOIN hosts ON hosts.id = rows.host WHERE text = ? GROUP BY hosts.name ORDER BY 2, 1 LIMIT ?"""
+_NAMED: Final = "SELECT names.first, texts.id FROM names JOIN texts ON texts.id = names.text WHERE texts.text = ?"
+_ASKING: Final = """
+    SELECT DISTINCT hosts.name FROM json_each(?) days
+    JOIN rows INDEXED BY rows_by_question ON day = days.value AND question = ?
+    JOIN hosts ON hosts.id = rows.host LIMIT 2"""
 _TOP: Final = {
     "hosts": """
         SELECT hosts.name, CAST(answers AS INTEGER), relations, 0, NULL FROM totals JOIN hosts ON hosts.id = totals.id
@@ -126,6 +132,7 @@ class FoundRow(NamedTuple):
     answers: int
     gaps: int
     doubted: int
+    used: int  #: the last connection of the asker to the target by the question, 0 if none is known
 
     @property
     def asker(self) -> tuple[str, str, str]:
@@ -272,6 +279,16 @@ class StoreReader:
         """Return the hosts that asked for a name on its first days, each with the time (s) at which it did first."""
         number = self._id("texts", "text", name)
         return [] if number is None else self._database.execute(_FIRST, (number, limit)).fetchall()
+
+    def alone(self, name: str) -> tuple[str, int] | None:
+        """Return the host that alone asked for a name, with the time (s) at which it did first; None without one."""
+        found = self._database.execute(_NAMED, (name,)).fetchone()
+        if found is None:
+            return None
+        first, number = found
+        days = json.dumps([*self._days(None, None)])
+        hosts = self._database.execute(_ASKING, (days, number)).fetchall()
+        return (hosts[0][0], first) if len(hosts) == 1 else None
 
     def top(self, what: str, limit: int, now: float, is_over: Callable[[], bool]) -> list[tuple[Any, ...]]:
         """Return (name, answers, relations, hosts, host) of the newest day until now, the most answers first.

@@ -74,6 +74,12 @@ class FleetFirstRequest(FleetRequest, frozen=True, kw_only=True, tag="first"):
     name: _Text  #: the name, as rows have it
 
 
+class FleetAloneRequest(FleetRequest, frozen=True, kw_only=True, tag="alone"):
+    """The host that alone asked for a name, with the time at which it did first; no host if several did, or none."""
+
+    name: _Text  #: the name, as rows have it
+
+
 class FleetClaimRequest(FleetRequest, frozen=True, kw_only=True, tag="claim"):
     """Claim a subject for an event, if no other event has it; `is_first` states whether this one has it."""
 
@@ -89,6 +95,7 @@ Asked = (
     | FleetNewRequest
     | FleetTopRequest
     | FleetFirstRequest
+    | FleetAloneRequest
     | FleetClaimRequest
 )
 

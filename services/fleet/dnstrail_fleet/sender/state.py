@@ -23,7 +23,14 @@ _VERSIONS: Final = (
     CREATE TABLE rows (key BLOB, day INTEGER, first INTEGER, last INTEGER, "end" INTEGER, count INTEGER, gaps INTEGER,
         doubted INTEGER, sent REAL, waits INTEGER, PRIMARY KEY (key, day)) WITHOUT ROWID
     """,
+    """
+    ALTER TABLE rows RENAME COLUMN waits TO due;
+    UPDATE rows SET due = iif(due, sent + 900.0, NULL);
+    ALTER TABLE rows ADD COLUMN used INTEGER DEFAULT 0;
+    ALTER TABLE rows ADD COLUMN sent_use INTEGER DEFAULT 0
+    """,
 )
+_REPLACE: Final = "REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PACK = msgspec.msgpack.Encoder().encode
 _KEY = msgspec.msgpack.Decoder(RowKey).decode
 _POSITION = msgspec.msgpack.Decoder(SpoolPosition).decode
@@ -77,7 +84,7 @@ class SenderState:
         database = self._database
         with naming_file(self._path), transaction(database):
             database.executemany("DELETE FROM rows WHERE key = ? AND day = ?", ((_PACK(r.key), r.day) for r in gone))
-            database.executemany("REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_columns, changed))
+            database.executemany(_REPLACE, map(_columns, changed))
             database.execute("REPLACE INTO position VALUES (1, ?, ?)", (_PACK(position), dropped))
         self.position, self.dropped = position, dropped
 
@@ -89,11 +96,10 @@ class SenderState:
 
 def _columns(row: RowTotals) -> tuple[Any, ...]:
     totals = row.first, row.last, row.end, row.count, row.gaps, row.doubted
-    return _PACK(row.key), row.day, *totals, row.sent, row.waits
+    return _PACK(row.key), row.day, *totals, row.sent, row.due, row.used, row.sent_use
 
 
 def _row(key: bytes, day: int, *others: Any) -> RowTotals:
     row = RowTotals(_KEY(key), int(day))
-    row.first, row.last, row.end, row.count, row.gaps, row.doubted, row.sent, waits = others
-    row.waits = bool(waits)
+    row.first, row.last, row.end, row.count, row.gaps, row.doubted, row.sent, row.due, row.used, row.sent_use = others
     return row

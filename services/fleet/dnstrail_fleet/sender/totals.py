@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from typing import Final, NamedTuple
 
-from dnstrail.history.following import AnswerContent
+from dnstrail.dns.rdata import AAAA, A
+from dnstrail.history.following import AnswerContent, UseContent
 from dnstrail_fleet.row import DAY, GRACE, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
 
 #: rows that the sender remembers -> it forgets those of earlier days, then those that were sent earliest: `forgotten`
@@ -18,9 +19,10 @@ AGAIN: Final = 900.0  #: seconds between two entries with the same row
 _LONGEST_TEXT: Final = 1024  # characters of a text in a row
 _MOST_CONTENTS: Final = 65_536  # whose rows are found without a look at their texts
 _SECOND: Final = 1_000_000_000  # ns
-_OVERHEAD: Final = 48  # bytes of the numbers of a row, at most; those of its texts are counted
+_OVERHEAD: Final = 56  # bytes of the numbers of a row, at most; those of its texts are counted
 _AHEAD: Final = 30  # seconds: the store accepts a minute
 _NEVER: Final = float("-inf")
+_ADDRESSES: Final = (A, AAAA)
 
 
 class RowKey(NamedTuple):
@@ -36,9 +38,13 @@ class RowKey(NamedTuple):
 
 
 class RowTotals:
-    """The totals of a row of one day. `waits` states that they changed since they were sent; times are seconds."""
+    """The totals of a row of one day. Times are seconds.
 
-    __slots__ = ("count", "day", "doubted", "end", "first", "gaps", "key", "last", "sent", "waits")
+    `due` is the time at which they are to be sent, None if they did not change since they were. `sent_use` is `used` as
+    it was sent last.
+    """
+
+    __slots__ = ("count", "day", "doubted", "due", "end", "first", "gaps", "key", "last", "sent", "sent_use", "used")
 
     def __init__(self, key: RowKey, day: int, sent: float = _NEVER) -> None:
         self.key = key
@@ -46,7 +52,8 @@ class RowTotals:
         self.first = self.last = self.end = 0
         self.count = self.gaps = self.doubted = 0
         self.sent = sent  # when a row of this key was sent last
-        self.waits = False
+        self.due: float | None = None
+        self.used = self.sent_use = 0
 
     def add(self, at: int, end: int, doubted: bool) -> None:
         """Add an answer. It is called for each relation of each answer."""
@@ -69,8 +76,8 @@ class RowTotals:
         """The row as it is sent."""
         _, _, _, question, owner, rdtype, target = self.key
         times = self.first, self.last, self.end, self.count, self.gaps, self.doubted
-        known = self.sent != _NEVER
-        return FleetRow(question, "" if owner == question else owner, rdtype, target, self.day, *times, known)
+        states = self.sent != _NEVER, self.used, self.sent_use > 0
+        return FleetRow(question, "" if owner == question else owner, rdtype, target, self.day, *times, *states)
 
     @property
     def size(self) -> int:
@@ -80,7 +87,7 @@ class RowTotals:
 
 
 class RelationTotals:
-    """The rows of a host. Invariant: each row that `waits` is in the queue once.
+    """The rows of a host. Invariant: each row that is due has one entry in the queue with that time.
 
     `changed` holds the rows that are to be stored, and `gone` those that were forgotten since.
     """
@@ -94,18 +101,18 @@ class RelationTotals:
         self._rows: dict[tuple[RowKey, int], RowTotals] = {}
         self._latest: dict[RowKey, RowTotals] = {}
         self._of_content: dict[AnswerContent, tuple[int, list[RowTotals | None]]] = {}
+        self._leading: dict[tuple[str, ...], RowKey] = {}  # by asker, question and address: how it was led there last
+        self._used: set[RowKey] = set()  # of the rows with a connection on any day
         self._number = count()
         self._queue: list[tuple[float, int, RowTotals]] = []
+        self.waiting = 0  # rows that wait to be sent
         for row in rows:
             self._keep(row)
-            if row.waits:
-                self._queue.append((row.sent + AGAIN, next(self._number), row))
-        heapify(self._queue)
-
-    @property
-    def waiting(self) -> int:
-        """The number of rows that wait to be sent."""
-        return len(self._queue)
+            if row.used:
+                self._used.add(row.key)
+            due, row.due = row.due, None
+            if due is not None:
+                self._wait(row, due)
 
     def add(self, content: AnswerContent, ended: int, ttls: tuple[int, ...], *, doubted: bool) -> None:
         """Add an answer that came at a time (ns since the epoch), with a TTL (s) for each of its relations."""
@@ -118,10 +125,29 @@ class RelationTotals:
         for row, ttl in zip(found[1], ttls, strict=True):
             if row is not None:
                 row.add(at, after + ttl, doubted)
-                if not row.waits:
-                    row.waits = True
-                    heappush(self._queue, (row.sent + AGAIN, next(self._number), row))
+                if row.due is None:
+                    self._wait(row, row.sent + AGAIN)
                 changed[row] = None
+
+    def add_use(self, opened: int, use: UseContent) -> None:
+        """Add a connection that was opened at a time (ns since the epoch). The first one of a relation is due at once.
+
+        It belongs to the answers of the asker that led to its address by its name last before.
+        """
+        at = opened // _SECOND
+        asker = (text[:_LONGEST_TEXT] for text in (use.program, use.container, use.image))
+        key = self._leading.get((*asker, use.name, use.address))
+        row = None if key is None else self._latest.get(key)
+        if row is not None and at < row.first:
+            row = self._rows.get((row.key, row.day - 1))
+        if row is None or not row.first <= at or at <= row.used:
+            return
+        row.used = at
+        self.changed[row] = None
+        due = row.sent + AGAIN if row.key in self._used else _NEVER
+        self._used.add(row.key)
+        if row.due is None or due < row.due:
+            self._wait(row, due)
 
     def due(self, now: float) -> list[RowTotals]:
         """Take the rows that are due at a time (seconds since the epoch), within the bounds of an entry.
@@ -131,9 +157,13 @@ class RelationTotals:
         found: list[RowTotals] = []
         size = 0
         while self._queue and self._queue[0][0] <= now and len(found) < MOST_ROWS and size < MOST_BYTES // 2:
-            row = heappop(self._queue)[2]
-            if row.last > now + _AHEAD:
-                heappush(self._queue, (now + AGAIN, next(self._number), row))
+            due, _, row = heappop(self._queue)
+            if row.due != due:
+                continue  # it was sent earlier
+            self.waiting -= 1
+            row.due = None
+            if max(row.last, row.used) > now + _AHEAD:
+                self._wait(row, now + AGAIN)
                 continue
             size += row.size
             found.append(row)
@@ -142,7 +172,7 @@ class RelationTotals:
     def note_sent(self, rows: Iterable[RowTotals], now: float) -> None:
         """Note that rows which were due were sent."""
         for row in rows:
-            row.sent, row.waits = now, False
+            row.sent, row.sent_use = now, row.used
             self.changed[row] = None
         if len(self._rows) > MOST_KNOWN:
             self._forget(int(now) // DAY)
@@ -150,12 +180,18 @@ class RelationTotals:
     def put_back(self, rows: Iterable[RowTotals]) -> None:
         """Note that rows which were due were not sent."""
         for row in rows:
-            heappush(self._queue, (row.sent + AGAIN, next(self._number), row))
+            self._wait(row, _NEVER)
 
     def note_stored(self) -> None:
         """Note that all rows that changed, or were forgotten, are stored as they are now."""
         self.changed.clear()
         self.gone.clear()
+
+    def _wait(self, row: RowTotals, due: float) -> None:
+        """Let a row be sent at a time; an entry of the queue with another time is none of it any more."""
+        self.waiting += row.due is None
+        row.due = due
+        heappush(self._queue, (due, next(self._number), row))
 
     def _rows_of(self, content: AnswerContent, day: int) -> Iterator[RowTotals | None]:
         if len(self._of_content) > _MOST_CONTENTS:
@@ -173,6 +209,8 @@ class RelationTotals:
                 row = RowTotals(key, day, _NEVER if earlier is None else earlier.sent)
                 row.gaps = int(day <= self._forgotten_until)
                 self._keep(row)
+            if rdtype in _ADDRESSES:
+                self._leading[_led(key)] = key
             yield row
 
     def _keep(self, row: RowTotals) -> None:
@@ -180,19 +218,29 @@ class RelationTotals:
         latest = self._latest.get(row.key)
         if latest is None or latest.day <= row.day:
             self._latest[row.key] = row
+        if row.key.type in _ADDRESSES:
+            self._leading.setdefault(_led(row.key), row.key)
 
     def _forget(self, today: int) -> None:
         """Forget the eighth of the rows that waits for nothing: earlier days first, and what was sent earliest."""
-        idle = (row for row in self._rows.values() if not row.waits)
+        idle = (row for row in self._rows.values() if row.due is None)
         for row in sorted(idle, key=lambda row: (min(row.day, today), row.sent))[: MOST_KNOWN // 8]:
             self.forgotten += row.day >= today
             self._forgotten_until = max(self._forgotten_until, row.day)
             del self._rows[row.key, row.day]
             if self._latest.get(row.key) is row:
                 del self._latest[row.key]
+                self._used.discard(row.key)
+                if self._leading.get(led := _led(row.key)) == row.key:
+                    del self._leading[led]
             self.changed.pop(row, None)
             self.gone.append(row)
         self._of_content.clear()
+
+
+def _led(key: RowKey) -> tuple[str, ...]:
+    """Return the asker, the question and the target of a relation."""
+    return (*key[:4], key.target)
 
 
 def by_asker(rows: Iterable[RowTotals]) -> tuple[AskerRows, ...]:

@@ -122,6 +122,8 @@ class FleetSender:
     def _take(self, part: SpoolPart) -> None:
         for answer in part.answers:
             self._totals.add(answer.content, answer.ended, answer.ttls, doubted=answer.doubted)
+        for use in part.uses:
+            self._totals.add_use(*use)
         self.counters["read"] += part.read
         self.counters["left_out"] = self._totals.left_out
         self._position, self.behind = part.position, part.behind

@@ -1,4 +1,4 @@
-"""The event of the signatures of the fleet: a relation that a host sent for the first time."""
+"""The events of the signatures of the fleet: relations that a host sent first, and those that connections used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dnstrail_fleet.log.contract import StreamEntry
 from dnstrail_fleet.row import AskerRows, CheckedEntry, FleetRow
 
 DNS_RELATION_NEW: Final = "dns_relation_new"
-EVENT_ID: Final = 7009  # beside those of dnstrail.events
+DNS_RELATION_USED: Final = "dns_relation_used"
+EVENT_IDS: Final = {DNS_RELATION_NEW: 7009, DNS_RELATION_USED: 7010}  # beside those of dnstrail.events
 FIELDS: Final = (
     Field("question", "const char*", "the name that was asked, or the address of a reverse question"),
     Field("owner", "const char*", "the owner of the relation"),
@@ -25,12 +26,13 @@ FIELDS: Final = (
     Field("last", "u64", "seconds since the epoch: the last answer of the day"),
     Field("count", "u64", "answers of the day"),
     Field("doubted", "u64", "answers of the day that may be forged"),
+    Field("used", "u64", "seconds since the epoch: the last connection to the target by the question, or 0"),
 )
 _SECOND: Final = 1_000_000_000  # ns
 
 
 def events_of(entry: StreamEntry, checked: CheckedEntry) -> Iterator[Event]:
-    """Yield an event for each row of an entry that its host did not send before.
+    """Yield an event for each row of an entry that its host did not send before, and for its first connection.
 
     An entry that comes again has the same events with the same ids. Times are corrected by the engine's time.
     """
@@ -40,7 +42,9 @@ def events_of(entry: StreamEntry, checked: CheckedEntry) -> Iterator[Event]:
         for row in asker.rows:
             number += 1
             if not row.known:
-                yield _event(entry, row, process, number, checked.shift)
+                yield _event(DNS_RELATION_NEW, entry, row, process, number, checked.shift)
+            if row.used and not row.reused:
+                yield _event(DNS_RELATION_USED, entry, row, process, number, checked.shift)
 
 
 def domain_of(question: str) -> str:
@@ -48,16 +52,16 @@ def domain_of(question: str) -> str:
     return "" if address_text(question) is not None else registered_domain(question)
 
 
-def _event(entry: StreamEntry, row: FleetRow, process: Process, number: int, shift: int) -> Event:
-    first, last = row.first + shift, row.last + shift
+def _event(name: str, entry: StreamEntry, row: FleetRow, process: Process, number: int, shift: int) -> Event:
+    first, last, used = row.first + shift, row.last + shift, row.used and row.used + shift
     values = row.question, row.owner or row.question, type_text(row.type), row.target, first, last, row.count
     return Event(
-        DNS_RELATION_NEW,
+        name,
         Captured(max(first, 0) * _SECOND, process=process),
         mark=(f"{entry.host}/{entry.id}", number),
         host_name=entry.host,
-        args=dict(zip((field.name for field in FIELDS), (*values, row.doubted), strict=True)),
-        place=(DNS_RELATION_NEW, number),
+        args=dict(zip((field.name for field in FIELDS), (*values, row.doubted, used), strict=True)),
+        place=(name, number),
     )
 
 

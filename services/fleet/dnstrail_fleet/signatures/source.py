@@ -24,6 +24,17 @@ class FirstHosts(NamedTuple):
     since: float
 
 
+class LoneHost(NamedTuple):
+    """The host that alone asked for a name, "" if there is none, and the time (seconds since the epoch) of the first.
+
+    `since` is the begin of the first day of the store.
+    """
+
+    host: str
+    first: float
+    since: float
+
+
 class Claim(NamedTuple):
     """Whether an event is the first one of a subject. `since` is the begin of the first day of the store."""
 
@@ -56,6 +67,15 @@ class FleetDataSource:
         """
         data = self._ask("first", name=name, limit=most)
         return FirstHosts([(one["host"], one["first"]) for one in data["hosts"]], data["since"])
+
+    def alone(self, name: str) -> LoneHost:
+        """Return the host that alone asked for a name.
+
+        Raises:
+            Unavailable: No store answers: the events of the entry come again.
+        """
+        data = self._ask("alone", name=name)
+        return LoneHost(data["host"], data["first"], data["since"])
 
     def claim(self, signature: SignatureMetadata, subject: str, event: Event) -> Claim:
         """Claim a subject for an event. Of all workers and all events, one is the first one, also if it comes again.

@@ -80,6 +80,7 @@ class FleetSignatureWorker:
         self.counters: Counter[str] = Counter(entries=0, events=0, refused=0, trimmed=0, failures=0)
         self.fault = ""
         self.pause = 0.0
+        self.waiting = 0  # entries, as of the last look
         self._log = log
         self._engine = engine
         self._source = source
@@ -140,7 +141,9 @@ class FleetSignatureWorker:
         if now < self._look:
             return
         self._look = now + _LOOK
-        trimmed = sum(one.trimmed for one in self._log.lag().values())
+        lag = self._log.lag()
+        self.waiting = sum(one.waiting for one in lag.values())
+        trimmed = sum(one.trimmed for one in lag.values())
         if self._trimmed_before is None:
             self._trimmed_before = trimmed
         if (count := trimmed - self._trimmed_before) > self.counters["trimmed"]:

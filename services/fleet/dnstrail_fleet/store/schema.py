@@ -28,6 +28,7 @@ VERSIONS: Final = (
     CREATE TABLE names (text INTEGER PRIMARY KEY, first INTEGER, host INTEGER);
     CREATE INDEX names_by_first ON names (first)
     """,
+    "ALTER TABLE rows ADD COLUMN used INTEGER DEFAULT -1",  # the last connection, -1: none is known
     """
     CREATE TABLE totals (day INTEGER, kind INTEGER, id INTEGER, answers INTEGER, relations INTEGER,
         PRIMARY KEY (day, kind, id)) WITHOUT ROWID;

@@ -24,11 +24,11 @@ _KNOWN: Final = 65_536  # texts and askers whose ids are remembered
 _CACHE: Final = 32_768  # KiB for the pages that a transaction changes: without room they are written several times
 _MERGE: Final = """
     UPDATE rows SET first = min(first, ?), last = max(last, ?), "end" = max("end", ?), count = max(count, ?),
-        gaps = max(gaps, ?), doubted = max(doubted, ?)
+        gaps = max(gaps, ?), doubted = max(doubted, ?), used = max(used, ?)
     WHERE day = ? AND target = ? AND owner = ? AND type = ? AND question = ? AND host = ? AND asker = ?"""
 _ADD: Final = """
-    INSERT INTO rows (first, last, "end", count, gaps, doubted, day, target, owner, type, question, host, asker)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    INSERT INTO rows (first, last, "end", count, gaps, doubted, used, day, target, owner, type, question, host, asker)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _NAME: Final = """
     INSERT INTO names VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET
         host = iif(excluded.first < first, excluded.host, host), first = min(first, excluded.first)"""
@@ -188,7 +188,7 @@ class FleetStore:
         owner = self._text(row.owner) if row.owner else question
         key = row.day, self._text(row.target), owner, row.type, question, host, asker
         times = row.first - begin, row.last - begin, row.end - begin
-        values = *times, row.count, row.gaps, row.doubted, *key
+        values = *times, row.count, row.gaps, row.doubted, row.used - begin if row.used else -1, *key
         if not self._database.execute(_MERGE, values).rowcount:
             if not has_room:
                 return False
