@@ -75,7 +75,7 @@ def _filled(folder: Path, rows: int, days: int, noon: int) -> Iterator[Figure]:
                     for statement in _COPY:
                         store._database.execute(statement, (day, last))
         store._database.execute("PRAGMA cache_size=-2000")
-        used, steps = 0, list[float]()
+        used, steps, chosen = 0, list[float](), random.Random(_stored(store, last))  # new rows in each run
         for _ in range(_MEASURED // _AT_ONCE // _ROWS_OF_ENTRY):
             part = [received(entry_of(chosen, 0, _ROWS_OF_ENTRY, noon)) for _ in range(_AT_ONCE)]
             began, cpu = time.perf_counter_ns(), time.process_time_ns()

@@ -87,6 +87,18 @@ def test_each_fault_has_one_line(storing: tuple[StoreWorker, FakeLog], monkeypat
     assert worker.fault == ""
 
 
+def test_a_store_waits_once_few_entries_come(storing: tuple[StoreWorker, FakeLog]) -> None:
+    """While many entries wait, the next ones are read at once; a few more are left to come together."""
+    worker, log = storing
+    pauses = []
+    for _ in range(65):
+        log.put("web1", encode_entry(entry("web1", row())))
+    for _ in range(2):
+        worker.step()
+        pauses.append(worker.pause > 0)
+    assert (pauses, len(log.done)) == ([False, True], 65)
+
+
 def test_metrics_state_what_waits(storing: tuple[StoreWorker, FakeLog]) -> None:
     """The metrics hold the counters and the lag of the engine."""
     worker, log = storing
