@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.history.following import SegmentSpool, SpoolPosition
+from dnstrail_fleet.sender.totals import RelationTotals
 from live.namespaces import SENDER, Hosts, dnsmasq, hosts, live_or_skip
 from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
 from live.workers import Asker, asker
@@ -201,7 +203,10 @@ def play(client: Asker, network: Hosts) -> Iterator[tuple[int, list[Program]]]:
 
 
 def test_connections_of_the_past(network):
-    """`get` and `trail` of a connection, and `connections`, with the times of then: 0 differ."""
+    """`get` and `trail` of a connection, and `connections`, with the times of then: 0 differ.
+
+    A sender of a fleet finds the relations that were used, also behind an alias.
+    """
     with run_dir() as folder, ExitStack() as stack:
         history = stack.enter_context(started("history", "--run-dir", folder, "--folder", folder.parent / "history"))
         next(line for line in history.stderr if '"ready"' in line)
@@ -225,6 +230,7 @@ def test_connections_of_the_past(network):
             at, process = f"{one.fields['at_ns'] / 1e9:.6f}", one.fields["process"]
             line = ("connections", "--at", at, "--json", "--connection", f"process={process}", "--run-dir", folder)
             printed = [json.loads(text) for text in dnstrail(*line).stdout.splitlines()]
+        used = used_relations(folder.parent / "history")
     different = [
         (one.op, one.fields, one.data, data)
         for one, data in zip(expected, again, strict=True)
@@ -238,7 +244,23 @@ def test_connections_of_the_past(network):
     assert len(expected) > 200
     assert len(bound) > 40
     assert sum(len(one.data["connections"]) for one in lists) > 30
+    assert used >= {("one.test", "one.test", FIRST), ("www.test", "two.test", FIRST)}
     assert {one["bound"] for each in lists for one in each.data["connections"]} >= {"host", "thread", "last"}
+
+
+def used_relations(history: Path) -> set[tuple[str, str, str]]:
+    """Return the question, owner and target of the relations that a sender of a fleet finds used by connections."""
+    spool, position, totals, is_end = SegmentSpool(history), SpoolPosition(), RelationTotals(), False
+    while not is_end:
+        part = spool.read(position, 1000)
+        position, is_end = part.position, part.is_end
+        for one in part.answers:
+            totals.add(one.content, one.ended, one.ttls, doubted=one.doubted)
+        for use in part.uses:
+            totals.add_use(*use)
+    rows = [row for row in totals.due(time.time()) if row.used]
+    assert all(row.first <= row.used <= time.time() for row in rows)
+    return {(row.key.question, row.key.owner, row.key.target) for row in rows}
 
 
 def is_bound(data: Any) -> bool:
