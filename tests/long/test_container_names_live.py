@@ -56,6 +56,7 @@ def check_names(run: Run, domain: str, name: str) -> None:
     found = askers_below(run, domain)
     named = {asked: containers for asked, containers in found.items() if containers != {("", "")}}
     assert named == {asked: expected[asked] for asked in named}
+    assert len(named) >= COUNT // 2
     wait_until(lambda: counted(run, "container_names_late") >= COUNT - len(named), "the names that are late")
 
 
