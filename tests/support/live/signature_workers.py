@@ -144,12 +144,15 @@ class Workers:
 def process(program: str) -> Iterator[subprocess.Popen[str]]:
     """Start a worker, and wait until it is ready."""
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as found:
+        log = found.stderr
+        assert log is not None
         try:
-            assert found.stderr is not None
-            assert json.loads(found.stderr.readline())["event"] == "ready"
+            assert json.loads(log.readline())["event"] == "ready"
             yield found
         finally:
             found.kill()
+            if not log.closed:
+                sys.stderr.write(log.read())  # for the report of a test that fails
 
 
 def argument(finding: dict[str, Any], name: str) -> str:
