@@ -183,6 +183,21 @@ def test_a_gap_of_the_day_makes_the_history_unknown(fleet: Fleet) -> None:
     assert "history" not in fleet.get("shop.example", NOON - 400)  # another program had it all the time
 
 
+def test_a_reverse_record_counts_where_no_other_relation_may_be_left(fleet: Fleet) -> None:
+    """In a gap of its alias, a name has the address whose reverse record names it: the host may have found this one."""
+    fleet.write(
+        entry(
+            "web1",
+            row("www.example", "cdn.example", type=CNAME, at=NOON - 900, last=NOON, end=NOON + 300, count=2, gaps=1),
+            row("203.0.113.8", "www.example", type=PTR, at=NOON - 410),
+        )
+    )
+    reply = fleet.get("www.example", NOON - 400)
+    assert (reply["history"], reply["data"]["ip_addresses"]) == (False, ["203.0.113.8"])
+    reply = fleet.get("www.example", NOON)  # the alias is certain
+    assert ("history" in reply, reply["data"]["ip_addresses"]) == (False, [])
+
+
 def test_a_question_whose_alias_has_ended_stays_a_name(fleet: Fleet) -> None:
     """The question of the last answer is a name of an address; if several may be the last one, nobody knows."""
     alias, address = (

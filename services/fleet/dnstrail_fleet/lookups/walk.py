@@ -29,15 +29,17 @@ def tied_to(key: str, relations: Iterable[Relation]) -> Tied:
     """Return what relations tie to a key, as the image of a cache does (docs/inside/image.md).
 
     The names lead to the key, or follow from it; so do the addresses of a name. A reverse record adds its name to an
-    address, and names the address of a name that no other relation touches.
+    address, and names the address of a name that no other relation touches, or that none may have touched.
     """
     into: dict[str, set[str]] = {}
     out: dict[str, set[str]] = {}
     pointed: set[str] = set()  # the other ends of reverse records of the key
-    for owner, rdtype, target, _ in relations:
+    is_touched = False  # certainly, by another relation
+    for owner, rdtype, target, is_certain in relations:
         if rdtype != PTR:
             into.setdefault(target, set()).add(owner)
             out.setdefault(owner, set()).add(target)
+            is_touched |= is_certain and key in (owner, target)
         elif key in (owner, target):
             pointed.add(target if owner == key else owner)
     up = _reached(key, into)
@@ -47,7 +49,8 @@ def tied_to(key: str, relations: Iterable[Relation]) -> Tied:
         return Tied(frozenset(pointed), frozenset({key} if pointed else ()))
     down = _reached(key, out)
     addresses = {one for one in down if address_text(one) is not None}
-    return Tied(frozenset(addresses), frozenset(up | {key} | (down - addresses)))
+    names = frozenset(up | {key} | (down - addresses))
+    return Tied(frozenset(addresses if is_touched else addresses | pointed), names)
 
 
 def _reached(key: str, following: dict[str, set[str]]) -> set[str]:
