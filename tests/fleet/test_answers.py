@@ -239,7 +239,7 @@ def test_a_lookup_ends_in_the_midst_of_a_statement(
 ) -> None:
     """A statement that takes too long is interrupted, and its client is told so; the next one is answered."""
     asking.write(entry("web1", *(row(f"n{number}.example") for number in range(4000))))
-    with run_dir() as run, closing(LookupClient(address := fleet_address(run))) as client:
+    with run_dir() as run, closing(LookupClient(address := fleet_address(run), timeout=30)) as client:
         path, clock = tmp_path / NAME, FakeClock(NOON)
         server = FleetServer(partial(ZmqBus, None), address, path, clock, lambda _: kept.reader())
         with monkeypatch.context() as patch:

@@ -23,6 +23,7 @@ from dnstrail.errors import SettingsError
 from dnstrail_fleet.clickhouse import client as module
 from dnstrail_fleet.clickhouse.address import ClickHouseAddress, parse_clickhouse
 from dnstrail_fleet.clickhouse.client import ClickHouseClient
+from dnstrail_fleet.clickhouse.reading import ClickHouseReader
 from dnstrail_fleet.clickhouse.schema import VERSIONS, make_tables
 from dnstrail_fleet.lookups.contract import StoreUnavailableError
 from dnstrail_fleet.row import encode_entry
@@ -137,7 +138,7 @@ def test_a_hostile_reply_is_bounded(
     """What is no reply of ClickHouse, or too long, is an error of one line, and the connection is given up."""
     monkeypatch.setattr(module, "MOST_REPLY", 1 << 18)
     address = parse_clickhouse(f"clickhouses://store@127.0.0.1:{free_port('127.0.0.1')}/d{files}")
-    client = ClickHouseClient(address, 5.0)
+    client = ClickHouseClient(address)
     with replying(address, folder, reply, last=last), pytest.raises(StoreUnavailableError) as caught:
         client.select("SELECT 1", tuple[int])
     assert not client.is_open
@@ -218,6 +219,24 @@ def test_a_later_version_is_refused(server: ClickHouse, tmp_path: Path) -> None:
         store.write([], {}, NOON)
 
 
+def test_a_missing_database_or_table_is_named(server: ClickHouse) -> None:
+    """A lookup before the first write, and a store without its database, have errors with the remedy."""
+    with closing(server.client("missing")) as client, pytest.raises(StoreUnavailableError) as caught:
+        make_tables(client)
+    assert caught.value.reason == "clickhouse-database"
+    with closing(server.client(server.new_database())) as client, pytest.raises(StoreUnavailableError) as caught:
+        ClickHouseReader(client).new(0, 1)
+    assert caught.value.reason == "clickhouse-tables"
+
+
+def test_a_long_statement_is_ended(server: ClickHouse) -> None:
+    """The server ends a statement after the time of its client."""
+    with closing(ClickHouseClient(server.address("default"), 0.2)) as client:
+        with pytest.raises(StoreUnavailableError) as caught:
+            client.select("SELECT sum(sipHash64(number)) FROM numbers(1000000000000)", tuple[int])
+        assert caught.value.reason in ("clickhouse-slow", "clickhouse-away")
+
+
 def test_a_server_that_fails_delays_and_loses_nothing(tmp_path: Path) -> None:
     """Each fault has one line, nothing is acknowledged meanwhile, and all is stored afterwards."""
     if not os.environ.get(WANTED):
@@ -258,6 +277,5 @@ def test_the_command_stores_and_answers(server: ClickHouse, tmp_path: Path) -> N
         found.keep(found.history("web1"), "shop.example", "203.0.113.7")
         found.send("web1")
         found.store("--clickhouse", server.option(server.new_database()))
-        wait_until(lambda: found.data("get", key="203.0.113.7"), "the answer")
-        assert found.data("get", key="203.0.113.7")["dns_queries"] == ["shop.example"]
-        assert "shop.example" in found.ask("new", "--since", "-1h").stdout
+        wait_until(lambda: found.data("get", key="203.0.113.7").get("dns_queries") == ["shop.example"], "the answer")
+        wait_until(lambda: "shop.example" in found.ask("new", "--since", "-1h").stdout, "the new name")

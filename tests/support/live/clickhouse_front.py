@@ -38,6 +38,7 @@ class Front(BaseHTTPRequestHandler):
     session: ClassVar[Any]
     folder: ClassVar[Path]
     lock: ClassVar = threading.Lock()
+    state: ClassVar[tuple[str, ...]] = ()  # the statements that hold for the next one
 
     def do_POST(self) -> None:
         """Execute a statement, and send its result or its error."""
@@ -53,8 +54,10 @@ class Front(BaseHTTPRequestHandler):
         statement = f"{asked['query']}\n{body.decode()}" if "query" in asked else body.decode()
         with self.lock:
             try:
-                self.session.query("SET " + ", ".join(settings))
-                self.session.query(f"USE {asked['database']}")
+                for one in (f"USE {asked['database']}", "SET " + ", ".join(settings)):
+                    if one not in Front.state:
+                        self.session.query(one)
+                        Front.state = (*(kept for kept in Front.state if kept[:3] != one[:3]), one)
                 found = self.session.query(statement, params=values)
                 self.answer(200, found.bytes() if found is not None else b"")
             except RuntimeError as error:
