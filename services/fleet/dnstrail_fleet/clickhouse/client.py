@@ -108,8 +108,11 @@ class ClickHouseClient:
 
     def _post(self, body: bytes, values: Mapping[str, object], **options: str) -> bytes:
         stated = {f"param_{name}": parameter_text(value) for name, value in values.items()}
-        url = "/?" + urlencode({"database": self._address.database, **_SETTINGS, **options, **stated})
-        headers = {"X-ClickHouse-User": self._address.user, "X-ClickHouse-Key": self._address.password}
+        url = "/?" + urlencode({"database": self._address.database, **_SETTINGS, **options, **stated}, errors="replace")
+        headers = {
+            "X-ClickHouse-User": self._address.user.encode(),
+            "X-ClickHouse-Key": self._address.password.encode(),
+        }
         try:
             status, code, reply = self._exchange(url, body, headers)
         except ssl.SSLCertVerificationError as error:
@@ -124,7 +127,7 @@ class ClickHouseClient:
         text = reply[: 4 * _MOST_TEXT].decode("utf-8", "replace")[:_MOST_TEXT]
         raise self._error(reason, f"{text!r}: {remedy}")
 
-    def _exchange(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
+    def _exchange(self, url: str, body: bytes, headers: dict[str, bytes]) -> tuple[int, str, bytes]:
         """Return status, ClickHouse's number of an error, and the reply."""
         deadline = time.monotonic() + self._timeout + _MARGIN
         is_used = self._connection is not None
@@ -147,7 +150,7 @@ class ClickHouseClient:
         code = response.getheader("X-ClickHouse-Exception-Code", "")
         return response.status, code, b"".join(parts)
 
-    def _sent(self, url: str, body: bytes, headers: dict[str, str]) -> HTTPResponse:
+    def _sent(self, url: str, body: bytes, headers: dict[str, bytes]) -> HTTPResponse:
         if self._connection is None:
             place = self._address.host, self._address.port
             self._connection = HTTPSConnection(*place, timeout=self._timeout + _MARGIN, context=self._context)
