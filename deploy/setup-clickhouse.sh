@@ -5,6 +5,12 @@ set -eu
 venv=$1 folder=.clickhouse
 [ ! -e "$folder/done" ] || exit 0
 echo "setup: installing chdb into $folder" >&2
-{ "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" \
-    chdb==4.4.0 chdb-core==26.9.0 && touch "$folder/done"; } >&2 ||
-    echo "setup: cannot install it; the tests that need it are skipped" >&2
+for _ in 1 2 3; do
+    rm -rf "$folder"
+    if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" \
+        chdb==4.4.0 chdb-core==26.9.0 >&2; then
+        touch "$folder/done"
+        exit 0
+    fi
+done
+echo "setup: cannot install it; the tests that need it are skipped" >&2
