@@ -102,6 +102,7 @@ class StoreWorker:
             self._clean = now + _CLEAN
         if entries:
             received, done = self._checked(entries)
+            self._unwritten = [one._replace(is_again=True) for one in entries]
             self.store.write(received, self._refused, self._clock.wall())
             self._refused.clear()
             self._unwritten = []
