@@ -11,11 +11,11 @@ export DNSTRAIL_HISTORY_FOLDER ?= none
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker test-web pictures check bench detections accuracy accuracy-live fleet model fuzz fuzz-peers soak faults packages clean
+.PHONY: help run compiled demo docs reference test test-long test-compiled test-corpus test-docker test-clickhouse test-web pictures check bench detections accuracy accuracy-live fleet model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
 	@deploy/setup-live.sh
@@ -76,6 +76,12 @@ test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker dae
 	@deploy/setup-fleet.sh
 	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker -rP $(ARGS)
 
+test-clickhouse: $(VENV)/.dev ## run the tests of the store of the fleet on ClickHouse's engine (560 MB)
+	@deploy/setup-clickhouse.sh $(VENV)
+	@deploy/setup-fleet.sh
+	DNSTRAIL_CLICKHOUSE=1 HYPOTHESIS_PROFILE=short $(BIN)/python -m pytest tests/fleet/test_clickhouse.py \
+		tests/fleet/test_store.py tests/fleet/test_answers.py tests/fleet/test_lookups_of_the_past.py $(ARGS)
+
 pictures: $(VENV)/.dev ## take pictures of the views over the bundled capture, for README and docs
 	@deploy/setup-web.sh $(VENV)
 	$(BIN)/python tests/web/browser/pictures.py docs
@@ -129,7 +135,7 @@ packages: $(VENV)/.dev ## build the distribution and the Debian package (in dist
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) $(DOCS) .encrypted .tunnels .tshark .zat .clients .prometheus .valkey .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) $(DOCS) .encrypted .tunnels .tshark .zat .clickhouse .clients .prometheus .valkey .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh

@@ -1,14 +1,14 @@
 """Lookups of the fleet: hosts, names, askers and times; private addresses stay those of their hosts.
 
 Tests of dnstrail_fleet.lookups.answers, dnstrail_fleet.lookups.requests, dnstrail_fleet.lookups.reading,
-dnstrail_fleet.private_address, dnstrail.protocol.lookup_thread.
+dnstrail_fleet.clickhouse.reading, dnstrail_fleet.private_address, dnstrail.protocol.lookup_thread.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,17 +26,17 @@ from dnstrail.bus.ipc import fleet_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataSourceError
 from dnstrail.protocol.lookups import encode_request
-from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.log.contract import StreamLag
 from dnstrail_fleet.lookups import reading
 from dnstrail_fleet.lookups import server as serving
 from dnstrail_fleet.lookups.answers import GONE, SILENT, answer_lookup
+from dnstrail_fleet.lookups.contract import StoreUnavailableError
 from dnstrail_fleet.lookups.reading import DAYS_BACK, MOST_STEPS, StoreReader
 from dnstrail_fleet.lookups.requests import MOST_FOUND
 from dnstrail_fleet.lookups.server import FleetServer
 from dnstrail_fleet.private_address import is_private
 from dnstrail_fleet.row import DAY, FleetEntry, FleetRow
-from dnstrail_fleet.store.store import FleetStore
+from dnstrail_fleet.store.schema import NAME
 from live.processes import run_dir
 from live.workers import FakeClock
 
@@ -46,9 +46,9 @@ CURL = {"program": "/usr/bin/curl", "container": "web", "image": "shop:1"}
 class Asking:
     """A store of a test, and its lookups."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = FleetStore(folder)
-        self.reader = StoreReader(open_to_read(self.store.path))
+    def __init__(self, kept: Any) -> None:
+        self.store = kept.open()
+        self.reader = kept.reader()
         self.now = float(NOON)
 
     def write(self, *sent: FleetEntry) -> None:
@@ -71,9 +71,10 @@ class Asking:
 
 
 @pytest.fixture
-def asking(tmp_path: Path) -> Iterator[Asking]:
+def asking(kept: Any) -> Iterator[Asking]:
     """Return a store without rows."""
-    found = Asking(tmp_path)
+    found = Asking(kept)
+    found.store.write([], {}, NOON)
     with closing(found.store), closing(found.reader):
         yield found
 
@@ -255,11 +256,14 @@ def test_the_rows_of_one_second_are_bounded(asking: Asking, monkeypatch: pytest.
     assert (len(data["dns_queries"]), data["truncated"]) == (5, True)
 
 
-def test_a_lookup_ends_in_the_midst_of_a_statement(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_ends_in_the_midst_of_a_statement(
+    asking: Asking, kept: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A statement that takes too long is interrupted, and its client is told so; the next one is answered."""
     asking.write(entry("web1", *(row(f"n{number}.example") for number in range(4000))))
-    with run_dir() as run, closing(LookupClient(address := fleet_address(run))) as client:
-        server = FleetServer(partial(ZmqBus, None), address, asking.store.path, FakeClock(NOON))
+    with run_dir() as run, closing(LookupClient(address := fleet_address(run), timeout=30)) as client:
+        path, clock = tmp_path / NAME, FakeClock(NOON)
+        server = FleetServer(partial(ZmqBus, None), address, path, clock, lambda _: kept.reader())
         with monkeypatch.context() as patch:
             patch.setattr(serving, "LONGEST", -1.0)
             with pytest.raises(DataSourceError, match="interrupted"):
@@ -311,7 +315,9 @@ def test_top_counts_answers_of_the_newest_day(asking: Asking) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 9)), max_size=20), st.integers(1, 4))
-def test_top_addresses_are_those_of_all_rows(given: list[tuple[int, int, int]], limit: int) -> None:
+def test_top_addresses_are_those_of_all_rows(
+    make_kept: Callable[[Path], Any], given: list[tuple[int, int, int]], limit: int
+) -> None:
     """A private address counts for each host by itself, however many hosts have it."""
     answers: Counter[tuple[str, str | None]] = Counter()
     rows: dict[str, list[FleetRow]] = {"web1": [row("z.example", "2001:db8::1")]}
@@ -321,7 +327,7 @@ def test_top_addresses_are_those_of_all_rows(given: list[tuple[int, int, int]], 
         answers[address, f"web{host}" if last < 4 else None] += count
     answers["2001:db8::1", None] = 1
     with TemporaryDirectory() as folder:
-        asking = Asking(Path(folder))
+        asking = Asking(make_kept(Path(folder)))
         with closing(asking.store), closing(asking.reader):
             asking.write(*(entry(host, *some) for host, some in rows.items()))
             found = asking.data("top", what="addresses", limit=limit)["top"]
@@ -344,7 +350,7 @@ def test_counts_beyond_all_numbers_hide_nobody(asking: Asking, what: str) -> Non
 def test_top_addresses_end_in_time(asking: Asking) -> None:
     """A lookup that takes too long is interrupted between two addresses, too."""
     asking.write(entry("web1", row()))
-    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+    with pytest.raises((sqlite3.OperationalError, StoreUnavailableError), match="interrupted"):
         asking.raw(encode_request("top", what="addresses"), is_over=True)
 
 

@@ -1,11 +1,12 @@
 """What a fleet answers about a past time is what the reference model answers for the host, or `history` is false.
 
-Tests of dnstrail_fleet.lookups.known_hosts, dnstrail_fleet.lookups.walk, dnstrail_fleet.lookups.reading.
+Tests of dnstrail_fleet.lookups.known_hosts, dnstrail_fleet.lookups.walk, dnstrail_fleet.lookups.reading,
+dnstrail_fleet.clickhouse.reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -21,13 +22,10 @@ from builders.fleet import NOON, SECOND, TODAY, entry, received, row
 from dnstrail.history.following import AnswerContent, SpooledAnswer
 from dnstrail.protocol.facts import type_text
 from dnstrail.protocol.lookups import encode_request
-from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.lookups import reading
 from dnstrail_fleet.lookups.answers import answer_lookup
-from dnstrail_fleet.lookups.reading import StoreReader
 from dnstrail_fleet.row import DAY, FleetEntry, FleetRow
 from dnstrail_fleet.sender.totals import RelationTotals, by_asker
-from dnstrail_fleet.store.store import FleetStore
 from model.naive_answers import Answer
 from model.naive_lookup import Live, answer
 
@@ -42,9 +40,9 @@ OLD = row("old.example", "192.0.2.9", at=NOON - 5 * DAY)  # the store knows earl
 class Fleet:
     """A store of a test, and its lookups."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = FleetStore(folder)
-        self.reader = StoreReader(open_to_read(self.store.path))
+    def __init__(self, kept: Any) -> None:
+        self.store = kept.open()
+        self.reader = kept.reader()
 
     def write(self, *sent: FleetEntry) -> None:
         """Write entries."""
@@ -57,9 +55,9 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(kept: Any) -> Iterator[Fleet]:
     """Return a store that knows a host since some days."""
-    found = Fleet(tmp_path)
+    found = Fleet(kept)
     with closing(found.store), closing(found.reader):
         found.write(entry("web1", OLD))
         yield found
@@ -111,14 +109,16 @@ def expected(given: list[SpooledAnswer], key: str, second: int) -> dict[str, Any
     return answer(Live(stated, instant, GRACE), key)
 
 
-@settings(max_examples=60)
+@settings(max_examples=min(60, settings().max_examples))
 @given(st.lists(answers(), min_size=1, max_size=10), st.data())
-def test_a_past_lookup_finds_what_the_host_found(given: list[SpooledAnswer], data: st.DataObject) -> None:
+def test_a_past_lookup_finds_what_the_host_found(
+    make_kept: Callable[[Path], Any], given: list[SpooledAnswer], data: st.DataObject
+) -> None:
     """With a known history the sets are those of the host; else they hold them, and maybe more."""
     width = data.draw(st.sampled_from([1, 100 * SECOND]))  # of a time within which answers arrive in any order
     given.sort(key=lambda one: one.ended // width)
     with TemporaryDirectory() as folder:
-        found = Fleet(Path(folder))
+        found = Fleet(make_kept(Path(folder)))
         with closing(found.store), closing(found.reader):
             found.write(entry("web1", OLD), sent_by("web1", given), entry("web2", row("z.example", "192.0.2.3")))
             for key in (*NAMES, *ADDRESSES):

@@ -1,41 +1,43 @@
 """The store merges rows: entries may come twice and in any order, and no host takes the room of others.
 
-Tests of dnstrail_fleet.store.store, dnstrail_fleet.store.schema, dnstrail_fleet.files.
+Tests of dnstrail_fleet.store.store, dnstrail_fleet.store.schema, dnstrail_fleet.files, dnstrail_fleet.clickhouse.store.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.fleet import NOON, TODAY, entries, entry, received, row, stored_rows
+from builders.fleet import NOON, TODAY, entries, entry, received, row
 from dnstrail.errors import SettingsError
-from dnstrail_fleet.files import open_file, open_to_read
+from dnstrail_fleet.files import open_file
 from dnstrail_fleet.log.contract import StreamLag
-from dnstrail_fleet.lookups.reading import StoreReader
 from dnstrail_fleet.row import DAY, FleetEntry
 from dnstrail_fleet.store import store as module
+from dnstrail_fleet.store.contract import RowStore
 from dnstrail_fleet.store.schema import KIND, NAME, VERSIONS
 from dnstrail_fleet.store.store import FleetStore, ReceivedEntry
+from live.fleet_rows import SqliteRows
 
 TOTALS = """
     SELECT day, 0, host, sum(count), count(*) FROM rows GROUP BY day, host
     UNION ALL SELECT day, 1, question, sum(count), count(*) FROM rows GROUP BY day, question
     UNION ALL SELECT day, 2, target, sum(count), count(*) FROM rows WHERE type IN (1, 28) GROUP BY day, target
     ORDER BY 1, 2, 3"""
-HOSTS = "SELECT name, heard, skew, behind, dropped, waiting, trimmed, left_out FROM hosts ORDER BY name"
 
 
-def write(folder: Path, *parts: Iterable[ReceivedEntry], **settings: int) -> FleetStore:
-    """Write parts of entries, each in one transaction, and return the closed store."""
-    with closing(FleetStore(folder, **settings)) as store:
+def write(kept: Any, *parts: Iterable[ReceivedEntry], **settings: int) -> RowStore:
+    """Write parts of entries, each at once, and return the closed store."""
+    with closing(kept.open(**settings)) as store:
         for part in parts:
             store.write(part, {}, NOON)
     return store
@@ -58,33 +60,37 @@ def merged(sent: list[FleetEntry]) -> list[tuple[object, ...]]:
 
 
 @given(st.lists(entries, max_size=6), st.data())
-def test_entries_twice_and_in_any_order_give_the_same_rows(sent: list[FleetEntry], data: st.DataObject) -> None:
+def test_entries_twice_and_in_any_order_give_the_same_rows(
+    make_kept: Callable[[Path], Any], sent: list[FleetEntry], data: st.DataObject
+) -> None:
     """Whatever the order, the parts and the repetitions, the rows are the minimum and maximum of all."""
     again = data.draw(st.permutations([*sent, *data.draw(st.lists(st.sampled_from(sent)))] if sent else sent))
     cut = data.draw(st.integers(0, len(again)))
     with TemporaryDirectory() as folder:
-        write(Path(folder), map(received, again[:cut]), map(received, again[cut:]))
-        assert stored_rows(Path(folder)) == merged(sent)
+        kept = make_kept(Path(folder))
+        write(kept, map(received, again[:cut]), map(received, again[cut:]))
+        assert kept.rows() == merged(sent)
 
 
-def test_two_stores_of_one_folder_write_all_rows(tmp_path: Path) -> None:
-    """Two processes that write to one file take turns; each finds what the other added."""
+def test_two_stores_write_all_rows(kept: Any) -> None:
+    """Two processes write at once; each finds what the other added."""
     sent = [entry(f"web{number % 2}", row(f"n{number}.example")) for number in range(8)]
-    with closing(FleetStore(tmp_path)) as one, closing(FleetStore(tmp_path)) as other:
+    with closing(kept.open()) as one, closing(kept.open()) as other:
         for number, each in enumerate(sent):
             (one, other)[number % 2].write([received(each)], {}, NOON)
             (other, one)[number % 2].write([received(each)], {}, NOON)
-    assert stored_rows(tmp_path) == merged(sent)
+    assert kept.rows() == merged(sent)
 
 
-def test_a_failed_write_stores_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+def test_a_failed_write_stores_nothing_and_can_be_repeated(kept: Any) -> None:
     """Ids of texts that were taken back are not used after a failure."""
-    with closing(FleetStore(tmp_path)) as store:
+    with closing(kept.open()) as store:
+        store.write([], {}, NOON)
         with pytest.raises(RuntimeError):
             store.write((received(entry("web1", row())) if one else fail() for one in (True, False)), {}, NOON)
-        assert stored_rows(tmp_path) == []
+        assert kept.rows() == []
         store.write([received(entry("web1", row("other.example"), row()))], {}, NOON)
-    assert [one[1] for one in stored_rows(tmp_path)] == ["other.example", "shop.example"]
+    assert [one[1] for one in kept.rows()] == ["other.example", "shop.example"]
     assert store.counters == {"entries": 1, "rows": 2, "left_out": 0, "too_old": 0}
 
 
@@ -93,70 +99,69 @@ def fail() -> ReceivedEntry:
     raise RuntimeError
 
 
-def test_a_clock_that_is_off_is_corrected(tmp_path: Path) -> None:
+def test_a_clock_that_is_off_is_corrected(kept: Any) -> None:
     """The times of a host whose clock is an hour behind are those of the engine; a second of delay is no skew."""
-    behind, late = entry("web1", row()), entry("web2", row())
-    write(tmp_path, [received(behind, late=3_600_000), received(late, late=900)])
-    firsts = {one[5]: one[9] for one in stored_rows(tmp_path)}
-    assert firsts == {"web1": NOON % DAY + 3600, "web2": NOON % DAY}
-    with closing(sqlite3.connect(tmp_path / NAME)) as database:
-        assert [one[:3] for one in database.execute(HOSTS)] == [
-            ("web1", NOON * 1000 + 3_600_000, 3_600_000),
-            ("web2", NOON * 1000 + 900, 900),
-        ]
+    behind, late = [entry("web1", row(used=NOON + used)) for used in (9, 5)], entry("web2", row())
+    write(kept, [*(received(one, late=3_600_000) for one in behind), received(late, late=900)])
+    times = {one[5]: (one[9], one[15]) for one in kept.rows()}
+    assert times == {"web1": (NOON % DAY + 3600, NOON % DAY + 3609), "web2": (NOON % DAY, -1)}
+    assert [one[:3] for one in kept.hosts()] == [
+        ("web1", NOON * 1000 + 3_600_000, 3_600_000),
+        ("web2", NOON * 1000 + 900, 900),
+    ]
 
 
-def test_a_host_has_its_share_of_a_day(tmp_path: Path) -> None:
+def test_a_host_has_its_share_of_a_day(kept: Any) -> None:
     """Beyond its share a host's further rows are left out and counted; known rows and other hosts are unaffected."""
     many = entry("loud", *(row(f"n{number}.example") for number in range(5)))
     more = entry("loud", row("n0.example", count=2), row("n9.example"))
-    write(tmp_path, [received(many)], [received(more), received(entry("web1", row()))], most_of_host=3)
-    assert [(one[5], one[1], one[12]) for one in stored_rows(tmp_path)] == [
+    write(kept, [received(many)], [received(more), received(entry("web1", row()))], most_of_host=3)
+    assert [(one[5], one[1], one[12]) for one in kept.rows()] == [
         ("loud", "n0.example", 2),
         ("loud", "n1.example", 1),
         ("loud", "n2.example", 1),
         ("web1", "shop.example", 1),
     ]
-    with closing(sqlite3.connect(tmp_path / NAME)) as database:
-        assert [(one[0], one[7]) for one in database.execute(HOSTS)] == [("loud", 3), ("web1", 0)]
+    assert [(one[0], one[7]) for one in kept.hosts()] == [("loud", 3), ("web1", 0)]
 
 
-def test_what_has_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_what_has_no_room_leaves_nothing_behind(kept: Any) -> None:
     """Rows beyond the share of a host add no text and no asker; those that are known are merged, and others too."""
-    write(tmp_path, [received(entry("loud", row()))], most_of_host=1)
+    write(kept, [received(entry("loud", row()))], most_of_host=1)
     further = entry("loud", *(row(f"n{number}.example") for number in range(9)), row(count=3), program="/tmp/x")
     known = entry("loud", row(count=2), row("shop.example", "192.0.2.99"))
-    write(tmp_path, [received(further), received(known)], most_of_host=1)
-    with closing(sqlite3.connect(tmp_path / NAME)) as database:
-        assert database.execute("SELECT count(*) FROM texts").fetchone() == (2,)
-        assert database.execute("SELECT program FROM askers").fetchall() == [("/usr/bin/curl",)]
-        assert database.execute("SELECT left_out FROM hosts").fetchone() == (11,)
-    assert [one[12] for one in stored_rows(tmp_path)] == [2]
+    write(kept, [received(further), received(known)], most_of_host=1)
+    if isinstance(kept, SqliteRows):
+        with closing(sqlite3.connect(kept.folder / NAME)) as database:
+            assert database.execute("SELECT count(*) FROM texts").fetchone() == (2,)
+            assert database.execute("SELECT program FROM askers").fetchall() == [("/usr/bin/curl",)]
+    assert [one[7] for one in kept.hosts()] == [11]
+    assert [one[12] for one in kept.rows()] == [2]
 
 
-def test_a_host_has_its_share_of_all_days(tmp_path: Path) -> None:
+def test_a_host_has_its_share_of_all_days(kept: Any) -> None:
     """A host that fills many days at once has a bound over all of them, also over several entries."""
     parts = [[received(entry("loud", *(row(at=NOON - day * DAY) for day in days)))] for days in (range(3), range(9))]
-    write(tmp_path, *parts, [received(entry("web1", row()))], most_in_all=4)
-    assert sorted((one[5], TODAY - one[0]) for one in stored_rows(tmp_path)) == [
+    write(kept, *parts, [received(entry("web1", row()))], most_in_all=4)
+    assert sorted((one[5], TODAY - one[0]) for one in kept.rows()) == [
         *(("loud", day) for day in range(4)),
         ("web1", 0),
     ]
 
 
-def test_a_host_cannot_name_the_age_of_its_rows(tmp_path: Path) -> None:
+def test_a_host_cannot_name_the_age_of_its_rows(kept: Any) -> None:
     """Rows of 1970 are too old by the clock of the store, whatever time the host names in the engine."""
-    store = write(tmp_path, [received(entry("evil", row(at=60), sent=60)), received(entry("web1", row()))])
-    assert [one[5] for one in stored_rows(tmp_path)] == ["web1"]
+    store = write(kept, [received(entry("evil", row(at=60), sent=60)), received(entry("web1", row()))])
+    assert [one[5] for one in kept.rows()] == ["web1"]
     assert store.counters["too_old"] == 1
-    with closing(StoreReader(open_to_read(store.path))) as reader:
+    with closing(kept.reader()) as reader:
         assert reader.first_day(None) == TODAY
 
 
-def test_old_days_are_removed_with_their_texts(tmp_path: Path) -> None:
+def test_old_days_are_removed_with_their_texts(kept: Any) -> None:
     """Days beyond the retention go together, with texts and names that no other row has."""
     old = NOON - 3 * DAY
-    with closing(FleetStore(tmp_path, days=1)) as store:
+    with closing(kept.open(days=1)) as store:
         for at in (old, old + DAY, NOON):
             store.write([received(entry("web1", row(f"day{at}.example", at=at), sent=at))], {}, at)
         store.write([received(entry("web1", *(row(at=day * DAY) for day in range(1000))))], {}, NOON)
@@ -164,49 +169,48 @@ def test_old_days_are_removed_with_their_texts(tmp_path: Path) -> None:
         counts = [store.remove_old(NOON) for _ in range(2)]
         store.write([received(entry("web1", row("new.example")))], {}, NOON)
     assert counts == [2, 0]
-    with closing(sqlite3.connect(tmp_path / NAME)) as database:
-        texts = {text for (text,) in database.execute("SELECT text FROM texts")}
-        names = database.execute("SELECT count(*) FROM names").fetchone()
-    assert texts == {f"day{NOON}.example", "new.example", "203.0.113.7"}
-    assert names == (2,)
+    with closing(kept.reader()) as reader:
+        assert {name for name, _, _ in reader.new(0, 10)} == {f"day{NOON}.example", "new.example"}
+        assert reader.first_day(None) == TODAY
+    if isinstance(kept, SqliteRows):
+        with closing(sqlite3.connect(kept.folder / NAME)) as database:
+            texts = {text for (text,) in database.execute("SELECT text FROM texts")}
+        assert texts == {f"day{NOON}.example", "new.example", "203.0.113.7"}
 
 
-def test_texts_that_another_process_removed_are_added_again(tmp_path: Path) -> None:
+def test_texts_that_another_process_removed_are_added_again(kept: Any) -> None:
     """A process does not use the id of a text, an asker or a host that another one has removed."""
     old, new = entry("gone", row(at=NOON - 9 * DAY), sent=NOON - 9 * DAY), entry("web1", row("a.example", "192.0.2.1"))
-    with closing(FleetStore(tmp_path, days=1)) as one, closing(FleetStore(tmp_path, days=1)) as other:
+    with closing(kept.open(days=1)) as one, closing(kept.open(days=1)) as other:
         one.write([received(old)], {}, NOON - 9 * DAY)
         assert other.remove_old(NOON) == 1
-        with closing(sqlite3.connect(tmp_path / NAME)) as database:
-            assert database.execute(HOSTS).fetchall() == []
+        assert kept.hosts() == []
         other.write([received(new)], {}, NOON)
         one.write([received(entry("gone", row()))], {}, NOON)
-    assert [(each[5], each[1], each[4]) for each in stored_rows(tmp_path)] == [
+    assert [(each[5], each[1], each[4]) for each in kept.rows()] == [
         ("web1", "a.example", "192.0.2.1"),
         ("gone", "shop.example", "203.0.113.7"),
     ]
 
 
-def test_losses_of_the_engine_count_once(tmp_path: Path) -> None:
+def test_losses_of_the_engine_count_once(kept: Any) -> None:
     """What the engine trimmed counts once, whoever saw it, and each entry states the losses of its host."""
-    with closing(FleetStore(tmp_path)) as store:
+    with closing(kept.open()) as store:
         store.write([received(entry("web1", behind=2, dropped=3))], {("web1", "form"): 1, ("web9", "form"): 2}, NOON)
         store.note_lag({"web1": StreamLag(5, 7)})
         store.note_lag({"web1": StreamLag(0, 9)})
-    with closing(FleetStore(tmp_path)) as store:
+    with closing(kept.open()) as store:
         store.write([], {("web1", "form"): 1}, NOON)
         store.note_lag({"web1": StreamLag(0, 1)})
-    with closing(sqlite3.connect(tmp_path / NAME)) as database:
-        hosts = database.execute(HOSTS).fetchall()
-        refused = database.execute("SELECT name, reason, count FROM refused JOIN hosts ON id = host").fetchall()
-    assert hosts[0] == ("web1", NOON * 1000, 0, 2, 3, 0, 9, 0)
-    assert refused == [("web1", "form", 2), ("web9", "form", 2)]
+    first, second = kept.hosts()
+    assert first[:-1] == ("web1", NOON * 1000, 0, 2, 3, 0, 9, 0)
+    assert [json.loads(one[-1]) for one in (first, second)] == [{"form": 2}, {"form": 2}]
 
 
 def test_versions_lead_from_one_to_the_next(tmp_path: Path) -> None:
     """A file of an earlier version gets the steps that it lacks, and keeps its rows; a later version is refused."""
     path = tmp_path / NAME
-    write(tmp_path, [received(entry("web1", row()))])
+    write(SqliteRows(tmp_path), [received(entry("web1", row()))])
     further = (*VERSIONS, "CREATE TABLE more (id INTEGER)")
     open_file(path, KIND, further).close()
     with closing(sqlite3.connect(path)) as database:
@@ -228,10 +232,11 @@ def test_totals_are_those_of_the_rows(sent: list[FleetEntry], data: st.DataObjec
     again = data.draw(st.permutations([*sent, *sent]))
     cut = data.draw(st.integers(0, len(again)))
     with TemporaryDirectory() as folder:
+        kept = SqliteRows(Path(folder))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "VERSIONS", VERSIONS[:2])
-            write(Path(folder), map(received, again[:cut]))
-        write(Path(folder), map(received, again[cut:]))
+            write(kept, map(received, again[:cut]))
+        write(kept, map(received, again[cut:]))
         with closing(sqlite3.connect(Path(folder, NAME))) as database:
             assert database.execute("SELECT * FROM totals").fetchall() == database.execute(TOTALS).fetchall()
 
@@ -256,17 +261,17 @@ def test_totals_are_kept_for_the_newest_day(tmp_path: Path) -> None:
 
 def test_rows_of_the_first_version_have_no_connection(tmp_path: Path) -> None:
     """A file without connections is updated, and a row that comes again has one."""
-    path, first = tmp_path / NAME, row()
+    path, first, kept = tmp_path / NAME, row(), SqliteRows(tmp_path)
     with closing(open_file(path, KIND, VERSIONS[:1])) as database:
         database.execute("INSERT INTO texts VALUES (1, ?), (2, ?)", (first.question, first.target))
         database.execute("INSERT INTO askers VALUES (1, '/usr/bin/curl', 'web', 'shop:1')")
         database.execute("INSERT INTO hosts VALUES (1, 'web1', 0, 0, 0, 0, 0, 0, 0)")
         times = NOON % DAY, NOON % DAY, NOON % DAY + 300
         database.execute("INSERT INTO rows VALUES (?, 2, 1, 1, 1, 1, 1, ?, ?, ?, 1, 0, 0)", (TODAY, *times))
-    write(tmp_path)
-    assert [one[-1] for one in stored_rows(tmp_path)] == [-1]
-    write(tmp_path, [received(entry("web1", row(used=NOON + 5)))])
-    assert stored_rows(tmp_path) == merged([entry("web1", row(used=NOON + 5))])
+    write(kept)
+    assert [one[-1] for one in kept.rows()] == [-1]
+    write(kept, [received(entry("web1", row(used=NOON + 5)))])
+    assert kept.rows() == merged([entry("web1", row(used=NOON + 5))])
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

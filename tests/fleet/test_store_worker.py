@@ -87,6 +87,22 @@ def test_each_fault_has_one_line(storing: tuple[StoreWorker, FakeLog], monkeypat
     assert worker.fault == ""
 
 
+def test_what_a_store_could_not_write_is_written_next(
+    storing: tuple[StoreWorker, FakeLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries that a failure held up are not read again, and one of a later version among them counts once."""
+    worker, log = storing
+    log.put("web1", encode_entry(entry("web1", row())))
+    log.put("web1", msgspec.msgpack.encode({"v": 3}))
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.store, "write", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("full")))
+        for _ in range(2):
+            worker.step()
+    worker.step()
+    assert log.done == {log.entries[0].id}
+    assert worker.counters["later"] == 1
+
+
 def test_a_store_waits_once_few_entries_come(storing: tuple[StoreWorker, FakeLog]) -> None:
     """While many entries wait, the next ones are read at once; a few more are left to come together."""
     worker, log = storing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -34,12 +35,19 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.users import User
+from dnstrail_fleet.clickhouse.address import FORM, ClickHouseAddress, parse_clickhouse
+from dnstrail_fleet.clickhouse.client import ClickHouseClient
+from dnstrail_fleet.clickhouse.reading import ClickHouseReader
+from dnstrail_fleet.clickhouse.store import ClickHouseStore
 from dnstrail_fleet.engine_option import JOINED, engine_option
 from dnstrail_fleet.enrolment.command import invite, join, revoke
 from dnstrail_fleet.log.engine_address import EngineAddress
-from dnstrail_fleet.lookups.server import FleetServer
+from dnstrail_fleet.lookups.contract import RowReader
+from dnstrail_fleet.lookups.server import LONGEST, FleetServer, open_rows
 from dnstrail_fleet.sender.state import SenderState
 from dnstrail_fleet.sender.worker import run as send_rows
+from dnstrail_fleet.store.contract import RowStore
+from dnstrail_fleet.store.schema import NAME
 from dnstrail_fleet.store.store import DAYS, FleetStore
 from dnstrail_fleet.store.worker import run as store_rows
 
@@ -54,6 +62,10 @@ _STORE_EXAMPLES = examples(
 
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, readable=False)
+
+
+def _convert_clickhouse(_ctx: click.Context, _param: click.Parameter, value: str | None) -> ClickHouseAddress | None:
+    return None if value is None else parse_clickhouse(value)
 
 
 def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Subjects:
@@ -135,6 +147,12 @@ def send(
     help="Folder of the store.",
 )
 @click.option(
+    "--clickhouse",
+    metavar=FORM,
+    callback=_convert_clickhouse,
+    help="The ClickHouse server that keeps the rows, instead of a file in --folder.",
+)
+@click.option(
     "--days", type=click.IntRange(1), default=DAYS, show_default=True, help="Days for which each row is kept."
 )
 @click.option(
@@ -150,6 +168,7 @@ def send(
 def store(
     engine: EngineAddress,
     folder: Path,
+    clickhouse: ClickHouseAddress | None,
     days: int,
     bind: str | None,
     metrics: tuple[str, int] | None,
@@ -169,11 +188,22 @@ def store(
     drop_privileges(user, run_dir)
     stop, clock = stop_on_signals(), SystemClock()
     with closing(log), serving_metrics(metrics, Heartbeat().beat) as watched:
-        kept = FleetStore(folder.absolute(), days=days)
+        kept, open_reader = _open_store(folder.absolute(), clickhouse, days)
         with closing(kept):
-            server = FleetServer(partial(ZmqBus, keys), address, kept.path, clock)
+            server = FleetServer(partial(ZmqBus, keys), address, folder.absolute() / NAME, clock, open_reader)
             observe = partial(observer, watched.observe)
             store_rows(log, kept, clock, stop, server=server, beat=watched.beat, observe=observe)
+
+
+def _open_store(
+    folder: Path, clickhouse: ClickHouseAddress | None, days: int
+) -> tuple[RowStore, Callable[[Path], RowReader]]:
+    """Return a store in a folder or on a server, and what opens it to answer lookups."""
+    if clickhouse is None:
+        return FleetStore(folder, days=days), open_rows
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = ClickHouseStore(ClickHouseClient(clickhouse), SystemClock(), days=days)
+    return store, lambda _: ClickHouseReader(ClickHouseClient(clickhouse, LONGEST))
 
 
 for _command in (invite, join, revoke):

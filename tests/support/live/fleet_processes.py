@@ -71,10 +71,10 @@ class Fleet:
         self.senders[host] = sender
         return sender
 
-    def store(self) -> subprocess.Popen[str]:
+    def store(self, *options: str) -> subprocess.Popen[str]:
         """Start the store."""
         given = ("fleet", "store", "--engine", self.engine.option("store"), "--folder", self.folder / "store")
-        return self._stack.enter_context(started(*given, "--run-dir", self.run, *ROOT))
+        return self._stack.enter_context(started(*given, "--run-dir", self.run, *ROOT, *options))
 
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a lookup."""

@@ -78,7 +78,7 @@ def parse_engine(text: str) -> EngineAddress:
     if options.keys() != {"ca", "password"} or not all(options.values()):
         raise SettingsError(f"--engine {address!r:.200}: ca and password are needed, and no more: write {FORM}")
     authority = read_trusted(Path(options["ca"]), "certificate").decode("ascii", "replace")
-    return url._replace(authority=authority, password=_read_password(Path(options["password"])))
+    return url._replace(authority=authority, password=read_password(Path(options["password"])))
 
 
 def check_user(name: str) -> str:
@@ -156,7 +156,7 @@ def _parse_server(text: str, port: int) -> tuple[str, int]:
     return url.hostname, url.port or port
 
 
-def _read_password(path: Path) -> str:
+def read_password(path: Path) -> str:
     """Return the password of a file.
 
     Raises:

@@ -88,17 +88,17 @@ def call_engine(address: EngineAddress, call: Callable[[], _T]) -> _T:
         raise LogUnavailableError(str(address), reason, f"{text}: {remedy}") from error
 
 
-def trusting(address: EngineAddress) -> ssl.SSLContext:
-    """Return what checks the certificate of an engine by its authority alone.
+def trusting(authority: str, server: str) -> ssl.SSLContext:
+    """Return what checks the certificate of a server by an authority alone (PEM).
 
     Raises:
         SettingsError: The authority is no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cadata=address.authority)
+        context.load_verify_locations(cadata=authority)
     except (ssl.SSLError, ValueError) as error:
-        raise SettingsError(f"the CA of {address}: {error}: its file must contain a certificate in PEM form") from error
+        raise SettingsError(f"the CA of {server}: {error}: its file must contain a certificate in PEM form") from error
     return context
 
 
@@ -113,7 +113,7 @@ def _connection_classes(address: EngineAddress) -> tuple[type[Any], type[Any]]:
     from valkey import SSLConnection  # noqa: PLC0415 - an extra, which only the fleet needs
     from valkey.sentinel import SentinelManagedConnection  # noqa: PLC0415
 
-    context = trusting(address)
+    context = trusting(address.authority, str(address))
 
     class ServerConnection(SSLConnection):
         def _wrap_socket_with_ssl(self, sock: Any) -> Any:

@@ -102,7 +102,7 @@ class KafkaLog:
             raise SettingsError("the client of Kafka is missing: pip install 'dnstrail[kafka]'") from error
         self.left_out = 0  # topics beyond MOST_HOSTS
         self.repeated = 0  # the cluster loses nothing that it acknowledged
-        trusting(address)
+        trusting(address.authority, str(address))
         self._kafka: Any = confluent_kafka
         self._address = address
         self._monotonic = monotonic

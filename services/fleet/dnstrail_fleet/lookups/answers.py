@@ -17,8 +17,9 @@ from dnstrail.protocol.lookups import (
     encode_error,
 )
 from dnstrail_fleet.lookups.claims import ClaimStore
+from dnstrail_fleet.lookups.contract import RowReader
 from dnstrail_fleet.lookups.known_hosts import asker_of, known_hosts
-from dnstrail_fleet.lookups.reading import FoundRow, StoreReader
+from dnstrail_fleet.lookups.reading import FoundRow
 from dnstrail_fleet.lookups.requests import (
     FleetAloneRequest,
     FleetClaimRequest,
@@ -43,19 +44,19 @@ _SKEW: Final = 1_000  # ms: a smaller one may be the way to the engine
 class _Lookup(NamedTuple):
     """What a lookup needs: the store, the present time (epoch seconds), and whether it took too long."""
 
-    reader: StoreReader
+    reader: RowReader
     now: float
     is_over: Callable[[], bool]
     claims: ClaimStore | None = None
 
 
 def answer_lookup(
-    body: bytes, reader: StoreReader, now: float, is_over: Callable[[], bool], claims: ClaimStore | None = None
+    body: bytes, reader: RowReader, now: float, is_over: Callable[[], bool], claims: ClaimStore | None = None
 ) -> bytes:
     """Return the reply to a request, which may be anything.
 
     Raises:
-        sqlite3.Error: The store cannot be read.
+        sqlite3.Error, StoreUnavailableError: The store cannot be read.
     """
     lookup = _Lookup(reader, now, is_over, claims)
     behind = _behind(lookup)
@@ -118,8 +119,8 @@ def _trail(request: FleetTrailRequest, lookup: _Lookup) -> dict[str, Any]:
     for row in rows:
         known.setdefault((row.host, row.asker, row.question, row.day), row)
     trails = []
-    for row in known.values():
-        steps, all_steps = lookup.reader.of_question(row)
+    asked = [*known.values()]
+    for row, (steps, all_steps) in zip(asked, lookup.reader.of_questions(asked), strict=True):
         trails.append(_path(row, steps, request.text, request.at))
         is_whole = is_whole and all_steps
         if lookup.is_over():

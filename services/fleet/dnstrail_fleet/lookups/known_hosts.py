@@ -7,7 +7,8 @@ from typing import Any
 
 from dnstrail.dns.names import address_text
 from dnstrail.dns.rdata import PTR
-from dnstrail_fleet.lookups.reading import FoundRelations, FoundRow, StoreReader
+from dnstrail_fleet.lookups.contract import RowReader
+from dnstrail_fleet.lookups.reading import FoundRelations, FoundRow
 from dnstrail_fleet.lookups.requests import FleetGetRequest
 from dnstrail_fleet.lookups.walk import Tied, tied_to
 
@@ -15,7 +16,7 @@ from dnstrail_fleet.lookups.walk import Tied, tied_to
 def known_hosts(
     request: FleetGetRequest,
     rows: Sequence[FoundRow],
-    reader: StoreReader,
+    reader: RowReader,
     is_over: Callable[[], bool],
     *,
     all_rows: bool,

@@ -218,11 +218,12 @@ class StoreReader:
                 return FoundRows(found, is_whole=False)
         return FoundRows(found, is_whole=True)
 
-    def of_question(self, row: FoundRow) -> FoundRows:
-        """Return all rows of the day, the question, the host and the asker of a row."""
-        values = row.day, row.question, row.host, *row.asker, MOST_STEPS + 1
-        found = [FoundRow(*one) for one in self._database.execute(_OF_QUESTION, values)]
-        return FoundRows(found[:MOST_STEPS], len(found) <= MOST_STEPS)
+    def of_questions(self, rows: Sequence[FoundRow]) -> Iterator[FoundRows]:
+        """Yield for each row all rows of its day, question, host and asker."""
+        for row in rows:
+            values = row.day, row.question, row.host, *row.asker, MOST_STEPS + 1
+            found = [FoundRow(*one) for one in self._database.execute(_OF_QUESTION, values)]
+            yield FoundRows(found[:MOST_STEPS], len(found) <= MOST_STEPS)
 
     def of_answers(self, rows: Sequence[FoundRow]) -> FoundRelations:
         """Return the relations of the answers of some rows: those of their days, questions and hosts."""

@@ -17,6 +17,7 @@ from dnstrail.protocol.lookups import BAD_REQUEST, OVERLOADED, RefusedRequestErr
 from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.lookups.answers import answer_lookup
 from dnstrail_fleet.lookups.claims import ClaimStore
+from dnstrail_fleet.lookups.contract import RowReader, StoreUnavailableError
 from dnstrail_fleet.lookups.reading import StoreReader
 
 #: seconds for one lookup -> its reply is `truncated`
@@ -25,29 +26,43 @@ BUDGET: Final = 0.3
 LONGEST: Final = 0.4  # a client waits half a second for each of its tries
 
 
-class FleetServer(LookupThread[StoreReader]):
+def open_rows(path: Path) -> RowReader:
+    """Open the file of a store.
+
+    Raises:
+        sqlite3.Error: It cannot be opened now.
+    """
+    return StoreReader(open_to_read(path))
+
+
+class FleetServer(LookupThread[RowReader]):
     """Serves lookups. `counters` counts them by outcome."""
 
-    def __init__(self, make_bus: Callable[[], Bus], address: str, path: Path, clock: Clock) -> None:
-        """Bind the socket, and begin.
+    def __init__(
+        self,
+        make_bus: Callable[[], Bus],
+        address: str,
+        path: Path,
+        clock: Clock,
+        open_reader: Callable[[Path], RowReader] = open_rows,
+    ) -> None:
+        """Bind the socket, and begin. Claims are kept beside the file of rows at `path`, which `open_reader` opens.
 
         Raises:
             BusError: The address cannot be bound.
         """
         self.counters: Counter[str] = Counter(answered=0, refused=0, unreadable=0)
         self._path = path
+        self._open_reader = open_reader
         self._clock = clock
         super().__init__(make_bus, address, "fleet")
 
     @contextmanager
-    def _open(self) -> Iterator[StoreReader]:
-        with (
-            closing(ClaimStore(self._path.parent)) as self._claims,
-            closing(StoreReader(open_to_read(self._path))) as reader,
-        ):
+    def _open(self) -> Iterator[RowReader]:
+        with closing(ClaimStore(self._path.parent)) as self._claims, closing(self._open_reader(self._path)) as reader:
             yield reader
 
-    def _answer(self, served: ServedRequest, source: StoreReader) -> None:
+    def _answer(self, served: ServedRequest, source: RowReader) -> None:
         if served.fault:
             self.counters["refused"] += 1
             served.reply(encode_error(RefusedRequestError(BAD_REQUEST, served.fault)))
@@ -57,7 +72,7 @@ class FleetServer(LookupThread[StoreReader]):
         try:
             is_over = partial(self._is_after, begin + BUDGET)
             reply = answer_lookup(served.body, source, self._clock.wall(), is_over, self._claims)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreUnavailableError) as error:
             self.counters["unreadable"] += 1
             served.reply(encode_error(RefusedRequestError(OVERLOADED, f"the store cannot be read now: {error}")))
             return

@@ -60,6 +60,9 @@ class FleetStore:
     those that were `too_old` to be kept.
     """
 
+    at_once = 64  # entries
+    pause = 0.2  # seconds: a read asks for all streams
+
     def __init__(
         self, folder: Path, *, days: int = DAYS, most_of_host: int = MOST_OF_HOST, most_in_all: int = MOST_IN_ALL
     ) -> None:
@@ -81,6 +84,9 @@ class FleetStore:
         self._text = lru_cache(_KNOWN)(self._read_text)
         self._asker = lru_cache(_KNOWN)(self._read_asker)
         self._host = lru_cache(_KNOWN)(self._read_host)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     def write(self, entries: Iterable[ReceivedEntry], refused: Mapping[tuple[str, str], int], now: float) -> None:
         """Write entries, and how many were refused by host and reason: all of it, or nothing.

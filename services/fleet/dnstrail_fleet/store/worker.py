@@ -13,12 +13,12 @@ import structlog
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail_fleet.log.contract import FleetLog, LogUnavailableError, StreamEntry, StreamLag
+from dnstrail_fleet.lookups.contract import StoreUnavailableError
 from dnstrail_fleet.lookups.server import FleetServer
 from dnstrail_fleet.row import BadEntryError, LaterEntryError, read_entry
-from dnstrail_fleet.store.store import FleetStore, ReceivedEntry
+from dnstrail_fleet.store.contract import RowStore
+from dnstrail_fleet.store.store import ReceivedEntry
 
-_AT_ONCE: Final = 64  # entries that are written together
-_POLL: Final = 0.2  # seconds until the next read if few entries wait: a read asks for all streams
 _RETRY: Final = 1.0  # seconds after a failure
 _LOOK: Final = 1.0  # seconds between two looks at the lag
 _CLEAN: Final = 60.0  # seconds between two looks for rows that are too old
@@ -26,7 +26,7 @@ _CLEAN: Final = 60.0  # seconds between two looks for rows that are too old
 
 def run(
     log: FleetLog,
-    store: FleetStore,
+    store: RowStore,
     clock: Clock,
     stop: threading.Event,
     *,
@@ -60,7 +60,7 @@ class StoreWorker:
     `pause` is the time in seconds until the next step.
     """
 
-    def __init__(self, log: FleetLog, store: FleetStore, clock: Clock) -> None:
+    def __init__(self, log: FleetLog, store: RowStore, clock: Clock) -> None:
         self.counters: Counter[str] = Counter(refused=0, later=0, failures=0)
         self.fault = ""
         self.pause = 0.0
@@ -69,6 +69,7 @@ class StoreWorker:
         self._log = log
         self._clock = clock
         self._refused: Counter[tuple[str, str]] = Counter()
+        self._unwritten: list[StreamEntry] = []  # they would come again ten seconds later
         self._pause_of_log = LogPause()
         self._look = self._clean = float("-inf")
 
@@ -80,18 +81,18 @@ class StoreWorker:
         """
         try:
             count = self._step(self._clock.monotonic())
-        except LogUnavailableError as error:
+        except (LogUnavailableError, StoreUnavailableError) as error:
             self._fail(error.reason, str(error))
         except sqlite3.Error as error:
-            self._fail("disk", f"{self.store.path}: {error}")
+            self._fail("disk", f"{self.store}: {error}")
         else:
             if self.fault:
                 structlog.get_logger().info("fleet_recovered", what=self.fault)
             self.fault = ""
-            self.pause = 0.0 if count >= _AT_ONCE else _POLL
+            self.pause = 0.0 if count >= self.store.at_once else self.store.pause
 
     def _step(self, now: float) -> int:
-        entries = self._log.read(_AT_ONCE)
+        entries = self._unwritten = self._unwritten or self._log.read(self.store.at_once)
         if now >= self._look:
             lag = self._log.lag()
             self.store.note_lag({host: one for host, one in lag.items() if self.lag.get(host) != one})
@@ -101,8 +102,10 @@ class StoreWorker:
             self._clean = now + _CLEAN
         if entries:
             received, done = self._checked(entries)
+            self._unwritten = [one._replace(is_again=True) for one in entries]
             self.store.write(received, self._refused, self._clock.wall())
             self._refused.clear()
+            self._unwritten = []
             self._log.acknowledge(done)
         return len(entries)
 

@@ -1,0 +1,1 @@
+"""The store of the fleet on a ClickHouse server, over HTTP."""

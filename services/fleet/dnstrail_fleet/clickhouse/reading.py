@@ -1,0 +1,288 @@
+"""The lookups of one connection to ClickHouse. Each statement merges the rows that are not merged yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
+
+from dnstrail.dns.rdata import PTR
+from dnstrail_fleet.clickhouse.client import ClickHouseClient, in_parts
+from dnstrail_fleet.clickhouse.schema import KEY
+from dnstrail_fleet.lookups import reading
+from dnstrail_fleet.lookups.contract import StoreUnavailableError
+from dnstrail_fleet.lookups.reading import DAYS_BACK, MOST_STEPS, FoundRelations, FoundRow, FoundRows
+from dnstrail_fleet.lookups.walk import Relation
+from dnstrail_fleet.private_address import is_private
+from dnstrail_fleet.row import DAY, GRACE
+
+_NO_DAY: Final = 1 << 24  # after all days
+_NO_TIME: Final = 1 << 41  # after all times
+_DAYS: Final = "day >= {since:UInt32} AND day < {before_day:UInt32}"
+_LIVE: Final = f"first <= {{at:Int64}} AND until > {{at:Int64}} + {1 - GRACE}"
+# FINAL merges the rows that are read. It needs one thread: a key has few of them.
+_ROWS: Final = """
+    SELECT day, question, owner, type, target, host, program, container, image, first, last, until, count, gaps,
+        doubted, used
+    FROM dnstrail_rows FINAL"""
+_ALONE: Final = "SETTINGS max_threads = 1"
+_TOUCHING: Final = f"""{_ROWS}
+    WHERE key = {{key:String}} AND (key = target OR key = owner) AND {_DAYS}
+        AND ({{any:UInt8}} OR host = {{host:String}}) AND last < {{before:Int64}} AND last >= {{after:Int64}}
+        AND ({{ever:UInt8}} OR ({_LIVE}))
+    ORDER BY last DESC LIMIT {{limit:UInt32}} {_ALONE}"""
+_ANSWER: Final = "day, question, host, program, container, image"
+_OF_QUESTIONS: Final = f"""{_ROWS}
+    WHERE key IN {{questions:Array(String)}} AND key = question
+        AND ({_ANSWER}) IN {{asked:Array(Tuple(UInt32, String, String, String, String, String))}}
+    LIMIT {{limit:UInt32}} BY {_ANSWER} {_ALONE}"""
+_OF_ANSWERS: Final = f"""
+    SELECT DISTINCT host, owner, type, target FROM dnstrail_rows
+    WHERE key IN {{questions:Array(String)}} AND key = question AND host IN {{hosts:Array(String)}}
+        AND (day, question) IN {{asked:Array(Tuple(UInt32, String))}}
+    LIMIT {{limit:UInt32}} BY host {_ALONE}"""  # noqa: S608 - names of this file
+_RELATED: Final = f"""
+    SELECT host, owner, type, target, max(gaps = 0 OR last <= {{at:Int64}}) FROM dnstrail_rows FINAL
+    WHERE key IN {{keys:Array(String)}} AND key = if({{is_into:UInt8}}, target, owner)
+        AND host IN {{hosts:Array(String)}} AND {_DAYS} AND {_LIVE}
+    GROUP BY host, owner, type, target LIMIT {{limit:UInt32}} BY host {_ALONE}"""  # noqa: S608
+_HOSTS: Final = """
+    SELECT host, max(heard), max(state).2, max(state).3, max(dropped), max(lag).2, max(trimmed), sum(left_out),
+        toJSONString(sumMap(refused))
+    FROM dnstrail_hosts GROUP BY host ORDER BY host"""
+_BEHIND: Final = """
+    SELECT host FROM dnstrail_hosts GROUP BY host HAVING max(heard) > {gone:Int64}
+        AND (max(state).3 > 0 OR max(lag).2 > {waiting:Int64} OR max(heard) < {heard:Int64})
+    ORDER BY host"""
+_LOSSES: Final = """
+    SELECT max(dropped) + max(trimmed) + sum(left_out) FROM dnstrail_hosts
+    WHERE {any:UInt8} OR host = {host:String}"""
+_NEW: Final = """
+    SELECT key, min(first) AS f, argMin(host, first) FROM dnstrail_rows WHERE key = question
+    GROUP BY key HAVING f >= {since:Int64} ORDER BY f DESC LIMIT {limit:UInt32}"""
+_FIRST: Final = """
+    WITH (SELECT intDiv(min(first), 86400) FROM dnstrail_rows WHERE key = {name:String} AND question = key) AS begun
+    SELECT host, min(first) AS f FROM dnstrail_rows
+    WHERE key = {name:String} AND question = key AND day >= begun - 1 AND day <= begun + 1
+    GROUP BY host ORDER BY f, host LIMIT {limit:UInt32}"""
+_LONE: Final = """
+    SELECT min(host), min(first) FROM dnstrail_rows WHERE key = {name:String} AND question = key
+    GROUP BY key HAVING min(host) = max(host)"""
+_OF_DAY: Final = f"""
+    (SELECT {KEY}, max(count) AS answers FROM dnstrail_rows WHERE day = {{day:UInt32}} AND key = target
+    GROUP BY {KEY})"""  # noqa: S608
+_SUM: Final = "toInt64(least(sum(toInt128(answers)), 9223372036854775807))"  # hosts may state any counts
+_TOP: Final = {
+    "hosts": f"""
+        SELECT host, {_SUM} AS a, count(), 0, NULL FROM {_OF_DAY}
+        GROUP BY host ORDER BY a DESC LIMIT {{limit:UInt32}}""",  # noqa: S608
+    "names": f"""
+        SELECT question, {_SUM} AS a, count(), uniqExact(host), NULL FROM {_OF_DAY}
+        GROUP BY question ORDER BY a DESC LIMIT {{limit:UInt32}}""",  # noqa: S608
+}
+_ADDRESSES: Final = f"""
+    SELECT target, {_SUM} AS a, count(), uniqExact(host), NULL FROM {_OF_DAY} WHERE type IN (1, 28)
+    GROUP BY target ORDER BY a DESC, target LIMIT {{limit:UInt32}}"""  # noqa: S608
+_OF_ADDRESSES: Final = f"""
+    SELECT target, {_SUM}, count(), 1, host FROM {_OF_DAY}
+    WHERE type IN (1, 28) AND target IN {{targets:Array(String)}} GROUP BY target, host"""  # noqa: S608
+_MORE: Final = 4  # times as many addresses are read if private ones leave too few
+_T = TypeVar("_T")
+
+
+class _HostRelation(NamedTuple):
+    host: str
+    owner: str
+    type: int
+    target: str
+    is_certain: int = 1
+
+    @property
+    def relation(self) -> Relation:
+        """The relation without the host."""
+        return Relation(self.owner, self.type, self.target, is_certain=bool(self.is_certain))
+
+
+class _Top(NamedTuple):
+    name: str
+    answers: int
+    relations: int
+    hosts: int
+    host: str | None
+
+
+def _never() -> bool:
+    return False
+
+
+class ClickHouseReader:
+    """The lookups of StoreReader. Each may raise StoreUnavailableError."""
+
+    def __init__(self, client: ClickHouseClient) -> None:
+        self._client = client
+        self._is_over: Callable[[], bool] = _never
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def interrupt(self, is_over: Callable[[], bool]) -> None:
+        """Let a function end the lookups from now on, between two statements. The client ends a long one."""
+        self._is_over = is_over
+
+    def touching(
+        self,
+        key: str,
+        limit: int,
+        *,
+        host: str | None = None,
+        at: float | None = None,
+        before: float | None = None,
+        is_over: Callable[[], bool] = _never,
+    ) -> FoundRows:
+        """Return the newest rows whose target or owner is a key.
+
+        They are `limit` rows, and those of the same second as the last one: the next page begins before it.
+        """
+        values = {
+            **_days(at, before),
+            "key": key,
+            "host": host or "",
+            "any": int(host is None),
+            "at": 0 if at is None else int(at),
+            "ever": int(at is None),
+        }
+        most = _NO_TIME if before is None else math.ceil(before)
+        rows = self._rows(_TOUCHING, **values, before=most, after=0, limit=limit + 1)
+        if len(rows) <= limit:
+            return FoundRows(rows, is_whole=not is_over())
+        last = rows[limit - 1].last
+        found = [row for row in rows if row.last > last]
+        of_second = [row for row in rows if row.last == last]
+        if rows[-1].last == last:  # there may be more of this second
+            of_second = self._rows(_TOUCHING, **values, before=last + 1, after=last, limit=reading.MOST_OF_SECOND)
+        return FoundRows(found + of_second, is_whole=False)
+
+    def of_questions(self, rows: Sequence[FoundRow]) -> Iterator[FoundRows]:
+        """Yield for each row all rows of its day, question, host and asker."""
+        found: dict[tuple[object, ...], list[FoundRow]] = {}
+        for asked in in_parts([*{_answer(row) for row in rows}]):
+            values = {"asked": asked, "questions": [*{one[1] for one in asked}], "limit": MOST_STEPS + 1}
+            for one in self._rows(_OF_QUESTIONS, **values):
+                found.setdefault(_answer(one), []).append(one)
+        for row in rows:
+            steps = found.get(_answer(row), [])
+            yield FoundRows(steps[:MOST_STEPS], len(steps) <= MOST_STEPS)
+
+    def of_answers(self, rows: Sequence[FoundRow]) -> FoundRelations:
+        """Return the relations of the answers of some rows: those of their days, questions and hosts."""
+        found = FoundRelations(row.host for row in rows)
+        for hosts in in_parts([*found.by_host]):
+            for asked in in_parts([*{(row.day, row.question) for row in rows}]):
+                values = {"asked": asked, "questions": [*{one[1] for one in asked}], "hosts": hosts}
+                values["limit"] = reading.MOST_RELATIONS + 1
+                for one in self._select(_OF_ANSWERS, _HostRelation, **values):
+                    found.add(one.host, one.relation)
+        return found
+
+    def related(self, key: str, hosts: Iterable[str], at: float, is_over: Callable[[], bool]) -> FoundRelations:
+        """Return the relations of some hosts that may have been live at a time: those to a key, and those from it."""
+        found = FoundRelations(hosts)
+        values = {**_days(at, None), "at": int(at), "limit": reading.MOST_RELATIONS + 1}
+        for is_into in (True, False):
+            values["is_into"] = int(is_into)
+            seen = pending = {key}
+            while pending and found.whole:
+                ends: set[tuple[str, str]] = set()
+                for keys in in_parts([*pending]):
+                    for some in in_parts(found.whole):
+                        for one in self._select(_RELATED, _HostRelation, **values, keys=keys, hosts=some):
+                            found.add(one.host, one.relation)
+                            if one.type != PTR:
+                                ends.add((one.host, one.owner if is_into else one.target))
+                if is_over():
+                    found.cut.update(found.by_host)
+                pending = {text for host, text in ends if host not in found.cut} - seen
+                seen = seen | pending
+        return found
+
+    def hosts(self) -> list[tuple[Any, ...]]:
+        """Return the columns of all hosts; the last one is a JSON map of refused entries by reason."""
+        return [*self._select(_HOSTS, tuple[str, int, int, int, int, int, int, int, str])]
+
+    def behind(self, waiting: int, heard: float, gone: float) -> list[str]:
+        """Return the hosts with more entries that wait, or unheard since `heard` (seconds since the epoch), or behind.
+
+        Those that were not heard since `gone` are left out.
+        """
+        values = {"waiting": waiting, "heard": int(heard * 1000), "gone": int(gone * 1000)}
+        return [host for (host,) in self._select(_BEHIND, tuple[str], **values)]
+
+    def has_losses(self, host: str | None) -> bool:
+        """Return whether rows of a host were lost, or of any host."""
+        [(count,)] = self._select(_LOSSES, tuple[int], any=int(host is None), host=host or "")
+        return count > 0
+
+    def new(self, since: float, limit: int) -> list[tuple[Any, ...]]:
+        """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
+        return [*self._select(_NEW, tuple[str, int, str], since=int(since), limit=limit)]
+
+    def first_hosts(self, name: str, limit: int) -> list[tuple[str, int]]:
+        """Return the hosts that asked for a name on its first days, each with the time (s) at which it did first."""
+        return self._select(_FIRST, tuple[str, int], name=name, limit=limit)
+
+    def alone(self, name: str) -> tuple[str, int] | None:
+        """Return the host that alone asked for a name, with the time (s) at which it did first; None without one."""
+        found = self._select(_LONE, tuple[str, int], name=name)
+        return found[0] if found else None
+
+    def top(self, what: str, limit: int, now: float, is_over: Callable[[], bool]) -> list[tuple[Any, ...]]:
+        """Return (name, answers, relations, hosts, host) of the newest day until now, the most answers first.
+
+        The last one is the host of a private address, which is another machine on each of them; None else.
+        """
+        statement = "SELECT max(day) FROM dnstrail_shares WHERE day <= {today:UInt32}"
+        [(day,)] = self._select(statement, tuple[int], today=int(now) // DAY)
+        if what == "addresses":
+            return [*self._top_addresses(day, limit, is_over)]
+        return [*self._select(_TOP[what], _Top, day=day, limit=limit)]
+
+    def _top_addresses(self, day: int, limit: int, is_over: Callable[[], bool]) -> list[_Top]:
+        """Return the addresses with the most answers: a private one has at most as many on one host as on all."""
+        most = _MORE * limit
+        while True:
+            if is_over():
+                raise StoreUnavailableError(str(self._client), "clickhouse-slow", "interrupted")
+            found = self._select(_ADDRESSES, _Top, day=day, limit=most)
+            top = [one for one in found if not is_private(one.name)]
+            for targets in in_parts([one.name for one in found if is_private(one.name)]):
+                top += self._select(_OF_ADDRESSES, _Top, day=day, targets=targets)
+            top.sort(key=attrgetter("answers"), reverse=True)
+            if len(found) < most or (len(top) >= limit and top[limit - 1].answers >= found[-1].answers):
+                return top[:limit]
+            most *= _MORE
+
+    def first_day(self, host: str | None) -> int:
+        """Return the first day with rows of a host, or of any host; 0 if there is none."""
+        statement = "SELECT min(day) FROM dnstrail_shares WHERE {any:UInt8} OR host = {host:String}"
+        [(day,)] = self._select(statement, tuple[int], any=int(host is None), host=host or "")
+        return day
+
+    def _rows(self, statement: str, **values: object) -> list[FoundRow]:
+        return self._select(statement, FoundRow, **values)
+
+    def _select(self, statement: str, shape: type[_T], **values: object) -> list[_T]:
+        if self._is_over():
+            raise StoreUnavailableError(str(self._client), "clickhouse-slow", "interrupted")
+        return self._client.select(statement, shape, **values)
+
+
+def _answer(row: FoundRow) -> tuple[int, str, str, str, str, str]:
+    return row.day, row.question, row.host, *row.asker
+
+
+def _days(at: float | None, before: float | None) -> dict[str, int]:
+    """Return the days whose rows a lookup reads."""
+    latest = [int(one) // DAY + 2 for one in (at, before) if one is not None]
+    return {"since": 0 if at is None else max(int(at) // DAY - DAYS_BACK, 0), "before_day": min([*latest, _NO_DAY])}
