@@ -36,9 +36,6 @@ from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.users import User
 from dnstrail_fleet.clickhouse.address import FORM, ClickHouseAddress, parse_clickhouse
-from dnstrail_fleet.clickhouse.client import ClickHouseClient
-from dnstrail_fleet.clickhouse.reading import ClickHouseReader
-from dnstrail_fleet.clickhouse.store import ClickHouseStore
 from dnstrail_fleet.engine_option import JOINED, engine_option
 from dnstrail_fleet.enrolment.command import invite, join, revoke
 from dnstrail_fleet.log.engine_address import EngineAddress
@@ -201,6 +198,11 @@ def _open_store(
     """Return a store in a folder or on a server, and what opens it to answer lookups."""
     if clickhouse is None:
         return FleetStore(folder, days=days), open_rows
+    # Each host starts a sender, which would load what the standard library needs for HTTP.
+    from dnstrail_fleet.clickhouse.client import ClickHouseClient
+    from dnstrail_fleet.clickhouse.reading import ClickHouseReader
+    from dnstrail_fleet.clickhouse.store import ClickHouseStore
+
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = ClickHouseStore(ClickHouseClient(clickhouse), SystemClock(), days=days)
     return store, lambda _: ClickHouseReader(ClickHouseClient(clickhouse, LONGEST))
