@@ -26,7 +26,7 @@ from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import Batch, decode, decode_whole
 from dnstrail.protocol.facts import FactFeed, unpacked_fact
 from dnstrail_cache.facts import captured_of
-from live.processes import children_of, dnstrail, processor_time, run_dir, started, wait_until
+from live.processes import dnstrail, run_dir, started, used_with_children, wait_until
 from live.workers import open_bus
 
 NAMES, RUNS = 5000, 5
@@ -70,7 +70,7 @@ def _cost_of_cache(capture: str, topics: list[str]) -> float:
         facts = FactFeed(bus, lookups_address(folder), topics).subscriber
         wait_until(lambda: not dnstrail("stats", "--run-dir", folder).returncode, "the cache")
         wait_until(lambda: not topics or facts.receive(), "its facts")
-        used = _used(cache.pid)
+        used = used_with_children(cache.pid)
         count = sum(_play(capture, folder, facts) for _ in range(_PLAYED))
 
         def is_done() -> bool:
@@ -79,7 +79,7 @@ def _cost_of_cache(capture: str, topics: list[str]) -> float:
             return json.loads(dnstrail("stats", "--json", "--run-dir", folder).stdout)["image"]["messages"] == count
 
         wait_until(is_done, "all messages")
-        return (_used(cache.pid) - used) / count * 1e6
+        return (used_with_children(cache.pid) - used) / count * 1e6
 
 
 def _play(capture: str, folder: Path, facts: Subscriber) -> int:
@@ -93,11 +93,6 @@ def _play(capture: str, folder: Path, facts: Subscriber) -> int:
 def _read_all(facts: Subscriber) -> None:
     while facts.receive() is not None:
         pass
-
-
-def _used(process: int) -> float:
-    """Return the processor time (s) of a worker and its relay until now."""
-    return sum(processor_time(one).used for one in (process, *children_of(process)))
 
 
 def transactions(capture: str) -> list[Transaction]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from figures import Figure
 
 from live.groups import Group, events, group
-from live.processes import run_dir, wait_until
+from live.processes import processor_time, run_dir, wait_until
 from live.workers import Probe, probe
 
 WORKERS, RUNS = 3, 4
@@ -38,23 +36,18 @@ def measure(_capture: str) -> Iterator[Figure]:
 def _run(workers: Group, publishing: Probe, rate: int) -> tuple[float, float]:
     """Return the microseconds of processor time for an event, of the workers together and of the other one."""
     count, first = RATES[rate], workers.count(WORKERS)
-    before, began = [*map(_spent, workers.processes)], time.monotonic()
+    pids = [process.pid for process in workers.processes]
+    before, began = [*map(processor_time, pids)], time.monotonic()
     size = min(rate // TURNS, LARGEST)
     for number in range(0, count, size):
         time.sleep(max(began + number / rate - time.monotonic(), 0))
         publishing.turn(*events(first + number, min(size, count - number)))
     wait_until(lambda: _complete(workers, publishing, first + count), "one finding of each event")
-    spent = [now - then for now, then in zip(map(_spent, workers.processes), before, strict=True)]
-    return sum(spent[:WORKERS]) / count / 1000, spent[WORKERS] / count / 1000
+    spent = [now.used - then.used for now, then in zip(map(processor_time, pids), before, strict=True)]
+    return sum(spent[:WORKERS]) / count * 1e6, spent[WORKERS] / count * 1e6
 
 
 def _complete(workers: Group, publishing: Probe, count: int) -> bool:
     """Return whether all findings were made; an empty turn is the heartbeat of the probe."""
     publishing.turn()
     return sum(map(workers.count, range(WORKERS))) == workers.count(WORKERS) == count
-
-
-def _spent(process: subprocess.Popen[bytes]) -> int:
-    """Return the nanoseconds for which the threads of a process have run."""
-    tasks = Path(f"/proc/{process.pid}/task").iterdir()
-    return sum(int(task.joinpath("schedstat").read_text().split()[0]) for task in tasks)

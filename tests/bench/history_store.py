@@ -30,7 +30,7 @@ from dnstrail.protocol.replay_window import ReplayWindow
 from dnstrail.protocol.replays import replay_address
 from dnstrail_history.store.store import FactStore
 from dnstrail_history.worker import TOPICS, HistoryWorker
-from live.processes import run_dir, started
+from live.processes import processor_time, resident, run_dir, started
 from live.workers import FakeClock, open_bus, wait_until
 
 SEGMENTS = 2
@@ -86,25 +86,19 @@ def _load(folder: Path) -> Iterator[Figure]:
         wait_until(lambda: cache.publisher.subscribers(TURN), "the subscription")
 
         def publish(seconds: float) -> float:
-            """Publish a turn each 40 ms; return the time (ns) for which the threads of the worker ran."""
-            before = _ran(process.pid)
+            """Publish a turn each 40 ms; return the time (s) for which the threads of the worker ran."""
+            before = processor_time(process.pid).used
             for _ in range(int(seconds * RATE / 2)):
                 cache.turn([*islice(facts, 2)], time.monotonic())
                 cache.serve()  # what came before the subscription
                 time.sleep(2 / RATE)
-            return _ran(process.pid) - before
+            return processor_time(process.pid).used - before
 
         publish(1.0)
         began = time.monotonic()
         ran = publish(SECONDS)
-        yield Figure(f"{RATE} a second, share of a core", ran / (time.monotonic() - began) / 1e7, "%")
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        yield Figure(f"{RATE} a second, RSS", int(status.partition("VmRSS:")[2].split()[0]) / 1024, "MiB")
-
-
-def _ran(pid: int) -> int:
-    """Return the time (ns) for which the threads of a process have run."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+        yield Figure(f"{RATE} a second, share of a core", ran / (time.monotonic() - began) * 100, "%")
+        yield Figure(f"{RATE} a second, RSS", resident(process.pid), "MiB")
 
 
 class _Cache:

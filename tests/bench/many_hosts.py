@@ -24,7 +24,7 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound
 from dnstrail.protocol.catch_up import SETTLED
 from live.many_hosts import ManyHosts, many_hosts
-from live.processes import children_of, run_dir, wait_until
+from live.processes import run_dir, used_with_children, wait_until
 
 WORKERS = 2
 _PATIENCE = 400.0  # seconds for all to be connected, or handled
@@ -112,17 +112,11 @@ def _heard(client: LookupClient) -> int:
 
 def _costs(processes: list[subprocess.Popen[bytes]], seconds: float) -> list[float]:
     """Return the share of a core that each process takes."""
-    before, began = [*map(_spent, processes)], time.monotonic()
+    pids = [process.pid for process in processes]
+    before, began = [*map(used_with_children, pids)], time.monotonic()
     time.sleep(seconds)
     passed = time.monotonic() - began
-    return [(now - then) / passed / 1e9 for now, then in zip(map(_spent, processes), before, strict=True)]
-
-
-def _spent(process: subprocess.Popen[bytes]) -> int:
-    """Return the nanoseconds for which the threads of a process and of its relay have run."""
-    pids = [process.pid, *children_of(process.pid)]
-    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(int(task.joinpath("schedstat").read_text().split()[0]) for task in tasks)
+    return [(now - then) / passed for now, then in zip(map(used_with_children, pids), before, strict=True)]
 
 
 def _shown(idle: list[float], loaded: list[float]) -> list[str]:

@@ -130,6 +130,11 @@ def processor_time(process: int) -> ProcessorTime:
     return ProcessorTime(*(sum(int(task[place]) for task in tasks if task) / 1e9 for place in (0, 1)))
 
 
+def used_with_children(process: int) -> float:
+    """Return the seconds for which the threads of a process and of its children ran until now, as a worker's relay."""
+    return sum(processor_time(one).used for one in (process, *children_of(process)))
+
+
 def resident(process: int) -> float:
     """Return the resident memory of a process in MiB."""
     found = re.search(r"^VmRSS:\s+(\d+) kB$", text_of(Path(f"/proc/{process}/status")), re.MULTILINE)
