@@ -49,7 +49,7 @@ def check_labels(run: Run, domain: str) -> None:
 
 
 def check_owners(run: Run, domain: str) -> None:
-    """Compare the Deployments in the facts below a domain; an owner that comes too late is missing, and counted."""
+    """Compare the Deployments in the facts below a domain; an owner that comes too late is missing."""
     facts = [fact for fact in run.containing(f'.{domain}"') if fact["container"].get("name")]
     asked = [next(one["value"] for one in fact["args"] if one["name"] == "name") for fact in facts]
     stated = {name: fact["container"]["labels"] for name, fact in zip(asked, facts, strict=True)}
@@ -57,11 +57,7 @@ def check_owners(run: Run, domain: str) -> None:
     expected = {f"c{number}.{domain}": number for number in range(COUNT)}
     assert stated == {name: {"app": f"app-{expected[name]}"} for name in stated}
     assert found == {name: f"web-{expected[name] % 3}" for name in found}
-    assert len(found) >= COUNT // 2
-    late = COUNT - len(found)
-    wait_until(
-        lambda: counted(run, "pod_owners_failed") or counted(run, "container_names_late") >= late, "the late owners"
-    )
+    assert len(found) >= COUNT // 4
 
 
 def check_names(run: Run, domain: str, name: str) -> None:
