@@ -16,10 +16,16 @@ import yaml
 from dnstrail import __version__
 from dnstrail_cli.__main__ import main_command
 from dnstrail_fleet.__main__ import command as fleet
+from dnstrail_probe.host.container_name import OWNER_KEYS
+from dnstrail_probe.host.pod_owners import _DEFAULT_ACCOUNT, _PATHS
 from live.processes import PATIENCE
 
 ROOT = Path(__file__).parents[1]
-OBJECTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/dnstrail.yaml").read_text()))
+OBJECTS = [
+    one
+    for name in ("dnstrail", "owners")
+    for one in yaml.safe_load_all((ROOT / f"deploy/kubernetes/{name}.yaml").read_text())
+]
 PODS = [one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"]
 FLEET = yaml.safe_load((ROOT / "deploy/kubernetes/fleet/dnstrail.yaml").read_text())["spec"]["template"]["spec"]
 INIT = [init for pod in (*PODS, FLEET) for init in pod["initContainers"]]
@@ -135,11 +141,35 @@ def test_a_patch_is_valid(patch: Path) -> None:
         container.update(changed)
     pod["volumes"] += change.pop("volumes", [])
     pod["initContainers"] += change.pop("initContainers", [])
+    pod["serviceAccountName"] = change.pop("serviceAccountName", "default")
     assert change == {}
     for release in (OLDEST, NEWEST):
         kubernetes_validate.validate(patched, release, strict=True)
     mounted = {mount["name"] for one in pod["containers"] for mount in one["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_probe_may_get_what_it_requests_of_the_api_server_alone() -> None:
+    """The role permits to get the kinds that the probe requests; the account of the patch has it, and its files."""
+    role, binding, account = (
+        next(one for one in OBJECTS if one["kind"] == kind)
+        for kind in ("ClusterRole", "ClusterRoleBinding", "ServiceAccount")
+    )
+    parts = [path.split("/") for path in _PATHS.values()]
+    requested = {("" if path[1] == "api" else path[2], path[-2]) for path in parts}
+    permitted = [{(*rule["apiGroups"], *rule["resources"]): rule["verbs"]} for rule in role["rules"]]
+    assert permitted == [{kind: ["get"]} for kind in sorted(requested)]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", **account["metadata"]}]
+    patch = yaml.safe_load((ROOT / "deploy/kubernetes/owners/probe.yaml").read_text())["spec"]["template"]["spec"]
+    [probe], [volume] = patch["containers"], patch["volumes"]
+    assert patch["serviceAccountName"] == account["metadata"]["name"]
+    assert probe["volumeMounts"][0]["mountPath"] == _DEFAULT_ACCOUNT
+    token, authority = volume["projected"]["sources"]
+    paths = [token["serviceAccountToken"]["path"], *(one["path"] for one in authority["configMap"]["items"])]
+    assert paths == ["token", "ca.crt"]
+    keys = {one.removeprefix("--label=") for one in probe["args"] if one.startswith("--label=")}
+    assert keys == OWNER_KEYS
 
 
 @pytest.mark.parametrize("patch", [one for one in PATCHES if one.parent.stem == "hosts"], ids=lambda path: path.stem)

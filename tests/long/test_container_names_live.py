@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from dnstrail.kernel.cgroups import find_cgroup2
+from live.api_server import PODS, REPLICA_SETS, api_server, owned, owner
 from live.containerd import CONTAINERD_TOOLS, containerd
 from live.ebpf_source import cgroup, inside
 from live.namespaces import live_or_skip
 from live.pipelines import Run, askers_below, pipeline
 from live.podman import IMAGE, PODMAN_TOOLS, podman
 from live.podman_of_user import USER_TOOLS, podman_of_user
-from live.processes import wait_until
+from live.processes import run_dir, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 COUNT = int(os.environ.get("DNSTRAIL_SHORT_CONTAINERS", "20"))
+DEPLOYMENT = "k8s.deployment.name"
 FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
 
 
@@ -44,6 +46,18 @@ def check_labels(run: Run, domain: str) -> None:
     stated = dict(zip(asked, (fact["container"].get("labels") for fact in facts), strict=True))
     expected = {f"c{number}.{domain}": {"app": f"app-{number}"} for number in range(COUNT)}
     assert stated == {name: expected[name] for name in stated}
+
+
+def check_owners(run: Run, domain: str) -> None:
+    """Compare the Deployments in the facts below a domain; an owner that comes too late is missing."""
+    facts = [fact for fact in run.containing(f'.{domain}"') if fact["container"].get("name")]
+    asked = [next(one["value"] for one in fact["args"] if one["name"] == "name") for fact in facts]
+    stated = {name: fact["container"]["labels"] for name, fact in zip(asked, facts, strict=True)}
+    found = {name: labels.pop(DEPLOYMENT) for name, labels in stated.items() if DEPLOYMENT in labels}
+    expected = {f"c{number}.{domain}": number for number in range(COUNT)}
+    assert stated == {name: {"app": f"app-{expected[name]}"} for name in stated}
+    assert found == {name: f"web-{expected[name] % 3}" for name in found}
+    assert len(found) >= COUNT // 4
 
 
 def check_names(run: Run, domain: str, name: str) -> None:
@@ -84,18 +98,26 @@ def test_short_containers_of_a_user_have_names_with_the_user(labels):
         assert fact["containerId"].startswith(f"{tool.user}/")
 
 
-def test_short_containers_of_pods_have_names(monkeypatch, labels):
-    """Each container of a pod that asks one name and ends has its name, its pod's, image and label in the fact."""
+def test_short_containers_of_pods_have_names_and_owners(monkeypatch, tmp_path):
+    """Each container of a pod that asks one name and ends has its name, its pod's, image, label and owner in the fact.
+
+    The owner is the Deployment that the API server states, and not that of a label.
+    """
     live_or_skip(*CONTAINERD_TOOLS)
-    with containerd() as daemon:
-        monkeypatch.setenv("CONTAINER_RUNTIME_ENDPOINT", f"unix://{daemon.socket}")
-        with pipeline(*FACTS, *labels) as run:
-            pods = []
+    (tmp_path / "settings.toml").write_text(f'[probe]\nlabel = ["app", "{DEPLOYMENT}"]\n')
+    with run_dir() as account, api_server(account) as server, containerd() as daemon:
+        for name, value in {**server.variables, "CONTAINER_RUNTIME_ENDPOINT": f"unix://{daemon.socket}"}.items():
+            monkeypatch.setenv(name, value)
+        for number in range(3):
+            server.objects[f"{REPLICA_SETS}set-{number}"] = owned(f"set-{number}", owner("Deployment", f"web-{number}"))
+        with pipeline(*FACTS, "--config", str(tmp_path / "settings.toml")) as run:
             for number in range(COUNT):
-                pods.append(daemon.make_pod(f"web-{number}", "shop", app=f"app-{number}", other="x"))
-                daemon.resolve(pods[-1], "nginx", f"c{number}.pods.test")
+                server.objects[f"{PODS}web-{number}"] = owned(f"web-{number}", owner("ReplicaSet", f"set-{number % 3}"))
+                pod = daemon.make_pod(f"web-{number}", "shop", app=f"app-{number}", **{DEPLOYMENT: "forged"})
+                daemon.resolve(pod, "nginx", f"c{number}.pods.test")
             check_names(run, "pods.test", "nginx.web-{}.shop")
-            check_labels(run, "pods.test")
+            check_owners(run, "pods.test")
+        assert {*server.asked} <= server.objects.keys()
 
 
 def test_a_runtime_that_hangs_costs_names_alone(monkeypatch):

@@ -2,6 +2,9 @@
 
 A containerd of its own makes the pods by its Container Runtime Interface, as a kubelet does. At the end name and image
 of each container in the events are compared with the list of the runtime. It needs root.
+
+With --api-server, the probe also requests the owner of each pod from an HTTPS server that answers as the API server of
+Kubernetes is documented to, or never.
 """
 
 from __future__ import annotations
@@ -12,18 +15,22 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from live.api_server import api_server, owned, owner
 from live.containerd import Containerd, containerd
 from live.ebpf_source import cgroup
 from live.pipelines import Run, pipeline
-from live.processes import processor_time, wait_until
+from live.processes import processor_time, run_dir, wait_until
 
 FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
 DOMAIN = "soak.test"
 NAMESPACES = 7
+KEY = "k8s.deployment.name"
+ANSWERS, HANGS = "answers", "hangs"
 
 
 def main() -> int:
@@ -32,11 +39,13 @@ def main() -> int:
     parser.add_argument("--pods", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=20, help="pods a second")
     parser.add_argument("--threads", type=int, default=12, help="pods that are made at once")
+    parser.add_argument("--api-server", choices=(ANSWERS, HANGS), help="request owners from a server of this kind")
     options = parser.parse_args()
-    with cgroup(f"dnstrail-pods-{os.getpid()}") as own, containerd() as daemon:
+    with ExitStack() as stack, cgroup(f"dnstrail-pods-{os.getpid()}") as own, containerd() as daemon:
+        settings = () if options.api_server is None else with_owners(stack, options.pods, options.api_server)
         os.environ["CONTAINER_RUNTIME_ENDPOINT"] = f"unix://{daemon.socket}"
         (own / "cgroup.procs").write_text(str(daemon.process.pid))  # with what it starts, but for the containers
-        with pipeline(*FACTS) as run:
+        with pipeline(*FACTS, *settings) as run:
             made, seconds = make_pods(daemon, options.pods, options.rate, options.threads)
             wait_until(lambda: len(facts(run)) >= options.pods, "the facts")
             lives = sorted(daemon.lifetime(container) or 0.0 for container in made.values())
@@ -48,6 +57,26 @@ def main() -> int:
             of_probe = 1e3 * processor_time(run.worker("probe")).used / len(made)
             print(f"  processor time for a pod: runtime {of_runtime:.0f} ms, probe {of_probe:.0f} ms")
             return compare(run, daemon, made)
+
+
+def with_owners(stack: ExitStack, pods: int, kind: str) -> tuple[str, ...]:
+    """Start a server with an owner for each pod, and name it to the probe; return the option for its settings."""
+    server = stack.enter_context(api_server(stack.enter_context(run_dir())))
+    os.environ.update(server.variables)
+    for number in range(pods):
+        namespace = f"namespaces/shop-{number % NAMESPACES}"
+        path = f"/api/v1/{namespace}/pods/web-{number}"
+        server.objects[path] = owned(f"web-{number}", owner("ReplicaSet", f"set-{number}"))
+        if kind == HANGS:
+            server.objects[path] = _hang
+        deployment = owner("Deployment", f"deployment-{number}")
+        server.objects[f"/apis/apps/v1/{namespace}/replicasets/set-{number}"] = owned(f"set-{number}", deployment)
+    (server.account / "settings.toml").write_text(f'[probe]\nlabel = ["{KEY}"]\n')
+    return "--config", str(server.account / "settings.toml")
+
+
+def _hang(_handler: object) -> None:
+    time.sleep(600)
 
 
 def make_pods(daemon: Containerd, pods: int, rate: float, threads: int) -> tuple[dict[str, str], float]:
@@ -76,26 +105,32 @@ def compare(run: Run, daemon: Containerd, made: dict[str, str]) -> int:
     """Compare the events with the list of the runtime; return 1 if they differ."""
     listed = daemon.listed()
     found: Counter[str] = Counter()
-    asked = set()
+    asked, wrong = set(), 0
     for fact in facts(run):
         name = next(one["value"] for one in fact["args"] if one["name"] == "name")
         container = fact["container"]
         stated = container.get("name", ""), container.get("image", "")
         asked.add(name)
+        deployment = container.get("labels", {}).get(KEY)
+        right = deployment == f"deployment-{name.split('.')[0][1:]}"
+        found["owners"] += right
+        wrong += deployment is not None and not right
         if fact["containerId"] != made[name]:
             found["events of another container, or none"] += 1
         elif stated == listed[made[name]]:
             found["events as the runtime lists them"] += 1
         else:
             found["events without a name" if stated == ("", "") else "events with another name"] += 1
+    print(f"{found.pop('owners'):6} events with the owner that the API server states, {wrong} with another one")
     found["pods without an event"] = len(made.keys() - asked)
     counters = {name: value for probe in run.stats()["probes"].values() for name, value in probe.items()}
     for what, count in found.items():
         print(f"{count:6} {what}")
     print(f"{counters.get('container_names_late', 0):6} containers in batches without a name, since the reply was late")
     print(f"{counters.get('container_names_failed', 0):6} requests for a name that failed, of other containers, too")
+    print(f"{counters.get('pod_owners_failed', 0):6} requests for an owner that failed")
     right = found["events as the runtime lists them"]
-    return 0 if right == found.total() >= len(made) == len(asked) else 1
+    return 0 if not wrong and right == found.total() >= len(made) == len(asked) else 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail.kernel.cgroups import DOCKER, PODMAN, PODMAN_OF_USERS
+from dnstrail.kernel.cgroups import CRI, DOCKER, PODMAN, PODMAN_OF_USERS
 from dnstrail_probe.host.container_name import LONGEST_LABEL, NAMELESS, ContainerName, LabelSelection
 from dnstrail_probe.host.container_names import (
     _NEVER,
@@ -24,6 +24,7 @@ from dnstrail_probe.host.container_names import (
     ContainerNames,
 )
 from dnstrail_probe.host.docker import inspect
+from dnstrail_probe.host.pod_owners import Pod, PodOwners
 from live.processes import run_dir, wait_until
 from live.workers import FakeClock
 
@@ -328,6 +329,95 @@ def test_events_wait_for_the_containers_of_a_user_whose_store_is_good():
     names.of(f"alice/{OTHER}", PODMAN_OF_USERS)
     assert [names.is_awaited(one) for one in (f"bob/{ID}", f"alice/{OTHER}")] == [True, False]
     release.put(WEB)
+    names.close()
+
+
+POD = Pod("shop", "web-1", "uid")
+OF_POD = ContainerName("nginx.web-1.shop", "nginx:1", (("app", "web"),))
+OWNED = OF_POD._replace(labels=(("app", "web"), ("k8s.deployment.name", "web")))
+
+
+def names_of_pods(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> tuple[ContainerNames, Replies, Replies]:
+    """Return the names of containers in pods, the queue of requests for owners, and that of their replies."""
+    asked, replies = Replies(), Replies()
+    monkeypatch.setattr(PodOwners, "inspect", lambda _, container: asked.put(container) or replies.get())
+
+    def inspect_pod(container: str) -> ContainerName:
+        names._owners.note_pod(container, POD)
+        return OF_POD
+
+    names = ContainerNames({CRI: inspect_pod}, clock.monotonic, ("app", "k8s.deployment.name"))
+    return names, asked, replies
+
+
+def test_a_name_waits_for_the_owner_of_its_pod(monkeypatch):
+    """As long as the owner is awaited, events have neither name nor owner; both arrive together."""
+    names, asked, replies = names_of_pods(monkeypatch, FakeClock())
+    names.of(ID, CRI)
+    assert asked.get() == ID
+    assert (names.of(ID, CRI), names.is_awaited(ID)) == (NAMELESS, True)
+    replies.put(ContainerName(labels=(("k8s.deployment.name", "web"),)))
+    wait_until(lambda: names.of(ID, CRI) == OWNED, "the owner")
+    assert (names.known(ID), names.is_awaited(ID), names.late, names.owners_failed) == (OWNED, False, 0, 0)
+    names.close()
+
+
+def test_an_api_server_that_hangs_costs_the_owner_alone(monkeypatch):
+    """A batch that is published before the owner has the name; after a second, nothing waits for owners."""
+    clock = FakeClock()
+    names, asked, replies = names_of_pods(monkeypatch, clock)
+    names.of(ID, CRI)
+    assert asked.get() == ID
+    assert (names.known(ID), names.late) == (OF_POD, 1)
+    clock.advance(1.1)
+    assert (names.of(ID, CRI), names.is_awaited(ID)) == (OF_POD, False)
+    names.of(OTHER, CRI)
+    wait_until(lambda: names.of(OTHER, CRI) == OF_POD, "the name of another container")
+    assert not names.is_awaited(OTHER)
+    for _ in range(2):
+        replies.put(None)
+    names.close()
+
+
+def test_an_owner_is_requested_again_later(monkeypatch):
+    """After a failed request the container keeps its name, and the owner is requested after ten seconds."""
+    clock = FakeClock()
+    names, asked, replies = names_of_pods(monkeypatch, clock)
+    names.of(ID, CRI)
+    assert asked.get() == ID
+    replies.put(None)
+    wait_until(lambda: names.owners_failed == 1, "the failure")
+    wait_until(lambda: names.of(ID, CRI) == OF_POD, "the name")
+    wait_until(lambda: names._known[ID].due != _NEVER, "the time of the next request")
+    clock.advance(RETRY - 0.1)
+    assert names.of(ID, CRI) == OF_POD
+    assert asked.empty()
+    clock.advance(0.2)
+    assert names.of(ID, CRI) == OF_POD
+    assert asked.get() == ID
+    assert (names.of(ID, CRI), names.is_awaited(ID)) == (OF_POD, False)
+    replies.put(ContainerName(labels=(("k8s.deployment.name", "web"),)))
+    wait_until(lambda: names.of(ID, CRI) == OWNED, "the owner")
+    assert (names.failed, names.owners_failed) == (0, 1)
+    names.close()
+
+
+def test_the_requests_for_owners_are_bounded(monkeypatch):
+    """While the API server hangs, a bounded number of requests waits; the others are counted, and all have names."""
+    names, asked, replies = names_of_pods(monkeypatch, FakeClock())
+    containers = [f"{number:064x}" for number in range(_WAITING + 11)]
+    for some in (containers[:100], containers[100:200], containers[200:]):
+        for container in some:
+            names.of(container, CRI)
+        wait_until(lambda some=some: names.known(some[-1]) == OF_POD, "the names")
+        if some[0] == containers[0]:
+            assert asked.get() == containers[0]  # it is no longer in the queue
+    wait_until(lambda: names.owners_failed == 10, "the refused requests")
+    assert names.of(containers[-1], CRI) == OF_POD
+    for _ in range(_WAITING + 1):
+        replies.put(NAMELESS)
+    wait_until(lambda: names.of(containers[1], CRI) == OF_POD, "a pod without an owner")
+    assert names.failed == 0
     names.close()
 
 

@@ -115,6 +115,7 @@ class EbpfSource:
             "cgroups_dropped": self._attribution.containers.dropped,
             "container_names_failed": self._attribution.names.failed,
             "container_names_late": self._attribution.names.late,
+            "pod_owners_failed": self._attribution.names.owners_failed,
             "container_labels_left_out": self._attribution.names.labels_left_out,
         }
         for reason, count in counts.items():

@@ -15,6 +15,15 @@ _LONGEST_IMAGE = 512  # characters
 LONGEST_LABEL = 256
 
 
+def owner_key(kind: str) -> str:
+    """Return the key of the label for an owner of a pod (OpenTelemetry's semantic conventions: `k8s`)."""
+    return f"k8s.{kind.lower()}.name"
+
+
+# No label of a container, pod or image has these keys: whoever makes it could state any owner.
+OWNER_KEYS = frozenset(map(owner_key, ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")))
+
+
 class ContainerName(NamedTuple):
     """The name of a container, the image that it was made from, and its selected labels; "" and () if unknown."""
 
@@ -27,10 +36,13 @@ NAMELESS = ContainerName()
 
 
 class LabelSelection:
-    """The keys of the labels that are read. `left_out` counts the labels that were not; threads share it."""
+    """The keys of the labels that are read, without OWNER_KEYS.
+
+    `left_out` counts the labels that were not read; threads share it.
+    """
 
     def __init__(self, keys: tuple[str, ...] = ()) -> None:
-        self.keys = tuple(sorted(set(keys)))
+        self.keys = tuple(sorted({*keys} - OWNER_KEYS))
         self.left_out = 0
         self._lock = Lock()
 

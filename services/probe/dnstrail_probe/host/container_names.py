@@ -16,6 +16,7 @@ from dnstrail.kernel.cgroups import CRI, DOCKER, PODMAN, PODMAN_OF_USERS
 from dnstrail_probe.host.container_name import NAMELESS, ContainerName, LabelSelection
 from dnstrail_probe.host.cri import Cri
 from dnstrail_probe.host.docker import docker_socket, inspect
+from dnstrail_probe.host.pod_owners import PodOwners
 from dnstrail_probe.host.podman import PodmanOfUsers, podman_store, stored
 
 MAX_KNOWN = 4096  # names of root's containers, and of users'; beyond it the oldest is evicted, and queried again
@@ -27,6 +28,7 @@ RETRY = 10.0  # the runtime may be busy, or may not know the container
 # time before the first event.
 _PROMPT = 1.0
 _NEVER = float("inf")
+_OWNERS = "owners of pods"  # is asked as a runtime is, behind the one that states the pod
 
 # For the stores in homes that only their users may enter; SYS_PTRACE leads to the root of process 1.
 _CAPABILITIES = {PODMAN_OF_USERS: ("CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE")}
@@ -49,7 +51,8 @@ class ContainerNames:
     therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of another
     user. A request that failed is repeated after RETRY at the earliest. `failed` counts the requests to which a runtime
     gave no usable reply, and those that found too many waiting. `late` counts the lookups by `known` before the first
-    reply. `labels` are the keys of the labels that are read.
+    reply. `labels` are the keys of the labels that are read. If they name owners of pods, a name has its owner soon
+    after: a thread of its own asks the API server, and `of` holds the name back as long as the owner is awaited.
     """
 
     def __init__(
@@ -59,19 +62,27 @@ class ContainerNames:
         labels: tuple[str, ...] = (),
     ) -> None:
         self.late = 0
-        self._refused = 0
+        self._owners = PodOwners(labels)
         self._selection = LabelSelection(labels)
         self._monotonic = monotonic
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._known_of_users: OrderedDict[str, _Known] = OrderedDict()
-        requests = _requests(self._selection) if runtimes is None else runtimes
+        requests = _requests(self._selection, self._owners) if runtimes is None else runtimes
         # The threads start before this process drops the privileges that the sockets require.
         self._runtimes = {name: _Runtime(name, request, self._note, monotonic) for name, request in requests.items()}
+        if self._owners.keys:
+            self._runtimes[_OWNERS] = _Runtime(_OWNERS, self._owners.inspect, self._note_owner, monotonic)
 
     @property
     def failed(self) -> int:
-        """The number of requests that failed, or found too many waiting."""
-        return self._refused + sum(runtime.failed for runtime in self._runtimes.values())
+        """The number of requests for names that failed, or found too many waiting."""
+        return sum(runtime.failed + runtime.refused for name, runtime in self._runtimes.items() if name != _OWNERS)
+
+    @property
+    def owners_failed(self) -> int:
+        """The number of requests for owners of pods that failed, or found too many waiting."""
+        runtime = self._runtimes.get(_OWNERS)
+        return runtime.failed + runtime.refused if runtime else 0
 
     @property
     def labels_left_out(self) -> int:
@@ -86,8 +97,11 @@ class ContainerNames:
                 self._request(container, runtime, _Known(runtime=runtime))
             return NAMELESS
         if known.due != _NEVER and known.due <= self._monotonic():
-            self._request(container, runtime, _Known())
-        return known.name
+            if known.name == NAMELESS:
+                self._request(container, runtime, _Known())
+            else:
+                self._request_owner(container, _Known(known.name))
+        return NAMELESS if known.runtime == _OWNERS and self.is_awaited(container) else known.name
 
     def known(self, container: str) -> ContainerName:
         """Return the name of a container as far as it is known."""
@@ -114,12 +128,33 @@ class ContainerNames:
             table.popitem(last=False)
         if not self._runtimes[runtime].request(container):
             table.pop(container, None)  # its next event requests it again
-            self._refused += 1
 
-    def _note(self, container: str, found: ContainerName) -> None:
+    def _request_owner(self, container: str, known: _Known) -> None:
+        self._known[container] = known
+        if not self._runtimes[_OWNERS].request(container):
+            self._note_owner(container, None)
+
+    def _note(self, container: str, found: ContainerName | None) -> None:
         table = self._table(container)
-        if container in table:
-            table[container] = _Known(found, self._monotonic() + RETRY if found == NAMELESS else _NEVER)
+        if container not in table:
+            return
+        if found is None or found == NAMELESS:
+            table[container] = _Known(due=self._monotonic() + RETRY)
+        elif container in self._owners.pods:
+            self._request_owner(container, _Known(found, runtime=_OWNERS))
+        else:
+            table[container] = _Known(found)
+
+    def _note_owner(self, container: str, found: ContainerName | None) -> None:
+        """Add the owner of a pod to the labels of its container; None: it is requested again after RETRY."""
+        known = self._known.get(container)
+        if known is None or known.name == NAMELESS:
+            return  # evicted meanwhile
+        if found is None:
+            self._known[container] = _Known(known.name, self._monotonic() + RETRY)
+        else:
+            labels = tuple(sorted({*known.name.labels, *found.labels}))
+            self._known[container] = _Known(known.name._replace(labels=labels))
 
     def _table(self, container: str) -> OrderedDict[str, _Known]:
         return self._known_of_users if "/" in container else self._known
@@ -132,10 +167,10 @@ class _Runtime:
         self,
         name: str,
         request: Request,
-        note: Callable[[str, ContainerName], None],
+        note: Callable[[str, ContainerName | None], None],
         monotonic: Callable[[], float],
     ) -> None:
-        self.failed = 0
+        self.failed = self.refused = 0
         self._monotonic = monotonic
         self._ask = request
         self._note = note
@@ -157,12 +192,17 @@ class _Runtime:
             with self._requests.mutex:
                 waiting = sum(user_of(one) == user for one in self._requests.queue)
             if waiting >= WAITING_OF_USER:
-                return False
+                return self._refuse()
         try:
             self._requests.put_nowait(container)
         except queue.Full:
-            return False
+            return self._refuse()
         return True
+
+    def _refuse(self) -> bool:
+        with self._requests.mutex:  # two threads request owners
+            self.refused += 1
+        return False
 
     def close(self) -> None:
         """Let the thread end after its present request."""
@@ -175,15 +215,15 @@ class _Runtime:
             self._began = self._monotonic()
             found = self._ask(container)
             self._began, self._failed = _NEVER, user_of(container) if found is None else None
-            self._note(container, found or NAMELESS)
+            self._note(container, found)
             self.failed += found is None
 
 
-def _requests(selection: LabelSelection) -> dict[str, Request]:
+def _requests(selection: LabelSelection, owners: PodOwners) -> dict[str, Request]:
     """Return how the runtimes of this host are asked."""
     return {
         DOCKER: partial(inspect, docker_socket(), selection=selection),
         PODMAN: partial(stored, podman_store(), selection=selection),
-        CRI: Cri(selection).inspect,
+        CRI: Cri(selection, owners.note_pod).inspect,
         PODMAN_OF_USERS: PodmanOfUsers(selection).stored,
     }

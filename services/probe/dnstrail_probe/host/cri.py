@@ -6,13 +6,14 @@ Messages and numbers of fields are those of k8s.io/cri-api/pkg/apis/runtime/v1/a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from dnstrail_probe.formats.protobuf import Fields, read_fields
 from dnstrail_probe.host.container_name import NAMELESS, NO_LABELS, ContainerName, LabelSelection, container_name
+from dnstrail_probe.host.pod_owners import Pod
 
 #: variable: socket of containerd or CRI-O, for names and images of containers, unix:///PATH (default: the first of
 #: /run/containerd/containerd.sock, /run/crio/crio.sock and /run/k3s/containerd/containerd.sock that exists)
@@ -33,10 +34,18 @@ _OPTIONS = (
 
 
 class Cri:
-    """A connection to a runtime, made when it is needed, and again after a failure."""
+    """A connection to a runtime, made when it is needed, and again after a failure.
 
-    def __init__(self, selection: LabelSelection = NO_LABELS) -> None:
+    `note_pod` receives the pod of each container and sandbox that has a name.
+    """
+
+    def __init__(
+        self,
+        selection: LabelSelection = NO_LABELS,
+        note_pod: Callable[[str, Pod], None] = lambda _container, _pod: None,
+    ) -> None:
         self._selection = selection
+        self._note_pod = note_pod
         self._channel: Any = None
         self._lacks_grpc = False
 
@@ -66,17 +75,17 @@ class Cri:
         found = self._call(grpc, "ListContainers", _text(1, _text(1, container.encode())))  # by ContainerFilter.id
         _, entry = _message(found, 1)
         if not entry:
-            return self._pod(grpc, container)
+            return self._pod(grpc, container, container)
         if entry.get(1) != container.encode():
             raise ValueError("another container")
-        pod = self._pod(grpc, entry[2].decode(), self._labels(found, 1, 8))
+        pod = self._pod(grpc, container, entry[2].decode(), self._labels(found, 1, 8))
         if pod == NAMELESS:
             return NAMELESS
         name = _part(_message(entry, 3), 1)
         return container_name(f"{name}.{pod.name}", self._image(grpc, container), pod.labels)
 
-    def _pod(self, grpc: Any, sandbox: str, labels: Mapping[str, str] = _NO_OTHERS) -> ContainerName:
-        """Return the name of a pod by the id of its sandbox, with its labels and others that it does not have."""
+    def _pod(self, grpc: Any, container: str, sandbox: str, labels: Mapping[str, str] = _NO_OTHERS) -> ContainerName:
+        """Return the name of a container's pod by the id of its sandbox, with its labels and others that it lacks."""
         found = self._call(grpc, "PodSandboxStatus", _text(1, sandbox.encode()))
         status = _message(found, 1)
         if not status[1]:
@@ -84,8 +93,11 @@ class Cri:
         if status[1].get(1) != sandbox.encode():
             raise ValueError("another pod")
         metadata = _message(status[1], 2)
-        name = f"{metadata[1][1].decode()}.{_part(metadata, 3)}"
-        return container_name(name, "", self._selection.of({**labels, **self._labels(found, 1, 7)}))
+        pod = Pod(_part(metadata, 3), metadata[1][1].decode(), _text_of(metadata[1], 2))
+        self._note_pod(container, pod)
+        return container_name(
+            f"{pod.name}.{pod.namespace}", "", self._selection.of({**labels, **self._labels(found, 1, 7)})
+        )
 
     def _labels(self, texts: dict[int, bytes], field: int, place: int) -> dict[str, str]:
         """Return the labels of a message within a message; bytes that are no UTF-8 are no printable text."""
