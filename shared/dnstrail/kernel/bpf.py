@@ -47,7 +47,7 @@ _LONGEST_NAME = 15
 _INSTRUCTION = 8  # bytes
 _LICENSE = b"GPL"
 _LONGEST_LOG = 1 << 24  # bytes of the steps of the verifier
-_ATTEMPTS = 10  # to load a program: the kernel gives each one up if a signal arrives
+_ATTEMPTS = 50  # to load a program: the kernel gives each one up if a signal arrives
 _LAST_LINES = 2  # of the log: what the verifier refused, and how far it came
 ANY, NOEXIST = 0, 1  # BPF_ANY, BPF_NOEXIST
 
