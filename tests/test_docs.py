@@ -51,7 +51,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 BY_HAND = [page for page in PAGES if page.parent != DOCS / "reference" or page.name == "api.md"]
 PRODUCT = ("services", "shared", "deploy", "Makefile", "docker-compose.yml", ".ci")
 DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
-TIMEOUT = 30
+TIMEOUT = 120
 DAY = 86_400
 CURL = Process(4711, "curl", "/usr/bin/curl")
 MOST_WORDS = {

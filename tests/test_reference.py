@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
-from live.processes import dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "deploy/make_reference.py"
@@ -25,7 +25,7 @@ COUNTING = ("shared/dnstrail/image", "services/probe", "services/cache")
 def made(tmp_path_factory):
     """Return the folder of the pages as the script writes them now."""
     folder = tmp_path_factory.mktemp("reference")
-    subprocess.run([sys.executable, str(SCRIPT), str(folder)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(SCRIPT), str(folder)], check=True, timeout=PATIENCE)
     return folder
 
 

@@ -14,6 +14,7 @@ from dnstrail.captured import Captured
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound, LookupRefused, Unavailable
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
+from dnstrail_findings import explainer as module
 from dnstrail_findings.explainer import REST, SLOW, Explainer
 from live.workers import BOUND, cache, open_bus, probe, response, short_folder
 
@@ -153,8 +154,9 @@ def test_what_the_cache_does_not_know_is_no_fault() -> None:
     assert (found.explained["trail"], explainer.counters["unexplained"]) == (None, 0)
 
 
-def test_a_real_cache_explains_a_finding() -> None:
+def test_a_real_cache_explains_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The trail of a finding that arrives at once is the trail as of its event, and not of an earlier image."""
+    monkeypatch.setattr(module, "PATIENCE", BOUND)
     with short_folder() as folder, cache(folder) as address, probe(folder) as publishing, open_bus() as bus:
         explainer = Explainer(LookupClient(address, bus=bus, timeout=BOUND), lambda: 0.0)
         for number in range(20):

@@ -30,7 +30,7 @@ def running() -> Iterator[KafkaCluster]:
         yield found
 
 
-def writer(running: KafkaCluster, topic: str, patience: float = 5.0) -> closing[KafkaWriter]:
+def writer(running: KafkaCluster, topic: str, patience: float = 30.0) -> closing[KafkaWriter]:
     """Return a writer to a topic."""
     return closing(KafkaWriter(KafkaTopic("127.0.0.1", running.port, topic), patience=patience))
 

@@ -151,11 +151,12 @@ def test_a_server_that_sends_and_leaves_is_connected_anew() -> None:
 
 def test_the_last_messages_reach_a_server_that_sends(monkeypatch) -> None:
     """Bytes that were not read when the output ends reset no connection: the server still reads what was sent."""
-    monkeypatch.setattr(syslog, "LINGER", 0.01)
+    monkeypatch.setattr(syslog, "LINGER", BOUND)
     with listening(socket.SOCK_STREAM) as server, closing(Syslog(to(TCP, server))) as writer:
         writer.write([b"a"])
         with accept(server) as connection:
             connection.sendall(b"x" * 1000)
+            connection.shutdown(socket.SHUT_WR)  # ends the wait for the server
             wait_until(lambda: len(writer._socket.recv(1000, socket.MSG_PEEK)) == 1000, "the bytes of the server")
             writer.close()
             assert [connection.recv(10), connection.recv(10)] == [b"1 a", b""]

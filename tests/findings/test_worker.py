@@ -160,6 +160,7 @@ def push_to_process(folder: Path, *ids: str) -> None:
     wait_until((folder / "findings.sock").exists, "the socket")
     with open_bus() as bus:
         pusher = bus.pusher(findings_address(folder))
+        wait_until(lambda: pusher.connected, "the connection")  # a closed bus waits three seconds for it
         for name in ids:
             assert pusher.push(body_of(cause_of(dns_answer()), name), wait=BOUND)
 

@@ -157,9 +157,14 @@ def test_a_feed_of_another_run_is_fetched_anew(service):
 
 def test_health_counts_outcomes_beside_losses(service):
     """The minutes have the outcomes of the resolver; nothing was lost."""
-    buckets = service.page.json("/api/health?since=0")["data"]["buckets"]
-    of_resolver = [one["outcomes"] for bucket in buckets for one in bucket["resolvers"].values()]
-    assert sum(outcomes.get("nxdomain", 0) for outcomes in of_resolver) >= 13
+    buckets: list = []
+
+    def has_all() -> bool:
+        buckets[:] = service.page.json("/api/health?since=0")["data"]["buckets"]
+        of_resolver = [one["outcomes"] for bucket in buckets for one in bucket["resolvers"].values()]
+        return sum(outcomes.get("nxdomain", 0) for outcomes in of_resolver) >= 13
+
+    wait_until(has_all, "the questions")
     assert {bucket["lost"] for bucket in buckets} <= {0, None}
     assert service.page.json("/api/health?since=2&until=1")["error"] == "bad_request"
 
@@ -217,7 +222,7 @@ def test_the_metrics_count_readers_and_facts():
         feed = page.feed()
         wait_until(lambda: "dnstrail_web_readers 1.0" in scraped(metrics), "the reader")
         feed.close()
-        assert 'dnstrail_web_facts_total{outcome="received"} 0.0' in scraped(metrics)
+        wait_until(lambda: 'dnstrail_web_facts_total{outcome="received"} 0.0' in scraped(metrics), "the counter")
 
 
 def scraped(port: int) -> str:

@@ -23,6 +23,7 @@ from dnstrail_web.health import Health
 from dnstrail_web.muting import Muting
 from dnstrail_web.past import MOST_READERS, PastRecords
 from dnstrail_web.server import STATIC, ServerDiedError, WebServer, bind
+from live.processes import PATIENCE
 from live.web_page import WebPage, received
 from live.workers import FakeClock, wait_until
 
@@ -79,11 +80,14 @@ def test_a_reader_of_the_feed_that_takes_nothing_is_closed(server):
     wait_until(lambda: feed.readers == 0, "no reader")
 
 
-def test_a_reader_of_the_log_that_takes_nothing_gives_its_place_up(server):
+def test_a_reader_of_the_log_that_takes_nothing_gives_its_place_up(server, monkeypatch):
     """All places of readers of the log are taken by some that take nothing: they are closed, and others read."""
     _, page, _, history = server
+    monkeypatch.setattr(http_connection, "SLOWEST", PATIENCE)
+    monkeypatch.setattr(past, "PATIENCE", PATIENCE)
     connections = [held(page, "/api/log") for _ in range(MOST_READERS)]
     wait_until(lambda: history.reading == MOST_READERS, "no room")
+    monkeypatch.setattr(http_connection, "SLOWEST", 1.0)
     wait_until(lambda: history.reading == 0, "room")
     assert len(page.request("GET", "/api/log?last=7")[2].splitlines()) == 7
     for connection in connections:

@@ -15,7 +15,7 @@ from dnstrail.protocol.lookups import RefusedRequestError, encode_data, encode_e
 from dnstrail.protocol.past_lookups import HISTORY, PastImage, decode_past
 from dnstrail_cache.lookups import past_lookups as module
 from dnstrail_cache.lookups.past_lookups import MAX_PAST, MAX_PAST_OF_CLIENT
-from live.workers import answering, asker, cache, probe, response, seen, short_folder, wait_until
+from live.workers import BOUND, answering, asker, cache, probe, response, seen, short_folder, wait_until
 
 BEFORE = 1000.0  # a time before the cache began
 FOUND = {"ip_addresses": ["192.0.2.9"], "dns_queries": ["old.example"], "dns_root": "old.example", "history": True}
@@ -52,6 +52,12 @@ def client(folder):
         yield client
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Let lookups wait for the history for as long as a test may."""
+    monkeypatch.setattr(module, "PATIENCE", BOUND)
+
+
 def counted(client, *names):
     """Return counters of the cache."""
     found = client.ask("stats")["data"]["cache"]
@@ -68,6 +74,7 @@ def counted(client, *names):
         ("connections", {}),
     ],
 )
+@pytest.mark.usefixtures("patient")
 def test_a_lookup_of_a_time_before_the_cache_is_answered_by_the_history(folder, client, op, fields):
     """The history receives the request with the bounds of the image, and its reply is handed on as it is."""
     asked = []
@@ -84,6 +91,7 @@ def test_a_lookup_of_a_time_before_the_cache_is_answered_by_the_history(folder, 
     assert counted(client, "past", "past_unanswered") == [1, 0]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_refusal_of_the_history_is_handed_on(folder, client):
     """The history knows what it does not know."""
     refusal = encode_error(RefusedRequestError("data_not_found", "no", history=False), source=HISTORY)
@@ -131,7 +139,7 @@ def test_what_the_history_does_not_answer_the_cache_answers(folder, client, garb
 def test_a_history_that_was_killed_and_returns_is_asked_again(folder, client):
     """Its socket is left, and nobody serves it: lookups of the past end in time, until it serves again."""
     with answering(at(folder), lambda _: encode_data(FOUND, source=HISTORY)):
-        assert client.ask("get", key="k", at=BEFORE)["source"] == HISTORY
+        wait_until(lambda: client.ask("get", key="k", at=BEFORE).get("source") == HISTORY, "the history")
     path = folder / "history.sock"
     path.touch()
     assert client.ask("get", key="k", at=BEFORE)["history"] is False
@@ -148,7 +156,7 @@ def test_a_late_reply_is_given_to_nobody(folder, client):
         request, _ = decode_past(body)
         if not first:
             first.append(request)
-            late.wait(10)
+            late.wait(BOUND)
         return encode_data({**FOUND, "dns_root": request.key}, source=HISTORY)
 
     with answering(at(folder), answer):
@@ -163,13 +171,14 @@ def test_a_late_reply_is_given_to_nobody(folder, client):
         wait_until(answered, "the reply to the second one")
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_flood_of_past_lookups_delays_no_present_one(folder, client):
     """Of one client some wait, of all a bound, and few are with the history; a present lookup is answered meanwhile."""
     release, asked = threading.Event(), []
 
     def answer(body):
         asked.append(body)
-        release.wait(10)
+        release.wait(BOUND)
         return encode_data(FOUND, source=HISTORY)
 
     with answering(at(folder), answer), ExitStack() as stack:

@@ -168,7 +168,8 @@ def test_metrics_of_all_workers():
     with (
         run_dir() as folder,
         started(
-            *("--capture", "demo", "--stay", "--run-dir", folder, "--to", "syslog:udp://127.0.0.1:9"),
+            *("replay", "demo", "--speed", "0.02"),  # so that the probe runs for minutes
+            *("--run-dir", folder, "--to", "syslog:udp://127.0.0.1:9"),
             DNSTRAIL_METRICS=str(first),
         ) as run,
     ):

@@ -12,12 +12,14 @@ import pytest
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
 from dnstrail.process.clock import StreamClock
+from dnstrail_probe.source import Captures
 from dnstrail_probe.sources import af_packet
 from dnstrail_probe.sources.af_packet import BUFFER, AfPacketSource, attach_filter
-from live.workers import SteppedClock
+from live.ports import free_port
+from live.workers import SteppedClock, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an AF_PACKET socket needs CAP_NET_RAW")
-PORT = 5399  # no other test sends there
+PORT = free_port("127.0.0.1", 2)  # no other test sends there
 
 
 @pytest.fixture
@@ -33,10 +35,14 @@ def captured(source: AfPacketSource, sent: int) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(sent):
             sender.sendto(bytes(12), ("127.0.0.1", PORT))
-    found = 0
-    while events := source.read(0.05):
-        found += len(events)
-    return found
+    found: Captures = []
+
+    def all_counted() -> bool:
+        found.extend(source.read(0.05) or ())
+        return source.counters["packets"] + source.counters["socket_full"] >= 2 * sent  # once outgoing, once incoming
+
+    wait_until(all_counted, "all packets, read or lost")
+    return len(found)
 
 
 def test_a_burst_waits_in_the_buffer(source):

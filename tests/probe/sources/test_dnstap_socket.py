@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import socket
 import stat
-import time
+import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -209,6 +211,11 @@ def test_many_frames_are_read_in_bounded_steps():
         writer.close()
 
 
+def waiting_in(sender: socket.socket) -> int:
+    """Return the bytes that a socket has sent and nobody has received, unix(7)."""
+    return int.from_bytes(fcntl.ioctl(sender, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
 def test_large_messages_are_read_in_one_turn_up_to_a_bound():
     """A read goes on while large messages wait: a resolver whose socket is full drops what it cannot write."""
     large = framed(tap(response_message=bytes(60_000), **WHOLE))
@@ -217,7 +224,7 @@ def test_large_messages_are_read_in_one_turn_up_to_a_bound():
         writer = Writer(source.path)
         writing = Thread(target=writer.socket.sendall, args=(START + large * 2 * most,))
         writing.start()
-        time.sleep(0.2)  # the socket is full
+        wait_until(lambda: waiting_in(writer.socket) > 2 * len(large), "messages that wait")
         found, longest = 0, 0
         while found < 2 * most:
             step = len(source.read(BOUND))

@@ -37,7 +37,7 @@ class Fleet:
         self.run = run
         self.senders: dict[str, subprocess.Popen[str]] = {}
         self.histories: dict[str, FactStore] = {}
-        self.client = LookupClient(fleet_address(run))
+        self.client = LookupClient(fleet_address(run), timeout=10.0)
         self._stack = stack
         self._numbers = 0
         stack.callback(self.client.close)

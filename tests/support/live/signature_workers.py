@@ -84,7 +84,7 @@ class Workers:
         for host in HOSTS:  # so that each worker finds all streams at its start
             self.send(host, "begin.example")
         given = ("findings", "--to", f"file:{self.lines}", "--cache", "none", "--run-dir", run, *ROOT)
-        stack.enter_context(started(*given))
+        self._receiver = stack.enter_context(started(*given))
 
     def start(self, *, kill: bool = False) -> subprocess.Popen[str]:
         """Start a worker; with `kill` it is killed when it would acknowledge its first entries."""
@@ -120,6 +120,7 @@ class Workers:
         def holds() -> bool:
             if condition():
                 return True
+            assert self._receiver.poll() is None, self._receiver.communicate()
             names.append(f"more{len(names)}.example")
             for host in HOSTS:
                 self.send(host, names[-1])
