@@ -35,6 +35,46 @@ def test_a_new_relation_is_due_at_once_and_again_after_a_quarter_of_an_hour() ->
     assert [(one.count, one.row.known) for one in totals.due(NOON + AGAIN)] == [(10, True)]
 
 
+def questions_due(totals: RelationTotals, at: int) -> set[str]:
+    """Return the questions of the rows of an entry that is sent at a time in seconds."""
+    if rows := totals.due(at):
+        totals.note_sent(rows, at)
+    return {row.key.question for row in rows}
+
+
+@pytest.fixture
+def known() -> RelationTotals:
+    """Return totals with two rows that were sent, one second after the other, and changed since."""
+    totals = RelationTotals()
+    for at, relations in ((NOON, [SHOP]), (NOON + 1, CHAIN[:1])):
+        add(totals, *relations, at=at)
+        totals.note_sent(totals.due(at), at)
+        add(totals, *relations, at=at)
+    return totals
+
+
+def test_rows_that_were_sent_before_wait_for_each_other(known: RelationTotals) -> None:
+    """An entry without a new relation follows the last one after five seconds."""
+    at = NOON + AGAIN
+    found = [questions_due(known, at + second) for second in range(7)]
+    assert found == [{"shop.example"}, set(), set(), set(), set(), {"www.example"}, set()]
+
+
+def test_a_new_relation_takes_others_along(known: RelationTotals) -> None:
+    """An entry with a new relation is due at once, with all other rows that are due."""
+    at = NOON + AGAIN
+    assert questions_due(known, at) == {"shop.example"}
+    add(known, CHAIN[1], at=at)
+    assert questions_due(known, at + 1) == {"cdn.example", "www.example"}
+
+
+def test_what_a_full_entry_leaves_is_due_at_once(known: RelationTotals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows for which an entry has no place do not wait."""
+    monkeypatch.setattr(module, "MOST_ROWS", 1)
+    at = NOON + AGAIN + 10
+    assert [questions_due(known, at) for _ in range(3)] == [{"shop.example"}, {"www.example"}, set()]
+
+
 def test_a_new_day_of_a_known_relation_waits_too() -> None:
     """The next day of a known relation has totals of its own, and is due 15 minutes after the relation was sent."""
     totals = RelationTotals()

@@ -150,6 +150,27 @@ def test_entries_that_are_trimmed_unread_are_counted(opened: Opened) -> None:
     assert (lag.waiting, lag.trimmed) == (0, 26)
 
 
+def test_entries_that_were_trimmed_while_no_store_ran_are_counted(opened: Opened) -> None:
+    """A store that starts counts what its group lost meanwhile, though it reads at once, and what it trims itself."""
+    sender, store = opened("web1", most=9999), opened("store")
+    sender.append(b"a")
+    store.acknowledge(store.read(100))
+    store.close()
+    for _ in range(10):
+        sender.append(b"b")
+    with closing(opened.engine.client()) as admin:
+        admin.xtrim(f"{PREFIX}web1", maxlen=4, approximate=False)
+    store = opened("store", most=9999)
+    store.acknowledge(entries := store.read(100))
+    assert (len(entries), store.lag()["web1"]) == (4, StreamLag(0, 6))
+    for _ in range(400):
+        sender.append(b"c")
+    store = opened("store", most=100)
+    kept = len(_read_all(store))
+    assert 100 <= kept <= 200
+    assert store.lag()["web1"] == StreamLag(0, 400 - kept)
+
+
 def test_entries_that_all_groups_have_leave_the_engine(opened: Opened) -> None:
     """What all groups acknowledged takes no memory of the engine. Nothing is lost, also for a group that begins later.
 

@@ -1,11 +1,12 @@
 """A thousand senders beside one store: memory, lag, and whether what was sent is stored or counted.
 
-    python tests/soak/fleet_senders.py [--minutes 1] [--senders 1000] [--rows 4] [--loud 500]
+    python tests/soak/fleet_senders.py [--minutes 1] [--senders 1000] [--rows 4] [--every 1] [--loud 500]
 
 The engine is a real Valkey with TLS and a user a host, the store a real `dnstrail fleet store`. Few processes play the
-senders, each with its own connection and an entry a second. One more host is loud: it asks for 500 new names a second,
-and has its share of a day after nine minutes. A lag is the time from that of an entry in the engine until the file of
-the store has it. As root, all have the processors before other programs.
+senders, each with its own connection and an entry a second, the most that a host sends; four seconds between two are
+usual, with `--rows 16 --every 4`. One more host is loud: it asks for 500 new names a second, and has its share of a day
+after nine minutes. A lag is the time from that of an entry in the engine until the file of the store has it. As root,
+all have the processors before other programs.
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ from live.fleet_processes import ROOT
 from live.processes import PATIENCE, processor_time, resident, run_dir, wait_until
 from live.valkey_server import Engine, engine
 
-EVERY = 1.0  # seconds between two entries of a sender
 PROCESSES = 2
 LOUD = "loud"
 _PROGRAMS = 10
@@ -90,14 +90,16 @@ class Sender:
                 yield row(question, target, owner="" if owner == question else owner, type=rdtype, at=now)
 
 
-def play(senders: dict[str, tuple[str, int]], told: Connection, stop: Any) -> None:
+def play(senders: dict[str, tuple[str, int]], every: float, told: Connection, stop: Any) -> None:
     """Play senders, given as the options and rows by host, until the stop signal; tell what they send.
+
+    `every` is the time in seconds between two entries of one.
 
     At last it tells the number of different rows by host, and how often the engine took no entry.
     """
     played = [Sender(host, *one) for host, one in senders.items()]
     begin, faults = time.monotonic(), 0
-    due = [(begin + EVERY * (1 + place / len(played)), place) for place in range(len(played))]
+    due = [(begin + every * (1 + place / len(played)), place) for place in range(len(played))]
     heapify(due)
     while not stop.is_set():
         when, place = due[0]
@@ -108,7 +110,7 @@ def play(senders: dict[str, tuple[str, int]], told: Connection, stop: Any) -> No
             told.send(played[place].send())
         except LogUnavailableError:
             faults += 1
-        heapreplace(due, (max(when + EVERY, time.monotonic() - EVERY), place))
+        heapreplace(due, (max(when + every, time.monotonic() - every), place))
     told.send(({one.host: len(one.sent) for one in played}, faults))
     for one in played:
         one.log.close()
@@ -157,6 +159,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="(default %(default)s)")
     parser.add_argument("--senders", type=int, default=1_000, help="(default %(default)s)")
     parser.add_argument("--rows", type=int, default=4, help="rows of an entry (default %(default)s)")
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between two entries (default %(default)s)")
     parser.add_argument("--loud", type=int, default=500, help="rows of an entry of the loud host; 0: none")
     given = parser.parse_args()
     rows = {f"host{number}": given.rows for number in range(given.senders)} | ({LOUD: given.loud} if given.loud else {})
@@ -168,7 +171,7 @@ def main() -> int:
         store = stack.enter_context(_store(folder, running))
         wait_until((folder / "store" / NAME).exists, "the store")
         watch = stack.enter_context(closing(Watch(folder / "store" / NAME)))
-        told, end = _played(stack, {host: (running.option(host), count) for host, count in rows.items()})
+        told, end = _played(stack, {host: (running.option(host), count) for host, count in rows.items()}, given.every)
         distinct, faults = _watched(watch, told, end, given.minutes * 60, store, running)
         stored = watch.stored()
         store.terminate()
@@ -190,14 +193,16 @@ def _store(folder: Path, running: Engine) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _played(stack: ExitStack, senders: dict[str, tuple[str, int]]) -> tuple[list[Connection], Callable[[], None]]:
+def _played(
+    stack: ExitStack, senders: dict[str, tuple[str, int]], every: float
+) -> tuple[list[Connection], Callable[[], None]]:
     """Start the processes of the senders; return what they tell, and what ends them."""
     context = multiprocessing.get_context("spawn")
     stop, told = context.Event(), []
     for place in range(PROCESSES):
         ours, theirs = context.Pipe(duplex=False)
         part = dict([*senders.items()][place::PROCESSES])
-        process = context.Process(target=play, args=(part, theirs, stop), daemon=True)
+        process = context.Process(target=play, args=(part, every, theirs, stop), daemon=True)
         process.start()
         theirs.close()
         stack.callback(process.join, PATIENCE)

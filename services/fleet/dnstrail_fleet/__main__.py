@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -42,6 +43,7 @@ from dnstrail_fleet.log.engine_address import EngineAddress
 from dnstrail_fleet.lookups.contract import RowReader
 from dnstrail_fleet.lookups.server import LONGEST, FleetServer, open_rows
 from dnstrail_fleet.sender.state import SenderState
+from dnstrail_fleet.sender.worker import COLLECT
 from dnstrail_fleet.sender.worker import run as send_rows
 from dnstrail_fleet.store.contract import RowStore
 from dnstrail_fleet.store.schema import NAME
@@ -127,6 +129,8 @@ def send(
     hand_over_private(folder, owner_of(history), "--folder")
     become_owner(history)
     stop = stop_on_signals()
+    gc.freeze()
+    gc.set_threshold(COLLECT)
     with closing(log), serving_metrics(metrics, Heartbeat().beat) as watched, closing(SenderState(folder)) as state:
         observe = partial(observer, watched.observe)
         spool = SegmentSpool(history, exclude)

@@ -59,6 +59,7 @@ _ASKER: Final = """
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _NOBODY: Final = ("", "", "", None, "", "")
 _Asker = tuple[str, str, str]  # program, container, image
+_Contents = dict[tuple[int, int], "AnswerContent | None"]  # by question and answer
 
 
 class SpoolPosition(NamedTuple):
@@ -77,7 +78,7 @@ class SpoolPosition(NamedTuple):
     stage_time: int = 0
 
 
-class AnswerContent(msgspec.Struct, frozen=True, eq=False):
+class AnswerContent(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A question with its asker and its answer: one object for all answers of a segment with this content.
 
     `relations` are (owner, type, target) in the order of the answer. Unknown texts are "".
@@ -90,7 +91,7 @@ class AnswerContent(msgspec.Struct, frozen=True, eq=False):
     relations: tuple[tuple[str, int, str], ...]
 
 
-class SpooledAnswer(NamedTuple):
+class SpooledAnswer(msgspec.Struct, frozen=True, gc=False):
     """An answer: its time (ns of wall time), and a TTL (s) for each relation of its content."""
 
     ended: int
@@ -145,8 +146,8 @@ class SegmentSpool:
         self._folder = folder
         self._excluded = excluded or Subjects()
         self._of: tuple[int, int] = 0, 0  # the segment and the file of what follows
-        self._contents: dict[tuple[int, _Asker, int], AnswerContent | None] = {}
-        self._askers: dict[tuple[int | None, int], _Asker | None] = {}
+        self._contents: dict[_Asker, _Contents] = {}
+        self._askers: dict[tuple[int | None, int], tuple[_Asker, _Contents] | None] = {}  # by process and path
         self._relations: dict[int, Relation] = {}
         self._uses: dict[tuple[int, int | None, int], UseContent | None] = {}  # by name, process and path
 
@@ -222,14 +223,16 @@ class SegmentSpool:
 
     def _answers(self, database: sqlite3.Connection, begin: int, last: int) -> list[SpooledAnswer]:
         found: list[SpooledAnswer] = []
-        contents, askers, of_users = self._contents, self._askers, self._of_users
+        askers, of_users = self._askers, self._of_users
         for ended, name, process, path, answer, ttls, doubted in database.execute(_NEXT, (begin, last)):
             by = process, path if of_users else 0
             if by not in askers:
-                askers[by] = self._asker(database, process, path)
-            content, asker = None, askers[by]
-            if asker is not None:
-                key = name, asker, answer
+                asker = self._asker(database, process, path)
+                askers[by] = asker if asker is None else (asker, self._contents.setdefault(asker, {}))
+            content = None
+            if (known := askers[by]) is not None:
+                asker, contents = known
+                key = name, answer
                 if key not in contents:
                     contents[key] = self._content(database, name, asker, answer)
                 content = contents[key]

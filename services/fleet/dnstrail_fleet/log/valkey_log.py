@@ -138,9 +138,11 @@ class ValkeyLog:
     def _read(self, most: int) -> list[StreamEntry]:
         now = self._monotonic()
         if now >= self._look:
-            self._find_streams()
+            is_new = self._find_streams()
             if self._group == GROUP:
-                self._trim()
+                if is_new:
+                    self._lag()  # a read hides what was trimmed before it
+                self._bound_bytes()
             self._look = now + _LOOK
         again: list[StreamEntry] = []
         if now >= self._next_claim:
@@ -161,8 +163,8 @@ class ValkeyLog:
         count = len(self._streams)
         return [self._streams[(turn + at) % count] for at in range(min(_STREAMS, count))]
 
-    def _find_streams(self) -> None:
-        """Look for streams, and make the group in new ones, from their begin on.
+    def _find_streams(self) -> bool:
+        """Look for streams, and make the group in new ones, from their begin on; return whether there are new ones.
 
         What left a stream before is lost for the stores alone.
         """
@@ -172,7 +174,8 @@ class ValkeyLog:
         if (left_out := max(0, len(found) - MOST_HOSTS)) > self.left_out:
             structlog.get_logger().warning("hosts_left_out", count=left_out)
         self.left_out = left_out
-        for stream in {*found[:MOST_HOSTS]}.difference(self._streams):
+        new = {*found[:MOST_HOSTS]}.difference(self._streams)
+        for stream in new:
             try:
                 before = 0 if self._group == GROUP else self._removed(stream)
                 self._client.xgroup_create(stream, self._group, id="0", entries_read=before)
@@ -180,29 +183,29 @@ class ValkeyLog:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
         self._streams = found[:MOST_HOSTS]
+        return bool(new)
 
     def _removed(self, stream: str) -> int:
         """Return the number of entries that a stream had, and has no more."""
         found = self._client.xinfo_stream(stream)
         return int(found["entries-added"] - found["length"])
 
-    def _trim(self) -> None:
-        """Bound the entries of all streams, and the bytes of some in turn: a host may append what it wants."""
+    def _bound_bytes(self) -> None:
+        """Bound the bytes of some streams in turn: a host may append what it wants."""
         part = self._part(self._size_turn)
         self._size_turn += _STREAMS
         pipeline = self._client.pipeline(transaction=False)
-        for stream in self._streams:
-            pipeline.xtrim(stream, maxlen=self._most, approximate=True, limit=0)
         for stream in part:
             pipeline.memory_usage(stream, samples=0)
-        sizes = pipeline.execute()[len(self._streams) :]
-        for stream, size in zip(part, sizes, strict=True):
+        for stream, size in zip(part, pipeline.execute(), strict=True):
             if (size or 0) > MOST_OF_STREAM:
                 structlog.get_logger().warning("stream_removed", host=stream.removeprefix(PREFIX), bytes=size)
                 unread = self._lag()[stream.removeprefix(PREFIX)].waiting
-                removed = self._client.xtrim(stream, maxlen=0, approximate=False)
-                total, until = self._trimmed[stream]
-                self._trimmed[stream] = total + unread, until + removed
+                self._note_removed(stream, unread, self._client.xtrim(stream, maxlen=0, approximate=False))
+
+    def _note_removed(self, stream: str, unread: int, removed: int) -> None:
+        total, until = self._trimmed[stream]
+        self._trimmed[stream] = total + unread, until + removed
 
     def _claim(self) -> list[StreamEntry]:
         """Return some entries that nobody acknowledged in time: those of readers that died, or of a later version."""
@@ -228,6 +231,7 @@ class ValkeyLog:
         replies = pipeline.execute()
         found: dict[str, StreamLag] = {}
         done: dict[str, bytes] = {}  # the last entry that all groups of a stream have
+        long: dict[str, int] = {}  # how many entries of a stream that is too long were read
         for stream, length, groups in zip(self._streams, replies[::2], replies[1::2], strict=True):
             if length > _KEPT and not any(group["pending"] for group in groups):
                 done[stream] = min((group["last-delivered-id"] for group in groups), key=_place, default=b"0-0")
@@ -242,18 +246,23 @@ class ValkeyLog:
                     removed = group["entries-read"] + group["lag"] - length
                     trimmed = max(0, removed - max(group["entries-read"], until))
                     waiting, until = min(group["lag"], length), max(until, removed)
+            if length > self._most:
+                long[stream] = length - waiting
             self._trimmed[stream] = total + trimmed, until
             found[stream.removeprefix(PREFIX)] = StreamLag(waiting, total + trimmed)
         if self._group == GROUP:
-            self._remove(done)
+            self._remove(done, long)
         return found
 
-    def _remove(self, done: dict[str, bytes]) -> None:
-        """Remove the entries of streams that are earlier than those given."""
+    def _remove(self, done: dict[str, bytes], long: dict[str, int]) -> None:
+        """Remove what all groups have, and what is too much: a host may append what it wants."""
         pipeline = self._client.pipeline(transaction=False)
+        for stream in long:
+            pipeline.xtrim(stream, maxlen=self._most, approximate=True, limit=0)
         for stream, last in done.items():
             pipeline.xtrim(stream, minid=last, approximate=True, limit=0)
-        pipeline.execute()
+        for (stream, read), removed in zip(long.items(), pipeline.execute(), strict=False):
+            self._note_removed(stream, max(0, removed - read), removed)
 
     def _call(self, call: Callable[[], _T]) -> _T:
         """Return the result of a call.

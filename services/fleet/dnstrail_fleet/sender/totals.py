@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Final, NamedTuple
 
 from dnstrail.dns.rdata import AAAA, A
@@ -16,12 +17,13 @@ MOST_KNOWN: Final = 262_144
 #: rows that wait to be sent -> the sender reads no further until some are sent
 MOST_WAITING: Final = 65_536
 AGAIN: Final = 900.0  #: seconds between two entries with the same row
+_TOGETHER: Final = 5.0  # seconds after an entry until one without a new relation: an entry costs as much as many rows
 _LONGEST_TEXT: Final = 1024  # characters of a text in a row
 _MOST_CONTENTS: Final = 65_536  # whose rows are found without a look at their texts
 _SECOND: Final = 1_000_000_000  # ns
 _OVERHEAD: Final = 56  # bytes of the numbers of a row, at most; those of its texts are counted
 _AHEAD: Final = 30  # seconds: the store accepts a minute
-_NEVER: Final = float("-inf")
+_NEVER: Final = -inf
 _ADDRESSES: Final = (A, AAAA)
 
 
@@ -106,6 +108,7 @@ class RelationTotals:
         self._number = count()
         self._queue: list[tuple[float, int, RowTotals]] = []
         self.waiting = 0  # rows that wait to be sent
+        self._together = _NEVER  # the time until which they wait if none is new
         for row in rows:
             self._keep(row)
             if row.used:
@@ -152,9 +155,13 @@ class RelationTotals:
     def due(self, now: float) -> list[RowTotals]:
         """Take the rows that are due at a time (seconds since the epoch), within the bounds of an entry.
 
-        A row whose last answer is ahead of that time, since the clock was set back, waits for another turn.
+        Rows that were sent before wait for each other: an entry without a new relation, or its first connection,
+        follows the last one after some seconds. A row whose last answer is ahead of that time, since the clock was set
+        back, waits for another turn.
         """
         found: list[RowTotals] = []
+        if self._earliest > _NEVER and now < self._together:
+            return found
         size = 0
         while self._queue and self._queue[0][0] <= now and len(found) < MOST_ROWS and size < MOST_BYTES // 2:
             due, _, row = heappop(self._queue)
@@ -174,6 +181,7 @@ class RelationTotals:
         for row in rows:
             row.sent, row.sent_use = now, row.used
             self.changed[row] = None
+        self._together = now + _TOGETHER if self._earliest > now else now
         if len(self._rows) > MOST_KNOWN:
             self._forget(int(now) // DAY)
 
@@ -186,6 +194,11 @@ class RelationTotals:
         """Note that all rows that changed, or were forgotten, are stored as they are now."""
         self.changed.clear()
         self.gone.clear()
+
+    @property
+    def _earliest(self) -> float:
+        """The earliest time at which a row is due."""
+        return self._queue[0][0] if self._queue else inf
 
     def _wait(self, row: RowTotals, due: float) -> None:
         """Let a row be sent at a time; an entry of the queue with another time is none of it any more."""

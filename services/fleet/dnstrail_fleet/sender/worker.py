@@ -17,8 +17,9 @@ from dnstrail_fleet.row import VERSION, FleetEntry, encode_entry
 from dnstrail_fleet.sender.state import SenderState
 from dnstrail_fleet.sender.totals import MOST_WAITING, RelationTotals, by_asker
 
+COLLECT: Final = 20_000  # new objects after which garbage is looked for: rows make no cycles, failures may
 _EVERY: Final = 1.0  # seconds between two entries
-_BUDGET: Final = 0.5  # seconds of them for reading
+_BUDGET: Final = 0.25  # seconds of them for reading
 _AT_ONCE: Final = 2_048  # transactions that are read together
 _ALIVE: Final = 30.0  # seconds without rows after which an entry states that the host is alive
 _POLL: Final = 0.1  # seconds between two looks at the stop signal
