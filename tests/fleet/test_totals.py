@@ -60,6 +60,13 @@ def test_rows_that_were_sent_before_wait_for_each_other(known: RelationTotals) -
     assert found == [{"shop.example"}, set(), set(), set(), set(), {"www.example"}, set()]
 
 
+def test_a_clock_that_is_set_back_delays_no_rows(known: RelationTotals) -> None:
+    """Rows do not wait for the time of an entry that is in the future."""
+    at = NOON + AGAIN + 10
+    known.note_sent([], at + 3600)
+    assert questions_due(known, at) == {"shop.example", "www.example"}
+
+
 def test_a_new_relation_takes_others_along(known: RelationTotals) -> None:
     """An entry with a new relation is due at once, with all other rows that are due."""
     at = NOON + AGAIN

@@ -108,7 +108,7 @@ class RelationTotals:
         self._number = count()
         self._queue: list[tuple[float, int, RowTotals]] = []
         self.waiting = 0  # rows that wait to be sent
-        self._together = _NEVER  # the time until which they wait if none is new
+        self._sent = _NEVER  # the time of an entry after which they wait for each other if none is new
         for row in rows:
             self._keep(row)
             if row.used:
@@ -160,7 +160,7 @@ class RelationTotals:
         back, waits for another turn.
         """
         found: list[RowTotals] = []
-        if self._earliest > _NEVER and now < self._together:
+        if self._earliest > _NEVER and 0 <= now - self._sent < _TOGETHER:
             return found
         size = 0
         while self._queue and self._queue[0][0] <= now and len(found) < MOST_ROWS and size < MOST_BYTES // 2:
@@ -181,7 +181,7 @@ class RelationTotals:
         for row in rows:
             row.sent, row.sent_use = now, row.used
             self.changed[row] = None
-        self._together = now + _TOGETHER if self._earliest > now else now
+        self._sent = now if self._earliest > now else _NEVER
         if len(self._rows) > MOST_KNOWN:
             self._forget(int(now) // DAY)
 
