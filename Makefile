@@ -80,7 +80,8 @@ test-clickhouse: $(VENV)/.dev ## run the tests of the store of the fleet on Clic
 	@deploy/setup-clickhouse.sh $(VENV)
 	@deploy/setup-fleet.sh
 	DNSTRAIL_CLICKHOUSE=1 HYPOTHESIS_PROFILE=short $(BIN)/python -m pytest tests/fleet/test_clickhouse.py \
-		tests/fleet/test_store.py tests/fleet/test_answers.py tests/fleet/test_lookups_of_the_past.py $(ARGS)
+		tests/fleet/test_store.py tests/fleet/test_answers.py tests/fleet/test_lookups_of_the_past.py \
+		tests/fleet/test_stores_killed.py $(ARGS)
 
 pictures: $(VENV)/.dev ## take pictures of the views over the bundled capture, for README and docs
 	@deploy/setup-web.sh $(VENV)

@@ -132,9 +132,19 @@ def _store(folder: Path) -> Iterator[Figure]:
         yield Figure(f"store, a row of {rows:,}", store.path.stat().st_size / rows, "bytes")
         with closing(StoreReader(open_to_read(store.path))) as reader:
             yield from _lookups(reader)
+        yield from removal(store, NOON + (store._days - 5) * DAY)
+
+
+def removal(store: FleetStore, now: float) -> Iterator[Figure]:
+    """Remove the rows that are too old at a time (seconds since the epoch)."""
+    steps, removed, used = store.remove_old(now), 0, list[float]()
+    cpu = time.process_time_ns()
+    for count in steps:
+        used.append((time.process_time_ns() - cpu) / 10**6)
+        removed += count
         cpu = time.process_time_ns()
-        removed = store.remove_old(NOON + (store._days - 5) * DAY)
-        yield Figure(f"removing days of {removed:,} rows", (time.process_time_ns() - cpu) / 10**6, "ms")
+    yield Figure(f"removing days of {removed:,} rows", sum(used), "ms")
+    yield Figure(f"removing days of {removed:,} rows, longest of {len(used):,} steps", max(used), "ms")
 
 
 def _known(folder: Path) -> Iterator[Figure]:

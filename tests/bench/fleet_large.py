@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from figures import Figure, line, spread
+from fleet import removal
 
 from builders.fleet import received
 from builders.fleet_rows import HOSTS, NAMES, PROGRAMS, entry_of, name_of, popular
@@ -42,7 +43,8 @@ _SHOWN = "p50", "p99"
 _MEASURED = 200_000  # rows
 _COPY = (
     """
-    INSERT INTO rows SELECT ?, target, owner, type, question, host, asker, first, last, "end", count, gaps, doubted
+    INSERT INTO rows SELECT ?, target, owner, type, question, host, asker, first, last, "end", count, gaps, doubted,
+        used
     FROM rows WHERE day = ?""",
     "INSERT INTO shares SELECT ?, host, rows FROM shares WHERE day = ?",
 )
@@ -60,6 +62,9 @@ def main() -> None:
         folder = given.folder or Path(stack.enter_context(TemporaryDirectory(dir=Path.cwd())))
         for figure in chain(_filled(folder / "store", given.rows, given.days, noon), _asked(folder, given.days, noon)):
             print(line(figure.title, [figure]), flush=True)
+        with closing(FleetStore(folder / "store")) as store:
+            for figure in () if given.folder else removal(store, noon + (store._days + 2 - given.days) * DAY):
+                print(line(figure.title, [figure]), flush=True)
     print(f"load {os.getloadavg()[0]:.1f}")
 
 
@@ -92,13 +97,13 @@ def _filled(folder: Path, rows: int, days: int, noon: int) -> Iterator[Figure]:
 
 def _fill_day(store: FleetStore, chosen: random.Random, day: int, count: int) -> None:
     """Write the rows of a day as the store does, without merging them."""
-    names, columns = [name_of(number) for number in range(NAMES)], "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+    names, places, week = [name_of(number) for number in range(NAMES)], ", ".join("?" * 14), day // 7
     with transaction(store._database):
         hosts = [store._host(f"web{number}") for number in range(HOSTS)]
-        askers = [store._asker(f"/usr/bin/worker{number}", "", "") for number in range(PROGRAMS)]
+        askers = [store._asker(f"/usr/bin/worker{number}", "", "", week) for number in range(PROGRAMS)]
         known = [
             [
-                (store._text(target), store._text(owner), rdtype, store._text(name))
+                (store._text(target, week), store._text(owner, week), rdtype, store._text(name, week))
                 for owner, rdtype, target in relations
             ]
             for name, relations in names
@@ -108,12 +113,12 @@ def _fill_day(store: FleetStore, chosen: random.Random, day: int, count: int) ->
             number = popular(chosen, NAMES) if chosen.random() < 0.5 else chosen.randrange(NAMES)
             asked = chosen.choice(hosts), chosen.choice(askers)
             keys.update((*relation, *asked) for relation in known[number])
-        rows = ((day, *key, at := chosen.randrange(3_200, 83_200), at, at + 300, 1, 0, 0) for key in sorted(keys))
-        store._database.executemany(f"INSERT INTO rows VALUES ({columns})", rows)
+        rows = ((day, *key, at := chosen.randrange(3_200, 83_200), at, at + 300, 1, 0, 0, -1) for key in sorted(keys))
+        store._database.executemany(f"INSERT INTO rows VALUES ({places})", rows)
         for host in hosts:
             store._database.execute(_SHARE, (day, host, len(keys) // len(hosts)))
-        firsts = [(store._text(name), day * DAY + chosen.randrange(DAY), hosts[0]) for name, _ in names]
-        store._database.executemany("INSERT INTO names VALUES (?, ?, ?)", firsts)
+        firsts = [(store._text(name, week), day * DAY + chosen.randrange(DAY), hosts[0], day) for name, _ in names]
+        store._database.executemany("INSERT INTO names VALUES (?, ?, ?, ?)", firsts)
 
 
 def _stored(store: FleetStore, day: int) -> int:

@@ -26,7 +26,7 @@ from dnstrail_fleet.clickhouse.client import ClickHouseClient
 from dnstrail_fleet.clickhouse.reading import ClickHouseReader
 from dnstrail_fleet.clickhouse.schema import VERSIONS, make_tables
 from dnstrail_fleet.lookups.contract import StoreUnavailableError
-from dnstrail_fleet.row import encode_entry
+from dnstrail_fleet.row import DAY, encode_entry
 from dnstrail_fleet.store.worker import StoreWorker
 from live.certificate import make_certificate
 from live.clickhouse_server import ClickHouse, ClickHouseRows, clickhouse
@@ -206,6 +206,23 @@ def test_answers_are_right_before_a_merge(server: ClickHouse, tmp_path: Path) ->
         assert reader.touching("203.0.113.7", 10, at=NOON - 30).rows == [one]
         assert reader.top("names", 9, NOON, lambda: False) == [("shop.example", 3, 1, 1, None)]
         assert reader.new(NOON - 30, 9) == []
+
+
+def test_the_newest_rows_are_those_of_all_days(server: ClickHouse, tmp_path: Path) -> None:
+    """A reader that knows the newest day reads its rows first, and returns what one returns that reads all days.
+
+    Clocks are a day ahead or behind, so that rows of earlier days are the newest ones.
+    """
+    kept, key = ClickHouseRows(server, tmp_path), "203.0.113.7"
+    with closing(kept.open()) as store, closing(kept.reader()) as used:
+        for number, late in enumerate((0, DAY, -DAY) * 3):
+            days = [row(f"n{number}.example", at=NOON - back * DAY - number * 60) for back in range(6)]
+            store.write([received(entry(f"web{number}", *days), late=late * 1000)], {}, NOON)
+        assert len(used.touching(key, 99).rows) == 54
+        for limit in range(1, 54):
+            with closing(kept.reader()) as fresh:
+                assert used.touching(key, limit) == fresh.touching(key, limit)
+        assert used.touching(key, 99, host="web1") == used.touching(key, 99, host="web1", before=NOON + 2 * DAY)
 
 
 def test_a_later_version_is_refused(server: ClickHouse, tmp_path: Path) -> None:

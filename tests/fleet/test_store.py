@@ -33,6 +33,9 @@ TOTALS = """
     UNION ALL SELECT day, 1, question, sum(count), count(*) FROM rows GROUP BY day, question
     UNION ALL SELECT day, 2, target, sum(count), count(*) FROM rows WHERE type IN (1, 28) GROUP BY day, target
     ORDER BY 1, 2, 3"""
+EARLIER = """
+    DROP TRIGGER row_added; DROP TRIGGER row_counted; DROP TABLE totals; ALTER TABLE names DROP COLUMN day;
+    ALTER TABLE texts DROP COLUMN week; ALTER TABLE askers DROP COLUMN week; PRAGMA user_version = 2"""
 
 
 def write(kept: Any, *parts: Iterable[ReceivedEntry], **settings: int) -> RowStore:
@@ -159,14 +162,14 @@ def test_a_host_cannot_name_the_age_of_its_rows(kept: Any) -> None:
 
 
 def test_old_days_are_removed_with_their_texts(kept: Any) -> None:
-    """Days beyond the retention go together, with texts and names that no other row has."""
-    old = NOON - 3 * DAY
+    """Days beyond the retention go, with texts and names that no other row of their week has."""
+    old = NOON - 10 * DAY
     with closing(kept.open(days=1)) as store:
         for at in (old, old + DAY, NOON):
             store.write([received(entry("web1", row(f"day{at}.example", at=at), sent=at))], {}, at)
         store.write([received(entry("web1", *(row(at=day * DAY) for day in range(1000))))], {}, NOON)
         assert store.counters["too_old"] == 1000
-        counts = [store.remove_old(NOON) for _ in range(2)]
+        counts = [sum(store.remove_old(NOON)) for _ in range(2)]
         store.write([received(entry("web1", row("new.example")))], {}, NOON)
     assert counts == [2, 0]
     with closing(kept.reader()) as reader:
@@ -178,12 +181,36 @@ def test_old_days_are_removed_with_their_texts(kept: Any) -> None:
         assert texts == {f"day{NOON}.example", "new.example", "203.0.113.7"}
 
 
+def test_a_removal_has_bounded_steps_between_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step removes a few rows. What is written meanwhile stays, also with texts that were to be removed."""
+    monkeypatch.setattr(module, "_STEP", 5)
+    kept, old = SqliteRows(tmp_path), NOON - 20 * DAY
+    sent = [entry(f"web{number}", row(f"n{number}.example", at=NOON), program=f"/bin/{number}") for number in range(60)]
+    with closing(kept.open(days=2)) as store:
+        for number in range(60):
+            one = row(f"n{number}.example", f"203.0.113.{number}", at=old + number % 2 * DAY)
+            store.write([received(entry("web1", one, program=f"/bin/{number}", sent=old + DAY))], {}, old)
+        steps, counts = store.remove_old(NOON), list[int]()
+        for one in sent:
+            counts.append(next(steps))
+            store.write([received(one)], {}, NOON)
+        counts += steps
+        assert (sum(counts), counts.count(5)) == (60, 12)
+        assert [*store.remove_old(NOON)] == []
+    assert kept.rows() == merged(sent)
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        texts = [text for (text,) in database.execute("SELECT text FROM texts ORDER BY text")]
+        assert texts == sorted({"203.0.113.7", *(f"n{number}.example" for number in range(60))})
+        assert database.execute("SELECT count(*) FROM names").fetchone() == (60,)
+        assert database.execute("SELECT count(DISTINCT program), count(*) FROM askers").fetchone() == (60, 60)
+
+
 def test_texts_that_another_process_removed_are_added_again(kept: Any) -> None:
     """A process does not use the id of a text, an asker or a host that another one has removed."""
     old, new = entry("gone", row(at=NOON - 9 * DAY), sent=NOON - 9 * DAY), entry("web1", row("a.example", "192.0.2.1"))
     with closing(kept.open(days=1)) as one, closing(kept.open(days=1)) as other:
         one.write([received(old)], {}, NOON - 9 * DAY)
-        assert other.remove_old(NOON) == 1
+        assert sum(other.remove_old(NOON)) == 1
         assert kept.hosts() == []
         other.write([received(new)], {}, NOON)
         one.write([received(entry("gone", row()))], {}, NOON)
@@ -233,9 +260,9 @@ def test_totals_are_those_of_the_rows(sent: list[FleetEntry], data: st.DataObjec
     cut = data.draw(st.integers(0, len(again)))
     with TemporaryDirectory() as folder:
         kept = SqliteRows(Path(folder))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "VERSIONS", VERSIONS[:2])
-            write(kept, map(received, again[:cut]))
+        write(kept, map(received, again[:cut]))
+        with closing(sqlite3.connect(Path(folder, NAME))) as database:
+            database.executescript(EARLIER)
         write(kept, map(received, again[cut:]))
         with closing(sqlite3.connect(Path(folder, NAME))) as database:
             assert database.execute("SELECT * FROM totals").fetchall() == database.execute(TOTALS).fetchall()
@@ -245,7 +272,7 @@ def test_totals_are_kept_for_the_newest_day(tmp_path: Path) -> None:
     """The totals of earlier days go, those of a day ahead stay. Without rows of today the last day keeps its own."""
 
     def days_after(now: int) -> list[int]:
-        store.remove_old(now)
+        sum(store.remove_old(now))
         with closing(sqlite3.connect(store.path)) as database:
             return [day for (day,) in database.execute("SELECT DISTINCT day FROM totals")]
 
@@ -260,7 +287,7 @@ def test_totals_are_kept_for_the_newest_day(tmp_path: Path) -> None:
 
 
 def test_rows_of_the_first_version_have_no_connection(tmp_path: Path) -> None:
-    """A file without connections is updated, and a row that comes again has one."""
+    """A file without connections is updated, and a row that comes again has one. Its texts go with it."""
     path, first, kept = tmp_path / NAME, row(), SqliteRows(tmp_path)
     with closing(open_file(path, KIND, VERSIONS[:1])) as database:
         database.execute("INSERT INTO texts VALUES (1, ?), (2, ?)", (first.question, first.target))
@@ -272,6 +299,9 @@ def test_rows_of_the_first_version_have_no_connection(tmp_path: Path) -> None:
     assert [one[-1] for one in kept.rows()] == [-1]
     write(kept, [received(entry("web1", row(used=NOON + 5)))])
     assert kept.rows() == merged([entry("web1", row(used=NOON + 5))])
+    with closing(kept.open()) as store, closing(sqlite3.connect(path)) as database:
+        assert sum(store.remove_old(NOON + 120 * DAY)) == 1
+        assert not database.execute("SELECT id FROM texts UNION ALL SELECT id FROM askers").fetchall()
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from builders.fleet import NOON, FakeLog, entry, row, stored_rows
+from builders.fleet import NOON, FakeLog, entry, received, row, stored_rows
 from dnstrail_fleet.metrics import store_metrics
-from dnstrail_fleet.row import encode_entry
+from dnstrail_fleet.row import DAY, encode_entry
+from dnstrail_fleet.store import store as store_module
 from dnstrail_fleet.store.store import FleetStore
 from dnstrail_fleet.store.worker import StoreWorker
 from live.workers import FakeClock
@@ -113,6 +114,25 @@ def test_a_store_waits_once_few_entries_come(storing: tuple[StoreWorker, FakeLog
         worker.step()
         pauses.append(worker.pause > 0)
     assert (pauses, len(log.done)) == ([False, True], 65)
+
+
+def test_old_rows_are_removed_between_writes(
+    storing: tuple[StoreWorker, FakeLog], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A turn removes a few rows and stores what came, until all old rows are gone."""
+    monkeypatch.setattr(store_module, "_STEP", 2)
+    worker, log = storing
+    worker.store.write([received(entry("web1", *(row(f"old{number}.example") for number in range(6))))], {}, NOON)
+    at, left = NOON + 99 * DAY, []
+    log.at = at * 1000
+    later = StoreWorker(log, worker.store, FakeClock(at))
+    for number in range(40):
+        log.put("web1", encode_entry(entry("web1", row(f"new{number}.example", at=at), sent=at)))
+        later.step()
+        names = [one[1] for one in stored_rows(tmp_path)]
+        assert names.count(f"new{number}.example") == 1
+        left.append(sum(name.startswith("old") for name in names))
+    assert [*dict.fromkeys(left)] == [6, 4, 2, 0]
 
 
 def test_metrics_state_what_waits(storing: tuple[StoreWorker, FakeLog]) -> None:

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-from builders.fleet import entry, received, row, stored_rows
+from builders.fleet import entry, received, row
 from dnstrail_fleet.log.valkey_log import GROUP, PREFIX
 from dnstrail_fleet.row import encode_entry
-from dnstrail_fleet.store.store import FleetStore
 from live.processes import PATIENCE, wait_until
 from live.valkey_server import Engine, engine
 
@@ -27,26 +27,32 @@ import os, sys, threading, time
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from dnstrail.process.clock import SystemClock
+from dnstrail_fleet.clickhouse.address import parse_clickhouse
+from dnstrail_fleet.clickhouse.client import ClickHouseClient
+from dnstrail_fleet.clickhouse.store import ClickHouseStore
 from dnstrail_fleet.log.engine_address import parse_engine
 from dnstrail_fleet.log.valkey_log import ValkeyLog
 from dnstrail_fleet.store.store import FleetStore
 from dnstrail_fleet.store.worker import run
 
-engine, folder, kill = sys.argv[1:]
+engine, place, kill = sys.argv[1:]
 log = ValkeyLog(parse_engine(engine), time.monotonic, dead=200)
-read = log.read
-log.read = lambda most: read(8)
 if kill == "kill":
     log.acknowledge = lambda entries: os.kill(os.getpid(), 9)
-run(log, FleetStore(Path(folder), days=100_000), SystemClock(), threading.Event())
+if place.startswith("clickhouses:"):
+    store = ClickHouseStore(ClickHouseClient(parse_clickhouse(place)), SystemClock(), days=100_000)
+else:
+    store = FleetStore(Path(place), days=100_000)
+store.at_once = 8
+run(log, store, SystemClock(), threading.Event())
 """
 
 
 @contextmanager
-def storing(running: Engine, folder: Path, kill: str = "") -> Iterator[subprocess.Popen[str]]:
+def storing(running: Engine, place: str, kill: str = "") -> Iterator[subprocess.Popen[str]]:
     """Start a store as a process; `kill` kills it instead of its first acknowledgement."""
     program = textwrap.dedent(STORE).format(paths=[path for path in sys.path if path])
-    command = [sys.executable, "-c", program, running.option("store"), str(folder), kill]
+    command = [sys.executable, "-c", program, running.option("store"), place, kill]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -54,9 +60,9 @@ def storing(running: Engine, folder: Path, kill: str = "") -> Iterator[subproces
             process.kill()
 
 
-def test_rows_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
+def test_rows_are_those_of_an_undisturbed_run(make_kept: Callable[[Path], Any], tmp_path: Path) -> None:
     """Each entry is stored, doubled, shuffled, killed in between, and with two stores at once."""
-    draw = random.Random(29)
+    draw, killed, calm = random.Random(29), make_kept(tmp_path / "killed"), make_kept(tmp_path / "calm")
     sent = [
         entry(host, *(row(f"n{draw.randrange(9)}.example", at=at, count=number + 1) for _ in range(3)), sent=at)
         for number in range(20)
@@ -70,15 +76,14 @@ def test_rows_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
             for number, one in enumerate(doubled, 1):
                 admin.xadd(f"{PREFIX}{one.host}", {"e": encode_entry(one)}, id=f"{AT}-{number}")
         for _ in range(KILLS):
-            with storing(running, tmp_path / "killed", "kill") as process:
+            with storing(running, killed.place, "kill") as process:
                 assert process.wait(PATIENCE) == -signal.SIGKILL, process.stderr.read()
-        folder = tmp_path / "killed"
-        with storing(running, folder), storing(running, folder), closing(running.client()) as admin:
+        with storing(running, killed.place), storing(running, killed.place), closing(running.client()) as admin:
             wait_until(lambda: all(is_done(admin.xinfo_groups(f"{PREFIX}{host}")) for host in HOSTS), "all entries")
-    with closing(FleetStore(tmp_path / "calm", days=100_000)) as store:
+    with closing(calm.open(days=100_000)) as store:
         for one in sent:
             store.write([received(one, late=AT - one.sent)], {}, NOW)
-    assert stored_rows(tmp_path / "killed") == stored_rows(tmp_path / "calm")
+    assert killed.rows() == calm.rows()
 
 
 def is_done(groups: list[dict[str, object]]) -> bool:

@@ -101,6 +101,7 @@ class ClickHouseRows:
     def __init__(self, server: ClickHouse, _folder: Path) -> None:
         self._server = server
         self.database = server.new_database()
+        self.place = server.option(self.database)
 
     def open(self, **settings: int) -> ClickHouseStore:
         """Return a store."""

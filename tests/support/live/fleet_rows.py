@@ -20,6 +20,7 @@ class SqliteRows:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.place = str(folder)
 
     def open(self, **settings: int) -> FleetStore:
         """Return a store."""

@@ -44,7 +44,8 @@ def fill(store):
     later = now + 3600  # no host falls silent while the tests run
     known = row(NAME, SENDER, at=now - 60)
     store.write(entry("web1", known, row("db.example", "10.0.0.5", at=now), sent=later))
-    store.write(entry("web2", row(NAME, "10.0.0.7", at=now, count=7), sent=later, behind=3, dropped=2), form=5)
+    connected = row(NAME, "10.0.0.7", at=now, count=7, used=now + 5)
+    store.write(entry("web2", connected, sent=later, behind=3, dropped=2), form=5)
     store.note_lag("web2", 12, 4)
     store.write(entry("lab", row("other.example", "10.0.0.5", at=now), sent=later + 3600), late=-3_600_000)
     store.write(entry("gone", sent=now - 9 * 86_400))
@@ -120,11 +121,13 @@ def test_a_store_that_is_away_is_stated_and_found_again(of_fleet, fleet):
 
 
 def test_a_trail_has_the_hosts_that_know_its_key(of_fleet):
-    """The list has since when and who asked; the graph leads from hosts to the question, never to an address."""
+    """The list has times, askers and connections; the graph leads from hosts to the question, never to an address."""
     page = of_fleet.open(f"/trail?key={NAME}")
     known = page.get_by_role("region", name="Hosts of the fleet")
     web2 = known.get_by_role("listitem").filter(has=page.get_by_role("link", name="web2", exact=True))
     web2.filter(has_text="asked by /usr/bin/curl in web").filter(has_text="7\u00d7").wait_for()
+    assert ", last connection " in web2.inner_text()
+    assert known.get_by_text(", last connection ").count() == 1
     known.get_by_text("Split horizon").wait_for()
     known.get_by_text("Behind, and may know more: web2.").wait_for()
     assert f"dnstrail fleet get {NAME}" in known.inner_text()

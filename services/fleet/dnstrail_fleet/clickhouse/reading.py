@@ -18,8 +18,8 @@ from dnstrail_fleet.private_address import is_private
 from dnstrail_fleet.row import DAY, GRACE
 
 _NO_DAY: Final = 1 << 24  # after all days
-_NO_TIME: Final = 1 << 41  # after all times
-_DAYS: Final = "day >= {since:UInt32} AND day < {before_day:UInt32}"
+_SINCE: Final = "day >= {since:UInt32}"
+_DAYS: Final = f"{_SINCE} AND day < {{before_day:UInt32}}"
 _LIVE: Final = f"first <= {{at:Int64}} AND until > {{at:Int64}} + {1 - GRACE}"
 # FINAL merges the rows that are read. It needs one thread: a key has few of them.
 _ROWS: Final = """
@@ -27,11 +27,14 @@ _ROWS: Final = """
         doubted, used
     FROM dnstrail_rows FINAL"""
 _ALONE: Final = "SETTINGS max_threads = 1"
-_TOUCHING: Final = f"""{_ROWS}
-    WHERE key = {{key:String}} AND (key = target OR key = owner) AND {_DAYS}
-        AND ({{any:UInt8}} OR host = {{host:String}}) AND last < {{before:Int64}} AND last >= {{after:Int64}}
-        AND ({{ever:UInt8}} OR ({_LIVE}))
-    ORDER BY last DESC LIMIT {{limit:UInt32}} {_ALONE}"""
+_TOUCHING: Final = "key = {key:String} AND (key = target OR key = owner)"
+# What a lookup adds by its fields. ClickHouse analyses each condition, also one that holds for all rows.
+_FIELDS: Final = {
+    "host": "host = {host:String}",
+    "at": f"{_DAYS} AND {_LIVE}",
+    "before": "day < {before_day:UInt32} AND last < {before:Int64}",
+}
+_NEWEST_DAYS: Final = 3  # that are read first: a key with many rows has enough of them
 _ANSWER: Final = "day, question, host, program, container, image"
 _OF_QUESTIONS: Final = f"""{_ROWS}
     WHERE key IN {{questions:Array(String)}} AND key = question
@@ -39,8 +42,7 @@ _OF_QUESTIONS: Final = f"""{_ROWS}
     LIMIT {{limit:UInt32}} BY {_ANSWER} {_ALONE}"""
 _OF_ANSWERS: Final = f"""
     SELECT DISTINCT host, owner, type, target FROM dnstrail_rows
-    WHERE key IN {{questions:Array(String)}} AND key = question AND host IN {{hosts:Array(String)}}
-        AND (day, question) IN {{asked:Array(Tuple(UInt32, String))}}
+    WHERE (day, key) IN {{asked:Array(Tuple(UInt32, String))}} AND key = question AND host IN {{hosts:Array(String)}}
     LIMIT {{limit:UInt32}} BY host {_ALONE}"""  # noqa: S608 - names of this file
 _RELATED: Final = f"""
     SELECT host, owner, type, target, max(gaps = 0 OR last <= {{at:Int64}}) FROM dnstrail_rows FINAL
@@ -51,10 +53,10 @@ _HOSTS: Final = """
     SELECT host, max(heard), max(state).2, max(state).3, max(dropped), max(lag).2, max(trimmed), sum(left_out),
         toJSONString(sumMap(refused))
     FROM dnstrail_hosts GROUP BY host ORDER BY host"""
-_BEHIND: Final = """
-    SELECT host FROM dnstrail_hosts GROUP BY host HAVING max(heard) > {gone:Int64}
-        AND (max(state).3 > 0 OR max(lag).2 > {waiting:Int64} OR max(heard) < {heard:Int64})
-    ORDER BY host"""
+_BEHIND: Final = f"""
+    SELECT host FROM dnstrail_hosts FINAL
+    WHERE heard > {{gone:Int64}} AND (state.3 > 0 OR lag.2 > {{waiting:Int64}} OR heard < {{heard:Int64}})
+    ORDER BY host {_ALONE}"""  # noqa: S608 - names of this file
 _LOSSES: Final = """
     SELECT max(dropped) + max(trimmed) + sum(left_out) FROM dnstrail_hosts
     WHERE {any:UInt8} OR host = {host:String}"""
@@ -122,6 +124,7 @@ class ClickHouseReader:
     def __init__(self, client: ClickHouseClient) -> None:
         self._client = client
         self._is_over: Callable[[], bool] = _never
+        self._newest_day = 0  # of all rows that were found
 
     def close(self) -> None:
         """Close the connection."""
@@ -145,23 +148,27 @@ class ClickHouseReader:
 
         They are `limit` rows, and those of the same second as the last one: the next page begins before it.
         """
-        values = {
-            **_days(at, before),
-            "key": key,
-            "host": host or "",
-            "any": int(host is None),
-            "at": 0 if at is None else int(at),
-            "ever": int(at is None),
-        }
-        most = _NO_TIME if before is None else math.ceil(before)
-        rows = self._rows(_TOUCHING, **values, before=most, after=0, limit=limit + 1)
+        second, most = None if at is None else int(at), None if before is None else math.ceil(before)
+        fields = {"host": host, "at": second, "before": most}
+        asked = {name: value for name, value in fields.items() if value is not None}
+        wanted = [_TOUCHING, *(_FIELDS[name] for name in asked)]
+        values = {**asked, **_days(at, before), "key": key}
+        since = self._newest_day + 1 - _NEWEST_DAYS
+        rows = []
+        if since > 0 and at is None and before is None:
+            rows = self._newest([*wanted, _SINCE], **{**values, "since": since}, limit=limit + 1)
+        # The clock of a host may be a day ahead, so that rows of earlier days end before this time.
+        if len(rows) <= limit or rows[limit - 1].last < (since + 1) * DAY:
+            rows = self._newest(wanted, **values, limit=limit + 1)
+        self._newest_day = max([self._newest_day, *(row.day for row in rows)])
         if len(rows) <= limit:
             return FoundRows(rows, is_whole=not is_over())
         last = rows[limit - 1].last
         found = [row for row in rows if row.last > last]
         of_second = [row for row in rows if row.last == last]
         if rows[-1].last == last:  # there may be more of this second
-            of_second = self._rows(_TOUCHING, **values, before=last + 1, after=last, limit=reading.MOST_OF_SECOND)
+            wanted.append("last = {second:Int64}")
+            of_second = self._newest(wanted, **values, second=last, limit=reading.MOST_OF_SECOND)
         return FoundRows(found + of_second, is_whole=False)
 
     def of_questions(self, rows: Sequence[FoundRow]) -> Iterator[FoundRows]:
@@ -180,8 +187,7 @@ class ClickHouseReader:
         found = FoundRelations(row.host for row in rows)
         for hosts in in_parts([*found.by_host]):
             for asked in in_parts([*{(row.day, row.question) for row in rows}]):
-                values = {"asked": asked, "questions": [*{one[1] for one in asked}], "hosts": hosts}
-                values["limit"] = reading.MOST_RELATIONS + 1
+                values = {"asked": asked, "hosts": hosts, "limit": reading.MOST_RELATIONS + 1}
                 for one in self._select(_OF_ANSWERS, _HostRelation, **values):
                     found.add(one.host, one.relation)
         return found
@@ -268,6 +274,11 @@ class ClickHouseReader:
         statement = "SELECT min(day) FROM dnstrail_shares WHERE {any:UInt8} OR host = {host:String}"
         [(day,)] = self._select(statement, tuple[int], any=int(host is None), host=host or "")
         return day
+
+    def _newest(self, wanted: Iterable[str], **values: object) -> list[FoundRow]:
+        """Return the rows for which all conditions hold, the newest first."""
+        statement = f"{_ROWS} WHERE {' AND '.join(wanted)} ORDER BY last DESC LIMIT {{limit:UInt32}} {_ALONE}"
+        return self._rows(statement, **values)
 
     def _rows(self, statement: str, **values: object) -> list[FoundRow]:
         return self._select(statement, FoundRow, **values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from dnstrail.process.clock import Clock
@@ -154,8 +154,8 @@ class ClickHouseStore:
         rows = [_HostState(host, {}, lag=(at, one.waiting), trimmed=one.trimmed) for host, one in lag.items()]
         self._insert("dnstrail_hosts", _HOSTS, rows)
 
-    def remove_old(self, now: float) -> int:
-        """Remove the rows that are too old at a time (seconds since the epoch); return their number.
+    def remove_old(self, now: float) -> Iterator[int]:
+        """Remove the rows that are too old at a time (seconds since the epoch), in one step; yield their number.
 
         Raises:
             SettingsError: A later version of dnstrail made the tables.
@@ -165,7 +165,7 @@ class ClickHouseStore:
         oldest = int(now) // DAY - self._days
         [(first, some)] = self._client.select("SELECT min(day), count() FROM dnstrail_shares", tuple[int, int])
         if not some or first >= oldest:
-            return 0
+            return
         [(count,)] = self._client.select(_OLD, tuple[int], oldest=oldest)
         self._client.change("ALTER TABLE dnstrail_shares DELETE WHERE day < {oldest:UInt32}", oldest=oldest)
         gone = [host for (host,) in self._client.select(_GONE, tuple[str], heard=int(now - self._days * DAY) * 1000)]
@@ -173,7 +173,7 @@ class ClickHouseStore:
             self._client.change("ALTER TABLE dnstrail_hosts DELETE WHERE host IN {hosts:Array(String)}", hosts=hosts)
         # The last one: the server goes on with it, also if nobody waits any more.
         self._client.change("ALTER TABLE dnstrail_rows DELETE WHERE day < {oldest:UInt32}", oldest=oldest)
-        return count
+        yield count
 
     def close(self) -> None:
         """Close the connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from dnstrail_fleet.log.contract import StreamLag
@@ -27,8 +27,8 @@ class RowStore(Protocol):
     def note_lag(self, lag: Mapping[str, StreamLag]) -> None:
         """Store the state of streams."""
 
-    def remove_old(self, now: float) -> int:
-        """Remove the rows that are too old at a time (seconds since the epoch); return their number."""
+    def remove_old(self, now: float) -> Iterator[int]:
+        """Remove the rows that are too old at a time (seconds since the epoch), in steps; yield the number of each."""
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,7 +8,8 @@ KIND: Final = 0x444E5346 + 0x100
 NAME: Final = "fleet.db"
 # A row is found by its target, by its question, and by its owner where that is another name. All times but `day` are
 # seconds since the begin of the day, which take fewer bytes. `removals` counts how often texts were removed, whose ids
-# another process may remember. `totals` are those of the newest days, by host (0), question (1) and address (2).
+# another process may remember. `totals` are those of the newest days, by host (0), question (1) and address (2). A
+# name has its last day with rows; a text and an asker have its week, which changes less often.
 VERSIONS: Final = (
     """
     CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, heard INTEGER, skew INTEGER, behind INTEGER,
@@ -53,5 +54,13 @@ VERSIONS: Final = (
     INSERT INTO totals SELECT day, 2, target, CAST(total(count) AS INTEGER), count(*) FROM newest
         WHERE type IN (1, 28) GROUP BY day, target;
     DROP VIEW newest
+    """,
+    """
+    ALTER TABLE texts ADD COLUMN week INTEGER DEFAULT 0;
+    ALTER TABLE askers ADD COLUMN week INTEGER DEFAULT 0;
+    ALTER TABLE names ADD COLUMN day INTEGER DEFAULT 0;
+    UPDATE texts SET week = (SELECT ifnull(max(day), 0) / 7 FROM rows);
+    UPDATE askers SET week = (SELECT ifnull(max(day), 0) / 7 FROM rows);
+    UPDATE names SET day = (SELECT ifnull(max(day), 0) FROM rows)
     """,
 )

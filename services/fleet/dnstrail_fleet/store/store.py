@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,19 +30,19 @@ _ADD: Final = """
     INSERT INTO rows (first, last, "end", count, gaps, doubted, used, day, target, owner, type, question, host, asker)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _NAME: Final = """
-    INSERT INTO names VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET
-        host = iif(excluded.first < first, excluded.host, host), first = min(first, excluded.first)"""
+    INSERT INTO names (text, first, host, day) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+        host = iif(excluded.first < first, excluded.host, host), first = min(first, excluded.first),
+        day = max(day, excluded.day)"""
 _HEARD: Final = """
     UPDATE hosts SET skew = iif(?1 >= heard, ?2, skew), behind = iif(?1 >= heard, ?3, behind),
         dropped = max(dropped, ?4), heard = max(heard, ?1), left_out = left_out + ?5 WHERE id = ?6"""
 _LAG: Final = "UPDATE hosts SET waiting = ?, trimmed = max(trimmed, ?) WHERE id = ?"
 _SHARE: Final = "INSERT INTO shares VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"
-_UNUSED: Final = """
-    DELETE FROM texts WHERE id NOT IN (SELECT target FROM rows UNION SELECT owner FROM rows
-        UNION SELECT question FROM rows UNION SELECT text FROM names)"""
-
+_WEEK: Final = 7  # days
+_STEP: Final = 8_192  # rows that one step of a removal reads at most
+_KEY_OF_ROW: Final = "day, target, owner, type, question, host, asker"
 _NEWEST: Final = "SELECT max(?1, ifnull(max(day), 0)), (SELECT min(day) FROM totals) FROM rows WHERE day <= ?2"
-_GONE: Final = "DELETE FROM hosts WHERE heard < ? AND id NOT IN (SELECT host FROM rows)"
+_GONE: Final = "DELETE FROM hosts WHERE heard < ? AND id NOT IN (SELECT host FROM shares)"
 
 
 class ReceivedEntry(NamedTuple):
@@ -126,10 +126,10 @@ class FleetStore:
                 for host, one in lag.items():
                     self._database.execute(_LAG, (*one, self._host(host)))
 
-    def remove_old(self, now: float) -> int:
-        """Remove the rows that are too old at a time (seconds since the epoch); return their number.
+    def remove_old(self, now: float) -> Iterator[int]:
+        """Remove the rows that are too old at a time (seconds since the epoch), in steps; yield the number of each.
 
-        The totals of all days before the newest one go, too.
+        The totals of all days before the newest one go, too. Rows may be written between two steps.
 
         Raises:
             SettingsError: The file is damaged.
@@ -139,20 +139,53 @@ class FleetStore:
         oldest = self._oldest(now)
         newest, with_totals = self._database.execute(_NEWEST, (oldest, int(now) // DAY)).fetchone()
         if with_totals is not None and with_totals < newest:
-            with naming_file(self.path), transaction(self._database):
-                self._database.execute("DELETE FROM totals WHERE day < ?", (newest,))
+            for _ in self._remove("totals", "day, kind, id", newest):
+                yield 0
         if first is None or first >= oldest:
-            return 0
+            return
         with naming_file(self.path), transaction(self._database):
-            count = self._database.execute("DELETE FROM rows WHERE day < ?", (oldest,)).rowcount
             self._database.execute("DELETE FROM shares WHERE day < ?", (oldest,))
-            self._database.execute("DELETE FROM names WHERE text NOT IN (SELECT question FROM rows)")
-            self._database.execute(_UNUSED)
-            self._database.execute("DELETE FROM askers WHERE id NOT IN (SELECT asker FROM rows)")
+        yield from self._remove("rows", _KEY_OF_ROW, oldest)
+        for sweep in (
+            self._sweep("names", "text", "day", oldest),
+            self._sweep("texts", "id", "week", oldest // _WEEK),
+            self._sweep("askers", "id", "week", oldest // _WEEK),
+        ):
+            for _ in sweep:
+                yield 0
+        with naming_file(self.path), transaction(self._database):
             self._database.execute(_GONE, (int(now - self._days * DAY) * 1000,))
             self._database.execute("DELETE FROM refused WHERE host NOT IN (SELECT id FROM hosts)")
             self._database.execute("UPDATE removals SET count = count + 1")
-        return count
+        yield 0
+
+    def _remove(self, table: str, key: str, before: int) -> Iterator[int]:
+        """Remove the rows of a table before a day, in steps; `key` is its primary key, which begins with the day."""
+        find = f"SELECT {key} FROM {table} WHERE day < ? ORDER BY {key} LIMIT 1 OFFSET {_STEP}"  # noqa: S608
+        end: tuple[int, ...] | None = ()
+        while end is not None:
+            with naming_file(self.path), transaction(self._database):
+                end = self._database.execute(find, (before,)).fetchone()
+                values = end or (before,)
+                wanted = f"({key}) < ({', '.join('?' * len(values))})" if end else "day < ?"
+                count = self._database.execute(f"DELETE FROM {table} WHERE {wanted}", values).rowcount  # noqa: S608
+            yield count
+
+    def _sweep(self, table: str, key: str, last: str, before: int) -> Iterator[int]:
+        """Remove what a table has whose last day or week is before one, in steps of the order of its key."""
+        find = f"SELECT max({key}) FROM (SELECT {key} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_STEP})"  # noqa: S608
+        remove = f"DELETE FROM {table} WHERE {key} > ? AND {key} <= ? AND {last} < ?"  # noqa: S608 - names of this file
+        begin = 0
+        while True:
+            with naming_file(self.path), transaction(self._database):
+                [end] = self._database.execute(find, (begin,)).fetchone()
+                if end is None:
+                    return
+                count = self._database.execute(remove, (begin, end, before)).rowcount
+                if count:
+                    self._database.execute("UPDATE removals SET count = count + 1")
+            begin = end
+            yield count
 
     def close(self) -> None:
         """Close the file."""
@@ -189,10 +222,10 @@ class FleetStore:
         """Merge a row into the stored one, or add it; return False if there is no room for it."""
         if not has_room and not self._may_be_known(row, asked):
             return False
-        begin, asker = row.day * DAY - shift, self._asker(*asked)
-        question = self._text(row.question)
-        owner = self._text(row.owner) if row.owner else question
-        key = row.day, self._text(row.target), owner, row.type, question, host, asker
+        begin, week = row.day * DAY - shift, row.day // _WEEK
+        question, asker = self._text(row.question, week), self._asker(*asked, week)
+        owner = self._text(row.owner, week) if row.owner else question
+        key = row.day, self._text(row.target, week), owner, row.type, question, host, asker
         times = row.first - begin, row.last - begin, row.end - begin
         values = *times, row.count, row.gaps, row.doubted, row.used - begin if row.used else -1, *key
         if not self._database.execute(_MERGE, values).rowcount:
@@ -200,7 +233,7 @@ class FleetStore:
                 return False
             self._database.execute(_ADD, values)
             added.update((row.day, _ALL_DAYS))
-            self._database.execute(_NAME, (question, row.first + shift, host))
+            self._database.execute(_NAME, (question, row.first + shift, host, row.day))
         return True
 
     def _oldest(self, now: float) -> int:
@@ -221,11 +254,18 @@ class FleetStore:
         known = self._find("askers", ("program", "container", "image"), asked) is not None
         return known and all(self._find("texts", ("text",), (text,)) is not None for text in texts)
 
-    def _read_text(self, text: str) -> int:
-        return self._id("texts", ("text",), (text,))
+    def _read_text(self, text: str, week: int) -> int:
+        return self._kept("texts", ("text",), (text,), week)
 
-    def _read_asker(self, program: str, container: str, image: str) -> int:
-        return self._id("askers", ("program", "container", "image"), (program, container, image))
+    def _read_asker(self, program: str, container: str, image: str, week: int) -> int:
+        return self._kept("askers", ("program", "container", "image"), (program, container, image), week)
+
+    def _kept(self, table: str, columns: tuple[str, ...], values: tuple[str, ...], week: int) -> int:
+        """Return the id of a content, which is kept as long as rows of a week."""
+        number = self._id(table, (*columns, "week"), (*values, week), unique=len(columns))
+        change = f"UPDATE {table} SET week = ? WHERE id = ? AND week < ?"  # noqa: S608 - names of this file
+        self._database.execute(change, (week, number, week))
+        return number
 
     def _read_host(self, name: str) -> int:
         columns = "name", "heard", "skew", "behind", "dropped", "waiting", "trimmed", "left_out"

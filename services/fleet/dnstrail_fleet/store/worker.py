@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -72,6 +72,7 @@ class StoreWorker:
         self._unwritten: list[StreamEntry] = []  # they would come again ten seconds later
         self._pause_of_log = LogPause()
         self._look = self._clean = float("-inf")
+        self._removal: Iterator[int] = iter(())  # one step between two writes
 
     def step(self) -> None:
         """Read some entries, write them, and acknowledge them.
@@ -97,8 +98,8 @@ class StoreWorker:
             lag = self._log.lag()
             self.store.note_lag({host: one for host, one in lag.items() if self.lag.get(host) != one})
             self.lag, self._look = lag, now + _LOOK
-        if now >= self._clean:
-            self.store.remove_old(self._clock.wall())
+        if next(self._removal, None) is None and now >= self._clean:
+            self._removal = self.store.remove_old(self._clock.wall())
             self._clean = now + _CLEAN
         if entries:
             received, done = self._checked(entries)

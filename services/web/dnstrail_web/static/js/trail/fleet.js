@@ -57,7 +57,7 @@ function Known({ reply }) {
   ].filter(Boolean);
   return html`${notes.map((note) => html`<p class="warn" key=${note}>${note}</p>`)}
     <ul class="plain-list">${data.hosts.map((one) => html`<li key=${one.host}>
-      <a class="mono" href=${href("hosts", { host: one.host })}>${visible(one.host)}</a> since ${clock(one.first)}, last ${clock(one.last)}<span class="quiet"> · ${count(one.answers)}×</span>${one.doubted > 0 && html` <span class="tag warn">doubted</span>`}
+      <a class="mono" href=${href("hosts", { host: one.host })}>${visible(one.host)}</a> since ${clock(one.first)}, last ${clock(one.last)}${one.last_connection > 0 && `, last connection ${clock(one.last_connection)}`}<span class="quiet"> · ${count(one.answers)}×</span>${one.doubted > 0 && html` <span class="tag warn">doubted</span>`}
       <div class="mono">${some(one.dns_queries)} → ${some(one.ip_addresses)}</div>
       <div class="quiet">asked by ${some(one.askers.map(askerText))}</div></li>`)}</ul>`;
 }
