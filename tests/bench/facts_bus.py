@@ -1,6 +1,7 @@
 """The cost of a transaction on the bus: at the cache that publishes it, and at a subscriber; and its bytes.
 
-Also what a subscriber costs the process of a cache, its relay included, for each DNS message of a capture file.
+Also what the facts cost the process of a cache, its relay included, for each DNS message of a capture file: without a
+subscriber beside a cache that publishes none, and with one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from live.workers import open_bus
 NAMES, RUNS = 5000, 5
 COLLECTED = 3  # runs that collect the transactions anew
 _FEW = 200  # transactions that travel alone
-_PLAYED, _ROUNDS = 3, 5  # how often a cache receives the capture; caches without and with a subscriber
+_ROUNDS = 9  # in each a cache that publishes no facts, one without a subscriber, and one with a subscriber
+_NO_FACTS = "import dnstrail_cache.__main__ as cache; cache.FactsPublisher = lambda *_: None"
 _BEFORE = 1_000_000  # batches of events that a probe publishes in half a day
 
 
@@ -59,19 +61,24 @@ def measure(capture: str) -> Iterator[Figure]:
     yield Figure("a transaction, read", _cost(lambda: _read(sent), len(found)), "us")
     yield Figure("a transaction in a batch", sum(map(len, sent)) / len(found), "bytes")
     yield Figure("a transaction alone", sum(map(len, _published(found[-_FEW:], 1))) / _FEW, "bytes")
-    costs = [(_cost_of_cache(capture, []), _cost_of_cache(capture, [DNS_TRANSACTION])) for _ in range(_ROUNDS)]
-    yield Figure("a message, the process of a cache", median(alone for alone, _ in costs), "us")
-    yield Figure("a message, more with a subscriber", median(heard - alone for alone, heard in costs), "us")
+    forms = (_NO_FACTS,), (), ("", DNS_TRANSACTION)
+    costs = [[_cost_of_cache(capture, *form) for form in forms] for _ in range(_ROUNDS)]
+    yield Figure("a message, a cache that publishes no facts", median(none for none, _, _ in costs), "us")
+    yield Figure("a message, without a subscriber", median(alone / none for none, alone, _ in costs), "times as much")
+    yield Figure("a message, more with a subscriber", median(heard - alone for _, alone, heard in costs), "us")
 
 
-def _cost_of_cache(capture: str, topics: list[str]) -> float:
-    """Return the processor time (us) of a cache for a message of a file, with a subscriber of these facts."""
-    with run_dir() as folder, open_bus() as bus, started("cache", "--run-dir", folder) as cache:
+def _cost_of_cache(capture: str, before: str = "", *topics: str) -> float:
+    """Return the processor time (us) of a cache for a message of a file, with a subscriber of these facts.
+
+    The cache runs the code `before` first.
+    """
+    with run_dir() as folder, open_bus() as bus, started("cache", "--run-dir", folder, before=before) as cache:
         facts = FactFeed(bus, lookups_address(folder), topics).subscriber
         wait_until(lambda: not dnstrail("stats", "--run-dir", folder).returncode, "the cache")
         wait_until(lambda: not topics or facts.receive(), "its facts")
         used = used_with_children(cache.pid)
-        count = sum(_play(capture, folder, facts) for _ in range(_PLAYED))
+        count = _play(capture, folder, facts)
 
         def is_done() -> bool:
             """Return whether the cache has handled all messages."""

@@ -135,6 +135,22 @@ def test_facts_are_published_beside_a_flood_of_requests():
     assert state.counters["requests"] == 4 * 256
 
 
+def test_facts_are_published_beside_a_flood_of_events():
+    """Facts are published before a reply, where no event waits, and every 10 ms beside events that wait."""
+    clock = FakeClock()
+    state, facts = CacheState(Image(), clock), Facts(clock)
+    turn = ("turn", encode(Turn("s", 0, {}, True, state.now)))
+    events, requests = Queue(repeat(turn, 5 * 256)), Queue([None, None, SlowRequest(clock, 0.0)])
+    worker = _Worker(requests, Feeder(events, state, lambda *_: None), state, lambda: None, facts=lambda _: facts)
+    steps = []
+    for seconds in (0.0, 0.009, 0.0, 0.009, 0.002, 0.0):
+        clock.advance(seconds)
+        worker.step()
+        steps.append((facts.steps, worker.behind))
+    assert steps == [(1, True), (1, True), (2, True), (2, True), (3, True), (4, False)]
+    assert state.counters["requests"] == 1
+
+
 def test_the_publication_of_facts_takes_no_time_of_requests():
     """A step answers requests for 50 ms, however long the facts took."""
     clock = FakeClock()

@@ -192,6 +192,7 @@ class _Worker:
         self.behind = False
         self._events = _EVENTS[0]  # seconds for the events of the next step
         self._published = float("-inf")  # when the facts were published last
+        self._unpublished = False  # whether events were applied since
         self._server = server
         self._feeder = feeder
         self._state = state
@@ -216,13 +217,15 @@ class _Worker:
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones.
 
-        The facts of the events are published before: a reply counts them.
+        The facts of the events are published before a reply, which counts them, and else every 10 ms at most.
         """
-        first = self._server.receive()
         self.behind = self._feeder.drain(self._events)
-        began = self._state.clock.monotonic()
-        if first is None or self._feeder.applied or began >= self._published + _GATHER:
-            self._published = began
+        self._unpublished |= self._feeder.applied
+        began, first = self._state.clock.monotonic(), self._server.receive()
+        answers = first is not None or len(self.pending) > 0
+        idle = first is None and not self.behind
+        if idle or (answers and self._unpublished) or began >= self._published + _GATHER:
+            self._published, self._unpublished = began, False
             self._publish()
             began = self._state.clock.monotonic()
         self._answer_waiting(began, first)
@@ -241,7 +244,7 @@ class _Worker:
         if self._facts is not None:
             self._facts.close()
 
-    def _answer_waiting(self, now: float, first: ServedRequest | None) -> None:
+    def _answer_waiting(self, now: float, served: ServedRequest | None) -> None:
         """Answer lookups that have waited for half of the time at most, and requests for the rest of it."""
         clock = self._state.clock
         self.pending.look(self._state.follower, self._state.skipped, now)
@@ -249,13 +252,12 @@ class _Worker:
             lookup, complete = self.pending.take_ready()
             self._answer(lookup.served, lookup.request, lookup.deadline - PATIENCE, complete=complete)
         self._answer_past(now)
-        for _ in range(_REQUESTS_AT_ONCE):
-            served, first = first or self._server.receive(), None
-            if served is None:
-                break
+        answered = 0
+        while served is not None:
             self._serve(served)
-            if clock.monotonic() >= now + _AT_ONCE:
-                break
+            answered += 1
+            over = answered == _REQUESTS_AT_ONCE or clock.monotonic() >= now + _AT_ONCE
+            served = None if over else self._server.receive()
 
     def _serve(self, served: ServedRequest) -> None:
         self._state.counters["requests"] += 1
