@@ -47,6 +47,7 @@ _LONGEST_NAME = 15
 _INSTRUCTION = 8  # bytes
 _LICENSE = b"GPL"
 _LONGEST_LOG = 1 << 24  # bytes of the steps of the verifier
+_INTERRUPTIONS = 19  # of the verifier: a signal to this thread ends it with EAGAIN
 _LAST_LINES = 2  # of the log: what the verifier refused, and how far it came
 ANY, NOEXIST = 0, 1  # BPF_ANY, BPF_NOEXIST
 
@@ -151,7 +152,11 @@ def _load(
     count = len(instructions) // _INSTRUCTION
     logged = (1, len(log), ctypes.addressof(log)) if log else (0, 0, 0)
     start = (kind, count, _address(code), _address(license_text), *logged)
-    return _bpf("BPF_PROG_LOAD", _PROG_LOAD, _PROGRAM.pack(*start, 0, 0, _short(name), 0, hook or 0))
+    attributes = _PROGRAM.pack(*start, 0, 0, _short(name), 0, hook or 0)
+    for _ in range(_INTERRUPTIONS):
+        with suppress(BlockingIOError):
+            return _bpf("BPF_PROG_LOAD", _PROG_LOAD, attributes)
+    return _bpf("BPF_PROG_LOAD", _PROG_LOAD, attributes)
 
 
 def attach_raw_tracepoint(program: int, name: str) -> int:
