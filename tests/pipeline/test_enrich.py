@@ -21,7 +21,7 @@ from builders.facts import OF_UNIT, SECOND, fact_of, progress_of
 from builders.tool_events import line_of, tool_events
 from dnstrail.bus.ipc import lookups_address
 from dnstrail_history.store.store import FactStore
-from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.tapped_resolver import resolved, resolver
 from live.workers import FakeClock, asker, probe, response, seen
 
@@ -54,8 +54,12 @@ def zeek(number, address="192.0.2.7"):
 @pytest.fixture(scope="module")
 def demo():
     """Yield the run-dir of a pipeline that has played the demo capture and stays."""
-    with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
-        wait_until(lambda: dnstrail("get", "updates.example", "--run-dir", folder).returncode == 0, "the demo capture")
+    with (
+        run_dir() as folder,
+        started("--capture", "demo", "--stay", "--run-dir", folder),
+        asker(lookups_address(folder)) as client,
+    ):
+        wait_until(lambda: client.ask("health")["data"]["status"] == "ended", "the end of the demo capture")
         yield folder
 
 
