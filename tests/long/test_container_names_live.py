@@ -12,7 +12,7 @@ from live.api_server import PODS, REPLICA_SETS, api_server, owned, owner
 from live.containerd import CONTAINERD_TOOLS, containerd
 from live.ebpf_source import cgroup, inside
 from live.namespaces import live_or_skip
-from live.pipelines import Run, askers_below, pipeline
+from live.pipelines import Run, askers_below, check_container_names, counted, pipeline
 from live.podman import IMAGE, PODMAN_TOOLS, podman
 from live.podman_of_user import USER_TOOLS, podman_of_user
 from live.processes import run_dir, wait_until
@@ -25,11 +25,6 @@ FACTS = ("--capture", "ebpf", "--output", "json", "--events", "dns_transaction")
 
 # A first process of its own, whose root is this one: the root of process 1 has the users and their homes.
 OWN_HOST = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-
-
-def counted(run: Run, reason: str) -> int:
-    """Return a counter of the probe."""
-    return sum(probe.get(reason, 0) for probe in run.stats()["probes"].values())
 
 
 @pytest.fixture
@@ -60,20 +55,6 @@ def check_owners(run: Run, domain: str) -> None:
     assert len(found) >= COUNT // 4
 
 
-def check_names(run: Run, domain: str, name: str) -> None:
-    """Wait for the facts below a domain, and compare the container of each with its name, of which {} is the number.
-
-    On a busy host, a name can come after the 200 ms for which the facts wait: it is missing, and counted.
-    """
-    wait_until(lambda: len(askers_below(run, domain)) == COUNT, "the facts")
-    expected = {f"c{number}.{domain}": {(name.format(number), IMAGE)} for number in range(COUNT)}
-    found = askers_below(run, domain)
-    named = {asked: containers for asked, containers in found.items() if containers != {("", "")}}
-    assert named == {asked: expected[asked] for asked in named}
-    assert len(named) >= COUNT // 2
-    wait_until(lambda: counted(run, "container_names_late") >= COUNT - len(named), "the names that are late")
-
-
 def test_short_containers_of_podman_have_names(monkeypatch, labels):
     """Each container of Podman that asks one name and ends has its own name, image and label in the fact."""
     live_or_skip(*PODMAN_TOOLS)
@@ -82,7 +63,7 @@ def test_short_containers_of_podman_have_names(monkeypatch, labels):
         with pipeline(*FACTS, *labels) as run:
             for number in range(COUNT):
                 tool.resolve(f"web-{number}", f"c{number}.podman.test", "--label", f"app=app-{number}")
-            check_names(run, "podman.test", "web-{}")
+            check_container_names(run, "podman.test", "web-{}", IMAGE, COUNT)
             check_labels(run, "podman.test")
 
 
@@ -92,7 +73,7 @@ def test_short_containers_of_a_user_have_names_with_the_user(labels):
     with podman_of_user() as tool, pipeline(*FACTS, *labels, within=OWN_HOST) as run:
         for number in range(COUNT):
             tool.resolve(f"web-{number}", f"c{number}.user.test", "--label", f"app=app-{number}")
-        check_names(run, "user.test", f"{tool.user}/web-{{}}")
+        check_container_names(run, "user.test", f"{tool.user}/web-{{}}", IMAGE, COUNT)
         check_labels(run, "user.test")
         [fact] = run.containing("c0.user.test")
         assert fact["containerId"].startswith(f"{tool.user}/")
@@ -115,7 +96,7 @@ def test_short_containers_of_pods_have_names_and_owners(monkeypatch, tmp_path):
                 server.objects[f"{PODS}web-{number}"] = owned(f"web-{number}", owner("ReplicaSet", f"set-{number % 3}"))
                 pod = daemon.make_pod(f"web-{number}", "shop", app=f"app-{number}", **{DEPLOYMENT: "forged"})
                 daemon.resolve(pod, "nginx", f"c{number}.pods.test")
-            check_names(run, "pods.test", "nginx.web-{}.shop")
+            check_container_names(run, "pods.test", "nginx.web-{}.shop", IMAGE, COUNT)
             check_owners(run, "pods.test")
         assert {*server.asked} <= server.objects.keys()
 

@@ -15,11 +15,12 @@ from dnstrail.protocol.batches import TURN, Mark, Turn, decode
 from live.counting import SIGNATURE
 from live.namespaces import Hosts
 from live.pipelines import Run, pipeline
+from live.ports import free_port
 from live.processes import PATIENCE, wait_until
 from live.workers import asker, open_bus
 
 RATE, SECONDS = 50_000, 5
-PORT = 16353  # no other program of this host uses it
+PORT = free_port("127.0.0.1")
 LOOK = 0.1  # seconds between two looks at the lag
 WANTS_NONE = """
 import time

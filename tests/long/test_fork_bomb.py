@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ from dnstrail.events import SCHED_PROCESS_EXIT, SCHED_PROCESS_FORK
 from dnstrail_probe.host.process_table import MAX_PROCESSES
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
+from live.ports import free_port
 
-PORT = 17453  # no other program of this host uses it
+PORT = free_port("127.0.0.1")
+OWN = f"dnstrail{os.getpid()}"
 BOMBS, FORKS, EXECS, ASKED = 2, 15_000, 500, 30
 ASK = """
 import os, socket, sys
@@ -35,7 +38,7 @@ def test_a_fork_bomb_hides_no_process_of_another_cgroup(tmp_path, words):
     source = Path(__file__).parents[1] / "support" / "live" / "fork_bomb.c"
     subprocess.run(["gcc", "-O2", "-o", bomb, source], check=True, capture_output=True)
     query = dns.message.make_query("honest.test", "A").to_wire().hex()
-    with watching(frozenset({PORT})) as watched, cgroup("dnstrail-bomb") as bombs, cgroup("dnstrail-honest") as folder:
+    with watching(frozenset({PORT})) as watched, cgroup(f"{OWN}-bomb") as bombs, cgroup(f"{OWN}-honest") as folder:
         watched.look()
         running = [subprocess.Popen(inside(bombs, bomb, *words)) for _ in range(BOMBS)]
         honest = subprocess.Popen(inside(folder, sys.executable, "-c", ASK, query, str(PORT), str(ASKED)))

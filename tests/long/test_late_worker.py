@@ -18,7 +18,7 @@ from live.stopped import frozen
 
 CONNECTIONS = 20  # of each client
 LATE = 4.0  # seconds: longer than the life of every answer, by TTL and grace
-SHORT = ("--dnscache", "grace=1")  # the answers have a TTL of 0; a machine may stand still before a client connects
+SHORT = ("--dnscache", "grace=2")  # the answers have a TTL of 0; a machine may stand still before a client connects
 # Asks a name, connects to its address, and again; all names have one address.
 CONNECTS = """
 import socket, sys, time

@@ -23,14 +23,14 @@ from live.enforced import LISTED_RUN, watched
 from live.listed_network import ALLOW_LIST, RESOLVER, RESOLVER6, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
 from live.person import Person, person_at
-from live.processes import PATIENCE, children_of, run_dir, wait_until
+from live.processes import PATIENCE, children_of, command_line, run_dir, wait_until
 from live.run_commands import within
 
 SUPPORT = Path(hostile_terminal.__file__).parents[1]
 MODULE = ("env", f"PYTHONPATH={SUPPORT}", sys.executable, "-m")
 ASKING = (*LISTED_RUN, "--ask", "--report", "r.json", "--quiet")
 UNLISTED = "google.com"  # below it, all names are those of the server
-CONNECTS = f"{sys.executable} -c 'import socket, sys; socket.create_connection((sys.argv[1], 80), 20)'"
+CONNECTS = f"{sys.executable} -c 'import socket, sys; socket.create_connection((sys.argv[1], 80), 60)'"
 
 # Writes until the terminal has taken nothing for a while.
 FILLS = """
@@ -66,7 +66,7 @@ def arrived(network, folder) -> Iterator[Path]:
 
 
 def asking(
-    network: ListedNetwork, folder: Path, *command: str, options: str = "timeout:1 attempts:4"
+    network: ListedNetwork, folder: Path, *command: str, options: str = "timeout:1 attempts:5"
 ) -> AbstractContextManager[Person]:
     """Start a command with --ask on a terminal; a name is asked every second."""
     return person_at(within(network.hosts, *ASKING, "--", *command), folder, RES_OPTIONS=options)
@@ -136,9 +136,9 @@ def test_ipv6_tcp_and_types(network, folder):
     script = "\n".join(
         [
             "cp allowed copy && mv copy allowed",
-            f"dig +short +tries=5 +time=1 @{RESOLVER6} six.{UNLISTED}",
-            f"dig +short +tcp +tries=1 +time=20 @{RESOLVER} stream.{UNLISTED}",
-            f"dig +tries=5 +time=1 @{RESOLVER} known.allowed.test TXT | grep -o 'status: '",
+            f"dig +short +tries=20 +time=1 @{RESOLVER6} six.{UNLISTED}",
+            f"dig +short +tcp +tries=1 +time=60 @{RESOLVER} stream.{UNLISTED}",
+            f"dig +tries=20 +time=1 @{RESOLVER} known.allowed.test TXT | grep -o 'status: '",
             f"RES_OPTIONS=use-vc getent ahosts both.{UNLISTED}",
         ]
     )
@@ -206,7 +206,7 @@ def test_a_full_queue(network, folder):
 
 def launchers(process: int) -> list[int]:
     """Return the launchers below a process whose command contains `input()`."""
-    return [one for one in children_of(process) if any(b"input()" in command_of(each) for each in children_of(one))]
+    return [one for one in children_of(process) if any("input()" in command_line(each) for each in children_of(one))]
 
 
 def launcher_of(process: int) -> int:
@@ -214,10 +214,6 @@ def launcher_of(process: int) -> int:
     found: list[int] = []
     wait_until(lambda: found.extend(launchers(process)) or found, "the launcher")
     return found[0]
-
-
-def command_of(process: int) -> bytes:
-    return Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 def test_a_terminal_that_is_closed(network, folder, arrived):

@@ -58,7 +58,7 @@ ways = [
 refused, turns = Counter(), 0
 while Path("go").exists():
     refused.update(result(way) for way in ways)
-    listed = result(lambda: socket.create_connection((allowed_name(4, 0), 80), 5).close())
+    listed = result(lambda: socket.create_connection((allowed_name(4, 0), 80), 60).close())
     turns += 1
     Path("turn.new").write_text(json.dumps([os.getppid(), turns, refused, listed]))
     os.rename("turn.new", "turn")

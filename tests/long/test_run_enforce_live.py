@@ -44,7 +44,7 @@ from pathlib import Path
 sys.path.insert(0, {support!r})
 from live.attempts import allowed_name, connect, other_address, result
 def both():
-    name = result(lambda: socket.create_connection((allowed_name(4, 2), 80), timeout=5).close())
+    name = result(lambda: socket.create_connection((allowed_name(4, 2), 80), timeout=60).close())
     other = result(lambda: connect(4, other_address(4, 2)))
     Path("turn.new").write_text(json.dumps([os.getpid(), os.getppid(), name, other]))
     os.rename("turn.new", "turn")

@@ -255,7 +255,8 @@ import os, sys, time
 sys.path.insert(0, {str(SUPPORT)!r})
 from live.stated_names import *
 from live.stated_names import _result
-made = socket.create_connection((NAME, RAW), timeout=3)
+made = socket.create_connection((NAME, RAW), timeout=60)
+made.settimeout({60 if afterwards == "allow" else 3})
 launcher = os.getppid()
 Path("launcher.new").write_text(str(launcher))
 os.rename("launcher.new", "launcher")

@@ -28,7 +28,7 @@ sys.path.insert(0, {str(Path(attempts.__file__).parents[1])!r})
 from pathlib import Path
 from live.attempts import allowed_name, other_name, result
 def reach(name):
-    return result(lambda: socket.create_connection((name, 80), timeout=5).close())
+    return result(lambda: socket.create_connection((name, 80), timeout=20).close())
 """
 REACHES = f"{_REACH}print(reach(allowed_name(4, 0)), reach(other_name(4, 0)))"
 # Reaches an allowed name, writes a file, and reaches another allowed name when the file is gone.

@@ -13,11 +13,13 @@ import pytest
 
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
+from live.ports import free_port
 from live.processes import PATIENCE
 
-ID = "0123456789abcdef" * 4
+ID = os.urandom(32).hex()
 USER = 60_543  # no other process of this host has it
-PORT = 17354  # no other program of this host uses it
+PORT = free_port("127.0.0.1")
+OWN = f"dnstrail{os.getpid()}"
 # Become the user, make a cgroup, move there and send a query.
 SEND = """
 import os, pathlib, socket, sys
@@ -36,7 +38,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
 def delegated() -> Iterator[Path]:
     """Yield a cgroup that belongs to the user."""
     live_or_skip()
-    with cgroup("dnstrail-test.slice") as folder:
+    with cgroup(f"{OWN}-test.slice") as folder:
         give_away(folder)
         yield folder
 
@@ -88,7 +90,7 @@ def test_a_cgroup_that_is_older_than_the_probe_names_no_container(delegated):
 
 def test_root_makes_containers(watched):
     """A cgroup that root made with this name is a container."""
-    with cgroup("dnstrail-root.slice") as folder:
+    with cgroup(f"{OWN}-root.slice") as folder:
         send(folder, folder / f"docker-{ID}.scope", 0, "true.test")
         assert containers_of(watched, "true.test") == {ID}
 

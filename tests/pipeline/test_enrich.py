@@ -13,7 +13,10 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from fcntl import F_GETPIPE_SZ, fcntl, ioctl
 from io import BufferedReader
+from pathlib import Path
+from termios import FIONREAD
 
 import pytest
 
@@ -21,7 +24,8 @@ from builders.facts import OF_UNIT, SECOND, fact_of, progress_of
 from builders.tool_events import line_of, tool_events
 from dnstrail.bus.ipc import lookups_address
 from dnstrail_history.store.store import FactStore
-from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, text_of, wait_until
+from live.stopped import frozen
 from live.tapped_resolver import resolved, resolver
 from live.workers import FakeClock, asker, probe, response, seen
 
@@ -54,8 +58,12 @@ def zeek(number, address="192.0.2.7"):
 @pytest.fixture(scope="module")
 def demo():
     """Yield the run-dir of a pipeline that has played the demo capture and stays."""
-    with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
-        wait_until(lambda: dnstrail("get", "updates.example", "--run-dir", folder).returncode == 0, "the demo capture")
+    with (
+        run_dir() as folder,
+        started("--capture", "demo", "--stay", "--run-dir", folder),
+        asker(lookups_address(folder)) as client,
+    ):
+        wait_until(lambda: client.ask("health")["data"]["status"] == "ended", "the end of the demo capture")
         yield folder
 
 
@@ -106,6 +114,20 @@ def test_a_line_leaves_while_its_writer_is_idle(demo):
         process.terminate()
         _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, b"2 named" in errors) == (0, True)
+
+
+def test_a_stop_loses_nothing(demo, monkeypatch):
+    """Of a line that does not fit into the pipe, all bytes leave, though the command is stopped in the middle."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # as in the image of dnstrail
+    line = b"x" * 500_000 + b"\n"
+    with enriching(demo) as process:
+        send(process, line)
+        process.stdin.close()
+        room = fcntl(process.stdout, F_GETPIPE_SZ)
+        wait_until(lambda: int.from_bytes(ioctl(process.stdout, FIONREAD, bytes(4)), sys.byteorder) == room, "the pipe")
+        with frozen(process.pid):
+            wait_until(lambda: "\nState:\tT" in text_of(Path(f"/proc/{process.pid}/status")), "the stop")
+        assert process.stdout.read() == line
 
 
 def test_a_reader_that_leaves_ends_the_command(demo):

@@ -251,7 +251,7 @@ def test_the_log_of_a_host_has_the_process_of_a_client(network: Hosts):
         with asker(lookups_address(folder)) as client:
             wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
         with written(folder, "log", "--follow", "--json") as log:
-            assert network.on_client("ping", "-c1", "-W5", "google.com").returncode == 0
+            assert network.on_client("ping", "-c1", "-W60", "google.com").returncode == 0
             wait_until(lambda: [row for row in own(log.named("google.com")) if row["type"] == "A"], "the client")
         with written(folder, "log", "--follow", "--connections", "--json", "--address", SERVER) as connections:
             await_collection(network, lambda: own(connections.rows))

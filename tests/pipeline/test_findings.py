@@ -69,4 +69,5 @@ def test_findings_that_wait_for_a_worker_that_is_away_are_counted_at_the_end() -
         workers.processes[0].terminate()
         assert workers.processes[0].wait(BOUND) == 0
         with asker(lookups_address(folder)) as client:
-            assert client.ask("stats")["data"]["lost"]["workers"] == {FINDINGS_LOST: 20}
+            lost = {FINDINGS_LOST: 20}
+            wait_until(lambda: client.ask("stats")["data"]["lost"]["workers"] == lost, "the last report of the worker")

@@ -132,4 +132,5 @@ def test_a_forged_first_segment_does_not_hide_the_query(network):
             serving.terminate()
             serving.communicate(timeout=PATIENCE)
     received = [event.payload for event in watched.named(NET_PACKET_DNS) if not event.flow.egress]
-    assert received == [query, true]
+    own = [payload for payload in received if payload in (query, true, forged)]  # others of this host use the port, too
+    assert own == [query, true]

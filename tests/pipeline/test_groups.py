@@ -57,8 +57,12 @@ def test_three_workers_share_the_clients(folder):
         assert len(found) == EVENTS
         assert sum(map(len, clients)) == CLIENTS
         assert min(map(len, clients)) >= 0.15 * CLIENTS
-        wait_until(lambda: {one["lag_events"] for one in workers.members().values()} == {0}, "no lag")
-        assert sum(one["handled"] for one in workers.members().values()) == EVENTS
+
+        def counted():
+            members = workers.members().values()
+            return {one["lag_events"] for one in members}, sum(one["handled"] for one in members)
+
+        wait_until(lambda: counted() == ({0}, EVENTS), "the reports of the last turn")
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "a file"])

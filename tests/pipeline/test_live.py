@@ -25,7 +25,7 @@ CONNECT = "import socket; s = socket.socket(); s.connect_ex((socket.gethostbynam
 
 def ping(network: Hosts) -> None:
     """Ping google.com once."""
-    done = network.on_client("ping", "-c1", "-W5", "google.com")
+    done = network.on_client("ping", "-c1", "-W60", "google.com")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -35,11 +35,11 @@ def test_twenty_pings_are_twenty_findings(network):
         assert "capturing by ebpf" in run.errors
         for number in range(1, 21):
             ping(network)
-            wait_until(lambda number=number: len(run.named("DNS_DATA_SOURCE")) >= number, f"finding {number}")
+            wait_until(lambda number=number: len(own_findings(run)) >= number, f"finding {number}")
         with asker(lookups_address(run.folder)) as client:
             assert GOOGLE in client.ask("get", key="google.com")["data"]["ip_addresses"]
-            assert client.ask("get", key=GOOGLE)["data"]["dns_queries"][0] == "google.com"
-        findings = run.named("DNS_DATA_SOURCE")
+            assert "google.com" in client.ask("get", key=GOOGLE)["data"]["dns_queries"]
+        findings = own_findings(run)
         pings = {finding["processId"] for finding in findings}
         assert len(findings) == len(pings) == 20
         assert {(event["processName"], event["executable"]["path"]) for event in findings} == {
@@ -51,6 +51,11 @@ def test_twenty_pings_are_twenty_findings(network):
         assert {(event["processName"], event["executable"]["path"]) for event in questions} == {
             ("ping", "/usr/bin/ping")
         }
+
+
+def own_findings(run: Run) -> list[dict]:
+    """Return the findings about programs that this process started: other tests may ping at the same time."""
+    return [event for event in run.named("DNS_DATA_SOURCE") if event["parentProcessId"] == os.getpid()]
 
 
 def test_connections_have_the_names_behind_them(network):
@@ -102,7 +107,7 @@ def test_frozen_cache_delays_and_does_not_lose_the_finding(network):
             with frozen(run.worker("cache")):
                 ping(network)
                 time.sleep(0.1)  # the freeze is the point
-            wait_until(lambda number=number: len(run.named("DNS_DATA_SOURCE")) >= number, f"finding {number}")
+            wait_until(lambda number=number: len(own_findings(run)) >= number, f"finding {number}")
 
 
 def test_connections_of_a_frozen_cache_have_their_names(network):

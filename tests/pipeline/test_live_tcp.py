@@ -22,7 +22,7 @@ from live.workers import asker
 
 def dig(network: Hosts, name: str, *options: str) -> None:
     """Send one query over TCP."""
-    done = network.on_client("dig", "+tcp", "+short", "+tries=1", "+time=5", f"@{ADDRESS}", *options, name)
+    done = network.on_client("dig", "+tcp", "+short", "+tries=1", "+time=60", f"@{ADDRESS}", *options, name)
     assert GOOGLE in done.stdout, done.stdout + done.stderr
 
 

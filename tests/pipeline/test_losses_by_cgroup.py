@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from dnstrail_probe.ebpf.loader import Sizes
 from dnstrail_probe.packets import tcp_streams
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
+from live.ports import free_port
 from live.processes import PATIENCE, wait_until
 
-PORT = 17353  # no other program of this host uses it
+PORT = free_port("127.0.0.1")
+OWN = f"dnstrail{os.getpid()}"  # begins the names of the cgroups of this process
 PACKETS, SOCKETS, OWNERS = 5000, 3000, 1024
 QUIET = 100
 FITTING = 500  # packets that fit into a ring buffer of 16 pages, at most
@@ -110,26 +113,26 @@ def waiting_to_answer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_flood_is_the_loss_of_its_own_cgroup(watched):
     """A cgroup that floods the ring buffer is named with its losses; a quiet cgroup is not, and no loss is missing."""
-    with cgroup("dnstrail-flood") as flooding, cgroup("dnstrail-quiet") as quiet:
+    with cgroup(f"{OWN}-flood") as flooding, cgroup(f"{OWN}-quiet") as quiet:
         send(quiet, "before.test")
         watched.until(lambda: watched.about("before.test"), "the query before the flood")
         send(flooding, "flood.test", PACKETS)  # the reader stands still meanwhile
-        watched.until(lambda: watched.source.lost_by_cgroup, "the losses")
+        watched.until(lambda: lost_of(watched, flooding.stat().st_ino), "the losses")
         send(quiet, "after.test")
         watched.until(lambda: watched.about("after.test"), "the query after the flood")
         received = len(watched.about("flood.test"))
         lost = {loss.cgroup: loss for loss in watched.source.lost_by_cgroup}
         own = lost[flooding.stat().st_ino]
         assert own == watched.source.lost_by_cgroup[0]
-        assert (own.name, own.owner) == ("/dnstrail-flood", own.cgroup)
+        assert (own.name, own.owner) == (f"/{OWN}-flood", own.cgroup)
         assert received + own.lost >= PACKETS
         assert quiet.stat().st_ino not in lost
-        assert sum(loss.lost for loss in lost.values()) == watched.source.counters["ring_full"]
+        watched.until(lambda: total_of(watched) == watched.source.counters["ring_full"], "the cgroup of each loss")
 
 
 def test_a_flood_leaves_room_for_another_cgroup(watched):
     """While nothing reads the ring buffer, a cgroup that floods it loses its own events, and another one none."""
-    with cgroup("dnstrail-flood") as flooding, cgroup("dnstrail-quiet") as quiet:
+    with cgroup(f"{OWN}-flood") as flooding, cgroup(f"{OWN}-quiet") as quiet:
         await_known(watched, flooding, quiet)
         send(flooding, "flood.test", PACKETS)
         send(quiet, "quiet.test", QUIET)
@@ -141,10 +144,10 @@ def test_a_flood_leaves_room_for_another_cgroup(watched):
 
 def test_a_flood_from_new_cgroups_leaves_room_for_another(watched):
     """Cgroups that the probe has not looked at yet share one part of the ring buffer: making them gains no room."""
-    with cgroup("dnstrail-flood"), cgroup("dnstrail-quiet") as quiet:
+    with cgroup(f"{OWN}-flood"), cgroup(f"{OWN}-quiet") as quiet:
         await_known(watched, quiet)
         for number in range(8):
-            with cgroup(f"dnstrail-flood/{number}") as flooding:
+            with cgroup(f"{OWN}-flood/{number}") as flooding:
                 send(flooding, "flood.test", PACKETS // 8)
         send(quiet, "quiet.test", QUIET)
         watched.until(lambda: len(watched.about("quiet.test")) >= QUIET, "the queries of the quiet cgroup")
@@ -156,11 +159,11 @@ def test_many_cgroups_leave_room_for_others():
     """Cgroups that find no room in the kernel's map count together; the map is emptied, and a later one is named."""
     with (
         watching(frozenset({PORT}), sizes=Sizes(ring_pages=16, losing_cgroups=4)) as watched,
-        cgroup("dnstrail-many"),
-        cgroup("dnstrail-later") as later,
+        cgroup(f"{OWN}-many"),
+        cgroup(f"{OWN}-later") as later,
     ):
         for number in range(6):
-            with cgroup(f"dnstrail-many/{number}") as folder:
+            with cgroup(f"{OWN}-many/{number}") as folder:
                 send(folder, "many.test", 1000)
         watched.until(lambda: lost_of(watched, OTHERS), "the losses without room")
         assert watched.source.lost_by_cgroup[0].lost >= 1000 - FITTING
@@ -171,7 +174,12 @@ def test_many_cgroups_leave_room_for_others():
             return lost_of(watched, later.stat().st_ino)
 
         wait_until(is_named, "the later cgroup to be named")
-        assert sum(loss.lost for loss in watched.source.lost_by_cgroup) >= watched.source.counters["ring_full"]
+        assert total_of(watched) >= watched.source.counters["ring_full"]
+
+
+def total_of(watched: Watching) -> int:
+    """Return the losses of all cgroups."""
+    return sum(loss.lost for loss in watched.source.lost_by_cgroup)
 
 
 def lost_of(watched: Watching, cgroup: int) -> int:
@@ -182,7 +190,7 @@ def lost_of(watched: Watching, cgroup: int) -> int:
 
 def test_sockets_beyond_the_share_of_a_cgroup_are_its_own_loss(watched):
     """More open sockets than the table of owners holds: those beyond half of it are a loss of their own cgroup."""
-    with cgroup("dnstrail-open") as folder:
+    with cgroup(f"{OWN}-open") as folder:
         await_known(watched, folder)
         open_sockets(watched, folder, "open")
         watched.until(lambda: lost_of(watched, folder.stat().st_ino), "the losses")
@@ -192,7 +200,7 @@ def test_sockets_beyond_the_share_of_a_cgroup_are_its_own_loss(watched):
 
 def test_open_sockets_of_one_cgroup_evict_no_owner_of_another(watched):
     """A process that keeps more sockets open than the table holds takes the owner of no other one's open socket."""
-    with cgroup("dnstrail-open") as folder, cgroup("dnstrail-victim") as other:
+    with cgroup(f"{OWN}-open") as folder, cgroup(f"{OWN}-victim") as other:
         await_known(watched, folder, other)
         with waiting_to_answer(other) as victim:
             open_sockets(watched, folder, "open")
@@ -203,7 +211,7 @@ def test_open_sockets_of_one_cgroup_evict_no_owner_of_another(watched):
 
 def test_closed_sockets_evict_no_owner(watched):
     """A process that opens and closes sockets cannot take the owner of an answer from another one's open socket."""
-    with cgroup("dnstrail-open") as folder, cgroup("dnstrail-victim") as other:
+    with cgroup(f"{OWN}-open") as folder, cgroup(f"{OWN}-victim") as other:
         await_known(watched, folder, other)
         with waiting_to_answer(other) as victim:
             open_sockets(watched, folder, "closed")
@@ -237,8 +245,8 @@ def test_streams_of_one_cgroup_evict_no_stream_of_another(monkeypatch):
     halves = (len(wire).to_bytes(2) + wire).hex()
     with (
         watching(frozenset({PORT})) as watched,
-        cgroup("dnstrail-many") as many,
-        cgroup("dnstrail-quiet") as quiet,
+        cgroup(f"{OWN}-many") as many,
+        cgroup(f"{OWN}-quiet") as quiet,
         socket.create_server(("127.0.0.1", PORT), backlog=1024),
     ):
         command = inside(quiet, sys.executable, "-c", ASK_IN_HALVES, halves, str(PORT))
@@ -251,7 +259,7 @@ def test_streams_of_one_cgroup_evict_no_stream_of_another(monkeypatch):
         watched.until(lambda: [one for one in watched.about("halves.test") if one.flow.egress], "the query")
         assert lost_of(watched, many.stat().st_ino)
         assert not lost_of(watched, quiet.stat().st_ino)
-        assert sum(loss.lost for loss in watched.source.lost_by_cgroup) == watched.source.counters["tcp_evicted"]
+        assert total_of(watched) == watched.source.counters["tcp_evicted"]
 
 
 def received_late(watched: Watching) -> list[Captured]:
@@ -261,7 +269,7 @@ def received_late(watched: Watching) -> list[Captured]:
 
 def test_sockets_of_one_cgroup_that_are_older_than_the_probe_leave_room_for_others():
     """A probe that starts beside more sockets of one cgroup than its table holds has room for another one's socket."""
-    with cgroup("dnstrail-elder") as folder, cgroup("dnstrail-victim") as other:
+    with cgroup(f"{OWN}-elder") as folder, cgroup(f"{OWN}-victim") as other:
         hoard = OPEN + "[one.bind(('127.0.0.1', 0)) for one in held]; print(flush=True); sys.stdin.readline()\n"
         elder = [*inside(folder, sys.executable, "-c", hoard, str(SOCKETS), "open")]
         with subprocess.Popen(elder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hoarder:

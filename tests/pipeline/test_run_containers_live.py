@@ -18,8 +18,8 @@ from live.processes import wait_until
 from live.run_commands import RUN, WEB_SERVER, WITH_CGROUPS, asking_folder, on_client, within
 from live.server_process import serving
 
-SLICE = "dnstrail-run-test.slice"
-OLDER, NEWER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
+SLICE = f"dnstrail{os.getpid()}-run.slice"
+OLDER, NEWER = os.urandom(32).hex(), os.urandom(32).hex()
 # Runs in a container itself. For each line it connects to a name there, and to another one in a new container.
 SERVICE = f"""
 exec 3<>ask

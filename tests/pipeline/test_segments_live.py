@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections import Counter
@@ -22,7 +23,7 @@ from live.namespaces import live_or_skip
 QUERY = dns.message.make_query("shop.test", "A")
 CONVERSATIONS = 60
 BRIEF = 1.0  # seconds for which a client waits to whom nothing arrives
-MARKERS = (f"marker{number}.test" for number in count())
+MARKERS = (f"marker{number}.of{os.getpid()}.test" for number in count())
 
 
 def framed(wire: bytes) -> bytes:

@@ -5,6 +5,7 @@ Tests of dnstrail.kernel.systemd_units, dnstrail_probe.host.containers.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,9 +21,9 @@ from live.processes import run_dir, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 USER = 60_543  # no other process of this host has it
-SLICE = "dnstrailtest.slice"
+SLICE = f"dnstrailtest{os.getpid()}.slice"
 MANAGER = f"{SLICE}/user@{USER}.service"
-ID = "c3" * 32
+ID = os.urandom(32).hex()
 CONTAINER = f"{SLICE}/docker-{ID}.scope"
 
 
@@ -130,7 +131,7 @@ def test_a_rule_for_units_and_containers_of_root_does_not_see_a_users() -> None:
         config.chmod(0o644)
         options = "--capture", "ebpf", "--events", "WATCHED_NAME", "--output", "json"
         with pipeline("--config", str(config), *options) as run:
-            ask = ("ip", "netns", "exec", both.client, "dig", "+tries=1", f"@{SENDER}")
+            ask = ("ip", "netns", "exec", both.client, "dig", "+tries=1", "+time=60", f"@{SENDER}")
             paths = [f"{MANAGER}/system.slice/ssh.service", CONTAINER, f"{SLICE}/web.service/part"]
             paths.append(f"{MANAGER}/libpod-{ID}")
             for number, path in enumerate(paths):

@@ -5,6 +5,7 @@ Those that wait for a timeout are in tests/long/test_unanswered_live.py.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def ip(*arguments: str) -> str:
 
 def dig(network: Hosts, server: str, name: str, *options: str) -> str:
     """Return the answer of a server to a client."""
-    return network.on_client("dig", "+short", "+tries=1", f"@{server}", name, *options).stdout.strip()
+    return network.on_client("dig", "+short", "+tries=1", "+time=60", f"@{server}", name, *options).stdout.strip()
 
 
 def await_server(network: Hosts, server: str, name: str) -> None:
@@ -247,7 +248,7 @@ for number in range(int(sys.argv[2])):
 
 def test_a_flood(network, service):
     """The oldest questions of a flood end as unknown, one by one, and the questions of others are not affected."""
-    with cgroup("dnstrail-flood") as folder:
+    with cgroup(f"dnstrail{os.getpid()}-questions") as folder:
         on_client = ("nsenter", f"--net=/run/netns/{network.client}", sys.executable)
         subprocess.run(inside(folder, *on_client, "-c", FLOODING, SILENT, str(FLOOD)), check=True)
         names = [f"{number}.flood.test" for number in range(FLOOD)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from live.processes import run_dir, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs/use/watch.md"
 RULES = re.search(r"<!-- file: rules.toml -->\n```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
-CONTAINERS = "a1" * 32, "b2" * 32
+CONTAINERS = os.urandom(32).hex(), os.urandom(32).hex()
 FIRST = '[[watch]]\nname = "first"\nsuffixes = ["c2.example"]\nfirst_seen = "container"\n'
 
 
@@ -44,7 +45,7 @@ def test_the_rule_of_the_page_reports_names_in_containers() -> None:
             file.chmod(0o644)
         options = "--capture", "ebpf", "--events", "WATCHED_NAME", "--output", "json"
         with pipeline("--config", str(config), *options) as run:
-            dig = ("dig", "+tries=1", f"@{SENDER}")
+            dig = ("dig", "+tries=1", "+time=60", f"@{SENDER}")
             assert both.on_client(*dig, "host.c2.example").returncode == 0
             for place, asked in (of_first, "a"), (of_first, "b"), (of_second, "c"):
                 ask = ("ip", "netns", "exec", both.client, *dig, f"{asked}.c2.example")

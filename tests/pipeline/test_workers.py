@@ -17,7 +17,7 @@ from dnstrail.bus.ipc import findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DataNotFound, Unavailable
 from live.processes import PATIENCE, alive, children_of, command_line, dnstrail, run_dir, started, wait_until
-from live.workers import probe, response, seen
+from live.workers import asker, probe, response, seen
 
 LOOKUPS_PAGE = Path(__file__).parents[2] / "docs/use/lookups.md"
 SIGNATURE = """
@@ -174,8 +174,10 @@ def test_second_run_in_the_same_folder_is_refused():
 def test_commands_ask_a_running_cache():
     """get, trail, stats and health print the reply of a running cache as text and as JSON."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
-        with data_source(folder) as dns:
-            wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
+        with asker(lookups_address(folder)) as client:
+            wait_until(
+                lambda: client.ask("stats")["data"]["image"].get("messages") == 18, "the demo capture in the cache"
+            )
         found = json.loads(dnstrail("get", "--json", "192.0.2.10", "--run-dir", folder).stdout)
         assert (found["dns_root"], found["history"]) == ("news.example", True)
         assert dnstrail("get", "nothing.example", "--run-dir", folder).returncode == 1

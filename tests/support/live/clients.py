@@ -7,7 +7,7 @@ FORKED = """
 import os, socket, sys
 sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
 sock.connect((sys.argv[1], 53))
-sock.settimeout(5)
+sock.settimeout(60)
 child = os.fork()
 if child == 0:
     sock.send(bytes.fromhex(sys.argv[2]))
@@ -20,7 +20,7 @@ print(child)
 STAYING = """
 import socket, sys
 sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
-sock.settimeout(5)
+sock.settimeout(60)
 while True:
     sock.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 53))
     sock.recv(600)
@@ -33,7 +33,7 @@ import socket, sys
 address, kind, message = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 sock = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-sock.settimeout(5)
+sock.settimeout(60)
 if kind == "unconnected":
     sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
 else:

@@ -26,9 +26,9 @@ import socket, sys
 for line in sys.stdin:
     kind, query, patience = line.split()
     with socket.socket(socket.AF_INET, getattr(socket, kind)) as asking:
-        asking.settimeout(float(patience))
         asking.connect((sys.argv[1], 53))
         asking.sendall(bytes.fromhex(query))
+        asking.settimeout(float(patience))
         read = b""
         try:
             while more := asking.recv(65536):

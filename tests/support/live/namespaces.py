@@ -8,12 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from live.processes import PATIENCE, wait_until
+from live.processes import PATIENCE, text_of, wait_until
 
 CLIENT, SERVER, SENDER = "10.99.0.2", "10.99.0.1", "10.99.0.3"
 CLIENT6, SERVER6 = "fd99::2", "fd99::1"
@@ -101,7 +102,7 @@ def dnsmasq(
     *options: str,
     forks: bool = False,
 ) -> Iterator[None]:
-    """Run a DNS server in a namespace; with `forks`, each TCP connection has a process of its own."""
+    """Run a DNS server in a namespace until it listens; with `forks`, each TCP connection has a process of its own."""
     command = [
         "dnsmasq",
         "--keep-in-foreground" if forks else "--no-daemon",
@@ -115,10 +116,21 @@ def dnsmasq(
         ["ip", "netns", "exec", namespace, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
+        wait_until(lambda: process.poll() is not None or _listens(process.pid, address, port), f"dnsmasq at {address}")
+        assert process.poll() is None, f"dnsmasq at {address} has ended"
         yield
     finally:
         process.terminate()
         process.wait(PATIENCE)
+
+
+def _listens(process: int, address: str, port: int) -> bool:
+    """Return whether the network namespace of a process has a TCP server at an address: dnsmasq binds UDP before."""
+    packed = ip_address(address).packed
+    words = [packed[place : place + 4][::-1].hex().upper() for place in range(0, len(packed), 4)]
+    tables = [text_of(Path(f"/proc/{process}/net/{table}")).splitlines() for table in ("tcp", "tcp6")]
+    ends = [line.split()[1:4:2] for table in tables for line in table]
+    return [f"{''.join(words)}:{port:04X}", "0A"] in ends
 
 
 def _ip(*arguments: str) -> None:

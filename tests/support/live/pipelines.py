@@ -65,6 +65,25 @@ def askers_below(run: Run, suffix: str) -> dict[str, set[tuple[str, str]]]:
     return found
 
 
+def counted(run: Run, reason: str) -> int:
+    """Return a counter of the probe."""
+    return sum(probe.get(reason, 0) for probe in run.stats()["probes"].values())
+
+
+def check_container_names(run: Run, domain: str, name: str, image: str, count: int) -> None:
+    """Wait for the facts below a domain, and compare the container of each with its name, of which {} is the number.
+
+    On a busy host, a name can come after the 200 ms for which the facts wait: it is missing, and counted.
+    """
+    wait_until(lambda: len(askers_below(run, domain)) == count, "the facts")
+    expected = {f"c{number}.{domain}": {(name.format(number), image)} for number in range(count)}
+    found = askers_below(run, domain)
+    named = {asked: containers for asked, containers in found.items() if containers != {("", "")}}
+    assert named == {asked: expected[asked] for asked in named}
+    assert len(named) >= count // 2
+    wait_until(lambda: counted(run, "container_names_late") >= count - len(named), "the names that are late")
+
+
 @contextmanager
 def pipeline(*arguments: str, within: Sequence[str] = ()) -> Iterator[Run]:
     """Run the documented command line on the real kernel until it is ready; `within` is a command that runs it."""

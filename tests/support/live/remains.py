@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dnstrail.kernel.bpf import _SIZE, _call
 from live.processes import text_of
 
-_KINDS = {"prog": "programs", "map": "maps", "link": "links"}
+KINDS = {"prog": "programs", "map": "maps", "link": "links"}
 _NEXT = {"programs": 11, "maps": 12, "links": 31}  # the commands of bpf(2) that return the next id
 _NEXT_ID = struct.Struct("=2I")
 _HELD = re.compile(r"^(prog|map|link)_id:\s+(\d+)$", re.MULTILINE)
@@ -42,11 +42,11 @@ def remains(cgroup: Path, folders: Iterable[Path]) -> Remains:
 
     An object that a living process holds is none that is left. A link of BPF ends with its last holder.
     """
-    made = _objects()
+    made = objects()
     held = _held()
     below = [Path(folder) for folder, _, _ in os.walk(cgroup)][1:]  # without those that end meanwhile
     return Remains(
-        frozenset(made & _objects() - held),
+        frozenset(made & objects() - held),
         frozenset(path.name for path in below),
         frozenset(line.split(" - ")[0].split()[4] for line in text_of(Path("/proc/self/mountinfo")).splitlines()),
         frozenset(filter(None, map(_name_of, _processes([cgroup, *below])))),
@@ -59,7 +59,7 @@ def remains(cgroup: Path, folders: Iterable[Path]) -> Remains:
     )
 
 
-def _objects() -> set[tuple[str, int]]:
+def objects() -> set[tuple[str, int]]:
     """Return the kernel objects of BPF on this host.
 
     None is opened, as bpftool does: a program array that is closed twice at its end is never freed (Linux 6.18).
@@ -84,7 +84,7 @@ def _held() -> set[tuple[str, int]]:
     for folder in Path("/proc").glob("[0-9]*/fdinfo"):
         with suppress(OSError):  # the process has ended
             for file in folder.iterdir():
-                found |= {(_KINDS[kind], int(number)) for kind, number in _HELD.findall(text_of(file))}
+                found |= {(KINDS[kind], int(number)) for kind, number in _HELD.findall(text_of(file))}
     return found
 
 

@@ -2,6 +2,7 @@
    resolve ADDRESS PORT udp|tcp NAME [CGROUP]. With a cgroup, it makes this one, and moves there before.
    Built static, as programs in Go or Rust often are. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,7 @@ int main(int argc, char **argv)
     unsigned char message[600], answer[600];
     struct sockaddr_in6 six = {.sin6_family = AF_INET6};
     struct sockaddr_in four = {.sin_family = AF_INET};
-    struct timeval patience = {.tv_sec = 5};
+    struct timeval patience = {.tv_sec = 60};
     if (argc != 5 && argc != 6)
         return 2;
     if (argc == 6 && !enter(argv[5]))
@@ -60,5 +61,9 @@ int main(int argc, char **argv)
     } else if (sendto(fd, message + 2, length, 0, to, size) < 0) {
         return 1;
     }
-    return recv(fd, answer, sizeof answer, 0) > 0 ? 0 : 1;
+    int received;
+    do /* a socket with a timeout is not waited for again after a stop: signal(7) */
+        received = recv(fd, answer, sizeof answer, 0);
+    while (received < 0 && errno == EINTR);
+    return received > 0 ? 0 : 1;
 }

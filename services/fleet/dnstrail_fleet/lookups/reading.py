@@ -83,8 +83,8 @@ _NEW: Final = """
     SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
     WHERE first >= ? ORDER BY first DESC LIMIT ?"""
 _FIRST: Final = """
-    SELECT hosts.name, min(day * 86400 + rows.first) FROM names
-    JOIN rows INDEXED BY rows_by_question ON question = text AND day IN
+    SELECT hosts.name, min(rows.day * 86400 + rows.first) FROM names
+    JOIN rows INDEXED BY rows_by_question ON question = text AND rows.day IN
         (names.first / 86400 - 1, names.first / 86400, names.first / 86400 + 1)
     JOIN hosts ON hosts.id = rows.host WHERE text = ? GROUP BY hosts.name ORDER BY 2, 1 LIMIT ?"""
 _NAMED: Final = "SELECT names.first, texts.id FROM names JOIN texts ON texts.id = names.text WHERE texts.text = ?"
