@@ -34,7 +34,8 @@ def main() -> int:
     except SourceUnavailable as error:
         sys.stdout.write(": ".join(filter(None, (error.reason, error.remedy))))
         return _FAILED
-    sys.stdout.buffer.write(msgspec.msgpack.encode(made))
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:  # also with PYTHONUNBUFFERED it writes all bytes
+        output.write(msgspec.msgpack.encode(made))
     return 0
 
 
