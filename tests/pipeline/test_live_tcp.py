@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -89,6 +90,7 @@ def test_names_resolved_over_tcp_are_in_the_image(network, capture):
 
 def test_server_names_become_events_if_the_option_is_set(network):
     """The name in a ClientHello and the Host of a request become events, also if they are split."""
+    domain = f"names{os.getpid()}.example"  # other programs of this host state names, too
     script = """
 import socket, ssl, threading
 server = socket.create_server(("127.0.0.1", 0))
@@ -106,13 +108,13 @@ def send(*parts):
             client.sendall(part)
 sent = ssl.MemoryBIO()
 try:
-    ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="tls.example").do_handshake()
+    ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="tls.DOMAIN").do_handshake()
 except ssl.SSLWantReadError:
     hello = sent.read()
 send(hello)
-send(b"GET / HTTP/1.1\\r\\n", b"Host: http.", b"example:80\\r\\n\\r\\n", bytes(1 << 20))
-send(hello[:600].replace(b"tls.example", b"two.example"), hello[600:].replace(b"tls.example", b"two.example"))
-"""
+send(b"GET / HTTP/1.1\\r\\n", b"Host: http.", b"DOMAIN:80\\r\\n\\r\\n", bytes(1 << 20))
+send(hello[:600].replace(b"tls.DOMAIN", b"two.DOMAIN"), hello[600:].replace(b"tls.DOMAIN", b"two.DOMAIN"))
+""".replace("DOMAIN", domain)
     with run_dir() as folder:
         command = [sys.executable, "-m", "dnstrail_cli", "--capture", "ebpf", "--evidence", "sni"]
         command += ["--run-dir", str(folder / "run"), "--events", "net_server_name", "--output", "json"]
@@ -123,16 +125,16 @@ send(hello[:600].replace(b"tls.example", b"two.example"), hello[600:].replace(b"
             done = network.on_client(sys.executable, "-c", script)
             assert done.returncode == 0, done.stderr
             ours: list[dict] = []
-            while len(ours) < 3:  # on the host there may be others
+            while len(ours) < 3:
                 event = json.loads(run.stdout.readline())
                 args = {arg["name"]: arg["value"] for arg in event["args"]}
-                ours += [event | args] if args["server_name"].endswith(".example") else []
+                ours += [event | args] if args["server_name"].endswith(domain) else []
         finally:
             run.send_signal(signal.SIGINT)
             run.communicate(timeout=PATIENCE)
     assert [(one["server_name"], one["evidence"], one["dst"]) for one in ours] == [
-        ("tls.example", "sni", "127.0.0.1"),
-        ("http.example", "host", "127.0.0.1"),
-        ("two.example", "sni", "127.0.0.1"),
+        (f"tls.{domain}", "sni", "127.0.0.1"),
+        (f"http.{domain}", "host", "127.0.0.1"),
+        (f"two.{domain}", "sni", "127.0.0.1"),
     ]
     assert all(one["processName"].startswith("python") for one in ours)
