@@ -85,6 +85,7 @@ def _sender(folder: Path, log: FakeLog) -> Iterator[Figure]:
         steps: dict[bool, list[float]] = {True: [], False: []}  # by whether something was read or sent
         used, collect = 0, gc.get_threshold()
         gc.set_threshold(COLLECT)  # as the process of a sender has it
+        gc.enable()
         while sender.counters["read"] < TRANSACTIONS or sender.waiting:
             before, began, cpu = sender.counters.copy(), time.perf_counter_ns(), time.process_time_ns()
             sender.step()
@@ -92,6 +93,7 @@ def _sender(folder: Path, log: FakeLog) -> Iterator[Figure]:
             used += (time.process_time_ns() - cpu) * is_busy
             steps[is_busy].append((time.perf_counter_ns() - began) / 10**6)
             clock.advance(1)
+        gc.disable()
         gc.set_threshold(*collect)
     yield Figure("sender, a transaction read and its rows", used / TRANSACTIONS / 1000, "us")
     yield Figure("sender, the longest step", max(steps[True]), "ms")
