@@ -146,13 +146,9 @@ class FleetStore:
         with naming_file(self.path), transaction(self._database):
             self._database.execute("DELETE FROM shares WHERE day < ?", (oldest,))
         yield from self._remove("rows", _KEY_OF_ROW, oldest)
-        for sweep in (
-            self._sweep("names", "text", "day", oldest),
-            self._sweep("texts", "id", "week", oldest // _WEEK),
-            self._sweep("askers", "id", "week", oldest // _WEEK),
-        ):
-            for _ in sweep:
-                yield 0
+        yield from self._sweep("names", "text", "day", oldest)
+        yield from self._sweep("texts", "id", "week", oldest // _WEEK)
+        yield from self._sweep("askers", "id", "week", oldest // _WEEK)
         with naming_file(self.path), transaction(self._database):
             self._database.execute(_GONE, (int(now - self._days * DAY) * 1000,))
             self._database.execute("DELETE FROM refused WHERE host NOT IN (SELECT id FROM hosts)")
@@ -172,7 +168,7 @@ class FleetStore:
             yield count
 
     def _sweep(self, table: str, key: str, last: str, before: int) -> Iterator[int]:
-        """Remove what a table has whose last day or week is before one, in steps of the order of its key."""
+        """Remove what a table has whose last day or week is before one, in steps that remove no row: yield 0."""
         find = f"SELECT max({key}) FROM (SELECT {key} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_STEP})"  # noqa: S608
         remove = f"DELETE FROM {table} WHERE {key} > ? AND {key} <= ? AND {last} < ?"  # noqa: S608 - names of this file
         begin = 0
@@ -181,11 +177,10 @@ class FleetStore:
                 [end] = self._database.execute(find, (begin,)).fetchone()
                 if end is None:
                     return
-                count = self._database.execute(remove, (begin, end, before)).rowcount
-                if count:
+                if self._database.execute(remove, (begin, end, before)).rowcount:
                     self._database.execute("UPDATE removals SET count = count + 1")
             begin = end
-            yield count
+            yield 0
 
     def close(self) -> None:
         """Close the file."""
