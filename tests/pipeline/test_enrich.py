@@ -13,10 +13,7 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
-from fcntl import F_GETPIPE_SZ, fcntl, ioctl
 from io import BufferedReader
-from pathlib import Path
-from termios import FIONREAD
 
 import pytest
 
@@ -24,8 +21,8 @@ from builders.facts import OF_UNIT, SECOND, fact_of, progress_of
 from builders.tool_events import line_of, tool_events
 from dnstrail.bus.ipc import lookups_address
 from dnstrail_history.store.store import FactStore
-from live.processes import PATIENCE, run_dir, started, text_of, wait_until
-from live.stopped import frozen
+from live.processes import PATIENCE, run_dir, started, wait_until
+from live.stopped import read_over_a_stop
 from live.tapped_resolver import resolved, resolver
 from live.workers import FakeClock, asker, probe, response, seen
 
@@ -123,11 +120,7 @@ def test_a_stop_loses_nothing(demo, monkeypatch):
     with enriching(demo) as process:
         send(process, line)
         process.stdin.close()
-        room = fcntl(process.stdout, F_GETPIPE_SZ)
-        wait_until(lambda: int.from_bytes(ioctl(process.stdout, FIONREAD, bytes(4)), sys.byteorder) == room, "the pipe")
-        with frozen(process.pid):
-            wait_until(lambda: "\nState:\tT" in text_of(Path(f"/proc/{process.pid}/status")), "the stop")
-        assert process.stdout.read() == line
+        assert read_over_a_stop(process) == line
 
 
 def test_a_reader_that_leaves_ends_the_command(demo):

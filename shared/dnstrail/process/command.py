@@ -7,6 +7,7 @@ codec until an option or an error needs one.
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
 import threading
@@ -246,6 +247,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     command ends without a word: the reader had enough.
     """
     _open_closed_streams()
+    _buffer_stdout()
     if _COMPLETION in os.environ:
         command.main(prog_name=name)
     try:
@@ -285,6 +287,13 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest free descriptor
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
+
+
+def _buffer_stdout() -> None:
+    """Give stdout a buffer, also with PYTHONUNBUFFERED: without one, a stop of this process can cut a write short."""
+    if isinstance(sys.stdout.buffer, io.RawIOBase):
+        form = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
+        sys.stdout = open(sys.stdout.fileno(), "w", buffering=1, closefd=False, **form)  # noqa: SIM115 - stays open
 
 
 def _invoke(command: click.Command, name: str) -> int | str | None:

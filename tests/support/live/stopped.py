@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import F_GETPIPE_SZ, fcntl, ioctl
+from pathlib import Path
+from termios import FIONREAD
+
+from live.processes import text_of, wait_until
 
 
 @contextmanager
@@ -19,3 +26,14 @@ def frozen(*processes: int) -> Iterator[None]:
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGCONT)
+
+
+def read_over_a_stop(process: subprocess.Popen[bytes]) -> bytes:
+    """Return all that a process writes to a pipe, though it is stopped while the pipe is full."""
+    assert process.stdout is not None
+    pipe = process.stdout
+    room = fcntl(pipe, F_GETPIPE_SZ)
+    wait_until(lambda: int.from_bytes(ioctl(pipe, FIONREAD, bytes(4)), sys.byteorder) == room, "a full pipe")
+    with frozen(process.pid):
+        wait_until(lambda: "\nState:\tT" in text_of(Path(f"/proc/{process.pid}/status")), "the stop")
+    return pipe.read()

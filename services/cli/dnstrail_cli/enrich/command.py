@@ -115,9 +115,7 @@ def _pump(reader: LineReader, enricher: Enricher, output: BinaryIO, stopped: Cal
 def _write(enricher: Enricher, output: BinaryIO, *, at_once: bool = False) -> None:
     """Write the lines that may leave."""
     while lines := enricher.take(at_once=at_once):
-        left = memoryview(lines)
-        while left:  # without a buffer (PYTHONUNBUFFERED), a stop of this process ends a write early
-            left = left[output.write(left) :]
+        output.write(lines)
     output.flush()
 
 

@@ -1,0 +1,24 @@
+"""The stdout of commands. Tests of dnstrail.process.command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from live.stopped import read_over_a_stop
+
+COMMAND = """
+import click
+from dnstrail.process.command import run_command
+run_command(click.Command("x", callback=lambda: click.echo("x" * 500_000)), "x")
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stop_cuts_no_line(monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    """A line that does not fit into the pipe is whole, though the command is stopped and continued meanwhile."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with subprocess.Popen([sys.executable, "-c", COMMAND], stdout=subprocess.PIPE) as process:
+        assert read_over_a_stop(process) == b"x" * 500_000 + b"\n"
