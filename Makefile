@@ -59,12 +59,12 @@ test-web: $(VENV)/.dev ## run the tests of the page in Chromium, as root
 	@deploy/setup-web.sh $(VENV)
 	DNSTRAIL_BROWSER=1 DNSTRAIL_SSE_CLIENTS=10000 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/web/browser tests/web/test_attacks.py::test_thousands_of_strangers_are_kept_out $(ARGS)
 
-test-compiled: $(VENV)/.run ## run the tests of decoder, image, cache and engine, and the reference model, on code compiled by mypyc
+test-compiled: $(VENV)/.run ## run the tests of decoder, image, cache, engine and sender, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)
 	@$(MAKE) --no-print-directory $(COMPILED)/.dev
 	$(COMPILED)/bin/dnstrail --version | grep compiled
 	$(COMPILED)/bin/python -m pytest tests/shared/dns tests/shared/image tests/cache \
-		tests/signatures/engine tests/signatures/builtin tests/signatures/detection $(ARGS)
+		tests/signatures/engine tests/signatures/builtin tests/signatures/detection tests/fleet/test_sender.py $(ARGS)
 	$(COMPILED)/bin/python tests/soak/against_model.py --messages 20000
 
 test-corpus: $(VENV)/.dev ## replay every capture of the corpus, and compare the answers of the largest with the model

@@ -230,6 +230,25 @@ def test_dropped_segments_are_counted_over_a_restart(sending: Sending, monkeypat
     assert [line["count"] for line in logs if line["event"] == "segments_not_sent"] == [2]
 
 
+def test_a_full_disk_loses_no_row(sending: Sending) -> None:
+    """Rows of which only some found room are stored once there is room for all, also those that were stored before."""
+    sending.spool.answers.append(answer(SHOP))
+    sending.steps()
+    database = sending.state._database
+    [size] = database.execute("PRAGMA page_count").fetchone()
+    sending.spool.answers += [answer((f"n{number}.example", 1, "203.0.113.7")) for number in range(500)]
+    sending.spool.answers.append(answer(SHOP))
+    database.execute(f"PRAGMA max_page_count={size + 2}")
+    sending.steps()
+    assert "full" in sending.sender.fault
+    database.execute("PRAGMA max_page_count=100000")
+    sending.steps()
+    assert sending.sender.fault == ""
+    sending.restart()
+    rows = {row.key.question: row.count for row in sending.state.load()}
+    assert rows == {"shop.example": 2, **{f"n{number}.example": 1 for number in range(500)}}
+
+
 def test_a_state_is_used_by_one_process_and_named_if_damaged(tmp_path: Path) -> None:
     """A second sender is refused, and so is a file that is no state."""
     with closing(SenderState(tmp_path / "a")), pytest.raises(SettingsError, match="in use"):

@@ -255,7 +255,7 @@ def used_relations(history: Path) -> set[tuple[str, str, str]]:
         part = spool.read(position, 1000)
         position, is_end = part.position, part.is_end
         for one in part.answers:
-            totals.add(one.content, one.ended, one.ttls, doubted=one.doubted)
+            totals.add(one)
         for use in part.uses:
             totals.add_use(*use)
     rows = [row for row in totals.due(time.time()) if row.used]

@@ -59,7 +59,6 @@ _ASKER: Final = """
 _IDS = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _NOBODY: Final = ("", "", "", None, "", "")
 _Asker = tuple[str, str, str]  # program, container, image
-_Contents = dict[tuple[int, int], "AnswerContent | None"]  # by question and answer
 
 
 class SpoolPosition(NamedTuple):
@@ -134,6 +133,19 @@ class SpoolPart(NamedTuple):
     uses: Sequence[SpooledUse] = ()
 
 
+class _Known:
+    """What was read of one segment, by the numbers of its rows."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+        self.relations: dict[int, Relation] = {}
+        self.answers: dict[int, tuple[Relation, ...] | None] = {}
+        self.askers: dict[tuple[int | None, int], _Asker | None] = {}  # by process and path
+        self.contents: dict[tuple[int, int, _Asker], AnswerContent | None] = {}  # by name and answer
+        self.of_rows: dict[tuple[int, int, int | None, int], AnswerContent | None] = {}  # the same, by process and path
+        self.uses: dict[tuple[int, int | None, int], UseContent | None] = {}  # by name, process and path
+
+
 class SegmentSpool:
     """The transactions of a folder with an answer that the cache applied; those of excluded subjects are left out.
 
@@ -145,11 +157,8 @@ class SegmentSpool:
         self.counters = {"excluded": 0, "reread": 0}
         self._folder = folder
         self._excluded = excluded or Subjects()
-        self._of: tuple[int, int] = 0, 0  # the segment and the file of what follows
-        self._contents: dict[_Asker, _Contents] = {}
-        self._askers: dict[tuple[int | None, int], tuple[_Asker, _Contents] | None] = {}  # by process and path
-        self._relations: dict[int, Relation] = {}
-        self._uses: dict[tuple[int, int | None, int], UseContent | None] = {}  # by name, process and path
+        self._of: tuple[int, int] = 0, 0  # the segment and the file of what is known
+        self._known = _Known()
 
     def read(self, position: SpoolPosition, most: int) -> SpoolPart:
         """Return what follows a position: `most` transactions and as many stages at most, of one segment.
@@ -192,9 +201,7 @@ class SegmentSpool:
         final = path.suffix == FINAL
         with closing(open_reader(path, SCHEMA, final=final, patience=_PATIENCE)) as database, naming_damage(path):
             if (found := (file.number, path.stat().st_ino)) != self._of:
-                for known in (self._contents, self._askers, self._relations, self._uses):
-                    known.clear()
-                self._of = found
+                self._of, self._known = found, _Known()
             database.execute("BEGIN")  # a connection of the part has no answer that is stored after it
             number = self._number(database, begin, path)
             last, read = database.execute(_LAST, (number, most)).fetchone()
@@ -223,24 +230,32 @@ class SegmentSpool:
 
     def _answers(self, database: sqlite3.Connection, begin: int, last: int) -> list[SpooledAnswer]:
         found: list[SpooledAnswer] = []
-        askers, of_users = self._askers, self._of_users
+        contents, of_users = self._known.of_rows, self._of_users
         for ended, name, process, path, answer, ttls, doubted in database.execute(_NEXT, (begin, last)):
-            by = process, path if of_users else 0
-            if by not in askers:
-                asker = self._asker(database, process, path)
-                askers[by] = asker if asker is None else (asker, self._contents.setdefault(asker, {}))
-            content = None
-            if (known := askers[by]) is not None:
-                asker, contents = known
-                key = name, answer
-                if key not in contents:
-                    contents[key] = self._content(database, name, asker, answer)
-                content = contents[key]
+            row = name, answer, process, path if of_users else 0
+            if row in contents:
+                content = contents[row]
+            else:
+                content = contents[row] = self._content_of(database, *row)
             if content is None:
                 self.counters["excluded"] += 1
             else:
-                found.append(SpooledAnswer(ended, content, _IDS(ttls), bool(doubted)))
+                found.append(SpooledAnswer(ended, content, _IDS(ttls), doubted != 0))
         return found
+
+    def _content_of(
+        self, database: sqlite3.Connection, name: int, answer: int, process: int | None, path: int
+    ) -> AnswerContent | None:
+        """Return the content of an answer to a process, which is that of all processes with the same asker."""
+        askers, contents = self._known.askers, self._known.contents
+        if (process, path) not in askers:
+            askers[process, path] = self._asker(database, process, path)
+        asker = askers[process, path]
+        if asker is None:
+            return None
+        if (name, answer, asker) not in contents:
+            contents[name, answer, asker] = self._content(database, name, asker, answer)
+        return contents[name, answer, asker]
 
     @property
     def _of_users(self) -> bool:
@@ -259,29 +274,40 @@ class SegmentSpool:
 
     def _content(self, database: sqlite3.Connection, name: int, asker: _Asker, answer: int) -> AnswerContent | None:
         """Return the content of an answer, None if it is excluded or too long."""
-        [question] = database.execute(_TEXT, (name,)).fetchone()
-        packed = database.execute(_ANSWER, (answer, MOST_PACKED)).fetchone()
-        if packed is None:
+        names, answers = self._known.names, self._known.answers
+        if name not in names:
+            [names[name]] = database.execute(_TEXT, (name,)).fetchone()
+        if answer not in answers:
+            answers[answer] = self._relations_of(database, answer)
+        question, relations = names[name], answers[answer]
+        if relations is None:
             return None
-        relations = []
-        for number in _IDS(packed[0]):
-            if number not in self._relations:
-                self._relations[number] = database.execute(_RELATION, (number,)).fetchone()
-            relations.append(self._relations[number])
         if self._excluded.names:
             texts = {question, *(text for owner, _, target in relations for text in (owner, target))}
             if any(map(self._excluded.has_text, texts)):
                 return None
-        return AnswerContent(question, *asker, tuple(relations))
+        return AnswerContent(question, *asker, relations)
+
+    def _relations_of(self, database: sqlite3.Connection, answer: int) -> tuple[Relation, ...] | None:
+        """Return the relations of an answer, None if they are too long."""
+        packed = database.execute(_ANSWER, (answer, MOST_PACKED)).fetchone()
+        if packed is None:
+            return None
+        numbers, relations = _IDS(packed[0]), self._known.relations
+        for number in numbers:
+            if number not in relations:
+                relations[number] = database.execute(_RELATION, (number,)).fetchone()
+        return tuple(relations[number] for number in numbers)
 
     def _read_uses(self, database: sqlite3.Connection, begin: int, last: int) -> list[SpooledUse]:
         """Return the connections by a name that stages state; those that are excluded are left out."""
         found: list[SpooledUse] = []
+        uses = self._known.uses
         for opened, *key in database.execute(_USES, (begin, last)):
             name, process, path = key
-            if (name, process, path) not in self._uses:
-                self._uses[name, process, path] = self._use(database, name, process, path)
-            if (content := self._uses[name, process, path]) is not None:
+            if (name, process, path) not in uses:
+                uses[name, process, path] = self._use(database, name, process, path)
+            if (content := uses[name, process, path]) is not None:
                 found.append(SpooledUse(opened, content))
         return found
 

@@ -9,7 +9,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from dnstrail.dns.rdata import AAAA, A
-from dnstrail.history.following import AnswerContent, UseContent
+from dnstrail.history.following import AnswerContent, SpooledAnswer, UseContent
 from dnstrail_fleet.row import DAY, GRACE, MOST_BYTES, MOST_ROWS, AskerRows, FleetRow
 
 #: rows that the sender remembers -> it forgets those of earlier days, then those that were sent earliest: `forgotten`
@@ -40,18 +40,33 @@ class RowKey(NamedTuple):
 
 
 class RowTotals:
-    """The totals of a row of one day. Times are seconds.
+    """The totals of a row of one day, from the time `first` of the answer that is added first. Times are seconds.
 
     `due` is the time at which they are to be sent, None if they did not change since they were. `sent_use` is `used` as
-    it was sent last.
+    it was sent last. `number` is that of the row in the file of the sender, 0 until it is stored.
     """
 
-    __slots__ = ("count", "day", "doubted", "due", "end", "first", "gaps", "key", "last", "sent", "sent_use", "used")
+    __slots__ = (
+        "count",
+        "day",
+        "doubted",
+        "due",
+        "end",
+        "first",
+        "gaps",
+        "key",
+        "last",
+        "number",
+        "sent",
+        "sent_use",
+        "used",
+    )
 
-    def __init__(self, key: RowKey, day: int, sent: float = _NEVER) -> None:
+    def __init__(self, key: RowKey, day: int, first: int, sent: float = _NEVER) -> None:
         self.key = key
         self.day = day
-        self.first = self.last = self.end = 0
+        self.number = 0
+        self.first = self.last = self.end = first
         self.count = self.gaps = self.doubted = 0
         self.sent = sent  # when a row of this key was sent last
         self.due: float | None = None
@@ -59,9 +74,7 @@ class RowTotals:
 
     def add(self, at: int, end: int, doubted: bool) -> None:
         """Add an answer. It is called for each relation of each answer."""
-        if not self.count:
-            self.first = self.last = at
-        elif at > self.last:
+        if at > self.last:
             self.gaps += at >= self.end + GRACE
             self.last = at
         elif at < self.first:
@@ -84,8 +97,23 @@ class RowTotals:
     @property
     def size(self) -> int:
         """The bytes of the row in an entry, at most."""
-        *texts, owner, _, target = self.key
-        return _OVERHEAD + sum(len(text.encode()) for text in {*texts, owner, target})
+        program, container, image, question, owner, _, target = self.key
+        owner = "" if owner == question else owner
+        return _OVERHEAD + len(f"{program}{container}{image}{question}{owner}{target}".encode())
+
+
+class _ContentRows:
+    """The rows of one content on a day, None for a relation that is left out.
+
+    `marked` is the step in which they were marked as changed, and told to wait.
+    """
+
+    __slots__ = ("day", "marked", "rows")
+
+    def __init__(self, day: int, rows: list[RowTotals | None]) -> None:
+        self.day = day
+        self.rows = rows
+        self.marked = -1
 
 
 class RelationTotals:
@@ -102,7 +130,8 @@ class RelationTotals:
         self._forgotten_until = -1  # the last day of which rows were forgotten: a new one may follow a gap
         self._rows: dict[tuple[RowKey, int], RowTotals] = {}
         self._latest: dict[RowKey, RowTotals] = {}
-        self._of_content: dict[AnswerContent, tuple[int, list[RowTotals | None]]] = {}
+        self._of_content: dict[AnswerContent, _ContentRows] = {}
+        self._step = 0  # counts when rows cease to wait, or to be changed
         self._leading: dict[tuple[str, ...], RowKey] = {}  # by asker, question and address: how it was led there last
         self._used: set[RowKey] = set()  # of the rows with a connection on any day
         self._number = count()
@@ -117,20 +146,19 @@ class RelationTotals:
             if due is not None:
                 self._wait(row, due)
 
-    def add(self, content: AnswerContent, ended: int, ttls: tuple[int, ...], *, doubted: bool) -> None:
-        """Add an answer that came at a time (ns since the epoch), with a TTL (s) for each of its relations."""
-        at = ended // _SECOND
-        day = at // DAY
+    def add(self, answer: SpooledAnswer) -> None:
+        """Add an answer."""
+        content = answer.content
+        at = answer.ended // _SECOND
         found = self._of_content.get(content)
-        if found is None or found[0] != day:
-            found = self._of_content[content] = day, [*self._rows_of(content, day)]
-        changed, after = self.changed, at + 1  # the end of an answer within a second is that of the next one
-        for row, ttl in zip(found[1], ttls, strict=True):
+        if found is None or found.day != at // DAY:
+            found = self._of_content[content] = _ContentRows(at // DAY, [*self._rows_of(content, at)])
+        if found.marked != self._step:
+            self._mark(found)
+        after = at + 1  # the end of an answer within a second is that of the next one
+        for row, ttl in zip(found.rows, answer.ttls, strict=True):
             if row is not None:
-                row.add(at, after + ttl, doubted)
-                if row.due is None:
-                    self._wait(row, row.sent + AGAIN)
-                changed[row] = None
+                row.add(at, after + ttl, answer.doubted)
 
     def add_use(self, opened: int, use: UseContent) -> None:
         """Add a connection that was opened at a time (ns since the epoch). The first one of a relation is due at once.
@@ -159,6 +187,7 @@ class RelationTotals:
         follows the last one after some seconds. A row whose last answer is ahead of that time, since the clock was set
         back, waits for another turn.
         """
+        self._step += 1
         found: list[RowTotals] = []
         if self._earliest > _NEVER and 0 <= now - self._sent < _TOGETHER:
             return found
@@ -192,6 +221,7 @@ class RelationTotals:
 
     def note_stored(self) -> None:
         """Note that all rows that changed, or were forgotten, are stored as they are now."""
+        self._step += 1
         self.changed.clear()
         self.gone.clear()
 
@@ -206,7 +236,17 @@ class RelationTotals:
         row.due = due
         heappush(self._queue, (due, next(self._number), row))
 
-    def _rows_of(self, content: AnswerContent, day: int) -> Iterator[RowTotals | None]:
+    def _mark(self, found: _ContentRows) -> None:
+        """Note that rows change, and let them wait to be sent."""
+        found.marked = self._step
+        for row in found.rows:
+            if row is not None:
+                self.changed[row] = None
+                if row.due is None:
+                    self._wait(row, row.sent + AGAIN)
+
+    def _rows_of(self, content: AnswerContent, at: int) -> Iterator[RowTotals | None]:
+        day = at // DAY
         if len(self._of_content) > _MOST_CONTENTS:
             self._of_content.clear()
         asker = content.program[:_LONGEST_TEXT], content.container[:_LONGEST_TEXT], content.image[:_LONGEST_TEXT]
@@ -216,10 +256,11 @@ class RelationTotals:
                 yield None
                 continue
             key = RowKey(*asker, content.question, owner, rdtype, target)
-            row = self._rows.get((key, day))
+            row = earlier = self._latest.get(key)
+            if row is None or row.day != day:
+                row = self._rows.get((key, day))
             if row is None:
-                earlier = self._latest.get(key)
-                row = RowTotals(key, day, _NEVER if earlier is None else earlier.sent)
+                row = RowTotals(key, day, at, _NEVER if earlier is None else earlier.sent)
                 row.gaps = int(day <= self._forgotten_until)
                 self._keep(row)
             if rdtype in _ADDRESSES:

@@ -122,7 +122,7 @@ class FleetSender:
 
     def _take(self, part: SpoolPart) -> None:
         for answer in part.answers:
-            self._totals.add(answer.content, answer.ended, answer.ttls, doubted=answer.doubted)
+            self._totals.add(answer)
         for use in part.uses:
             self._totals.add_use(*use)
         self.counters["read"] += part.read
