@@ -37,6 +37,7 @@ SECTIONS = {  # by the name of the module: the title
     "watch_rules": "the rules of the settings file",
     "history_store": "the store of the history",
     "web_page": "the page",
+    "fleet_sender": "the sender of a fleet",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",
     "low_rates": "a pipeline at low rates",
@@ -47,7 +48,7 @@ SECTIONS = {  # by the name of the module: the title
 LONG = {
     "growth": "growth from a thousand roots to a million",
     "memory_million": "memory of a million roots",
-    "fleet": "the fleet: sender, store and lookups",
+    "fleet": "the fleet: engine, store and lookups",
     "history_questions": "questions to ten million transactions of the history",
     "run_cost": "a build under dnstrail run",
 }  # run on demand alone

@@ -1,11 +1,10 @@
-"""The fleet: a sender over a history, its rows on the wire and in the engine, a store of a million rows, and lookups.
+"""The fleet: rows in the engine, a store of a million rows, and lookups.
 
 The store has ten days of the rows of `builders.fleet_rows`.
 """
 
 from __future__ import annotations
 
-import gc
 import random
 import statistics
 import time
@@ -16,89 +15,32 @@ from tempfile import TemporaryDirectory
 
 from figures import Figure
 
-from builders.facts import fact_of, progress_of
-from builders.fleet import DAY, NOON, FakeLog, received
+from builders.fleet import DAY, NOON, received
 from builders.fleet_rows import NAMES, entry_of, name_of, popular
-from dnstrail.captured import Process
-from dnstrail.history.following import SegmentSpool
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_fleet.files import open_to_read
 from dnstrail_fleet.log.valkey_log import PREFIX, ValkeyLog
 from dnstrail_fleet.lookups.answers import answer_lookup
 from dnstrail_fleet.lookups.reading import StoreReader
 from dnstrail_fleet.row import encode_entry
-from dnstrail_fleet.sender.state import SenderState
-from dnstrail_fleet.sender.worker import COLLECT, FleetSender
 from dnstrail_fleet.store.store import FleetStore
-from dnstrail_history.store.store import FactStore
 from live.fleet_processes import fleet
 from live.valkey_server import engine
-from live.workers import FakeClock, wait_until
+from live.workers import wait_until
 
-TRANSACTIONS = 200_000
 ROWS = 1_000_000
 SAMPLES = 50
 _DAYS = 10
 _LOOKUPS = 1_000
 _ROWS_OF_ENTRY = 50
-_SECOND = 1_000_000_000
-
-
-class _Paced(FakeClock):
-    """A clock whose monotonic time passes, and which a test advances besides."""
-
-    def monotonic(self) -> float:
-        """Return the monotonic time."""
-        return time.monotonic() + self.monotonic_time
-
-    def advance(self, seconds: float) -> None:
-        """Let wall time and monotonic time pass."""
-        super().advance(seconds)
 
 
 def measure(_capture: str) -> Iterator[Figure]:
-    """Measure the sender, the engine, the store and its lookups."""
+    """Measure the engine, the store and its lookups."""
     with TemporaryDirectory(dir=Path.cwd()) as name:
-        log = FakeLog()
-        yield from _sender(Path(name), log)
         yield from _engine(Path(name, "engine"))
         yield from _store(Path(name, "store"))
         yield from _known(Path(name, "known"))
-
-
-def _sender(folder: Path, log: FakeLog) -> Iterator[Figure]:
-    clock = FakeClock(NOON)
-    with closing(FactStore(folder / "history", clock)) as history:
-        chosen = random.Random(29)
-        for number in range(TRANSACTIONS):
-            question, relations = name_of(popular(chosen, 3_000))
-            process = Process(1000 + number % 40, f"p{number % 40}", f"/usr/bin/worker{number % 40}")
-            stated = tuple((*one, 60) for one in relations)
-            ended = NOON * _SECOND + number * 1_000_000
-            history.add(fact_of(number, ended=ended, process=process, relations=stated, name=question))
-            if number % 10_000 == 9_999:
-                assert history.commit(progress_of(number))
-    clock = _Paced(NOON + 600)
-    log.at += 600_000
-    with closing(SenderState(folder / "state")) as state:
-        sender = FleetSender(SegmentSpool(folder / "history"), log, state, clock, "web1")
-        steps: dict[bool, list[float]] = {True: [], False: []}  # by whether something was read or sent
-        used, collect = 0, gc.get_threshold()
-        gc.set_threshold(COLLECT)  # as the process of a sender has it
-        gc.enable()
-        while sender.counters["read"] < TRANSACTIONS or sender.waiting:
-            before, began, cpu = sender.counters.copy(), time.perf_counter_ns(), time.process_time_ns()
-            sender.step()
-            is_busy = sender.counters != before
-            used += (time.process_time_ns() - cpu) * is_busy
-            steps[is_busy].append((time.perf_counter_ns() - began) / 10**6)
-            clock.advance(1)
-        gc.disable()
-        gc.set_threshold(*collect)
-    yield Figure("sender, a transaction read and its rows", used / TRANSACTIONS / 1000, "us")
-    yield Figure("sender, the longest step", max(steps[True]), "ms")
-    yield Figure("sender, a second without facts, median", statistics.median(steps[False]), "ms")
-    yield Figure("a row in an entry", sum(len(one.body) for one in log.entries) / sender.counters["rows"], "bytes")
 
 
 def _engine(folder: Path) -> Iterator[Figure]:
