@@ -1,4 +1,4 @@
-"""The build hook that compiles decoder, image, engine and sender by mypyc if DNSTRAIL_MYPYC is 1 (docs/start/install.md)."""
+"""The build hook that compiles what each event costs by mypyc if DNSTRAIL_MYPYC is 1 (docs/start/install.md)."""
 
 from __future__ import annotations
 
