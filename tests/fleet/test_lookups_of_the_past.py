@@ -90,7 +90,7 @@ def sent_by(host: str, given: list[SpooledAnswer]) -> FleetEntry:
     """Return an entry with all rows of some answers, as a sender makes it."""
     totals = RelationTotals()
     for one in given:
-        totals.add(one.content, one.ended, one.ttls, doubted=one.doubted)
+        totals.add(one)
     return FleetEntry(1, host, (MIDNIGHT + 2 * DAY) * 1000, askers=by_asker(totals.due(MIDNIGHT + 2 * DAY)))
 
 
