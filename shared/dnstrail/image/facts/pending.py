@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dnstrail.captured import FORWARDER, Flow, Process
 from dnstrail.dns.header import HeaderQuestion
+from dnstrail.image.admission import Verdict
 from dnstrail.image.answer import Answer, Circumstances
 from dnstrail.image.facts.transaction import (
     NO_RCODE,
     OF_CLIENT,
     OF_FORWARDER,
     SERVED,
+    UNKNOWN,
     Transaction,
 )
 
 Key = tuple[object, ...]  # of a query, as in queries.py
 Received = tuple[str, int, int, bytes]  # a process that serves (host, pid, start), and a question that it received
+
+_NO_RESPONSE: Final = Verdict()
 
 
 class Pending:
@@ -73,10 +79,8 @@ class Pending:
         outcome: str,
         rcode: int = NO_RCODE,
         answer: Answer | None = None,
-        matched: bool = False,
-        doubted: bool = False,
         foreign: bool | None = None,
-        admitted: bool = False,
+        verdict: Verdict = _NO_RESPONSE,
     ) -> Transaction:
         """Return it as it ended."""
         flow = self.flow
@@ -95,10 +99,10 @@ class Pending:
             rcode,
             self.tries,
             answer,
-            matched,
-            doubted,
+            verdict.matched,
+            verdict.doubted,
             foreign,
-            admitted,
+            (verdict.admitted or verdict.copy) and outcome != UNKNOWN,
             self.asked_for,
         )
 

@@ -116,8 +116,8 @@ class Transactions:
         answer = verdict.answer
         if verdict.copy and header.answer_count:
             answer = self._read(header, payload, circumstances.flow)
-        outcome = read_outcome(header, payload, answer)
-        self._end(pending, stamp, header, outcome, answer, circumstances.foreign, verdict)
+        outcome, rcode = read_outcome(header, payload, answer), header.flags & RCODE
+        self._close(pending, pending.transaction(stamp, outcome, rcode, answer, circumstances.foreign, verdict))
 
     def _capture(
         self,
@@ -236,26 +236,12 @@ class Transactions:
         if not outcome:  # the image rejected it, and read nothing
             answer = self._read(held.header, payload, held.flow) if payload else None
             outcome = read_outcome(held.header, payload, answer)
-        self._end(pending, held.stamp, held.header, outcome, answer, held.foreign, held.verdict)
+        rcode = held.header.flags & RCODE
+        self._close(pending, pending.transaction(held.stamp, outcome, rcode, answer, held.foreign, held.verdict))
 
     def _read(self, header: Header, payload: bytes, flow: Flow | None) -> Answer:
         """Return the answer in a response that the image did not read."""
         return read_answer(payload, header, flow, Counts(), self._owned)
-
-    def _end(
-        self,
-        pending: Pending,
-        stamp: int,
-        header: Header,
-        outcome: str,
-        answer: Answer | None,
-        foreign: bool | None,
-        verdict: Verdict,
-    ) -> None:
-        """End a question by a response."""
-        admitted = (verdict.admitted or verdict.copy) and outcome != UNKNOWN
-        rcode, matched, doubted = header.flags & RCODE, verdict.matched, verdict.doubted
-        self._close(pending, pending.transaction(stamp, outcome, rcode, answer, matched, doubted, foreign, admitted))
 
     def _end_unanswered(self, pending: Pending) -> None:
         """End a question that nobody answered in time."""
