@@ -3,8 +3,8 @@
 A containerd of its own makes the pods by its Container Runtime Interface, as a kubelet does. At the end name and image
 of each container in the events are compared with the list of the runtime. It needs root.
 
-With --prepared, all pods and containers are made first, the pods stay, and the rate is that of the starts of containers.
-This, --runtime crun and --snapshotter overlayfs with --place /dev/shm leave less work for the runtime.
+With --prepared, all pods and containers are made first, the pods stay, and the rate is that of the starts. This,
+--runtime crun and --snapshotter overlayfs with --place /dev/shm leave less work for the runtime.
 
 With --api-server, the probe also requests the owner of each pod from an HTTPS server that answers as the API server of
 Kubernetes is documented to, or never.
