@@ -3,6 +3,9 @@
 A containerd of its own makes the pods by its Container Runtime Interface, as a kubelet does. At the end name and image
 of each container in the events are compared with the list of the runtime. It needs root.
 
+With --prepared, all pods and containers are made first, the pods stay, and the rate is that of the starts. This,
+--runtime crun and --snapshotter overlayfs with --place /dev/shm leave less work for the runtime.
+
 With --api-server, the probe also requests the owner of each pod from an HTTPS server that answers as the API server of
 Kubernetes is documented to, or never.
 """
@@ -15,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -39,22 +42,31 @@ def main() -> int:
     parser.add_argument("--pods", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=20, help="pods a second")
     parser.add_argument("--threads", type=int, default=12, help="pods that are made at once")
+    parser.add_argument("--prepared", action="store_true", help="make all pods and containers before the first start")
+    parser.add_argument("--runtime", default="runc", choices=("runc", "crun"), help="program that makes the containers")
+    parser.add_argument("--snapshotter", default="native")
+    parser.add_argument("--place", type=Path, default="/tmp", help="folder for the folder of the containerd")
     parser.add_argument("--api-server", choices=(ANSWERS, HANGS), help="request owners from a server of this kind")
     options = parser.parse_args()
-    with ExitStack() as stack, cgroup(f"dnstrail-pods-{os.getpid()}") as own, containerd() as daemon:
+    made_by = containerd(options.runtime, options.snapshotter, options.place)
+    with ExitStack() as stack, cgroup(f"dnstrail-pods-{os.getpid()}") as own, made_by as daemon:
         settings = () if options.api_server is None else with_owners(stack, options.pods, options.api_server)
         os.environ["CONTAINER_RUNTIME_ENDPOINT"] = f"unix://{daemon.socket}"
         (own / "cgroup.procs").write_text(str(daemon.process.pid))  # with what it starts, but for the containers
         with pipeline(*FACTS, *settings) as run:
-            made, seconds = make_pods(daemon, options.pods, options.rate, options.threads)
-            wait_until(lambda: len(facts(run)) >= options.pods, "the facts")
+            pods = Pods(daemon, options.threads, options.prepared)
+            ready = pods.prepare(options.pods)
+            before = used(own), processor_time(run.worker("probe")).used
+            made, seconds = pods.ask(ready, options.pods, options.rate)
+            with suppress(AssertionError):  # the comparison counts those that are missing
+                wait_until(lambda: len(facts(run)) >= options.pods, "the facts")
             lives = sorted(daemon.lifetime(container) or 0.0 for container in made.values())
             p50, p99 = (1000 * lives[len(lives) * percent // 100] for percent in (50, 99))
             load = os.getloadavg()[0]
             print(f"{len(made)} pods in {seconds:.0f} s: {len(made) / seconds:.1f} a second, load {load:.1f}")
             print(f"  a container lives {p50:.0f} ms (median), {p99:.0f} ms (p99)")
-            of_runtime = int((own / "cpu.stat").read_text().split()[1]) / 1e3 / len(made)
-            of_probe = 1e3 * processor_time(run.worker("probe")).used / len(made)
+            of_runtime = 1e3 * (used(own) - before[0]) / len(made)
+            of_probe = 1e3 * (processor_time(run.worker("probe")).used - before[1]) / len(made)
             print(f"  processor time for a pod: runtime {of_runtime:.0f} ms, probe {of_probe:.0f} ms")
             return compare(run, daemon, made)
 
@@ -79,21 +91,54 @@ def _hang(_handler: object) -> None:
     time.sleep(600)
 
 
-def make_pods(daemon: Containerd, pods: int, rate: float, threads: int) -> tuple[dict[str, str], float]:
-    """Make the pods; return the container that asks each name, and the seconds from the first pod to the last."""
-    begin = time.monotonic()
+def used(folder: Path) -> float:
+    """Return the seconds of processor time of the processes that were in a cgroup."""
+    return int((folder / "cpu.stat").read_text().split()[1]) / 1e6
 
-    def live(number: int) -> tuple[str, str]:
-        time.sleep(max(begin + number / rate - time.monotonic(), 0))
-        pod = daemon.make_pod(f"web-{number}", f"shop-{number % NAMESPACES}")
-        name = f"n{number}.{DOMAIN}"
-        container = daemon.resolve(pod, "nginx", name)
-        wait_until(lambda: daemon.lifetime(container) is not None, "the end of a container")
-        daemon.stop_pod(pod)
-        return name, container
 
-    with ThreadPoolExecutor(threads) as pool:
-        return dict(pool.map(live, range(pods))), time.monotonic() - begin
+class Pods:
+    """Makes pods and their containers, at most `threads` at once; with `prepared`, all are made before they start."""
+
+    def __init__(self, daemon: Containerd, threads: int, prepared: bool) -> None:
+        self._daemon = daemon
+        self._threads = threads
+        self._prepared = prepared
+
+    def prepare(self, pods: int) -> list[str]:
+        """Return a container for each pod that is made before its start."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            return [*pool.map(lambda number: self._make(number)[1], range(pods))] if self._prepared else []
+
+    def ask(self, ready: list[str], pods: int, rate: float) -> tuple[dict[str, str], float]:
+        """Start the containers; return the one that asks each name, and the seconds from the first to the last."""
+        begin = time.monotonic()
+
+        def live(number: int) -> tuple[str, str]:
+            time.sleep(max(begin + number / rate - time.monotonic(), 0))
+            pod, container = (None, ready[number]) if ready else self._make(number)
+            self._daemon.start(container)
+            if pod is not None:
+                self._wait(container)
+                self._daemon.stop_pod(pod)
+            return _name(number), container
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            made, seconds = dict(pool.map(live, range(pods))), time.monotonic() - begin
+        for container in ready:
+            self._wait(container)
+        return made, seconds
+
+    def _make(self, number: int) -> tuple[tuple[str, bytes], str]:
+        pod = self._daemon.make_pod(f"web-{number}", f"shop-{number % NAMESPACES}")
+        return pod, self._daemon.make_resolver(pod, "nginx", _name(number))
+
+    def _wait(self, container: str) -> None:
+        wait_until(lambda: self._daemon.lifetime(container) is not None, "the end of a container")
+
+
+def _name(number: int) -> str:
+    """Return the name that the container of a pod asks."""
+    return f"n{number}.{DOMAIN}"
 
 
 def facts(run: Run) -> list[dict]:

@@ -87,6 +87,51 @@ def test_a_container_has_the_names_of_its_pod(folder):
     ]
 
 
+def methods_for(folder: Path, stated: bytes, listed: bytes, count: int = 2) -> list[str]:
+    """Return the methods that are called for a container again and again, if these are its pod and the container."""
+    methods: list[str] = []
+    replies = {**REPLIES, "PodSandboxStatus": stated, "ListContainers": listed}
+    with serving(folder / "s", replies, lambda method, _request: methods.append(method.rpartition("/")[2])):
+        runtime = Cri(LabelSelection(("app",)))
+        [name] = {runtime.inspect(ID) for _ in range(count)}
+        assert name is not None
+        assert name[:2] == ("nginx.web-1.a.shop", IMAGE)
+    return methods
+
+
+def test_a_pod_is_requested_once(folder):
+    """The second container of a pod costs no request for the pod; if the list has the image as written, one in all."""
+    once = ["ListContainers", "PodSandboxStatus", "ContainerStatus", "ListContainers", "ContainerStatus"]
+    assert methods_for(folder, pod(), container()) == once
+    written = container(ID, POD, "nginx", (4, message((1, "sha256:1234"), (18, IMAGE))))
+    assert methods_for(folder, pod(), written, 3) == ["ListContainers", "PodSandboxStatus", *["ListContainers"] * 2]
+
+
+def test_a_pod_of_long_labels_is_not_kept(folder):
+    """A pod whose label fills memory is requested again; its label counts before that of the container, always."""
+    stated = pod(POD, "web-1.a", "shop", *labels(7, ("app", "a" * 900_000)))
+    listed = container(ID, POD, "nginx", *labels(8, ("app", "forged")))
+    assert methods_for(folder, stated, listed).count("PodSandboxStatus") == 2
+
+
+def test_many_pods_displace_the_oldest(folder, monkeypatch):
+    """Pods beyond the bound take no memory; the oldest is requested again."""
+    monkeypatch.setattr("dnstrail_probe.host.cri._MOST_PODS", 1)
+    asked: list[bytes] = []
+    replies = dict(REPLIES)
+
+    def note(method: str, request: bytes) -> None:
+        if method.endswith("PodSandboxStatus"):
+            asked.append(request)
+
+    with serving(folder / "s", replies, note):
+        runtime = Cri()
+        for sandbox in (POD, POD, "e" * 64, POD):
+            replies.update(ListContainers=container(ID, sandbox), PodSandboxStatus=pod(sandbox))
+            assert runtime.inspect(ID) == ContainerName("nginx.web-1.a.shop", IMAGE)
+    assert asked == [message((1, one)) for one in (POD, "e" * 64, POD)]
+
+
 def test_the_image_is_the_one_that_was_written(folder):
     """The image of the pod's settings counts before that of the runtime, which can be a digest."""
     by_digest = image(ID, (1, "sha256:1234"), (18, IMAGE))
@@ -183,6 +228,8 @@ def test_a_container_that_is_gone_meanwhile_has_no_image(folder):
         {"ListContainers": message((1, message((1, ID))))},
         {"ListContainers": message((1, message((1, ID), (2, b"\xff"))))},
         {"ListContainers": bytes((1 << 20) + 1)},
+        {"ListContainers": container(ID, POD, "nginx", (4, message((18, "a" * 513))))},
+        {"ListContainers": container(ID, POD, "nginx", (4, message((18, b"\xff"))))},
         {"PodSandboxStatus": pod(ID)},
         {"PodSandboxStatus": pod(namespace="shop.other")},
         {"PodSandboxStatus": pod(name="a" * 400)},

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ CONTAINERD_TOOLS = ("containerd", "ctr", "runc", "gcc", "nsenter")
 _CGROUPS = Path("/sys/fs/cgroup")
 IMAGE = "localhost/dnstrail-resolve:1"
 _PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
+# crun refuses a host that has controllers both in cgroup v1 and v2.
+_CGROUP2_ALONE = ("unshare", "--mount", "sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$0" "$@"')
+# Removes limits of controllers that cgroup2 does not have there from the settings of a container, and calls crun.
+_CRUN = """#!/bin/sh
+for part; do
+    [ "$last" = --bundle ] && sed -i 's/"cpu":{"shares":[0-9]*}/"cpu":{}/' "$part/config.json"
+    last=$part
+done
+exec crun "$@"
+"""
 _NETWORK_OF_NODE = 2
 _EXITED = 2
 _MANY = 1 << 20  # fields of a message
@@ -42,9 +53,11 @@ restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "native"
+snapshotter = "{snapshotter}"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = "{program}"
 """
 
 
@@ -71,13 +84,22 @@ class Containerd:
 
     def resolve(self, pod: tuple[str, bytes], container: str, name: str) -> str:
         """Send one query in a new container of a pod, which ends when it has the response; return its id."""
+        made = self.make_resolver(pod, container, name)
+        self.start(made)
+        return made
+
+    def make_resolver(self, pod: tuple[str, bytes], container: str, name: str) -> str:
+        """Make a container of a pod that will send one query; return its id."""
         sandbox, sandbox_config = pod
         command = [(3, part) for part in ("/resolve", UPSTREAM, "53", "udp", name)]
         security = message((3, message((1, _NETWORK_OF_NODE))))
-        settings = [(1, message((1, container))), (2, message((1, IMAGE))), *command, (15, message((2, security)))]
-        made = self._id("CreateContainer", (1, sandbox), (2, message(*settings)), (3, sandbox_config))
-        self._call("StartContainer", (1, made))
-        return made
+        image = message((1, IMAGE), (18, IMAGE))  # found by, and as it was written: a kubelet states both
+        settings = [(1, message((1, container))), (2, image), *command, (15, message((2, security)))]
+        return self._id("CreateContainer", (1, sandbox), (2, message(*settings)), (3, sandbox_config))
+
+    def start(self, container: str) -> None:
+        """Start a container."""
+        self._call("StartContainer", (1, container))
 
     def stop_pod(self, pod: tuple[str, bytes]) -> None:
         """End what is left of a pod. The runtime still lists its containers."""
@@ -102,9 +124,13 @@ class Containerd:
 
     def remove_pods(self) -> None:
         """End the pods, and remove the cgroups above theirs from all hierarchies, as a kubelet would."""
-        for sandbox in self._pods.values():
+
+        def remove(sandbox: str) -> None:
             self._call("StopPodSandbox", (1, sandbox))
             self._call("RemovePodSandbox", (1, sandbox))
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(remove, self._pods.values()))
         for top in (*_CGROUPS.glob("kubepods"), *_CGROUPS.glob("*/kubepods")):
             for folder in (*(top / f"pod{name}" for name in self._pods), top):
                 with suppress(OSError):  # others are in it
@@ -141,11 +167,23 @@ def _text(message_: bytes, field: int) -> str:
 
 
 @contextmanager
-def containerd() -> Iterator[Containerd]:
-    """Run a containerd in a network namespace with a DNS server. Its mounts and cgroups end with it."""
-    with network_namespace() as namespace, run_dir() as folder, dnsmasq(namespace, UPSTREAM, 53, "/test/192.0.2.1"):
-        (folder / "config").write_text(_CONFIG.format(folder=folder, image=IMAGE))
-        command = ["nsenter", f"--net=/run/netns/{namespace}"]
+def containerd(program: str = "runc", snapshotter: str = "native", place: Path = Path("/tmp")) -> Iterator[Containerd]:
+    """Run a containerd in a network namespace with a DNS server. Its mounts and cgroups end with it.
+
+    `program` makes the containers, as runc does, and `place` holds the folder of the containerd.
+    """
+    with (
+        network_namespace() as namespace,
+        run_dir(place) as folder,
+        dnsmasq(namespace, UPSTREAM, 53, "/test/192.0.2.1"),
+    ):
+        if program == "crun":
+            program = str(folder / "crun")
+            Path(program).write_text(_CRUN)
+            Path(program).chmod(0o755)
+        settings = {"folder": folder, "image": IMAGE, "program": program, "snapshotter": snapshotter}
+        (folder / "config").write_text(_CONFIG.format_map(settings))
+        command = ["nsenter", f"--net=/run/netns/{namespace}", *(_CGROUP2_ALONE if program != "runc" else ())]
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(
                 [*command, "containerd", "--config", str(folder / "config")], stdout=log, stderr=log
@@ -157,7 +195,7 @@ def containerd() -> Iterator[Containerd]:
             wait_until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, "containerd")
             image = str(_image(folder))
             subprocess.run(
-                [*client, "images", "import", "--snapshotter", "native", image], check=True, capture_output=True
+                [*client, "images", "import", "--snapshotter", snapshotter, image], check=True, capture_output=True
             )
             yield found
         finally:

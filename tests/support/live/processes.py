@@ -61,9 +61,9 @@ def started(*arguments: str | Path, before: str = "", **env: str) -> Iterator[su
 
 
 @contextmanager
-def run_dir() -> Iterator[Path]:
+def run_dir(place: Path = Path("/tmp")) -> Iterator[Path]:
     """Make a folder whose path is short enough for sockets, at a place where only this user can make one."""
-    folder = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="dt-", dir=place))
     folder.chmod(0o755)
     try:
         (folder / "r").mkdir(mode=0o700)

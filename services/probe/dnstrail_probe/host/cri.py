@@ -6,10 +6,11 @@ Messages and numbers of fields are those of k8s.io/cri-api/pkg/apis/runtime/v1/a
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dnstrail_probe.formats.protobuf import Fields, read_fields
 from dnstrail_probe.host.container_name import NAMELESS, NO_LABELS, ContainerName, LabelSelection, container_name
@@ -24,6 +25,9 @@ _SERVICE = "/runtime.v1.RuntimeService/"
 _TIMEOUT = 2.0  # seconds for each request
 _LARGEST = 1 << 20  # bytes of a reply
 _MOST_FIELDS = 1 << 14  # of a message; each label and annotation of a pod is one
+_MOST_PODS = 1024  # that are kept; a container of another one costs a further request
+_LONGEST_POD = 2048  # characters of its parts and selected labels; a longer one is requested for each container
+_USER_SPECIFIED_IMAGE = 18
 _NO_OTHERS: Mapping[str, str] = {}
 _LONGEST_TEXT = 127  # bytes whose length is one byte
 _OPTIONS = (
@@ -33,9 +37,22 @@ _OPTIONS = (
 )
 
 
+class _LabelledPod(NamedTuple):
+    """A pod and its selected labels, which never change."""
+
+    pod: Pod
+    labels: Mapping[str, str]
+
+    @property
+    def length(self) -> int:
+        """The number of characters."""
+        return sum(map(len, (*self.pod, *self.labels, *self.labels.values())))
+
+
 class Cri:
     """A connection to a runtime, made when it is needed, and again after a failure.
 
+    A pod is requested once for its containers: under load, each request delays the names of all containers behind it.
     `note_pod` receives the pod of each container and sandbox that has a name.
     """
 
@@ -48,6 +65,7 @@ class Cri:
         self._note_pod = note_pod
         self._channel: Any = None
         self._lacks_grpc = False
+        self._pods: OrderedDict[str, _LabelledPod] = OrderedDict()  # by their sandboxes
 
     def inspect(self, container: str) -> ContainerName | None:
         """Return `CONTAINER.POD.NAMESPACE`, image and labels, and `POD.NAMESPACE` for the sandbox of a pod.
@@ -82,22 +100,35 @@ class Cri:
         if pod == NAMELESS:
             return NAMELESS
         name = _part(_message(entry, 3), 1)
-        return container_name(f"{name}.{pod.name}", self._image(grpc, container), pod.labels)
+        image = _text_of(_message(entry, 4)[1], _USER_SPECIFIED_IMAGE) or self._image(grpc, container)
+        return container_name(f"{name}.{pod.name}", image, pod.labels)
 
     def _pod(self, grpc: Any, container: str, sandbox: str, labels: Mapping[str, str] = _NO_OTHERS) -> ContainerName:
         """Return the name of a container's pod by the id of its sandbox, with its labels and others that it lacks."""
-        found = self._call(grpc, "PodSandboxStatus", _text(1, sandbox.encode()))
-        status = _message(found, 1)
-        if not status[1]:
+        found = self._pods.get(sandbox) or self._request_pod(grpc, sandbox)
+        if found is None:
             return NAMELESS
+        pod = found.pod
+        self._note_pod(container, pod)
+        return container_name(f"{pod.name}.{pod.namespace}", "", self._selection.of({**labels, **found.labels}))
+
+    def _request_pod(self, grpc: Any, sandbox: str) -> _LabelledPod | None:
+        """Request a pod by the id of its sandbox; None if the runtime does not know it."""
+        texts = self._call(grpc, "PodSandboxStatus", _text(1, sandbox.encode()))
+        status = _message(texts, 1)
+        if not status[1]:
+            return None
         if status[1].get(1) != sandbox.encode():
             raise ValueError("another pod")
         metadata = _message(status[1], 2)
         pod = Pod(_part(metadata, 3), metadata[1][1].decode(), _text_of(metadata[1], 2))
-        self._note_pod(container, pod)
-        return container_name(
-            f"{pod.name}.{pod.namespace}", "", self._selection.of({**labels, **self._labels(found, 1, 7)})
-        )
+        stated = self._labels(texts, 1, 7)
+        found = _LabelledPod(pod, {key: stated[key] for key in self._selection.keys if key in stated})
+        if found.length <= _LONGEST_POD:
+            self._pods[sandbox] = found
+            while len(self._pods) > _MOST_PODS:
+                self._pods.popitem(last=False)
+        return found
 
     def _labels(self, texts: dict[int, bytes], field: int, place: int) -> dict[str, str]:
         """Return the labels of a message within a message; bytes that are no UTF-8 are no printable text."""
@@ -113,7 +144,7 @@ class Cri:
         if status and status.get(1) != container.encode():
             raise ValueError("another container")
         image = _message(status, 8)[1]
-        return (image.get(18) or image.get(1, b"")).decode()  # user_specified_image, or the name that it was found by
+        return (image.get(_USER_SPECIFIED_IMAGE) or image.get(1, b"")).decode()  # or the name that it was found by
 
     def _call(self, grpc: Any, method: str, request: bytes) -> dict[int, bytes]:
         """Return the byte strings of the reply to a request; {} if the runtime knows no such container or pod."""
