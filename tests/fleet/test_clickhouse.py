@@ -208,6 +208,37 @@ def test_answers_are_right_before_a_merge(server: ClickHouse, tmp_path: Path) ->
         assert reader.new(NOON - 30, 9) == []
 
 
+def test_rows_that_came_often_lead_only_by_their_answers(server: ClickHouse, tmp_path: Path) -> None:
+    """Names, hosts and addresses whose rows came many times, and are not merged, hide none with more answers."""
+    kept = ClickHouseRows(server, tmp_path)
+    often = [entry(f"often{one}", row(f"n{one}.example", f"203.0.113.{one}", count=20 + one)) for one in range(6)]
+    private = [entry(f"web{one}", row("db.example", "10.0.0.5", count=9)) for one in range(9)]
+    with (
+        closing(kept.open()) as store,
+        closing(kept.reader()) as reader,
+        closing(server.client(kept.database)) as admin,
+    ):
+        store.write([], {}, NOON)
+        admin.change("SYSTEM STOP MERGES dnstrail_rows")
+        for _ in range(5):
+            store.write([received(one) for one in (*often, *private)], {}, NOON)
+        store.write([received(entry("most", row("most.example", "192.0.2.1", count=99)))], {}, NOON)
+
+        def top(what: str, limit: int) -> list[tuple[object, ...]]:
+            return [tuple(one) for one in reader.top(what, limit, NOON, lambda: False)]
+
+        assert top("hosts", 2) == [("most", 99, 1, 0, None), ("often5", 25, 1, 0, None)]
+        assert top("names", 3) == [
+            ("most.example", 99, 1, 1, None),
+            ("db.example", 81, 9, 9, None),
+            ("n5.example", 25, 1, 1, None),
+        ]
+        assert top("addresses", 2) == [("192.0.2.1", 99, 1, 1, None), ("203.0.113.5", 25, 1, 1, None)]
+        found = top("addresses", 99)
+        assert len(found) == 16
+        assert sorted(one[4] for one in found if one[0] == "10.0.0.5") == [f"web{one}" for one in range(9)]
+
+
 def test_the_newest_rows_are_those_of_all_days(server: ClickHouse, tmp_path: Path) -> None:
     """A reader that knows the newest day reads its rows first, and returns what one returns that reads all days.
 

@@ -73,6 +73,25 @@ def test_entries_twice_and_in_any_order_give_the_same_rows(
         kept = make_kept(Path(folder))
         write(kept, map(received, again[:cut]), map(received, again[cut:]))
         assert kept.rows() == merged(sent)
+        with closing(kept.reader()) as reader:
+            for what in ("hosts", "names"):  # private addresses have their hosts
+                found = reader.top(what, 999, NOON, lambda: False)
+                assert sorted(tuple(one) for one in found) == counted(merged(sent), what)
+            assert sorted(name for name, _, _ in reader.new(0, 999)) == sorted({one[1] for one in merged(sent)})
+
+
+def counted(rows: list[tuple[Any, ...]], what: str) -> list[tuple[object, ...]]:
+    """Return (name, answers, relations, hosts, None) of the newest day of rows until today."""
+    place = {"hosts": 5, "names": 1}[what]
+    day = max((one[0] for one in rows if one[0] <= TODAY), default=0)
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for one in rows:
+        if one[0] == day:
+            found.setdefault(one[place], []).append(one)
+    return sorted(
+        (name, sum(one[12] for one in some), len(some), 0 if what == "hosts" else len({one[5] for one in some}), None)
+        for name, some in found.items()
+    )
 
 
 def test_two_stores_write_all_rows(kept: Any) -> None:
