@@ -8,14 +8,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from live.kafka_cluster import kafka_cluster
-from live.processes import dnstrail, started, wait_until
+from live.processes import PATIENCE, dnstrail, started, wait_until
 from live.tapped_resolver import resolved, resolver
 
 
 def _number(line: bytes) -> int:
     return int(json.loads(line)["name"].removeprefix("n").removesuffix(".example"))
+
+
+@contextmanager
+def killed(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command, and kill it at the end."""
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_each_fact_arrives_over_kills() -> None:
@@ -47,17 +59,16 @@ def test_each_fact_arrives_over_kills() -> None:
             try:
                 wait_until(kept, "the history")  # which begins with what follows its first message
                 for _ in range(2):
-                    with subprocess.Popen(command) as process:
+                    with killed(command):
                         before = len(asked)
                         wait_until(lambda before=before: arrived(before), "a new fact")
-                        process.kill()
             finally:
                 ends.set()
                 thread.join()
-            with subprocess.Popen(command) as process:
+            with killed(command) as process:
                 wait_until(lambda: arrived(asked[-1]), "the last fact")
                 process.send_signal(signal.SIGINT)
-            assert process.returncode == 0
+                assert process.wait(PATIENCE) == 0
             expected = {*range(kept()[0], asked[-1] + 1)}
             wait_until(lambda: arrived(asked[-1]) and found >= expected, "the facts of all partitions")
             assert found == expected

@@ -33,13 +33,15 @@ class KafkaCluster:
 
     def read(self, topic: str) -> list[bytes]:
         """Return the messages of a topic: the cluster keeps the last 5 MB of each of its partitions."""
-        consumer, left = self._consumer(topic)
+        consumer, partitions = self._consumer(topic)
         found: list[bytes] = []
+        ended = set[int]()  # a partition that receives more ends again
         end = time.monotonic() + PATIENCE
-        while left and time.monotonic() < end:
+        while len(ended) < partitions and time.monotonic() < end:
             for one in consumer.consume(1000, timeout=0.2):
                 if one.error():
-                    left -= one.error().code() == KafkaError._PARTITION_EOF
+                    if one.error().code() == KafkaError._PARTITION_EOF:
+                        ended.add(one.partition())
                 else:
                     found.append(one.value())
         consumer.close()
