@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_run.cgroup import _own_cgroup
 from live.pipelines import pipeline
-from live.processes import PATIENCE, children_of, command_line, run_dir, text_of
+from live.processes import PATIENCE, children_of, command_line, run_dir, text_of, wait_until
 from live.remains import Remains, remains
 
 OWN_PIPELINE = 6  # one of so many runs starts a pipeline of its own
@@ -140,6 +140,7 @@ def _left(cgroup: Path, folder: Path, runs: int, chance: random.Random) -> dict[
                         of_run = Path("/nowhere") if own else running.folder
                         made.one(of_run, "bash", "-c", COMMAND, kill=number % 2 == 1)
                         print(f"  {number + 1} of {runs}", end="\r", flush=True)
+                wait_until(lambda: not _in_use(cgroup), "the end of killed runs")
                 made.one(Path("/nowhere"), "true")  # it removes the cgroups and folders of those before it
         finally:
             resolver.terminate()
@@ -148,6 +149,15 @@ def _left(cgroup: Path, folder: Path, runs: int, chance: random.Random) -> dict[
     print(f"  exit codes: {dict(made.codes.most_common())}")
     print(f"  processor time: {(usage.ru_utime + usage.ru_stime) / total:.2f} s a run, pipeline included")
     return _lasting(cgroup, watched, before)
+
+
+def _in_use(cgroup: Path) -> list[Path]:
+    """Return the cgroups of runs whose command or launcher goes on."""
+    return [
+        one
+        for one in cgroup.glob("dnstrail-run-*")
+        if "populated 1" in text_of(one / "cgroup.events") or Path("/proc", one.name.rpartition("-")[2]).exists()
+    ]
 
 
 def _kill_one(processes: list[int], chance: random.Random) -> str:
