@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from dnstrail.dns.rdata import PTR
 from dnstrail_fleet.clickhouse.client import ClickHouseClient, in_parts
+from dnstrail_fleet.clickhouse.schema import KEY
 from dnstrail_fleet.lookups import reading
 from dnstrail_fleet.lookups.contract import StoreUnavailableError
 from dnstrail_fleet.lookups.reading import DAYS_BACK, MOST_STEPS, FoundRelations, FoundRow, FoundRows
@@ -72,6 +73,7 @@ _LONE: Final = """
     GROUP BY key HAVING min(host) = max(host)"""
 # The column whose values are counted, and of which rows.
 _COUNTED: Final = {"hosts": ("host", "1"), "names": ("question", "1"), "addresses": ("target", "type IN (1, 28)")}
+_SUM: Final = "toInt64(least(sum(toInt128(answers)), 9223372036854775807))"  # hosts may state any counts
 _CANDIDATES: Final = 2  # times as many as wanted
 _MORE: Final = 8  # times as many again if they leave too few
 _T = TypeVar("_T")
@@ -239,26 +241,21 @@ class ClickHouseReader:
         """
         statement = "SELECT max(day) FROM dnstrail_shares WHERE day <= {today:UInt32}"
         [(day,)] = self._select(statement, tuple[int], today=int(now) // DAY)
-        return [*self._top(what, day, limit, is_over)]
-
-    def _top(self, what: str, day: int, limit: int, is_over: Callable[[], bool]) -> list[_Top]:
-        """Return those with the most answers, of candidates: each other one has at most as many as the last of these.
-
-        A private address has at most as many on one host as on all.
-        """
-        find, most = _most(what), _CANDIDATES * limit
+        # Each that is no candidate has at most as many answers as the last of these, and a private address on one host
+        # has at most as many as on all.
+        find, most = _leading(_unmerged(what)), _CANDIDATES * limit
         while True:
             if is_over():
                 raise StoreUnavailableError(str(self._client), "clickhouse-slow", "interrupted")
             found = self._select(find, _Candidate, day=day, limit=most)
-            top = []
+            top = list[_Top]()
             for names in in_parts([one.name for one in found]):
                 private = [name for name in names if what == "addresses" and is_private(name)]
                 top += self._select(_exact(what), _Top, day=day, names=names, private=private)
             top.sort(key=attrgetter("answers"), reverse=True)
             if len(found) < most or (len(top) >= limit and top[limit - 1].answers >= found[-1].most):
-                return top[:limit]
-            find, most = _most_merged(what), most * _MORE
+                return [*top[:limit]]
+            find, most = _leading(_merged(what)), most * _MORE
 
     def first_day(self, host: str | None) -> int:
         """Return the first day with rows of a host, or of any host; 0 if there is none."""
@@ -284,44 +281,37 @@ def _answer(row: FoundRow) -> tuple[int, str, str, str, str, str]:
     return row.day, row.question, row.host, *row.asker
 
 
-def _most(what: str) -> str:
-    """Return the statement for the candidates of a day. Rows that are not merged yet count more than once."""
-    column, condition = _COUNTED[what]
+def _leading(answers: str) -> str:
+    """Return the statement for the candidates of a day, by a subquery for the answers of its rows."""
     return f"""
-        SELECT {column}, {_sum("count")} AS a FROM dnstrail_rows
-        WHERE day = {{day:UInt32}} AND key = target AND {condition}
-        GROUP BY {column} ORDER BY a DESC, {column} LIMIT {{limit:UInt32}}"""  # noqa: S608 - names of this file
-
-
-def _most_merged(what: str) -> str:
-    """Return the slower statement, for which rows count once."""
-    return f"""
-        SELECT name, {_sum("answers")} AS a FROM {_merged(what)}
-        GROUP BY name ORDER BY a DESC, name LIMIT {{limit:UInt32}}"""  # noqa: S608 - as above
+        SELECT name, {_SUM} AS a FROM {answers}
+        GROUP BY name ORDER BY a DESC, name LIMIT {{limit:UInt32}}"""  # noqa: S608 - names of this file
 
 
 def _exact(what: str) -> str:
     """Return the statement for the columns of some candidates."""
     hosts = "0" if what == "hosts" else "uniqExact(host)"
     return f"""
-        SELECT name, {_sum("answers")} AS a, count(), {hosts}, if(name IN {{private:Array(String)}}, host, NULL) AS h
+        SELECT name, {_SUM} AS a, count(), {hosts}, if(name IN {{private:Array(String)}}, host, NULL) AS h
         FROM {_merged(what, "name IN {names:Array(String)}")} GROUP BY name, h ORDER BY a DESC, name"""  # noqa: S608
 
 
 def _merged(what: str, wanted: str = "1") -> str:
-    """Return a subquery for the answers of each row of a day.
+    """Return a subquery for the answers of each row of a day, which costs more than without a merge.
 
     A hash takes half of the time of its columns. A host can only make rows of its own collide, and so hide them.
     """
-    column, condition = _COUNTED[what]
     return f"""
-        (SELECT {column} AS name, host, max(count) AS answers FROM dnstrail_rows
-        WHERE day = {{day:UInt32}} AND key = target AND {condition} AND {wanted}
+        (SELECT name, host, max(rows.answers) AS answers FROM {_unmerged(what)} AS rows WHERE {wanted}
         GROUP BY name, host, cityHash64(question, owner, type, target, program, container, image))"""  # noqa: S608
 
 
-def _sum(column: str) -> str:
-    return f"toInt64(least(sum(toInt128({column})), 9223372036854775807))"  # hosts may state any counts
+def _unmerged(what: str) -> str:
+    """Return a subquery for the answers of a day, of which rows that are not merged yet have several."""
+    column, condition = _COUNTED[what]
+    return f"""
+        (SELECT {column} AS name, count AS answers, {KEY} FROM dnstrail_rows
+        WHERE day = {{day:UInt32}} AND key = target AND {condition})"""  # noqa: S608
 
 
 def _days(at: float | None, before: float | None) -> dict[str, int]:
