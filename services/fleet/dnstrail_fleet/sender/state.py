@@ -96,16 +96,16 @@ class SenderState:
             sqlite3.Error: It cannot be written now.
         """
         database = self._database
-        known, new = [row for row in changed if row.number], [row for row in changed if not row.number]
+        known = [row for row in changed if row.number]
+        new = [*enumerate((row for row in changed if not row.number), self._last + 1)]
         with naming_file(self._path), transaction(database):
             database.executemany("DELETE FROM rows WHERE id = ?", ((row.number,) for row in gone))
             database.executemany(_STORE, ((*_totals(row), row.number) for row in known))
-            added = ((number, _PACK(row.key), row.day, *_totals(row)) for number, row in enumerate(new, self._last + 1))
+            added = ((number, _PACK(row.key), row.day, *_totals(row)) for number, row in new)
             database.executemany(_ADD, added)
             database.execute("REPLACE INTO position VALUES (1, ?, ?)", (_PACK(position), dropped))
-        for row in new:
-            self._last += 1
-            row.number = self._last
+        for number, row in new:
+            row.number = self._last = number
         self.position, self.dropped = position, dropped
 
     def close(self) -> None:

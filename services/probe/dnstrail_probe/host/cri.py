@@ -126,7 +126,7 @@ class Cri:
         found = _LabelledPod(pod, {key: stated[key] for key in self._selection.keys if key in stated})
         if found.length <= _LONGEST_POD:
             self._pods[sandbox] = found
-            while len(self._pods) > _MOST_PODS:
+            if len(self._pods) > _MOST_PODS:
                 self._pods.popitem(last=False)
         return found
 
