@@ -25,6 +25,7 @@ from dnstrail_fleet.clickhouse.address import ClickHouseAddress, parse_clickhous
 from dnstrail_fleet.clickhouse.client import ClickHouseClient
 from dnstrail_fleet.clickhouse.reading import ClickHouseReader
 from dnstrail_fleet.clickhouse.schema import VERSIONS, make_tables
+from dnstrail_fleet.clickhouse.store import ClickHouseStore
 from dnstrail_fleet.lookups.contract import StoreUnavailableError
 from dnstrail_fleet.row import DAY, encode_entry
 from dnstrail_fleet.store.worker import StoreWorker
@@ -186,9 +187,10 @@ def test_long_lists_are_sent_in_parts() -> None:
     assert len(parts) > 1
 
 
-def test_answers_are_right_before_a_merge(server: ClickHouse, tmp_path: Path) -> None:
-    """Parts of a row that ClickHouse has not merged are one row of an answer."""
-    kept = ClickHouseRows(server, tmp_path)
+@contextmanager
+def unmerged(server: ClickHouse, folder: Path) -> Iterator[tuple[ClickHouseStore, ClickHouseReader, ClickHouseClient]]:
+    """Yield a store whose rows do not merge, a reader of it, and a client of its database."""
+    kept = ClickHouseRows(server, folder)
     with (
         closing(kept.open()) as store,
         closing(kept.reader()) as reader,
@@ -196,6 +198,12 @@ def test_answers_are_right_before_a_merge(server: ClickHouse, tmp_path: Path) ->
     ):
         store.write([], {}, NOON)
         admin.change("SYSTEM STOP MERGES dnstrail_rows")
+        yield store, reader, admin
+
+
+def test_answers_are_right_before_a_merge(server: ClickHouse, tmp_path: Path) -> None:
+    """Parts of a row that ClickHouse has not merged are one row of an answer."""
+    with unmerged(server, tmp_path) as (store, reader, admin):
         for at, end, count, used in ((NOON, 300, 1, 0), (NOON - 60, 200, 2, NOON + 7), (NOON, 400, 3, NOON + 5)):
             one = row(at=at, last=NOON, end=NOON + end, count=count, used=used)
             store.write([received(entry("web1", one))], {}, NOON)
@@ -210,16 +218,9 @@ def test_answers_are_right_before_a_merge(server: ClickHouse, tmp_path: Path) ->
 
 def test_rows_that_came_often_lead_only_by_their_answers(server: ClickHouse, tmp_path: Path) -> None:
     """Names, hosts and addresses whose rows came many times, and are not merged, hide none with more answers."""
-    kept = ClickHouseRows(server, tmp_path)
     often = [entry(f"often{one}", row(f"n{one}.example", f"203.0.113.{one}", count=20 + one)) for one in range(6)]
     private = [entry(f"web{one}", row("db.example", "10.0.0.5", count=9)) for one in range(9)]
-    with (
-        closing(kept.open()) as store,
-        closing(kept.reader()) as reader,
-        closing(server.client(kept.database)) as admin,
-    ):
-        store.write([], {}, NOON)
-        admin.change("SYSTEM STOP MERGES dnstrail_rows")
+    with unmerged(server, tmp_path) as (store, reader, _):
         for _ in range(5):
             store.write([received(one) for one in (*often, *private)], {}, NOON)
         store.write([received(entry("most", row("most.example", "192.0.2.1", count=99)))], {}, NOON)

@@ -72,12 +72,13 @@ def test_entries_twice_and_in_any_order_give_the_same_rows(
     with TemporaryDirectory() as folder:
         kept = make_kept(Path(folder))
         write(kept, map(received, again[:cut]), map(received, again[cut:]))
-        assert kept.rows() == merged(sent)
+        rows = merged(sent)
+        assert kept.rows() == rows
         with closing(kept.reader()) as reader:
             for what in ("hosts", "names"):  # private addresses have their hosts
                 found = reader.top(what, 999, NOON, lambda: False)
-                assert sorted(tuple(one) for one in found) == counted(merged(sent), what)
-            assert sorted(name for name, _, _ in reader.new(0, 999)) == sorted({one[1] for one in merged(sent)})
+                assert sorted(tuple(one) for one in found) == counted(rows, what)
+            assert sorted(name for name, _, _ in reader.new(0, 999)) == sorted({one[1] for one in rows})
 
 
 def counted(rows: list[tuple[Any, ...]], what: str) -> list[tuple[object, ...]]:
