@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from live.kafka_cluster import kafka_cluster
 from live.processes import PATIENCE, dnstrail, started, wait_until
@@ -18,16 +14,6 @@ from live.tapped_resolver import resolved, resolver
 
 def _number(line: bytes) -> int:
     return int(json.loads(line)["name"].removeprefix("n").removesuffix(".example"))
-
-
-@contextmanager
-def killed(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command, and kill it at the end."""
-    with subprocess.Popen(command) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def test_each_fact_arrives_over_kills() -> None:
@@ -39,7 +25,6 @@ def test_each_fact_arrives_over_kills() -> None:
         spools.chmod(0o777)  # root becomes the owner of the history
         read = ("log", "--folder", str(history), "--run-dir", str(runs))
         send = ("--follow", "--since", str(begin), "--to", f"kafka:127.0.0.1:{cluster.port}/live,spool={spools}/kafka")
-        command = [sys.executable, "-m", "dnstrail_cli", *read, *send]
 
         def answer_on() -> None:
             while not ends.wait(0.005):
@@ -59,13 +44,14 @@ def test_each_fact_arrives_over_kills() -> None:
             try:
                 wait_until(kept, "the history")  # which begins with what follows its first message
                 for _ in range(2):
-                    with killed(command):
+                    with started(*read, *send) as process:
                         before = len(asked)
                         wait_until(lambda before=before: arrived(before), "a new fact")
+                        process.kill()
             finally:
                 ends.set()
                 thread.join()
-            with killed(command) as process:
+            with started(*read, *send) as process:
                 wait_until(lambda: arrived(asked[-1]), "the last fact")
                 process.send_signal(signal.SIGINT)
                 assert process.wait(PATIENCE) == 0
