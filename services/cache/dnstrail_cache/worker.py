@@ -47,7 +47,8 @@ PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is fal
 _IDLE = 0.2  # seconds between two checks of the stop signal
 _POLL = 0.05  # the same while facts gather, or turns are replayed
 _SOON = 0.005  # the same while lookups wait
-_GATHER = 0.01  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it
+_GATHER = 0.03  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it
+_PUBLISH = 0.01  # seconds between two looks for facts to publish while events wait
 _REQUESTS_AT_ONCE = 256
 _AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
 _EVENTS = 0.0001, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
@@ -224,7 +225,7 @@ class _Worker:
         began, first = self._state.clock.monotonic(), self._server.receive()
         answers = first is not None or len(self.pending) > 0
         idle = first is None and not self.behind
-        if idle or (answers and self._unpublished) or began >= self._published + _GATHER:
+        if idle or (answers and self._unpublished) or began >= self._published + _PUBLISH:
             self._published, self._unpublished = began, False
             self._publish()
             began = self._state.clock.monotonic()

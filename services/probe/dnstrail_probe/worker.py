@@ -25,7 +25,6 @@ _IDLE = 0.2  # the same if it has one: seconds between two looks at the stop sig
 _GATHER = 0.01  # seconds for which a turn of a live source gathers events
 _GATHER_FEW = 0.05  # the same below FEW, unless somebody waits
 _FEW = 200.0  # events a second
-_STEP = 0.02  # seconds between two looks for many events meanwhile
 _MANY = 256  # events that end a turn at once
 #: seconds for which the events of a turn wait for the name of a container that has just begun -> they have no name
 NAME_WAIT = 0.2
@@ -164,7 +163,7 @@ class _Probe:
         if now < earliest and 0 < before < _MANY:
             self._gather(earliest)
         elif self._open:
-            self._gather(max(min(now + _STEP, latest), earliest))
+            self._gather(latest)
         elif self._is_awaited and self._bus is not None:
             self._gather(self._began + _ON_REQUEST)
         elif self._bus is None or self._source.descriptor is None:

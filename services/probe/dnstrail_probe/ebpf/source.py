@@ -91,7 +91,7 @@ class EbpfSource:
     def read(self, timeout: float) -> Captures | None:
         """Return the events that have arrived; wait `timeout` seconds if there are none."""
         found = self._ring.drain()
-        if not found:
+        if not found and timeout:
             time.sleep(timeout)
             found = self._ring.drain()
         captures = [event for record in found for event in self._translator.events(record)]
