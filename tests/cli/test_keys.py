@@ -7,7 +7,11 @@ import pytest
 from dnstrail.bus.keys import CLIENTS, SERVERS, public_keys
 from live.processes import dnstrail, run_dir
 
-DASHED = ("-/P6Yi72EjV}3kP1tHqiC[#%$HnO{qEIorZNylV{", "--P6Yi72EjV}3kP1tHqiC[#%$HnO{qEIorZNylV{")
+DASHED = (
+    "-/P6Yi72EjV}3kP1tHqiC[#%$HnO{qEIorZNylV{",
+    "--P6Yi72EjV}3kP1tHqiC[#%$HnO{qEIorZNylV{",
+    "-hP6Yi72EjV}3kP1tHqiC[#%$hnO{qEIorZNylV{",
+)
 
 
 @pytest.mark.parametrize("key", DASHED)

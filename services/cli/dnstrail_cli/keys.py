@@ -46,7 +46,8 @@ def list_keys() -> None:
         click.echo("\t".join(line))
 
 
-@keys.command(context_settings={"ignore_unknown_options": True})  # a key may begin with "-"
+# A key may begin with "-", and contain "h".
+@keys.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("name")
 @click.argument("key")
 @click.option("--server", is_flag=True, help="KEY is the key of the server at the address NAME, not of a client.")
