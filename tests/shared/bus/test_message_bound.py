@@ -109,7 +109,7 @@ def test_messages_of_libzmq_are_followed(kind):
     with short_folder() as folder, zmq.Context() as context, context.socket(kind) as client:
         path = folder / "s"
         kind_of_peer = {zmq.REQ: zmq.ROUTER, zmq.DEALER: zmq.ROUTER, zmq.SUB: zmq.XPUB, zmq.PUSH: zmq.PULL}[kind]
-        client.linger, client.heartbeat_ivl = 0, 5
+        client.linger, client.heartbeat_ivl, client.heartbeat_timeout = 0, 5, 100_000
         bound, verdicts = MessageBound(), list[bool]()
         with context.socket(kind_of_peer) as server, listening(path) as outer:
             server.linger = 0
