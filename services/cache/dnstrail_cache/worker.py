@@ -44,8 +44,8 @@ from dnstrail_cache.state.snapshots import Snapshots, begin_live
 MakeFacts = Callable[[CacheState], FactsPublisher]
 PUBLISHED = "conflicts_published"  # the counter that numbers the batches, so that a subscriber detects a loss
 PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is false: `incomplete`
-_IDLE = 0.2  # seconds between two checks of the stop signal
-_POLL = 0.05  # the same while facts gather, or turns are replayed
+_IDLE = 0.4  # seconds between two checks of the stop signal, and for a scrape of metrics, which waits for 0.5
+_POLL = 0.05  # the same while facts gather, turns are replayed, or lookups wait for the history
 _SOON = 0.005  # the same while lookups wait
 _GATHER = 0.03  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it
 _PUBLISH = 0.01  # seconds between two looks for facts to publish while events wait
@@ -213,7 +213,8 @@ class _Worker:
         """The seconds after which something is due, if nothing arrives."""
         if len(self.pending):
             return _SOON
-        return _POLL if self._facts is not None and self._facts.gathers else _IDLE
+        of_past = self._past is not None and len(self._past) > 0
+        return _POLL if of_past or (self._facts is not None and self._facts.gathers) else _IDLE
 
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones.

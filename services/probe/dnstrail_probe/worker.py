@@ -21,7 +21,7 @@ from dnstrail_probe.source import Captures, NamesContainers, Source
 HEARTBEAT, HEARTBEAT_OF_FILE = 1.0, 0.1  # seconds between turns when nothing is captured
 _ON_REQUEST = 0.01  # seconds between two turns that subscribers asked for
 _POLL = 0.005  # seconds of the longest wait for the first event of a turn, if the source has no descriptor
-_IDLE = 0.2  # the same if it has one: seconds between two looks at the stop signal
+_IDLE = 0.4  # the same if it has one: between two looks at the stop signal, and for a scrape, which waits for 0.5
 _GATHER = 0.01  # seconds for which a turn of a live source gathers events
 _GATHER_FEW = 0.05  # the same below FEW, unless somebody waits
 _FEW = 200.0  # events a second

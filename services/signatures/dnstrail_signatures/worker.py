@@ -43,7 +43,7 @@ from dnstrail_signatures.probes import ProbeClocks, ProbeCoverage, StreamTimes
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
 
 SOURCE_COMPLETE = "source_complete"
-_POLL = 0.25  # seconds between two checks of the stop signal
+_POLL = 0.45  # seconds between two checks of the stop signal, and for a scrape of metrics, which waits for 0.5
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _LONGEST = 0.5  # seconds for which messages of one kind are handled without a look at anything else
 _MOST_EARLY = 256  # messages that are received while the first one waits for the reply of the cache
