@@ -5,7 +5,6 @@ Tests of dnstrail_fleet.log.kafka_log, dnstrail_fleet.log.engine_log.
 
 from __future__ import annotations
 
-import signal
 import socket
 import ssl
 import subprocess
@@ -35,6 +34,7 @@ from dnstrail_fleet.store.worker import StoreWorker
 from live.certificate import make_certificate
 from live.kafka_cluster import KafkaCluster, kafka_cluster
 from live.processes import PATIENCE, wait_until
+from live.stopped import frozen
 
 PLAIN = {"security.protocol": "plaintext", "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000}
 READER = """
@@ -219,10 +219,9 @@ def test_an_engine_that_is_away_is_read_on(opened: Opened) -> None:
     sender, store = opened("web1"), opened("store")
     sender.append(b"a")
     read_all(store, 1)
-    opened.cluster.process.send_signal(signal.SIGSTOP)
-    assert reason(lambda: sender.append(b"b")) == "away"
-    wait_until(lambda: reason(lambda: store.read(100)) == "away", "the reader's fault")
-    opened.cluster.process.send_signal(signal.SIGCONT)
+    with frozen(opened.cluster.process.pid):
+        assert reason(lambda: sender.append(b"b")) == "away"
+        wait_until(lambda: reason(lambda: store.read(100)) == "away", "the reader's fault")
     wait_until(lambda: not reason(lambda: sender.append(b"c")), "the sender")
     found: list[StreamEntry] = []
 

@@ -17,10 +17,12 @@ from live.processes import text_of, wait_until
 
 @contextmanager
 def frozen(*processes: int) -> Iterator[None]:
-    """Stop processes for the time of the block."""
+    """Stop processes for the time of the block, which begins once all their threads stand still."""
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
+        for process in processes:
+            wait_until(lambda process=process: _stands_still(process), "the stop")
         yield
     finally:
         for process in processes:
@@ -35,5 +37,10 @@ def read_over_a_stop(process: subprocess.Popen[bytes]) -> bytes:
     room = fcntl(pipe, F_GETPIPE_SZ)
     wait_until(lambda: int.from_bytes(ioctl(pipe, FIONREAD, bytes(4)), sys.byteorder) == room, "a full pipe")
     with frozen(process.pid):
-        wait_until(lambda: "\nState:\tT" in text_of(Path(f"/proc/{process.pid}/status")), "the stop")
+        pass
     return pipe.read()
+
+
+def _stands_still(process: int) -> bool:
+    threads = Path(f"/proc/{process}/task").glob("*/status")
+    return all("\nState:\tT" in text_of(status) for status in threads)
