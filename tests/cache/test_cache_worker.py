@@ -10,6 +10,7 @@ import msgpack
 import pytest
 import zmq
 
+import dnstrail_cache.worker
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT
@@ -95,6 +96,13 @@ def fed(*answers):
 def publishing(folder, client):
     with probe(folder) as publishing:
         yield publishing
+
+
+def test_the_stop_signal_ends_the_wait_of_an_idle_cache(monkeypatch, folder):
+    """A cache that waits without an end stops once it is requested."""
+    monkeypatch.setattr(dnstrail_cache.worker, "_IDLE", 1e6)  # seconds
+    with cache(folder), asker(lookups_address(folder)) as client:
+        assert client.ask("version")["ok"]
 
 
 def test_get(client, publishing):

@@ -77,16 +77,16 @@ class Piped(Idle):
 @contextmanager
 def piped(monkeypatch, **seconds: float):
     """Run the probe of a source whose events a test writes, and yield it, and its events and turns at a subscriber."""
-    for name, value in {"HEARTBEAT": NEVER, "_IDLE": NEVER, **seconds}.items():
+    for name, value in {"HEARTBEAT": NEVER, **seconds}.items():
         monkeypatch.setattr(dnstrail_probe.worker, name, value)
-    source, stopped = Piped(), threading.Event()
+    source = Piped()
 
     def target(bus, stop):
         publisher = bus.publisher(events_address(folder), lossless=False)
         replays = bus.server(replay_address(events_address(folder)))
-        dnstrail_probe.worker.run(source, publisher, StreamClock(), stopped, 1, replays=replays, bus=bus)
+        dnstrail_probe.worker.run(source, publisher, StreamClock(), stop, 1, replays=replays, bus=bus)
 
-    with closing(source), short_folder() as folder, open_bus() as bus, running(target):
+    with closing(source), short_folder() as folder, open_bus() as bus, running(target) as stop:
         subscriber = bus.subscriber([events_address(folder)], [NET_PACKET_DNS, TURN])
         received = []
 
@@ -102,12 +102,11 @@ def piped(monkeypatch, **seconds: float):
             wait_until(lambda: events() == 0 and received, "the first turn")
             yield source, events, bus, folder, turns
         finally:
-            stopped.set()
-            source.write()
+            stop.set()
 
 
 def test_an_event_ends_the_wait_of_an_idle_probe(monkeypatch):
-    """A probe that waits without an end is woken by the first event."""
+    """A probe that waits without an end is woken by the first event, and by the stop signal."""
     with piped(monkeypatch) as (source, events, *_):
         for number in range(1, 4):
             source.write()

@@ -129,7 +129,8 @@ def command(
     stop = stop_on_signals()
     gc.disable()  # the cache makes no reference cycles, and a collection over its image delays all lookups
     bus = ZmqBus(keys)
-    with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
+    stop.on_set = bus.wake
+    with closing(bus), serving_metrics(metrics, Heartbeat().beat, bus.wake) as watched:
         server = bus.server(*serve)
         published = bus.publisher(*facts, lossless=False), bus.server(*map(replay_address, facts))
         publishers = subscribe or (events_address(run_dir),)

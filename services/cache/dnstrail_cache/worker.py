@@ -44,7 +44,7 @@ from dnstrail_cache.state.snapshots import Snapshots, begin_live
 MakeFacts = Callable[[CacheState], FactsPublisher]
 PUBLISHED = "conflicts_published"  # the counter that numbers the batches, so that a subscriber detects a loss
 PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is false: `incomplete`
-_IDLE = 0.4  # seconds between two checks of the stop signal, and for a scrape of metrics, which waits for 0.5
+_IDLE = 1.0  # seconds between two steps if nothing arrives
 _POLL = 0.05  # the same while facts gather, turns are replayed, or lookups wait for the history
 _SOON = 0.005  # the same while lookups wait
 _GATHER = 0.03  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it

@@ -135,7 +135,8 @@ def command(
         source = PacedSource(source, clock.clock, speed, stop.wait)
     beat = Heartbeat().beat if source.live else _no_beat
     bus = ZmqBus(keys)
-    with closing(bus), closing(source), serving_metrics(metrics, beat) as watched:
+    stop.on_set = bus.wake
+    with closing(bus), closing(source), serving_metrics(metrics, beat, bus.wake) as watched:
         publisher = bus.publisher(*publish, lossless=not source.live)
         replays = bus.server(*map(replay_address, publish)) if source.live else None
         expected = (0 if source.live else 1) if subscribers is None else subscribers

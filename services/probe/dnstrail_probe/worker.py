@@ -21,7 +21,6 @@ from dnstrail_probe.source import Captures, NamesContainers, Source
 HEARTBEAT, HEARTBEAT_OF_FILE = 1.0, 0.1  # seconds between turns when nothing is captured
 _ON_REQUEST = 0.01  # seconds between two turns that subscribers asked for
 _POLL = 0.005  # seconds of the longest wait for the first event of a turn, if the source has no descriptor
-_IDLE = 0.4  # the same if it has one: between two looks at the stop signal, and for a scrape, which waits for 0.5
 _GATHER = 0.01  # seconds for which a turn of a live source gathers events
 _GATHER_FEW = 0.05  # the same below FEW, unless somebody waits
 _FEW = 200.0  # events a second
@@ -169,7 +168,7 @@ class _Probe:
         elif self._bus is None or self._source.descriptor is None:
             return self._look(_POLL)
         else:
-            longest = min(_IDLE, max(self._began + HEARTBEAT - now, 0.0))
+            longest = max(self._began + HEARTBEAT - now, 0.0)
             self._bus.wait(*self._requests, timeout=longest, file=self._source.descriptor)
             self._replay()
         return self._look(0.0)

@@ -157,7 +157,8 @@ def _run(options: Options) -> None:
     chosen = choice.choose(found)
     stop, reload = stop_on_signals(), reload_on_signal()
     bus = ZmqBus(keys)
-    with closing(bus), serving_metrics(options.metrics, Heartbeat().beat) as watched:
+    stop.on_set = reload.on_set = bus.wake
+    with closing(bus), serving_metrics(options.metrics, Heartbeat().beat, bus.wake) as watched:
         worker = WorkerAssembly(options, bus, stop, watched.beat, chosen).worker()
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events

@@ -43,7 +43,7 @@ from dnstrail_signatures.probes import ProbeClocks, ProbeCoverage, StreamTimes
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
 
 SOURCE_COMPLETE = "source_complete"
-_POLL = 0.45  # seconds between two checks of the stop signal, and for a scrape of metrics, which waits for 0.5
+_POLL = 0.95  # seconds between two steps if nothing arrives: a changed file of mutes holds within a second
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _LONGEST = 0.5  # seconds for which messages of one kind are handled without a look at anything else
 _MOST_EARLY = 256  # messages that are received while the first one waits for the reply of the cache
@@ -69,7 +69,8 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
             bus.wait(timeout=_SOON)
             found = True
         else:
-            found = bus.wait(*worker.subscribers, timeout=_POLL)
+            longest = min(_POLL, max(worker.share.due - time.monotonic(), 0.0))
+            found = bus.wait(*worker.subscribers, timeout=longest)
         more = _take_messages(worker, stop)
         worker.take_of_cache()
         if more:

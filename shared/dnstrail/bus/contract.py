@@ -182,8 +182,11 @@ class Bus(Protocol):
     def wait(self, *ends: Endpoint, timeout: float, file: int | None = None) -> bool:
         """Wait until a message arrives at one of these receiving ends of this bus, or `timeout` seconds have passed.
 
-        Return as well if the descriptor `file` can be read. The result is False if the time has passed.
+        Return as well if the descriptor `file` can be read, or after `wake`. The result is False if the time is over.
         """
+
+    def wake(self) -> None:
+        """End the wait for messages, or else the next one. Each thread, and the handler of a signal, may call this."""
 
     def close(self, *, now: bool = False) -> None:
         """Close all ends that are still open; `now` discards the messages that have not arrived yet."""

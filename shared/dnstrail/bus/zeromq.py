@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,6 +109,7 @@ class ZmqBus:
     def __init__(self, keys: Keys | None = None, *, guarded: bool = True) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, _MOST_SOCKETS)
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._curve = Curve(self._context, keys)
         self._gate = Gate()
         self._guarded = guarded
@@ -183,20 +185,30 @@ class ZmqBus:
         opened = [self._ends[end] for end in ends]
         subscribers = [end for end in opened if isinstance(end, SubscriberEnd)]
         sources = [end.descriptor if isinstance(end, SubscriberEnd) else end.socket for end in opened]
-        watched: list[tuple[Any, int]] = [(source, _READABLE) for source in sources]
+        watched: list[tuple[Any, int]] = [(source, _READABLE) for source in (self._waker, *sources)]
         if file is not None:
             watched.append((file, _READABLE))
         descriptors = [subscriber.descriptor for subscriber in subscribers]
         while not any(subscriber.has_message for subscriber in subscribers):
             left = max(deadline - time.monotonic(), 0)
-            arrived = zmq_poll(watched, math.ceil(left * 1000))
-            if any(source not in descriptors for source, _ in arrived):
+            arrived = [source for source, _ in zmq_poll(watched, math.ceil(left * 1000))]
+            if self._waker in arrived:
+                os.eventfd_read(self._waker)
+            if any(source not in descriptors for source in arrived):
                 return True
             if not left:
                 return False
         return True
 
+    def wake(self) -> None:
+        if self._waker >= 0:
+            with suppress(OSError):  # another thread closes the bus meanwhile
+                os.eventfd_write(self._waker, 1)
+
     def close(self, *, now: bool = False) -> None:
+        waker, self._waker = self._waker, -1
+        if waker >= 0:
+            os.close(waker)
         if now:
             for opened in self._ends.values():
                 if isinstance(opened, End):  # a subscriber never lingers

@@ -32,8 +32,11 @@ class Board:
     while it is read. However often metrics are scraped, the loop collects them at most every FRESH seconds.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, wake: Callable[[], None] = lambda: None
+    ) -> None:
         self._monotonic = monotonic
+        self._wake = wake
         self._wanted = threading.Event()
         self._collected = threading.Event()
         self._metrics: list[Metric] = []
@@ -78,4 +81,5 @@ class Board:
             return False
         self._collected.clear()
         self._wanted.set()
+        self._wake()
         return self._collected.wait(PATIENCE)

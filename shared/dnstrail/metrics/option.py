@@ -63,8 +63,12 @@ def observer_of(address: tuple[str, int] | None, worker: str) -> Callable[..., N
 
 
 @contextmanager
-def serving_metrics(address: tuple[str, int] | None, beat: Beat) -> Iterator[Watched]:
+def serving_metrics(
+    address: tuple[str, int] | None, beat: Beat, wake: Callable[[], None] = lambda: None
+) -> Iterator[Watched]:
     """Serve the metrics of a worker until the end of the block; `beat` is its heartbeat. None: serve none.
+
+    `wake` ends the wait of a main loop that waits for longer than a scrape does.
 
     The thread has the rights that this thread has now.
 
@@ -79,7 +83,7 @@ def serving_metrics(address: tuple[str, int] | None, beat: Beat) -> Iterator[Wat
     from dnstrail.metrics.board import Board
     from dnstrail.metrics.server import MetricsServer
 
-    board = Board()
+    board = Board(wake=wake)
     server = MetricsServer(address, board)
 
     def both() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from dnstrail.kernel.libc import call
@@ -14,9 +15,22 @@ _PR_SET_PDEATHSIG = 1
 PARENT = "DNSTRAIL_PARENT"
 
 
-def stop_on_signals() -> threading.Event:
+class WakingEvent(threading.Event):
+    """An event that calls `on_set` as well when it is set: the wake-up of a bus whose wait is to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_set: Callable[[], None] = lambda: None
+
+    def set(self) -> None:
+        """Set the event."""
+        super().set()
+        self.on_set()
+
+
+def stop_on_signals() -> WakingEvent:
     """Return the stop signal of this process: set on SIGINT and SIGTERM, and when a parent that requires it dies."""
-    stop = threading.Event()
+    stop = WakingEvent()
 
     def handle(signum: int, _frame: FrameType | None) -> None:
         if stop.is_set():  # the second signal ends the process at once
@@ -31,9 +45,9 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def reload_on_signal() -> threading.Event:
+def reload_on_signal() -> WakingEvent:
     """Return the signal to reload: set on SIGHUP."""
-    reload = threading.Event()
+    reload = WakingEvent()
     signal.signal(signal.SIGHUP, lambda _signum, _frame: reload.set())
     return reload
 

@@ -17,7 +17,7 @@ MOST_CONFIRMED = 64
 #: seconds of the silence of the live probes of one host on the bus -> the subscriber connects anew to this host:
 #: `reopened`
 SILENCE, LONGEST_SILENCE = 3.5, 64.0
-LONGEST_LOOK = 0.5  # seconds: a subscriber that stood still longer knows nothing of the rest
+LONGEST_LOOK = 1.5  # seconds, more than an idle worker waits: one that stood still knows nothing of the rest
 
 
 class _Heard(NamedTuple):

@@ -79,6 +79,22 @@ def test_a_subscriber_connects_to_several_publishers(bus, address):
     assert {receive(bus, subscriber)[1].decode() for _ in addresses} == set(addresses)
 
 
+def test_a_wait_is_ended_from_another_thread(address):
+    """Another thread ends the wait for messages, also the next one; a bus that is closed ignores it."""
+    with open_bus() as bus:
+        end = bus.puller(address)
+        thread = threading.Timer(0.05, bus.wake)
+        thread.start()
+        assert bus.wait(end, timeout=BOUND)
+        thread.join()
+        assert not bus.wait(end, timeout=0)
+        bus.wake()
+        bus.wake()
+        assert bus.wait(end, timeout=0)
+        assert not bus.wait(end, timeout=0)
+    bus.wake()
+
+
 def test_no_message_is_none(bus, address):
     """A receiving end without a message returns None at once."""
     puller, server = bus.puller(address), bus.server(f"{address}2")

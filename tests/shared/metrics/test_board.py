@@ -9,7 +9,7 @@ import pytest
 from dnstrail.metrics.board import FRESH, Board
 from dnstrail.metrics.families import gauge
 from dnstrail.process.heartbeat import SILENCE
-from live.workers import FakeClock, wait_until
+from live.workers import BOUND, FakeClock, wait_until
 
 
 @pytest.fixture
@@ -55,6 +55,20 @@ def test_the_main_loop_collects(board, collected):
     assert collected == []
     assert asked(board)[0].samples[0].value == 1
     assert collected == [threading.current_thread().name]
+
+
+def test_a_main_loop_that_waits_is_woken(clock):
+    """A scrape wakes the main loop, which may wait for longer than the scrape does."""
+    woken, found = threading.Event(), []
+    board = Board(clock.monotonic, woken.set)
+    board.observe(list, lambda: "")
+    scrape = threading.Thread(target=lambda: found.append(board.metrics()))
+    board.turn()
+    scrape.start()
+    assert woken.wait(BOUND)
+    board.turn()
+    scrape.join()
+    assert found == [[]]
 
 
 def test_frequent_scrapes_collect_once(board, clock, collected):

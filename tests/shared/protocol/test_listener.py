@@ -115,6 +115,14 @@ def test_other_silences_are_normal(messages, last):
     assert not any(looks(listener, 100.0, 10 * SILENCE))
 
 
+def test_the_looks_of_an_idle_worker_count_the_whole_silence(messages):
+    """A worker that looks once a second finds a silence as soon as one that looks ten times a second."""
+    listener = Listener(messages)
+    listener.idle(100.0)
+    listener.turn(turn())
+    assert [listener.idle(100.0 + seconds) for seconds in (1, 2, 3, 4)] == [0, 0, 0, 1]
+
+
 def test_a_standstill_of_the_subscriber_is_no_silence(messages):
     """A subscriber that was stopped for long first hears what waits for it."""
     listener = Listener(messages)

@@ -216,6 +216,17 @@ def test_a_renewal_states_the_changes_that_were_taken_in(me, cache):
     assert cache.sent[-1]["epoch"] == 4
 
 
+def test_a_step_shortly_before_the_second_is_over_renews(me, cache):
+    """One that a turn of a probe causes each second is enough; without any, one is due a fifth of a second later."""
+    step(me, cache, members(), NOW)
+    sent = len(cache.sent)
+    assert me.due == NOW + 1.2 * RENEWAL
+    me.step(NOW + 0.89 * RENEWAL, Work)
+    assert len(cache.sent) == sent
+    me.step(NOW + 0.91 * RENEWAL, Work)
+    assert (len(cache.sent), me.due) == (sent + 1, NOW + 2.11 * RENEWAL)
+
+
 def test_a_renewal_between_two_steps_is_sent_once_the_next_step_is_late(me, cache):
     """It neither delays the next step nor repeats what that sends."""
     me.receive("s", 9, NOW)

@@ -26,6 +26,7 @@ from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
 from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.process.signals import WakingEvent
 from dnstrail.protocol.batch_publisher import BatchPublisher
 from dnstrail.protocol.batches import TURN, Mark
 from dnstrail_cache.lookups.past_lookups import PastLookups
@@ -148,12 +149,13 @@ def running(target: Target) -> Iterator[threading.Event]:
 
     Yields its stop signal.
     """
-    stop = threading.Event()
+    stop = WakingEvent()
     errors: list[BaseException] = []
 
     def body() -> None:
         try:
             with open_bus() as bus:
+                stop.on_set = bus.wake
                 target(bus, stop)
         except BaseException as error:  # noqa: BLE001 - handed on
             errors.append(error)

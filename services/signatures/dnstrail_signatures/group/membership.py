@@ -23,6 +23,8 @@ from dnstrail_signatures.group.handled import HandledStart, Takeover
 from dnstrail_signatures.group.ownership import Owners, Share
 
 _AGAIN = 0.1  # seconds until a request is sent again that could not be sent, or that a start waits for
+_SOONEST = 0.9 * RENEWAL  # seconds after a renewal after which a step renews: those of a turn of a probe each second
+_LATEST = 1.2 * RENEWAL  # the same at which a step is due
 _LATE = 1.5 * RENEWAL  # seconds after a renewal after which the next step is late
 _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
 GROUP, ALONE = "default", "none"
@@ -68,6 +70,11 @@ class Membership:
         """Return whether the owners of a start are not known yet."""
         return start not in self._starts or start in self._unsettled
 
+    @property
+    def due(self) -> float:
+        """The time (monotonic) by which the next step has to renew the membership."""
+        return self._next + _LATEST - _SOONEST
+
     def receive(self, start: str, turn: int, now: float) -> None:
         """Note a message of a start; the first one of a start asks the cache for the members."""
         known = self._starts.get(start)
@@ -111,7 +118,7 @@ class Membership:
             takeovers += self._settle([*self._unsettled], inherits=now < self._inherits)
         if now >= self._next:
             sent = self._send(now)
-            self._next = now + (RENEWAL if sent and not self._unsettled else _AGAIN)
+            self._next = now + (_SOONEST if sent and not self._unsettled else _AGAIN)
         return takeovers
 
     def confirm(self) -> None:

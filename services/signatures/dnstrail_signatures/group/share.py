@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -51,6 +52,11 @@ class GroupShare:
     def waits(self) -> bool:
         """Whether the next message has to wait for the members of the group."""
         return self._membership is not None and self._membership.waits
+
+    @property
+    def due(self) -> float:
+        """The time (monotonic) by which the next step has to renew the membership."""
+        return math.inf if self._membership is None else self._membership.due
 
     def of_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> Actors | None:
         """Return the actors whose events this worker handles, None for all; keep the batch for later owners."""
