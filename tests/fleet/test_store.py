@@ -240,6 +240,24 @@ def test_texts_that_another_process_removed_are_added_again(kept: Any) -> None:
     ]
 
 
+def test_a_name_whose_first_host_is_gone_is_still_known(kept: Any) -> None:
+    """It belongs to no host that came later."""
+    with closing(kept.open(days=1)) as store:
+        for host in ("web1", "gone"):
+            one = entry(host, row(f"{host}.example", at=NOON - 9 * DAY), sent=NOON - 9 * DAY)
+            store.write([received(one)], {}, NOON - 9 * DAY)
+        store.write([received(entry("web1", row("gone.example")))], {}, NOON)
+        sum(store.remove_old(NOON))
+        store.write([received(entry("web2", row("new.example")))], {}, NOON)
+    with closing(kept.reader()) as reader:
+        found = {name: (first, host) for name, first, host in reader.new(0, 10)}
+    assert found["new.example"] == (NOON, "web2")
+    expected = (
+        (NOON - 9 * DAY, "") if isinstance(kept, SqliteRows) else (NOON, "web1")
+    )  # ClickHouse reads what it keeps
+    assert found["gone.example"] == expected
+
+
 def test_losses_of_the_engine_count_once(kept: Any) -> None:
     """What the engine trimmed counts once, whoever saw it, and each entry states the losses of its host."""
     with closing(kept.open()) as store:

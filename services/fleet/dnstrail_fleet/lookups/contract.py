@@ -61,7 +61,10 @@ class RowReader(Protocol):
         """Return whether rows of a host were lost, or of any host."""
 
     def new(self, since: float, limit: int) -> list[tuple[Any, ...]]:
-        """Return (name, first, host) of the names that no host asked for before a time, the newest first."""
+        """Return (name, first, host) of the names that no host asked for before a time, the newest first.
+
+        The host is "" if the store has forgotten it.
+        """
 
     def first_hosts(self, name: str, limit: int) -> list[tuple[str, int]]:
         """Return the hosts that asked for a name on its first days, each with the time at which it did first."""

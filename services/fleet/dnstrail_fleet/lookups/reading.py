@@ -80,7 +80,8 @@ _LOSSES: Final = """
     SELECT EXISTS (SELECT 1 FROM hosts WHERE dropped + trimmed + left_out > 0 AND (?1 IS NULL OR name = ?1))"""
 _FIRST_DAY: Final = "SELECT ifnull(min(day), 0) FROM shares WHERE host = (SELECT id FROM hosts WHERE name = ?)"
 _NEW: Final = """
-    SELECT texts.text, first, hosts.name FROM names JOIN texts ON texts.id = names.text JOIN hosts ON hosts.id = host
+    SELECT texts.text, first, ifnull(hosts.name, '') FROM names
+    JOIN texts ON texts.id = names.text LEFT JOIN hosts ON hosts.id = host
     WHERE first >= ? ORDER BY first DESC LIMIT ?"""
 _FIRST: Final = """
     SELECT hosts.name, min(rows.day * 86400 + rows.first) FROM names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -42,7 +43,7 @@ _WEEK: Final = 7  # days
 _STEP: Final = 8_192  # rows that one step of a removal reads at most
 _KEY_OF_ROW: Final = "day, target, owner, type, question, host, asker"
 _NEWEST: Final = "SELECT max(?1, ifnull(max(day), 0)), (SELECT min(day) FROM totals) FROM rows WHERE day <= ?2"
-_GONE: Final = "DELETE FROM hosts WHERE heard < ? AND id NOT IN (SELECT host FROM shares)"
+_GONE: Final = "SELECT id FROM hosts WHERE heard < ? AND id NOT IN (SELECT host FROM shares)"
 
 
 class ReceivedEntry(NamedTuple):
@@ -146,11 +147,15 @@ class FleetStore:
         with naming_file(self.path), transaction(self._database):
             self._database.execute("DELETE FROM shares WHERE day < ?", (oldest,))
         yield from self._remove("rows", _KEY_OF_ROW, oldest)
-        yield from self._sweep("names", "text", "day", oldest)
-        yield from self._sweep("texts", "id", "week", oldest // _WEEK)
-        yield from self._sweep("askers", "id", "week", oldest // _WEEK)
+        yield from self._sweep("names", "text", "DELETE FROM names", "day < ?", oldest)
+        yield from self._sweep("texts", "id", "DELETE FROM texts", "week < ?", oldest // _WEEK)
+        yield from self._sweep("askers", "id", "DELETE FROM askers", "week < ?", oldest // _WEEK)
+        heard = (int(now - self._days * DAY) * 1000,)
+        if gone := [number for (number,) in self._database.execute(_GONE, heard)]:  # another host may get its number
+            of_gone = "host IN (SELECT value FROM json_each(?))"
+            yield from self._sweep("names", "text", "UPDATE names SET host = NULL", of_gone, json.dumps(gone))
         with naming_file(self.path), transaction(self._database):
-            self._database.execute(_GONE, (int(now - self._days * DAY) * 1000,))
+            self._database.execute(f"DELETE FROM hosts WHERE id IN ({_GONE})", heard)  # noqa: S608 - text of this file
             self._database.execute("DELETE FROM refused WHERE host NOT IN (SELECT id FROM hosts)")
             self._database.execute("UPDATE removals SET count = count + 1")
         yield 0
@@ -167,17 +172,17 @@ class FleetStore:
                 count = self._database.execute(f"DELETE FROM {table} WHERE {wanted}", values).rowcount  # noqa: S608
             yield count
 
-    def _sweep(self, table: str, key: str, last: str, before: int) -> Iterator[int]:
-        """Remove what a table has whose last day or week is before one, in steps that remove no row: yield 0."""
+    def _sweep(self, table: str, key: str, change: str, wanted: str, value: int | str) -> Iterator[int]:
+        """Remove or change what a condition with a value selects in a table, in steps that remove no row: yield 0."""
         find = f"SELECT max({key}) FROM (SELECT {key} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_STEP})"  # noqa: S608
-        remove = f"DELETE FROM {table} WHERE {key} > ? AND {key} <= ? AND {last} < ?"  # noqa: S608 - names of this file
+        change = f"{change} WHERE {key} > ? AND {key} <= ? AND {wanted}"
         begin = 0
         while True:
             with naming_file(self.path), transaction(self._database):
                 [end] = self._database.execute(find, (begin,)).fetchone()
                 if end is None:
                     return
-                if self._database.execute(remove, (begin, end, before)).rowcount:
+                if self._database.execute(change, (begin, end, value)).rowcount:
                     self._database.execute("UPDATE removals SET count = count + 1")
             begin = end
             yield 0
