@@ -10,6 +10,7 @@ import msgpack
 import pytest
 import zmq
 
+import dnstrail_cache.worker
 from dnstrail.bus.ipc import history_address, lookups_address
 from dnstrail.protocol.lookups import RefusedRequestError, encode_data, encode_error
 from dnstrail.protocol.past_lookups import HISTORY, PastImage, decode_past
@@ -127,8 +128,9 @@ def test_without_a_history_the_cache_answers_by_itself_at_once(client):
 
 
 @pytest.mark.parametrize("garbage", [None, *GARBAGE], ids=lambda one: str(one and one[:4]))
-def test_what_the_history_does_not_answer_the_cache_answers(folder, client, garbage):
+def test_what_the_history_does_not_answer_the_cache_answers(monkeypatch, folder, client, garbage):
     """A history that is slow, or sends no reply of this size, makes a lookup `history: false` and no more."""
+    monkeypatch.setattr(dnstrail_cache.worker, "_IDLE", 1e6)  # nothing else wakes the cache at the deadline
     with answering(at(folder), lambda _: garbage):
         reply = client.ask("get", key="new.example", at=BEFORE)
         assert (reply["error"], reply["history"], "source" in reply) == ("data_not_found", False, False)
