@@ -48,6 +48,8 @@ _IDLE = 1.0  # seconds between two steps if nothing arrives
 _POLL = 0.05  # the same while facts gather, turns are replayed, or lookups wait for the history
 _SOON = 0.005  # the same while lookups wait
 _GATHER = 0.03  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it
+_GATHER_FEW = 0.09  # the same after a step of few events: they are applied before the reply to any request
+_FEW = 20  # events
 _PUBLISH = 0.01  # seconds between two looks for facts to publish while events wait
 _REQUESTS_AT_ONCE = 256
 _AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
@@ -125,21 +127,23 @@ def run(
     worker = _Worker(server, feeder, state, beat, turn_requests, facts, past)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
-    gathered, found = 0.0, False
+    gathered = 0.0
     while not stop.is_set():
         if not worker.behind:
-            answering, gathers = worker.answering, not (replays or len(worker.pending))
-            left = gathered - clock.monotonic() if gathers else 0.0
-            found = left > 0 and bus.wait(*answering, timeout=left)
-            if not found:
+            answering, may_gather = worker.answering, not (replays or len(worker.pending))
+            left = gathered - clock.monotonic() if may_gather else 0.0
+            if left <= 0 or not bus.wait(*answering, timeout=left):
                 longest = min(worker.longest, _POLL) if replays else worker.longest
-                found = bus.wait(subscriber, *answering, *replays, timeout=longest)
+                bus.wait(subscriber, *answering, *replays, timeout=longest)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
         if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes
             replays = _closed(replays)
+        before = state.applied.total()
         worker.step()
-        gathered = clock.monotonic() + _GATHER if found or worker.behind else 0.0  # nothing gathers on an idle host
+        applied = state.applied.total() - before
+        gathers = min(_GATHER_FEW, worker.longest) if applied < _FEW else _GATHER
+        gathered = clock.monotonic() + gathers if applied or worker.behind else 0.0
         if snapshots is not None:
             if snapshots.begins:
                 feeder.complete()
