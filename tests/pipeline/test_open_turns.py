@@ -52,6 +52,7 @@ class Piped(Idle):
         super().__init__()
         self.descriptor, self._end = os.pipe()
         os.set_blocking(self.descriptor, False)
+        self.taken = 0
 
     def read(self, timeout: float) -> list[tuple[str, Captured]]:
         """Return the events that were written."""
@@ -60,6 +61,7 @@ class Piped(Idle):
             count = len(os.read(self.descriptor, 1 << 10))
         except BlockingIOError:
             return []
+        self.taken += count
         return [(NET_PACKET_DNS, Captured(1, b"x"))] * count
 
     def write(self, count: int = 1) -> None:
@@ -113,11 +115,11 @@ def test_an_event_ends_the_wait_of_an_idle_probe(monkeypatch):
 
 def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
     """Few events gather until a subscriber asks for the end of the turn."""
-    with piped(monkeypatch, _ENOUGH=math.inf, _LONGEST_GATHER=NEVER) as (source, events, bus, folder, _):
+    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, bus, folder, _):
         source.write()
         wait_until(lambda: events() == 1, "the first event")
         source.write()
-        bus.wait(timeout=0.1)
+        wait_until(lambda: source.taken == 2, "the event in the open turn")
         assert events() == 1
         view = EventView(folder, (NET_PACKET_DNS,), (), bus, print, cache=False, take_findings=False)  # it may ask, too
         clock = FakeClock()
@@ -132,6 +134,15 @@ def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
         view.close()
 
 
+def test_many_events_end_a_turn_that_gathers_few(monkeypatch):
+    """256 events end the turn, although it was to gather without an end."""
+    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, *_):
+        source.write()
+        wait_until(lambda: events() == 1, "the first event")
+        source.write(256)
+        wait_until(lambda: events() == 257, "all events")
+
+
 def ask_once(bus, folder) -> None:
     """Ask a probe once for the end of its open turn, whatever its number."""
     with closing(bus.requester(replay_address(events_address(folder)))) as requester:
@@ -141,7 +152,7 @@ def ask_once(bus, folder) -> None:
 @pytest.mark.parametrize("written", [0, 1], ids=["idle", "while events gather"])
 def test_one_request_ends_the_open_turn(monkeypatch, written):
     """One request ends the turn of a probe that waits without an end, whether for the first event or for more."""
-    with piped(monkeypatch, _GATHER=NEVER, _LONGEST_GATHER=NEVER) as (source, events, bus, folder, turns):
+    with piped(monkeypatch, _GATHER=NEVER) as (source, events, bus, folder, turns):
         if written:
             source.write(written)
         wait_until(lambda: events() == written, "the events")
