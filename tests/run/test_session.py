@@ -56,6 +56,23 @@ def test_the_forms_of_a_run_are_made_before_it_begins(quiet, monkeypatch):
     assert made == (["page"] if quiet else ["page", "table"])
 
 
+def test_a_fifo_that_nobody_empties_delays_nothing(tmp_path):
+    """A FIFO gets each line of `--refusals` once; those that it cannot take are lost, and the run ends."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    settings = msgspec.structs.replace(settings_of("true"), refusals=str(path), quiet=True)
+    written = 0
+    with session._open_files(settings, None) as files:
+        while files.refusals.append(f"{written:100}\n"):
+            written += 1
+        assert session._write(report_of("true"), settings, files)
+        assert os.read(reading, 1 << 20).decode() == "".join(f"{number:100}\n" for number in range(written))
+        os.close(reading)
+        assert not files.refusals.append("without a reader\n")
+    assert written > 0
+
+
 def test_names_are_checked_by_the_rules_alone():
     """To check names that connections state, the rules must hold."""
     settings = msgspec.structs.replace(settings_of("true"), check_server_name=True)

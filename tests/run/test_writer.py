@@ -8,13 +8,12 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail_run.files import Descriptor, OutputFile, RefusalLines, WriterHandle
+from dnstrail_run.files import Descriptor, OutputFile, WriterHandle
 from live.processes import wait_until
 
 NOBODY = 54321
@@ -48,30 +47,15 @@ def test_lines_are_written_at_once(tmp_path):
     path = tmp_path / "lines"
     path.write_text("of an earlier run\n")
     writer = WriterHandle([OutputFile("--report", tmp_path / "a", None), OutputFile("--refusals", path, None)])
-    assert writer.append(1, "one\n")
+    writer.append(1, "one\n")
     wait_until(lambda: path.read_text() == "one\n", "the line")
     assert writer.changes() == []
     path.write_text("forged\n")
-    assert writer.append(1, "two\n")
+    writer.append(1, "two\n")
     assert writer.changes() == [f"--refusals {path} was changed while the command ran: it is overwritten."]
     assert writer.write(["report", "one\ntwo\n"]) == []
     writer.close()
     assert path.read_text() == "one\ntwo\n"
-
-
-def test_a_fifo_gets_each_line_once(tmp_path):
-    """A FIFO receives its lines at once, and not again at the end; one that nobody empties delays nothing."""
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    writer = WriterHandle([OutputFile("--refusals", path, None)])
-    assert writer.append(0, "one\n")
-    assert writer.write(["one\n"]) == []
-    assert os.read(reading, 100) == b"one\n"
-    writer.close()
-    with suppress(BlockingIOError):
-        assert os.read(reading, 100) == b""
-    os.close(reading)
 
 
 def test_a_descriptor_gets_lines(tmp_path):
@@ -105,20 +89,6 @@ def test_a_descriptor_never_blocks():
     for number in range(3):
         with pytest.raises(SettingsError, match=f"--refusals {number}: the command has it, too"):
             Descriptor("--refusals", number)
-
-
-def test_a_fifo_that_nobody_empties_loses_lines(tmp_path):
-    """Lines that a FIFO does not take in time are reported as lost; those of a regular file are kept for the end."""
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    writer = WriterHandle([OutputFile("--refusals", path, None)])
-    fifo = RefusalLines(writer, 0, None, is_regular=False)
-    while fifo.append("x" * 1000 + "\n"):
-        pass
-    assert RefusalLines(writer, 0, None).append("y\n")
-    os.close(reading)
-    writer.close()
 
 
 def test_a_writer_that_was_ended_wrote_nothing(writer, tmp_path):

@@ -130,6 +130,10 @@ class OutputFile:
         """Whether the file has a content, as no device and no FIFO has."""
         return stat.S_ISREG(self._opened.st_mode)
 
+    def descriptor(self) -> Descriptor:
+        """Return the descriptor of a device or a FIFO, which waits for no reader as `write` does."""
+        return Descriptor(self.name, self._file)
+
     def change(self) -> str:
         """Return a sentence about what happened to the file since it was opened, "" if nothing did."""
         with as_user(self._user):
@@ -144,8 +148,6 @@ class OutputFile:
         """Write and close the file; return why it cannot be written, "" if it was."""
         try:
             with as_user(self._user):
-                if self._has_begun and not self.is_regular:
-                    return ""  # a device or a FIFO has all of it
                 return self._write(text.encode(errors="backslashreplace"))
         except OSError as error:
             return f"{self.name}: {error.strerror}"
@@ -153,9 +155,9 @@ class OutputFile:
             os.close(self._file)
 
     def append(self, text: str) -> None:
-        """Add text to what was written in this run, at once. `write` repairs what cannot be written now."""
+        """Add text to what a regular file got in this run, at once. `write` repairs what cannot be written now."""
         self._is_changed |= _is_changed(os.fstat(self._file), self._opened)
-        if not self._has_begun and self.is_regular:
+        if not self._has_begun:
             os.ftruncate(self._file, 0)
         self._has_begun = True
         with suppress(OSError):
@@ -282,13 +284,11 @@ class WriterHandle:
             file.close()
         self._replies = self._socket.makefile("rb")
 
-    def append(self, number: int, text: str) -> bool:
-        """Add text to a file, without waiting for it; return False if the writer is too slow to take it."""
+    def append(self, number: int, text: str) -> None:
+        """Add text to a regular file, unless the writer is too slow to take it now: `write` has it, too."""
         with suppress(OSError):
             if select.select([], [self._socket], [], 0)[1]:
                 self._socket.sendall(json.dumps({"file": number, "text": text}).encode() + b"\n")
-                return True
-        return False
 
     def changes(self) -> list[str]:
         """Return a sentence for each file that was changed or replaced since it was opened."""
@@ -339,21 +339,19 @@ def _serve(files: Sequence[OutputFile], asked: socket.socket) -> None:
 class RefusalLines:
     """Where `--refusals` writes: a descriptor, or the last file of the writer.
 
-    The lines of a regular file are kept for the end, where the writer repairs what it could not write.
+    `lines` are those of this file, kept for the end, where the writer repairs what it could not write.
     """
 
-    def __init__(
-        self, writer: WriterHandle, number: int, descriptor: Descriptor | None, *, is_regular: bool = True
-    ) -> None:
+    def __init__(self, writer: WriterHandle, number: int, descriptor: Descriptor | None) -> None:
         self._writer = writer
-        self._is_regular = is_regular
         self._number = number
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self.lines: list[str] = []
 
     def append(self, line: str) -> bool:
         """Write a line at once; return False if it is lost."""
-        if self._descriptor is not None:
-            return self._descriptor.append(line)
+        if self.descriptor is not None:
+            return self.descriptor.append(line)
         self.lines.append(line)
-        return self._writer.append(self._number, line) or self._is_regular
+        self._writer.append(self._number, line)
+        return True

@@ -168,10 +168,11 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
         for file in files:
             file.discard()
         raise
-    is_regular = not files or files[-1].is_regular
+    if settings.refusals is not None and descriptor is None and not files[-1].is_regular:
+        descriptor = files.pop().descriptor()
     writer = WriterHandle(files)
     try:
-        lines = RefusalLines(writer, len(files) - 1, descriptor, is_regular=is_regular)
+        lines = RefusalLines(writer, len(files) - 1, descriptor)
         yield _Files(allowed, forms, writer, lines, learning)
     finally:
         writer.close()
@@ -328,7 +329,7 @@ def _write(report: RunReport, settings: Settings, files: _Files) -> bool:
         found = learned(part, domains=settings.learn_domains)
         lines = merged(files.learning.text, files.learning.allowed, found, part, today)
         texts.append("".join(f"{line}\n" for line in lines))
-    if settings.refusals is not None and not settings.refusals.isdecimal():
+    if settings.refusals is not None and files.refusals.descriptor is None:
         texts.append("".join(files.refusals.lines))
     faults = files.writer.write(texts)
     if not settings.quiet:
