@@ -250,6 +250,7 @@ def test_a_cache_that_restarts_is_heard_from_its_first_turn(ends):
                 return worker.store.counters["stored"] == 2 + 1
 
             ends.await_(worker, again, are_stored, "all facts")
+            ends.await_stored(worker, again, 2 + 1)
             assert worker.losses == {}
     assert names(ends) == named(0, 1, 2)
 

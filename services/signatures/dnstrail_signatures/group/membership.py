@@ -23,8 +23,8 @@ from dnstrail_signatures.group.handled import HandledStart, Takeover
 from dnstrail_signatures.group.ownership import Owners, Share
 
 _AGAIN = 0.1  # seconds until a request is sent again that could not be sent, or that a start waits for
-_SOONEST = 0.9 * RENEWAL  # seconds after a renewal after which a step renews: those of a turn of a probe each second
-_LATEST = 1.2 * RENEWAL  # the same at which a step is due
+_SOONEST = 0.9 * RENEWAL  # seconds from a renewal until a step renews again: the turn of a probe causes one each second
+_DUE = 1.2 * RENEWAL  # the same until a step is due, whatever arrives
 _LATE = 1.5 * RENEWAL  # seconds after a renewal after which the next step is late
 _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
 GROUP, ALONE = "default", "none"
@@ -73,7 +73,7 @@ class Membership:
     @property
     def due(self) -> float:
         """The time (monotonic) by which the next step has to renew the membership."""
-        return self._next + _LATEST - _SOONEST
+        return self._next + _DUE - _SOONEST
 
     def receive(self, start: str, turn: int, now: float) -> None:
         """Note a message of a start; the first one of a start asks the cache for the members."""
