@@ -27,7 +27,7 @@ from dnstrail_probe.host.container_names import (
 from dnstrail_probe.host.docker import inspect
 from dnstrail_probe.host.pod_owners import Pod, PodOwners
 from live.processes import run_dir, wait_until
-from live.workers import FakeClock
+from live.workers import BOUND, FakeClock
 
 Replies = queue.Queue
 ID = "0123456789abcdef" * 4
@@ -213,8 +213,42 @@ def test_a_silent_daemon_delays_nothing():
         with connection:
             assert connection.recv(4096)
             names.close()
-            assert names._runtimes[DOCKER].thread.is_alive()  # `close` did not wait for the reply
-        wait_until(lambda: not names._runtimes[DOCKER].thread.is_alive(), "the end of the thread")
+            [thread] = names._runtimes[DOCKER].threads
+            assert thread.is_alive()  # `close` did not wait for the reply
+        wait_until(lambda: not thread.is_alive(), "the end of the thread")
+
+
+def test_several_containers_of_pods_are_requested_at_once():
+    """A runtime that needs long for each reply names more containers than one request at a time would."""
+    at_once = threading.Barrier(4)
+
+    def ask(container: str) -> ContainerName:
+        at_once.wait(BOUND)
+        return ContainerName(container[-1])
+
+    names = ContainerNames({CRI: ask})
+    for number in range(8):
+        names.of(f"{number:064x}", CRI)
+    wait_until(lambda: all(names.known(f"{number:064x}").name == str(number) for number in range(8)), "the names")
+    names.close()
+    wait_until(lambda: not any(thread.is_alive() for thread in names._runtimes[CRI].threads), "the end of the threads")
+
+
+def test_one_late_reply_of_several_stops_the_waiting():
+    """Events wait for no runtime that needs longer for one of its replies."""
+    clock, replies = FakeClock(), Replies()
+    names = ContainerNames({CRI: lambda _: replies.get()}, clock.monotonic)
+    names.of(ID, CRI)
+    wait_until(lambda: names._runtimes[CRI]._began, "the first request")
+    clock.advance(0.9)
+    names.of(OTHER, CRI)
+    wait_until(lambda: len(names._runtimes[CRI]._began) == 2, "the second request")
+    assert names.is_awaited(OTHER)
+    clock.advance(0.2)
+    assert not names.is_awaited(OTHER)
+    replies.put(WEB)
+    replies.put(WEB)
+    names.close()
 
 
 def test_events_wait_for_the_first_reply_of_a_runtime_alone():

@@ -30,6 +30,8 @@ _PROMPT = 1.0
 _NEVER = float("inf")
 _OWNERS = "owners of pods"  # is asked as a runtime is, behind the one that states the pod
 
+# On a busy node a reply takes a tenth of a second, and more containers start than one request at a time would name.
+_THREADS = {CRI: 4}
 # For the stores in homes that only their users may enter; SYS_PTRACE leads to the root of process 1.
 _CAPABILITIES = {PODMAN_OF_USERS: ("CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE")}
 
@@ -45,7 +47,7 @@ class _Known(NamedTuple):
 
 
 class ContainerNames:
-    """The names of containers, from a cache that one thread for each runtime fills.
+    """The names of containers, from a cache that threads of each runtime fill.
 
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
     therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of another
@@ -161,7 +163,7 @@ class ContainerNames:
 
 
 class _Runtime:
-    """The thread that asks one runtime, one container after the other. It keeps only its capabilities."""
+    """The threads that ask one runtime, each one container after the other. They keep only its capabilities."""
 
     def __init__(
         self,
@@ -177,14 +179,19 @@ class _Runtime:
         self._open = True
         self._failed: str | None = None  # the user of the last request, "" for root, if it failed
         self._capabilities = _CAPABILITIES.get(name, ())  # without any, owner and group of sockets and store are enough
-        self._began = _NEVER  # the present request
+        self._began: dict[int, float] = {}  # the present request of each thread
         self._requests: queue.Queue[str] = queue.Queue(_WAITING)
-        self.thread = threading.Thread(target=self._work, name=f"container names: {name}", daemon=True)
-        self.thread.start()
+        self.threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"container names: {name}", daemon=True)
+            for number in range(_THREADS.get(name, 1))
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def is_prompt(self, container: str) -> bool:
-        """Return whether the last request succeeded, or was another user's, and the present one is not late."""
-        return self._failed != user_of(container) and self._monotonic() < self._began + _PROMPT
+        """Return whether the last request succeeded, or was another user's, and no present one is late."""
+        first = min([*self._began.values()], default=_NEVER)
+        return self._failed != user_of(container) and self._monotonic() < first + _PROMPT
 
     def request(self, container: str) -> bool:
         """Request the name of a container; return False if too many wait, in all or of its user."""
@@ -205,18 +212,21 @@ class _Runtime:
         return False
 
     def close(self) -> None:
-        """Let the thread end after its present request."""
+        """Let the threads end after their present requests."""
         self._open = False
-        self.request("")
+        for _ in self.threads:
+            self.request("")
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         keep_capabilities(*self._capabilities)
         while (container := self._requests.get()) and self._open:
-            self._began = self._monotonic()
+            self._began[number] = self._monotonic()
             found = self._ask(container)
-            self._began, self._failed = _NEVER, user_of(container) if found is None else None
+            del self._began[number]
+            self._failed = user_of(container) if found is None else None
             self._note(container, found)
-            self.failed += found is None
+            with self._requests.mutex:
+                self.failed += found is None
 
 
 def _requests(selection: LabelSelection, owners: PodOwners) -> dict[str, Request]:

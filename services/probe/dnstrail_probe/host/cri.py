@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 from dnstrail_probe.formats.protobuf import Fields, read_fields
@@ -52,7 +53,8 @@ class _LabelledPod(NamedTuple):
 class Cri:
     """A connection to a runtime, made when it is needed, and again after a failure.
 
-    A pod is requested once for its containers: under load, each request delays the names of all containers behind it.
+    Threads share it. A pod is requested once for its containers: under load, each request delays the names of all
+    containers behind it.
     `note_pod` receives the pod of each container and sandbox that has a name.
     """
 
@@ -64,6 +66,7 @@ class Cri:
         self._selection = selection
         self._note_pod = note_pod
         self._channel: Any = None
+        self._lock = Lock()  # of the channel
         self._lacks_grpc = False
         self._pods: OrderedDict[str, _LabelledPod] = OrderedDict()  # by their sandboxes
 
@@ -84,9 +87,10 @@ class Cri:
         try:
             return self._inspect(grpc, container)
         except (grpc.RpcError, ValueError, LookupError):
-            if self._channel is not None:
-                self._channel.close()
-                self._channel = None
+            with self._lock:
+                channel, self._channel = self._channel, None
+            if channel is not None:
+                channel.close()
             return None
 
     def _inspect(self, grpc: Any, container: str) -> ContainerName | None:
@@ -148,10 +152,12 @@ class Cri:
 
     def _call(self, grpc: Any, method: str, request: bytes) -> dict[int, bytes]:
         """Return the byte strings of the reply to a request; {} if the runtime knows no such container or pod."""
-        if self._channel is None:
-            self._channel = grpc.insecure_channel(f"{_SCHEME}{cri_socket()}", _OPTIONS)
+        with self._lock:
+            if self._channel is None:
+                self._channel = grpc.insecure_channel(f"{_SCHEME}{cri_socket()}", _OPTIONS)
+            channel = self._channel
         try:
-            reply: bytes = self._channel.unary_unary(_SERVICE + method)(request, timeout=_TIMEOUT)
+            reply: bytes = channel.unary_unary(_SERVICE + method)(request, timeout=_TIMEOUT)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 return {}
