@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
+from select import select
 
 import pytest
 
@@ -326,6 +327,21 @@ def test_process_in_a_container(network, when):
         assert {event.process.container_id for event in of_dig} == {CONTAINER}
         servers = [event for event in seen.about(name) if event.flow.role == ANSWERS]
         assert {event.process.container_id for event in servers} == {""}
+
+
+def test_new_containers_are_announced(network):
+    """New cgroups can be waited for, more than the kernel announces before one is read, and again afterwards."""
+    with watching() as seen, ExitStack() as stack:
+
+        def made() -> Path:
+            return stack.enter_context(cgroup(f"docker-{os.urandom(32).hex()}.scope"))
+
+        begun, known = seen.source.begun, seen.source._attribution.containers.of
+        for count in (300, 1):
+            seen.until(lambda: not select([begun], [], [], 0)[0], "an end of the cgroups of others")
+            cgroups = [made().stat().st_ino for _ in range(count)]
+            assert select([begun], [], [], PATIENCE)[0]
+            seen.until(lambda cgroups=cgroups: all(map(known, cgroups)), "the containers")
 
 
 @VERSIONS

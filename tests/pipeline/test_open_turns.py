@@ -7,6 +7,7 @@ import os
 import threading
 from collections import Counter
 from contextlib import closing, contextmanager
+from select import select
 
 import pytest
 
@@ -52,7 +53,6 @@ class Piped(Idle):
         super().__init__()
         self.descriptor, self._end = os.pipe()
         os.set_blocking(self.descriptor, False)
-        self.taken = 0
 
     def read(self, timeout: float) -> list[tuple[str, Captured]]:
         """Return the events that were written."""
@@ -61,7 +61,6 @@ class Piped(Idle):
             count = len(os.read(self.descriptor, 1 << 10))
         except BlockingIOError:
             return []
-        self.taken += count
         return [(NET_PACKET_DNS, Captured(1, b"x"))] * count
 
     def write(self, count: int = 1) -> None:
@@ -74,12 +73,46 @@ class Piped(Idle):
         os.close(self._end)
 
 
+class Containing(Piped):
+    """A source in which containers begin, whose names are never known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = self
+        self.requested = 0
+        self.begun, self._begin = os.pipe()
+
+    def begin(self) -> None:
+        """Let a container begin."""
+        os.write(self._begin, b"x")
+
+    def read(self, timeout: float) -> list[tuple[str, Captured]]:
+        """Return the events that were written, and request the names of the containers that began."""
+        if select([self.begun], [], [], 0)[0]:
+            self.requested += len(os.read(self.begun, 1 << 10))
+        return super().read(timeout)
+
+    def known(self, _container: str) -> tuple[str, str, tuple[()]]:
+        """Return no name."""
+        return "", "", ()
+
+    def is_awaited(self, _container: str) -> bool:
+        """Let no event wait."""
+        return False
+
+    def close(self) -> None:
+        """Close the pipes."""
+        super().close()
+        os.close(self.begun)
+        os.close(self._begin)
+
+
 @contextmanager
-def piped(monkeypatch, **seconds: float):
+def piped(monkeypatch, source=None, **seconds: float):
     """Run the probe of a source whose events a test writes, and yield it, and its events and turns at a subscriber."""
     for name, value in {"HEARTBEAT": NEVER, **seconds}.items():
         monkeypatch.setattr(dnstrail_probe.worker, name, value)
-    source = Piped()
+    source = source or Piped()
 
     def target(bus, stop):
         publisher = bus.publisher(events_address(folder), lossless=False)
@@ -115,11 +148,11 @@ def test_an_event_ends_the_wait_of_an_idle_probe(monkeypatch):
 
 def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
     """Few events gather until a subscriber asks for the end of the turn."""
-    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, bus, folder, _):
+    with piped(monkeypatch, _ENOUGH=math.inf, _LONGEST_GATHER=NEVER) as (source, events, bus, folder, _):
         source.write()
         wait_until(lambda: events() == 1, "the first event")
         source.write()
-        wait_until(lambda: source.taken == 2, "the event in the open turn")
+        bus.wait(timeout=0.1)
         assert events() == 1
         view = EventView(folder, (NET_PACKET_DNS,), (), bus, print, cache=False, take_findings=False)  # it may ask, too
         clock = FakeClock()
@@ -134,13 +167,17 @@ def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
         view.close()
 
 
-def test_many_events_end_a_turn_that_gathers_few(monkeypatch):
-    """256 events end the turn, although it was to gather without an end."""
-    with piped(monkeypatch, _FEW=math.inf, _GATHER_FEW=NEVER) as (source, events, *_):
+def test_a_container_is_looked_at_while_events_gather(monkeypatch):
+    """The name of a container that begins is requested at once; the turn that gathers few events stays open."""
+    with piped(monkeypatch, Containing(), _ENOUGH=math.inf, _LONGEST_GATHER=NEVER) as (source, events, bus, *_):
         source.write()
         wait_until(lambda: events() == 1, "the first event")
-        source.write(256)
-        wait_until(lambda: events() == 257, "all events")
+        source.write()
+        for number in range(1, 4):
+            source.begin()
+            wait_until(lambda number=number: source.requested == number, "the request")
+        bus.wait(timeout=0.1)
+        assert events() == 1
 
 
 def ask_once(bus, folder) -> None:
@@ -152,7 +189,7 @@ def ask_once(bus, folder) -> None:
 @pytest.mark.parametrize("written", [0, 1], ids=["idle", "while events gather"])
 def test_one_request_ends_the_open_turn(monkeypatch, written):
     """One request ends the turn of a probe that waits without an end, whether for the first event or for more."""
-    with piped(monkeypatch, _GATHER=NEVER) as (source, events, bus, folder, turns):
+    with piped(monkeypatch, _GATHER=NEVER, _LONGEST_GATHER=NEVER) as (source, events, bus, folder, turns):
         if written:
             source.write(written)
         wait_until(lambda: events() == written, "the events")

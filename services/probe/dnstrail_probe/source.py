@@ -81,6 +81,10 @@ class NamesContainers(Protocol):
     def names(self) -> LateNames:
         """The names so far."""
 
+    @property
+    def begun(self) -> int:
+        """The descriptor that can be read once a container may have begun, until `read`, which requests its name."""
+
 
 class Opening(msgspec.Struct, frozen=True):
     """The input of `open_source` of a source module.

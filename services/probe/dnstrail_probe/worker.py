@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -21,9 +20,8 @@ from dnstrail_probe.source import Captures, NamesContainers, Source
 HEARTBEAT, HEARTBEAT_OF_FILE = 1.0, 0.1  # seconds between turns when nothing is captured
 _ON_REQUEST = 0.01  # seconds between two turns that subscribers asked for
 _POLL = 0.005  # seconds of the longest wait for the first event of a turn, if the source has no descriptor
-_GATHER = 0.01  # seconds for which a turn of a live source gathers events
-_GATHER_FEW = 0.05  # the same below FEW, unless somebody waits
-_FEW = 200.0  # events a second
+_GATHER, _LONGEST_GATHER = 0.01, 0.05  # seconds for which a turn of a live source gathers events
+_ENOUGH = 20  # events for which it gathers for no longer than the shortest time
 _MANY = 256  # events that end a turn at once
 #: seconds for which the events of a turn wait for the name of a container that has just begun -> they have no name
 NAME_WAIT = 0.2
@@ -96,8 +94,10 @@ class _Probe:
         self._open = 0  # events of the open turn
         self._began = 0.0  # when the open turn began: when the last events of the turn before were read
         self._looked = 0.0  # when the source was read
-        self._before = 0, math.inf  # the events of the last turn, and the seconds that it took: inf for the first one
+        self._before = 0  # events of the last turn
+        self._until = 0.0  # when the open turn ends if it has events: before, they gather
         self._names = source.names if isinstance(source, NamesContainers) else None
+        self._begun = source.begun if isinstance(source, NamesContainers) else None
         self._held = False  # the open turn waits for the name of a container
         self._first = 0.0  # when the first event of the open turn was read
         self._loss_reporter = LossReporter()
@@ -124,7 +124,8 @@ class _Probe:
         """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle.
 
         A turn costs each subscriber more than an event. The events of a live source therefore gather for a moment, and
-        for longer while they are few. Many events, or a subscriber that waits for the end of the turn, end it earlier.
+        for longer while they are few: as many as came last, and the first one after a pause does not wait. Many events,
+        or a subscriber that waits for the end of the turn, end it earlier.
         """
         self._began = self._looked = self._clock.monotonic()
         while not self._stop.is_set():
@@ -149,20 +150,16 @@ class _Probe:
         if self._held:
             self._rest(_POLL)
             return self._look(0.0)
-        before, _ = self._before
         captured: Captures | None = []
-        if self._source.live and before >= _MANY:
+        if self._source.live and self._before >= _MANY:
             captured = self._look(0.0)
         if captured != []:
             return captured
         if not self._source.live:
             return self._look(_POLL)
-        earliest, latest = self._began + _GATHER, self._began + _GATHER_FEW
         now = self._clock.monotonic()
-        if now < earliest and 0 < before < _MANY:
-            self._gather(earliest)
-        elif self._open:
-            self._gather(latest)
+        if self._open or now < self._until:
+            self._gather(self._until)
         elif self._is_awaited and self._bus is not None:
             self._gather(self._began + _ON_REQUEST)
         elif self._bus is None or self._source.descriptor is None:
@@ -178,20 +175,23 @@ class _Probe:
         return self._source.read(timeout)
 
     def _gather(self, end: float) -> None:
-        """Let events gather until a time, but serve the requests that arrive meanwhile: one for the turn ends this."""
+        """Let events gather until a time, but serve the requests that arrive meanwhile: one for the turn ends this.
+
+        A container that begins ends it, too: its runtime forgets a short one soon.
+        """
         on_request = self._began + _ON_REQUEST
         while (left := (min(end, on_request) if self._is_awaited else end) - self._clock.monotonic()) > 0:
-            self._rest(left)
-            if self._bus is None:
+            if self._rest(left):
                 return
 
-    def _rest(self, seconds: float) -> None:
-        """Wait for a time, or until a request has arrived, which is served."""
+    def _rest(self, seconds: float) -> bool:
+        """Wait for a time, or until something happens; serve a request that has arrived. Return whether it happened."""
         if self._bus is None:
             self._clock.sleep(seconds)
-            return
-        self._bus.wait(*self._requests, timeout=seconds)
+            return True
+        happened = self._bus.wait(*self._requests, timeout=seconds, file=self._begun)
         self._replay()
+        return happened
 
     @property
     def _requests(self) -> tuple[Server, ...]:
@@ -207,11 +207,7 @@ class _Probe:
             return True
         if not self._open:
             return now >= self._began + HEARTBEAT
-        events, seconds = self._before
-        if self._open >= _MANY or math.isinf(seconds):
-            return True
-        are_few = self._open + events < _FEW * (now - self._began + seconds)
-        return now >= self._began + (_GATHER_FEW if are_few else _GATHER)
+        return self._open >= _MANY or now >= self._until
 
     @property
     def _waits_for_names(self) -> bool:
@@ -227,7 +223,10 @@ class _Probe:
         self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
         now = self._clock.monotonic()
         began = self._looked if self._open else now
-        self._before, self._open, self._began = (self._open, began - self._began), 0, began
+        if self._open:
+            gathers = _ENOUGH * (began - self._began) / self._open
+            self._until = began + min(max(gathers, _GATHER), _LONGEST_GATHER)
+        self._before, self._open, self._began = self._open, 0, began
         self._loss_reporter.note(_flat(losses_of(self._source)), now)
 
     def end(self) -> None:

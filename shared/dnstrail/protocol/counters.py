@@ -111,6 +111,7 @@ COUNTERS = {
         "cgroups_dropped": "cgroups evicted",
         "container_names_failed": "requests for the name of a container that failed, or found too many waiting (eBPF)",
         "container_names_late": "containers in published batches without name or owner: the reply was late (eBPF)",
+        "container_names_unknown": "requests for the name of a container that its runtime does not know (eBPF)",
         "pod_owners_failed": "requests for the owner of a pod that failed, or found too many waiting (eBPF)",
         "container_labels_left_out": "labels that are too long, not printable, or cannot be read (eBPF)",
         "sockets_found": "sockets that were open when the probe began (eBPF)",

@@ -284,6 +284,8 @@ def test_a_name_that_is_published_before_its_reply_is_late():
     replies.put(NAMELESS)
     wait_until(lambda: names._known[ID].due != _NEVER, "the reply")
     assert (names.known(ID), names.late) == (NAMELESS, 1)
+    wait_until(lambda: names.unknown == 1, "the count of the reply")
+    assert names.failed == 0
     names.close()
 
 

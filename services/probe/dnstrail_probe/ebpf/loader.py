@@ -129,6 +129,7 @@ class Programs:
             raise
         maps = self._loaded.maps
         self.ring_fd = maps["events"]
+        self.cgroups_made_fd = maps["cgroups_made"]
         self._counters = maps["counters"]
         self.losses = LossMap(maps["losses"], sizes.losing_cgroups)
 

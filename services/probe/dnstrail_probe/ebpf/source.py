@@ -50,8 +50,11 @@ class EbpfSource:
         ports = options.ports
         self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
         self.descriptor = self._programs.ring_fd
+        self.begun = self._programs.cgroups_made_fd
         self._cgroup_names: dict[int, str] = {}
-        self._ring = RingBuffer(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
+        page = os.sysconf("SC_PAGESIZE")
+        self._ring = RingBuffer(self._programs.ring_fd, sizes.ring_pages * page)
+        self._cgroups_made = RingBuffer(self._programs.cgroups_made_fd, page)
         self._attribution = Attribution(
             self._programs.cgroup_root, _boot_time(clock), self._programs.note_owner_of_cgroup, options.labels
         )
@@ -90,6 +93,7 @@ class EbpfSource:
 
     def read(self, timeout: float) -> Captures | None:
         """Return the events that have arrived; wait `timeout` seconds if there are none."""
+        self._cgroups_made.drain()
         found = self._ring.drain()
         if not found and timeout:
             time.sleep(timeout)
@@ -106,6 +110,7 @@ class EbpfSource:
         if self._getaddrinfo:
             self._getaddrinfo.close()
         self._ring.close()
+        self._cgroups_made.close()
         self._programs.close()
 
     def _count_losses(self) -> None:
@@ -115,6 +120,7 @@ class EbpfSource:
             "cgroups_dropped": self._attribution.containers.dropped,
             "container_names_failed": self._attribution.names.failed,
             "container_names_late": self._attribution.names.late,
+            "container_names_unknown": self._attribution.names.unknown,
             "pod_owners_failed": self._attribution.names.owners_failed,
             "container_labels_left_out": self._attribution.names.labels_left_out,
         }

@@ -50,11 +50,12 @@ class ContainerNames:
     """The names of containers, from a cache that threads of each runtime fill.
 
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
-    therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of another
-    user. A request that failed is repeated after RETRY at the earliest. `failed` counts the requests to which a runtime
-    gave no usable reply, and those that found too many waiting. `late` counts the lookups by `known` before the first
-    reply. `labels` are the keys of the labels that are read. If they name owners of pods, a name has its owner soon
-    after: a thread of its own asks the API server, and `of` holds the name back as long as the owner is awaited.
+    therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of
+    another user. A request that failed is repeated after RETRY at the earliest. `failed` counts the requests to
+    which a runtime gave no usable reply, and those that found too many waiting; `unknown` those to which it replied
+    that it does not know the container. `late` counts the lookups by `known` before the first reply. `labels` are
+    the keys of the labels that are read. If they name owners of pods, a name has its owner soon after: a thread of
+    its own asks the API server, and `of` holds the name back as long as the owner is awaited.
     """
 
     def __init__(
@@ -79,6 +80,11 @@ class ContainerNames:
     def failed(self) -> int:
         """The number of requests for names that failed, or found too many waiting."""
         return sum(runtime.failed + runtime.refused for name, runtime in self._runtimes.items() if name != _OWNERS)
+
+    @property
+    def unknown(self) -> int:
+        """The number of requests for the name of a container that its runtime did not know."""
+        return sum(runtime.unknown for name, runtime in self._runtimes.items() if name != _OWNERS)
 
     @property
     def owners_failed(self) -> int:
@@ -172,7 +178,7 @@ class _Runtime:
         note: Callable[[str, ContainerName | None], None],
         monotonic: Callable[[], float],
     ) -> None:
-        self.failed = self.refused = 0
+        self.failed = self.unknown = self.refused = 0
         self._monotonic = monotonic
         self._ask = request
         self._note = note
@@ -227,6 +233,7 @@ class _Runtime:
             self._note(container, found)
             with self._requests.mutex:
                 self.failed += found is None
+                self.unknown += found == NAMELESS
 
 
 def _requests(selection: LabelSelection, owners: PodOwners) -> dict[str, Request]:

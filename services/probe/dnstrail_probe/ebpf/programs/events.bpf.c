@@ -25,6 +25,7 @@ enum counter {
 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+BPF_RINGBUF_OUTPUT(cgroups_made, 1); // an empty record for those that wait in `events`: it wakes user space at once
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_HASH(losses, u64, u64, LOSING_CGROUPS); // by cgroup
 

@@ -180,6 +180,13 @@ static __always_inline int note_cgroup(struct bpf_raw_tracepoint_args *ctx, u32 
     READ(event->id, node, NODE_ID);
     bpf_probe_read_kernel_str(event->path, CGROUP_PATH, (void *)ctx->args[1]);
     events.ringbuf_submit(event, WAKE_IF_WAITING);
+    if (kind == CGROUP_MADE) {
+        u64 *made = cgroups_made.ringbuf_reserve(sizeof(u64));
+        if (made) { // else enough wait
+            *made = 0;
+            cgroups_made.ringbuf_submit(made, WAKE_IF_WAITING);
+        }
+    }
     return 0;
 }
 
