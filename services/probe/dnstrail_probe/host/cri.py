@@ -54,8 +54,7 @@ class Cri:
     """A connection to a runtime, made when it is needed, and again after a failure.
 
     Threads share it. A pod is requested once for its containers: under load, each request delays the names of all
-    containers behind it.
-    `note_pod` receives the pod of each container and sandbox that has a name.
+    containers behind it. `note_pod` receives the pod of each container and sandbox that has a name.
     """
 
     def __init__(
@@ -65,8 +64,9 @@ class Cri:
     ) -> None:
         self._selection = selection
         self._note_pod = note_pod
+        self._grpc: Any = None
         self._channel: Any = None
-        self._lock = Lock()  # of the channel
+        self._lock = Lock()  # of these two
         self._lacks_grpc = False
         self._pods: OrderedDict[str, _LabelledPod] = OrderedDict()  # by their sandboxes
 
@@ -77,48 +77,37 @@ class Cri:
 
         None: the runtime gave no usable reply, or the package `grpcio` is not there.
         """
-        if self._lacks_grpc:
-            return None
         try:
-            grpc = import_module("grpc")
-        except ImportError:  # a part of it, also: a further attempt would end the process
-            self._lacks_grpc = True
-            return None
-        try:
-            return self._inspect(grpc, container)
-        except (grpc.RpcError, ValueError, LookupError):
-            with self._lock:
-                channel, self._channel = self._channel, None
-            if channel is not None:
-                channel.close()
+            return self._inspect(container)
+        except (ImportError, OSError, ValueError, LookupError):
             return None
 
-    def _inspect(self, grpc: Any, container: str) -> ContainerName | None:
-        found = self._call(grpc, "ListContainers", _text(1, _text(1, container.encode())))  # by ContainerFilter.id
+    def _inspect(self, container: str) -> ContainerName | None:
+        found = self._call("ListContainers", _text(1, _text(1, container.encode())))  # by ContainerFilter.id
         _, entry = _message(found, 1)
         if not entry:
-            return self._pod(grpc, container, container)
+            return self._pod(container, container)
         if entry.get(1) != container.encode():
             raise ValueError("another container")
-        pod = self._pod(grpc, container, entry[2].decode(), self._labels(found, 1, 8))
+        pod = self._pod(container, entry[2].decode(), self._labels(found, 1, 8))
         if pod == NAMELESS:
             return NAMELESS
         name = _part(_message(entry, 3), 1)
-        image = _text_of(_message(entry, 4)[1], _USER_SPECIFIED_IMAGE) or self._image(grpc, container)
+        image = _text_of(_message(entry, 4)[1], _USER_SPECIFIED_IMAGE) or self._image(container)
         return container_name(f"{name}.{pod.name}", image, pod.labels)
 
-    def _pod(self, grpc: Any, container: str, sandbox: str, labels: Mapping[str, str] = _NO_OTHERS) -> ContainerName:
+    def _pod(self, container: str, sandbox: str, labels: Mapping[str, str] = _NO_OTHERS) -> ContainerName:
         """Return the name of a container's pod by the id of its sandbox, with its labels and others that it lacks."""
-        found = self._pods.get(sandbox) or self._request_pod(grpc, sandbox)
+        found = self._pods.get(sandbox) or self._request_pod(sandbox)
         if found is None:
             return NAMELESS
         pod = found.pod
         self._note_pod(container, pod)
         return container_name(f"{pod.name}.{pod.namespace}", "", self._selection.of({**labels, **found.labels}))
 
-    def _request_pod(self, grpc: Any, sandbox: str) -> _LabelledPod | None:
+    def _request_pod(self, sandbox: str) -> _LabelledPod | None:
         """Request a pod by the id of its sandbox; None if the runtime does not know it."""
-        texts = self._call(grpc, "PodSandboxStatus", _text(1, sandbox.encode()))
+        texts = self._call("PodSandboxStatus", _text(1, sandbox.encode()))
         status = _message(texts, 1)
         if not status[1]:
             return None
@@ -142,27 +131,49 @@ class Cri:
         entries = [read_fields(entry, _MOST_FIELDS)[1] for entry in found[place]]
         return {_text_of(entry, 1): _text_of(entry, 2) for entry in entries}
 
-    def _image(self, grpc: Any, container: str) -> str:
+    def _image(self, container: str) -> str:
         """Return the image of a container as it was written; "" if the container is gone."""
-        status = _message(self._call(grpc, "ContainerStatus", _text(1, container.encode())), 1)[1]
+        status = _message(self._call("ContainerStatus", _text(1, container.encode())), 1)[1]
         if status and status.get(1) != container.encode():
             raise ValueError("another container")
         image = _message(status, 8)[1]
         return (image.get(_USER_SPECIFIED_IMAGE) or image.get(1, b"")).decode()  # or the name that it was found by
 
-    def _call(self, grpc: Any, method: str, request: bytes) -> dict[int, bytes]:
-        """Return the byte strings of the reply to a request; {} if the runtime knows no such container or pod."""
-        with self._lock:
-            if self._channel is None:
-                self._channel = grpc.insecure_channel(f"{_SCHEME}{cri_socket()}", _OPTIONS)
-            channel = self._channel
+    def _call(self, method: str, request: bytes) -> dict[int, bytes]:
+        """Return the byte strings of the reply to a request; {} if the runtime knows no such container or pod.
+
+        Raises:
+            ImportError: a part of the package is missing. OSError: the runtime gave no reply. ValueError: it is none.
+        """
+        channel = self._open()
         try:
             reply: bytes = channel.unary_unary(_SERVICE + method)(request, timeout=_TIMEOUT)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
+        except self._grpc.RpcError as error:
+            if error.code() == self._grpc.StatusCode.NOT_FOUND:
                 return {}
-            raise
+            with self._lock:
+                if self._channel is channel:
+                    self._channel = None  # it closes after the requests of other threads
+            raise ConnectionError(method) from error
         return read_fields(reply, _MOST_FIELDS)[1]
+
+    def _open(self) -> Any:
+        """Return the channel.
+
+        Raises:
+            ImportError: a part of the package is missing; one attempt is made, as a second one would end the process.
+        """
+        with self._lock:
+            if self._lacks_grpc:
+                raise ImportError("grpc")
+            if self._channel is None:
+                try:
+                    self._grpc = import_module("grpc")
+                    self._channel = self._grpc.insecure_channel(f"{_SCHEME}{cri_socket()}", _OPTIONS)
+                except ImportError:
+                    self._lacks_grpc = True
+                    raise
+            return self._channel
 
 
 def cri_socket() -> str:
