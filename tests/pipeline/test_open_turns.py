@@ -26,6 +26,7 @@ from live.processes import PATIENCE
 from live.workers import FakeClock, asker, open_bus, running, short_folder, wait_until
 
 NEVER = 1e6  # seconds
+FEW_GATHER = {"_ENOUGH": math.inf, "_LONGEST_GATHER": NEVER}  # without an end
 
 
 class Idle:
@@ -53,6 +54,7 @@ class Piped(Idle):
         super().__init__()
         self.descriptor, self._end = os.pipe()
         os.set_blocking(self.descriptor, False)
+        self.taken = 0
 
     def read(self, timeout: float) -> list[tuple[str, Captured]]:
         """Return the events that were written."""
@@ -61,6 +63,7 @@ class Piped(Idle):
             count = len(os.read(self.descriptor, 1 << 10))
         except BlockingIOError:
             return []
+        self.taken += count
         return [(NET_PACKET_DNS, Captured(1, b"x"))] * count
 
     def write(self, count: int = 1) -> None:
@@ -148,11 +151,12 @@ def test_an_event_ends_the_wait_of_an_idle_probe(monkeypatch):
 
 def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
     """Few events gather until a subscriber asks for the end of the turn."""
-    with piped(monkeypatch, _ENOUGH=math.inf, _LONGEST_GATHER=NEVER) as (source, events, bus, folder, _):
+    with piped(monkeypatch, Containing(), **FEW_GATHER) as (source, events, bus, folder, _):
         source.write()
         wait_until(lambda: events() == 1, "the first event")
         source.write()
-        bus.wait(timeout=0.1)
+        source.begin()  # so that the event is read
+        wait_until(lambda: source.taken == 2, "the event in the open turn")
         assert events() == 1
         view = EventView(folder, (NET_PACKET_DNS,), (), bus, print, cache=False, take_findings=False)  # it may ask, too
         clock = FakeClock()
@@ -167,9 +171,19 @@ def test_a_request_ends_a_turn_that_gathers_few_events(monkeypatch):
         view.close()
 
 
+def test_many_events_end_a_turn_that_gathers_few(monkeypatch):
+    """256 events that a look finds end the turn, although it was to gather without an end."""
+    with piped(monkeypatch, Containing(), **FEW_GATHER) as (source, events, *_):
+        source.write()
+        wait_until(lambda: events() == 1, "the first event")
+        source.write(256)
+        source.begin()
+        wait_until(lambda: events() == 257, "all events")
+
+
 def test_a_container_is_looked_at_while_events_gather(monkeypatch):
     """The name of a container that begins is requested at once; the turn that gathers few events stays open."""
-    with piped(monkeypatch, Containing(), _ENOUGH=math.inf, _LONGEST_GATHER=NEVER) as (source, events, bus, *_):
+    with piped(monkeypatch, Containing(), **FEW_GATHER) as (source, events, bus, *_):
         source.write()
         wait_until(lambda: events() == 1, "the first event")
         source.write()
