@@ -97,6 +97,15 @@ def test_name_and_image_come_from_the_daemon():
         assert ID.encode() in daemon.asked[0]
 
 
+@pytest.mark.parametrize("names", [["/web", "/app/db"], ["/app/db", "/web"]])
+def test_a_container_with_links_has_its_own_name(names):
+    """The name of a container is not the one that another container has for it."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", found(Names=names))
+        assert inspect(daemon.path, ID) == WEB
+        daemon.close()
+
+
 @pytest.mark.parametrize("refused", ["500 Internal Server Error", "404 Not Found"])
 def test_a_nameless_container_is_requested_again_later(refused):
     """After a request that failed, the next one is due in ten seconds, and one at a time is on its way."""

@@ -40,8 +40,8 @@ def inspect(path: str, container: str, selection: LabelSelection = NO_LABELS) ->
         [found] = answer
         if found["Id"] != container:
             return None
-        name, image = found["Names"][0].removeprefix("/"), found["Image"]
-        return container_name(name, image, selection.of(found.get("Labels")))
+        own = [name for name in found["Names"] if name.count("/") == 1]  # others are links: /OTHER/ALIAS
+        return container_name(own[0].removeprefix("/"), found["Image"], selection.of(found.get("Labels")))
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     finally:
