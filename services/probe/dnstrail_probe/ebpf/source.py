@@ -22,6 +22,8 @@ from dnstrail_probe.host.container_names import ContainerNames
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
 from dnstrail_probe.source import KERNEL, Captures
 
+_ENOUGH = 256  # events of one read
+_MOST_DRAINS = 16  # of the ring buffer in one read: 8 MiB, as records that complete no event
 _KERNEL_LOSSES = ("ring_full", "unreadable", "ipv6_too_many_extensions", "owners_refused")
 
 
@@ -94,11 +96,10 @@ class EbpfSource:
     def read(self, timeout: float) -> Captures | None:
         """Return the events that have arrived; wait `timeout` seconds if there are none."""
         self._cgroups_made.drain()
-        found = self._ring.drain()
-        if not found and timeout:
+        captures = self._drain()
+        if not captures and timeout:
             time.sleep(timeout)
-            found = self._ring.drain()
-        captures = [event for record in found for event in self._translator.events(record)]
+            captures = self._drain()
         captures += self._assembly.advance(self._clock.now())
         self._count_losses()
         return captures
@@ -112,6 +113,16 @@ class EbpfSource:
         self._ring.close()
         self._cgroups_made.close()
         self._programs.close()
+
+    def _drain(self) -> Captures:
+        """Return the events of the records that wait. A few large records must not wait for the next turn."""
+        captures: Captures = []
+        for _ in range(_MOST_DRAINS):
+            found = self._ring.drain()
+            captures += [event for record in found for event in self._translator.events(record)]
+            if not found or len(captures) >= _ENOUGH:
+                break
+        return captures
 
     def _count_losses(self) -> None:
         counts = {
