@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
@@ -84,6 +86,20 @@ def test_domains_outlive_a_run_in_their_file(tmp_path):
     assert findings(DnsNewDomain, later, file=file) == [{"domain": "new.com", "name": "a.new.com"}]
 
 
+def test_a_reload_with_other_settings_forgets_no_domain(tmp_path):
+    """The instance that replaces another one has seen what the other one saw after it read the file."""
+    file = str(tmp_path / "domains.txt")
+    first = started(DnsNewDomain, file=file, learn=0.0)
+    first.event(answered("a.usual.com", "192.0.2.1"))
+    second = started(DnsNewDomain, file=file, learn=0.0, domains=10)
+    first.event(answered("a.late.com", "192.0.2.1"))
+    second.signature.take_over(first.signature)
+    first.close()
+    assert second.event(answered("b.usual.com", "192.0.2.1")) == second.event(answered("b.late.com", "192.0.2.1")) == []
+    second.close()
+    assert sorted(Path(file).read_text().split()) == ["late.com", "usual.com"]
+
+
 def test_a_file_of_domains_that_cannot_be_read_is_refused(tmp_path):
     """A folder in its place is an error that names it."""
     with pytest.raises(SettingsError, match=str(tmp_path)):
@@ -152,6 +168,16 @@ def test_old_names_outlive_a_run_in_their_file(tmp_path):
     first.close()
     assert findings(DnsNewAnswer, [moved(at=DAY)], file=file) == []
     assert len(findings(DnsNewAnswer, [moved()], file=file)) == 1
+
+
+def test_a_reload_with_other_settings_forgets_no_old_name(tmp_path):
+    """The instance that replaces another one knows the names that the other one learned after it read the file."""
+    file = str(tmp_path / "names.json")
+    first, second = started(DnsNewAnswer, file=file), started(DnsNewAnswer, file=file, names=10)
+    first.event(answered("www.shop.com", OLD))
+    second.signature.take_over(first.signature)
+    first.close()
+    assert len(second.event(moved())) == 1
 
 
 @pytest.mark.parametrize("text", ["{", '["a.com",1,"x",[]]', "\xff"])

@@ -22,7 +22,7 @@ import msgspec
 from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable
 from dnstrail_signatures.detection.known_file import KnownFile
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
@@ -84,13 +84,19 @@ class DnsNewAnswer(StatefulSignature):
         super().init(ctx)
         self._file = KnownFile(self.settings.file, "known names")
         self._nanoseconds = round(self.settings.stable * _SECOND)
-        self._known: BoundedTable[tuple[str, int], Known] = BoundedTable(self.settings.names)
+        self.known: BoundedTable[tuple[str, int], Known] = BoundedTable(self.settings.names)
         for known in self._file.read(msgspec.json.Decoder(Known).decode_lines):
             self._note(known)
 
+    def take_over(self, former: Signature) -> None:
+        """Go on with all names and their places: the file has those of the run before alone."""
+        if isinstance(former, DnsNewAnswer):
+            for known in former.known.values():
+                self._note(known)
+
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the names and their places."""
-        return (self._known,)
+        return (self.known,)
 
     def on_event(self, event: Event) -> None:
         """Compare the places of an answer with those of earlier answers."""
@@ -100,7 +106,7 @@ class DnsNewAnswer(StatefulSignature):
         places = _places(event, question.name)
         if not places:
             return
-        known = self._known.get((question.name, question.type))
+        known = self.known.get((question.name, question.type))
         before = known.places if known else ()
         new = tuple(place for place in places if place not in before)
         if not new:
@@ -111,11 +117,11 @@ class DnsNewAnswer(StatefulSignature):
 
     def close(self) -> None:
         """Write the names for the next run."""
-        self._file.write(msgspec.json.encode(self._known.get(key)) for key in [*self._known])
+        self._file.write(msgspec.json.encode(self.known.get(key)) for key in [*self.known])
 
     def _note(self, known: Known) -> None:
         places = known.places[: self.settings.places]
-        self._known.put((known.name, known.type), msgspec.structs.replace(known, places=places))
+        self.known.put((known.name, known.type), msgspec.structs.replace(known, places=places))
 
 
 def _places(event: Event, name: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import msgspec
 
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen
 from dnstrail_signatures.detection.known_file import KnownFile
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
@@ -63,11 +63,16 @@ class DnsNewDomain(StatefulSignature):
         super().init(ctx)
         self._file = KnownFile(self.settings.file, "known domains")
         known = self._file.read(lambda data: data.decode().split())
-        self._seen = FirstSeen(self.settings.domains, 0.0 if known else self.settings.learn, known)
+        self.seen = FirstSeen(self.settings.domains, 0.0 if known else self.settings.learn, known)
+
+    def take_over(self, former: Signature) -> None:
+        """Go on with all domains that were seen: the file has those of the run before alone."""
+        if isinstance(former, DnsNewDomain):
+            self.seen.take_over(former.seen)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the domains that were seen."""
-        return (self._seen.table,)
+        return (self.seen.table,)
 
     def on_event(self, event: Event) -> None:
         """Report the domain of an answer if it is new."""
@@ -75,9 +80,9 @@ class DnsNewDomain(StatefulSignature):
         if question is None or not event.answers:
             return
         domain = registered_domain(question.name)
-        if domain and self._seen.is_new(domain, event.timestamp):
+        if domain and self.seen.is_new(domain, event.timestamp):
             self.report(event, domain=domain, name=question.name)
 
     def close(self) -> None:
         """Write the domains for the next run."""
-        self._file.write(str(domain).encode() for domain in self._seen.table)
+        self._file.write(str(domain).encode() for domain in self.seen.table)
