@@ -51,7 +51,14 @@ def test_an_event_without_a_connection_has_none(event):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("192.0.2.1"),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(0, 1 << 63)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.datetimes().map(lambda time: time.isoformat())
+    | st.just("192.0.2.1"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
@@ -98,7 +105,14 @@ def test_a_wrong_map_is_refused(values):
         (1_793_534_405, 1_793_534_405_999_999_999),
         (1_793_534_405.5, 1_793_534_405_500_000_999),
         (1_793_534_405_123, 1_793_534_405_123_999_999),
+        (1_793_534_405_123_456, 1_793_534_405_123_456_999),
         (1_793_534_405_123_456_789, 1_793_534_405_123_456_789),
+        (4_500_000_000_000, 4_500_000_000_000_999_999),
+        (4_700_000_000_000, None),
+        (4_700_000_000, None),
+        ("9999-12-31T00:00:00Z", None),
+        ("2200-01-01T00:00:00Z", None),
+        ("1900-01-01T00:00:00Z", None),
         ("2026-13-01T12:00:05Z", None),
         ("yesterday", None),
         ("2026-11-01T12:00:05Z" + "0" * 100, None),

@@ -13,7 +13,8 @@ from dnstrail.process.clock import nanoseconds
 
 _SECOND: Final = 1_000_000_000
 _LAST: Final = 1 << 62  # ns
-_MILLISECONDS: Final = 1e11  # numbers from here on are milliseconds, and
+_MILLISECONDS: Final = 1e11  # numbers from here on are milliseconds,
+_MICROSECONDS: Final = 1e14  # from here on microseconds, and
 _NANOSECONDS: Final = 1e17  # from here on nanoseconds
 _LONGEST: Final = 64  # characters of a time or an address
 _TIME: Final = re.compile(
@@ -47,22 +48,27 @@ def container_of(value: object) -> str | None:
 def time_of(value: object) -> int | None:
     """Return a time in ns since the epoch, from RFC 3339 (without an offset: UTC) or a number.
 
-    A number is in seconds, milliseconds or nanoseconds, by its size. A time stands for all of its last digit: the
-    result is the end of it.
+    A number is in seconds, milliseconds, microseconds or nanoseconds, by its size. A time stands for all of its last
+    digit: the result is the end of it. A time that no lookup takes, before 1970 or after 2116, is none.
     """
-    if isinstance(value, str):
-        return _time_of_text(value) if len(value) <= _LONGEST else None
+    found = _time_of_text(value) if isinstance(value, str) else _time_of_number(value)
+    return found if found is not None and 0 < found < _LAST else None
+
+
+def _time_of_number(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LAST:
         return None
     if value >= _NANOSECONDS:
         return int(value)
+    if value >= _MICROSECONDS:
+        return math.floor(value + 1) * 1_000 - 1
     if value >= _MILLISECONDS:
         return math.floor(value + 1) * 1_000_000 - 1
     return nanoseconds(value) if isinstance(value, float) else (value + 1) * _SECOND - 1
 
 
 def _time_of_text(text: str) -> int | None:
-    found = _TIME.fullmatch(text)
+    found = _TIME.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         return None
     begin = _seconds(found[1], found[3] or "Z")
