@@ -59,8 +59,14 @@ def names(folder: Path, *arguments: object) -> list[str]:
         (("--unit", "*/web.service"), ""),
         (("--name", "none.example"), ""),
         (("--name", "B.example."), "b"),
+        (("--address", "::ffff:192.0.2.1"), "a"),
+        (("--address", "::ffff:192.0.2.0/120"), "a"),
+        (("--address", "[2001:db8::1]"), "a"),
         (("--since", "1764000000000"), ""),
         (("--since", "1e300"), ""),
+        (("--since", "0001-01-01T00:00:00Z", "--name", "b.*"), "b"),
+        (("--since=-1e300", "--name", "b.*"), "b"),
+        (("--until=-1e300",), ""),
         (("--connections",), ("web",)),
         (("--connections", "--address", "198.51.0.0/16"), ()),
     ],
@@ -69,6 +75,15 @@ def names(folder: Path, *arguments: object) -> list[str]:
 def test_options_select(folder, arguments, expected):
     """All options that are given have to fit; what a forwarder asked for a known client is left out."""
     assert names(folder, *arguments) == [f"{letter}.example" for letter in expected]
+
+
+def test_a_name_is_found_as_it_was_asked(tmp_path):
+    """A reverse name is found by itself, and a name in Unicode, also by a pattern in Unicode."""
+    stored = ["1.2.0.192.in-addr.arpa", "www.xn--mnchen-3ya.de"]
+    fill(tmp_path / "history", [fact_of(number, name=name, relations=()) for number, name in enumerate(stored)])
+    asked = (stored[0], "1.2.0.192.IN-ADDR.ARPA.", "www.m\u00fcnchen.de", "*.m\u00fcnchen.de", "*.XN--*")
+    found = [names(tmp_path / "history", "--name", name) for name in asked]
+    assert found == [stored[:1], stored[:1], stored[1:], stored[1:], stored[1:]]
 
 
 def test_the_table_has_a_line_for_a_call(folder):

@@ -6,7 +6,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -59,8 +58,10 @@ def _convert_duration(_ctx: click.Context, _param: click.Parameter, value: str |
 def _convert_network(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Network | None:
     if value is None:
         return None
+    from dnstrail.history.log.selection import network_of
+
     try:
-        return ip_network(value, strict=False)
+        return network_of(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is neither an address nor a network") from error
 
@@ -149,7 +150,7 @@ def log(
         output=output,
     )
     configure("dnstrail", "warning")
-    first, end = (None if one is None else round(min(one, LAST_TIME / _SECOND) * _SECOND) for one in (since, until))
+    first, end = (None if one is None else _clamped(one) for one in (since, until))
     selection = LogSelection(first, end, name, process, container, outcome, slower, address, unit)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
     name = "json" if as_json or (to and output == "table") else output
@@ -161,6 +162,11 @@ def log(
     if follow:
         _follow(run_dir, clock, stop_on_signals().is_set, topic, selection, printer, history)
     printer.close()
+
+
+def _clamped(moment: float) -> int:
+    """Return a time (epoch seconds) in ns, the nearest that an entry can have."""
+    return round(min(max(moment, 0), LAST_TIME / _SECOND) * _SECOND)
 
 
 def _check_usage(

@@ -8,7 +8,6 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import closing, suppress
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,7 +22,7 @@ from dnstrail.history.first_seen import new_since
 from dnstrail.history.lives_reader import LivesReader
 from dnstrail.history.log.entries import LogEntry
 from dnstrail.history.log.history_log import HistoryLog
-from dnstrail.history.log.selection import LogSelection
+from dnstrail.history.log.selection import LogSelection, network_of
 from dnstrail.history.relations import SeenRelation, by_relation, cof_row, json_row, new_row
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.lookups import BAD_REQUEST, OVERLOADED
@@ -251,7 +250,7 @@ def _selection(asked: dict[str, Any]) -> tuple[LogSelection, str]:
     if connections and ("outcome" in asked or "slower" in asked):
         raise ApiError(BAD_REQUEST, "connections goes without outcome and slower")
     try:
-        network = None if (text := asked.get("address")) is None else ip_network(text, strict=False)
+        network = None if (text := asked.get("address")) is None else network_of(text)
     except ValueError as error:
         raise ApiError(BAD_REQUEST, "address: an address or a network is expected") from error
     since, until, slower = (

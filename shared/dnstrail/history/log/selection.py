@@ -6,18 +6,31 @@ import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
 from dnstrail.container import fits_container
-from dnstrail.dns.names import address_text, lookup_key
+from dnstrail.dns.names import address_text, name_text
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.kernel.systemd_units import fits_unit
 from dnstrail.protocol.facts import is_for_another
 
 Network = IPv4Network | IPv6Network
 _WILDCARD = re.compile(r"[*?\[]")
+_MAPPED = IPv6Network("::ffff:0.0.0.0/96")
+
+
+def network_of(text: str) -> Network:
+    """Return a network, or the one of an address in any spelling; that of IPv4-mapped addresses is one of IPv4.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    found = ip_network(address_text(text) or text, strict=False)
+    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
+        return IPv4Network((found.network_address.packed[-4:], found.prefixlen - _MAPPED.prefixlen))
+    return found
 
 
 class LogSelection(msgspec.Struct, frozen=True):
@@ -109,8 +122,8 @@ class LogSelection(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1)
 def _pattern_of(name: str) -> str:
-    if not _WILDCARD.search(name) and (key := lookup_key(name)):
-        return key
+    if not (_WILDCARD.search(name) and name.isascii()) and (stored := name_text(name.strip())):
+        return stored
     return name.lower().removesuffix(".") or name
 
 
