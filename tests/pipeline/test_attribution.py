@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ SERVERS = {"v4": SENDER, "v6": SERVER6}
 VERSIONS = pytest.mark.parametrize("version", ["v4", "v6"])
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 HIDDEN = 5300  # where the server behind NAT listens
+LARGE = 5399  # a port without a server
 STUB = "127.0.0.11"  # the address of a resolver that NAT leads to
 NEIGHBOUR = """
 import socket, sys
@@ -327,6 +329,16 @@ def test_process_in_a_container(network, when):
         assert {event.process.container_id for event in of_dig} == {CONTAINER}
         servers = [event for event in seen.about(name) if event.flow.role == ANSWERS]
         assert {event.process.container_id for event in servers} == {""}
+
+
+def test_few_large_packets_are_read_at_once():
+    """One read returns all packets that wait, also those that need more than half a mebibyte."""
+    with watching(frozenset({LARGE})) as seen, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sends:
+        seen.look()
+        for _ in range(40):
+            sends.sendto(bytes(60_000), ("127.0.0.1", LARGE))
+        found = [event for name, event in seen.source.read(0.0) if name == NET_PACKET_DNS]
+        assert len(found) >= 40
 
 
 def test_new_containers_are_announced(network):
