@@ -25,11 +25,13 @@ def own(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_guarded_cgroup_is_out_of_the_users_reach(own):
-    """A guarded cgroup is below the nearest one that is not delegated; another one is below the own one."""
+@pytest.mark.parametrize("mode", [0o666, 0o644])
+def test_a_guarded_cgroup_is_out_of_the_users_reach(own, mode):
+    """A guarded cgroup has no delegated one above it, also if the own one is root's; another one is below the own."""
     if os.geteuid() != 0:
         pytest.skip("needs files of root")
     assert make_cgroup().path.parent == own
+    (own / "cgroup.procs").chmod(mode)
     assert make_cgroup(guarded=True).path.parent == own.parents[1]
 
 

@@ -66,6 +66,15 @@ def test_sockets_of_services_and_of_the_user_are_hidden(folder):
     assert (folder / "root.sock").is_socket(), "the rest of the host finds it"
 
 
+def test_a_path_that_is_no_text_is_escaped(folder):
+    """The path of a socket is text for a report, whatever bytes its user gave it."""
+    path = os.fsencode(folder / str(OTHER)) + b"/\xff"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+    os.chown(path, OTHER, OTHER)
+    assert f"{OTHER}/\\xff" in hidden_in(folder)[0]
+
+
 def test_an_allowed_socket_stays(folder):
     """A socket of the list stays, by whatever path the list names it."""
     (folder / "by-link").symlink_to(folder / "root.sock")

@@ -136,8 +136,15 @@ def test_an_end_may_come_after_its_process(followed):
 def test_the_ends_of_many_processes_are_bounded(followed, monkeypatch):
     """The ends of the last processes are remembered, of a command that runs for days, too."""
     monkeypatch.setattr(module, "MOST_ENDED", 3)
-    take(followed, *(event(SCHED_PROCESS_EXIT, Process(pid, cgroup_id=CGROUP), at=pid) for pid in range(70, 80)))
+    take(followed, *(event(SCHED_PROCESS_EXIT, Process(pid, cgroup_id=CGROUP), at=pid) for pid in range(71, 80)))
     assert [*followed.ended] == [77, 78, 79]
+
+
+def test_the_end_of_the_command_stays_known(followed, monkeypatch):
+    """However many processes end after the command, its own end was seen."""
+    monkeypatch.setattr(module, "MOST_ENDED", 3)
+    take(followed, *(event(SCHED_PROCESS_EXIT, Process(pid, cgroup_id=CGROUP), at=pid) for pid in range(70, 80)))
+    assert [*followed.ended] == [70, 78, 79]
 
 
 def test_the_cgroups_of_the_command_are_known(followed, monkeypatch):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
+from dnstrail_run import files
 from dnstrail_run.files import OutputFile
 from live.processes import PATIENCE, dnstrail, run_dir
 
@@ -135,6 +137,34 @@ def test_a_path_that_leads_nowhere_is_a_fault(folder):
         assert file.write("true") == f"--report {folder}/out/r.json: {reason}"
         assert not [*folder.rglob(".dnstrail-*")]
         by_command(folder, "rm -rf out; mkdir out")
+
+
+def test_a_fifo_that_nobody_empties_ends_no_wait(folder, monkeypatch):
+    """A report that its reader does not take is a fault after a bounded time; a slow reader gets all of it."""
+    monkeypatch.setattr(files, "_PATIENCE", 0.2)
+    path = folder / "out" / "r.json"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    text = "x" * (1 << 20)
+    assert OutputFile("--report", path, None).write(text) == f"--report {path}: nobody reads it"
+    os.read(reading, 1 << 20)
+    os.set_blocking(reading, True)
+    with ThreadPoolExecutor() as threads:
+        written = threads.submit(OutputFile("--report", path, None).write, text)
+        taken = b""
+        while len(taken) < len(text):
+            taken += os.read(reading, 1 << 16)
+    assert (written.result(), taken.decode()) == ("", text)
+    os.close(reading)
+
+
+def test_a_name_that_is_no_text_is_escaped(folder):
+    """The sentences about a file are text for a report, whatever bytes its path has."""
+    path = Path(os.fsdecode(os.fsencode(folder) + b"/out/\xff"))
+    file = OutputFile("--report", path, None)
+    path.unlink()
+    assert file.change().startswith(f"--report {folder}/out/\\xff was removed")
+    assert file.write("true") == ""
 
 
 def test_a_race_for_the_path_ends(folder, monkeypatch):

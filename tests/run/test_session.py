@@ -17,7 +17,7 @@ from dnstrail_run.allow_list import parse_allow_list
 from dnstrail_run.followed import Followed
 from dnstrail_run.forms import FORMATS
 from dnstrail_run.launcher import Launcher
-from dnstrail_run.report import RunReport
+from dnstrail_run.report import AskedName, Program, RunReport
 from dnstrail_run.run_settings import Settings, enforce_of
 from dnstrail_run.sections import sections
 
@@ -71,6 +71,19 @@ def test_a_fifo_that_nobody_empties_delays_nothing(tmp_path):
         os.close(reading)
         assert not files.refusals.append("without a reader\n")
     assert written > 0
+
+
+@pytest.mark.parametrize("name", ["resolver", "include", "a.example"])
+def test_a_learned_line_is_an_entry(tmp_path, name):
+    """A name that could begin another entry is learned, too, with each type that was asked."""
+    report = report_of("true")
+    asked = AskedName(name, "answered", 1, Program(7, "dig", "/usr/bin/dig"), ["A", "SRV", "TXT"])
+    report = msgspec.structs.replace(report, names=[asked])
+    settings = msgspec.structs.replace(settings_of("true"), learn=tmp_path / "list", quiet=True)
+    with session._open_files(settings, None) as files:
+        assert session._write(report, settings, files)
+    [entry] = parse_allow_list((tmp_path / "list").read_text()).entries_of(name)
+    assert entry.types == {16, 33}
 
 
 def test_names_are_checked_by_the_rules_alone():

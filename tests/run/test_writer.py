@@ -91,6 +91,23 @@ def test_a_descriptor_never_blocks():
             Descriptor("--refusals", number)
 
 
+@pytest.mark.parametrize("length", [300, 777, 1500])
+def test_a_terminal_that_nobody_reads_blocks_nothing(length):
+    """A line that a terminal does not take at once is lost."""
+    reading, writing = os.openpty()
+    made = Descriptor("--refusals", writing)
+    while made.append("x" * length + "\n"):
+        pass
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_number_that_is_no_descriptor_is_refused():
+    """A number beyond those of descriptors is refused like one that is not open."""
+    with pytest.raises(SettingsError, match=r"--refusals 99999999999: Bad file descriptor"):
+        Descriptor("--refusals", 99999999999)
+
+
 def test_a_writer_that_was_ended_wrote_nothing(writer, tmp_path):
     """A fault names each file if the writer was killed."""
     os.kill(writer._process, signal.SIGKILL)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from dnstrail.tracee.codes import TYPES
-from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, UNCHECKED, USUAL_TYPES, AllowList, Ports
+from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, UNCHECKED, USUAL_TYPES, AllowList, Ports, entry_of
 from dnstrail_run.enforce.refusals import ASK, OTHER, REACH, STATE, UNREADABLE
 from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
 from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
@@ -22,8 +22,8 @@ def allowing_line(refused: Refusal) -> str:
     if refused.action == ASK:
         if refused.reason == UNREADABLE or not NAME.fullmatch(refused.name):
             return ""
-        condition = {NAME_UNLISTED: "", TYPE_UNLISTED: f" {refused.type}"}
-        return refused.name + condition.get(refused.reason, f" {RESOLVER} {refused.address}")
+        conditions = {NAME_UNLISTED: [], TYPE_UNLISTED: [refused.type]}
+        return entry_of(refused.name, words=conditions.get(refused.reason, [f"{RESOLVER} {refused.address}"]))
     if refused.action == STATE and NAME.fullmatch(refused.name):
         return f"{refused.name}:{refused.port}" + ("" if refused.reason == OTHER else f" {UNCHECKED}")
     if refused.action != REACH and (refused.action != STATE or refused.name):
@@ -45,7 +45,7 @@ def asked_line(refused: Refusal, allowed: AllowList) -> str:
     types = [refused.type] if refused.type in ENTRY_TYPES else []
     all_narrow = all(entry.resolvers for entry in entries)
     resolvers = sorted({str(ip_address(one)) for entry in entries for one in entry.resolvers}) if all_narrow else []
-    return " ".join([refused.name + ports, *types, *(f"{RESOLVER} {address}" for address in resolvers)])
+    return entry_of(refused.name, ports, [*types, *(f"{RESOLVER} {address}" for address in resolvers)])
 
 
 class NearestEntries:

@@ -201,6 +201,14 @@ def add_entry(found: AllowList, entry: str) -> None:
     (found.suffixes if below else found.names).setdefault(name, []).append(made)
 
 
+def entry_of(subject: str, ports: str = "", words: Iterable[str] = ()) -> str:
+    """Return the line of an entry; `ports` begin with a colon. A name like `resolver` ends with a dot before words."""
+    parts = [subject + ports, *words]
+    if len(parts) > 1 and parts[0] in (RESOLVER, INCLUDE.rstrip()):
+        parts[0] += "."
+    return " ".join(parts)
+
+
 def _conditions(words: list[str]) -> tuple[frozenset[int], dict[bytes, str]]:
     """Return the types and resolvers behind a name.
 

@@ -95,8 +95,8 @@ def make_cgroup(*, guarded: bool = False) -> CommandCgroup:
     if root is None:
         raise SourceUnavailable("run", "no cgroup2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
     above = _own_cgroup(Path(root))
-    while guarded and above != Path(root) and _is_delegated(above):
-        above = above.parent
+    if guarded:
+        above = _undelegated(above, Path(root))
     _remove_abandoned(above)
     path = above / f"{_PREFIX}{os.getpid()}"
     try:
@@ -109,6 +109,13 @@ def make_cgroup(*, guarded: bool = False) -> CommandCgroup:
 def cgroups_below(path: Path) -> set[int]:
     """Return the ids of the cgroups below a cgroup."""
     return {identity for identity, _ in cgroups(str(path))}
+
+
+def _undelegated(cgroup: Path, root: Path) -> Path:
+    """Return the nearest cgroup, this one or above it, that has no delegated one above it and is none."""
+    ways = [cgroup, *cgroup.parents]
+    delegated = [one for one in ways[: ways.index(root)] if _is_delegated(one)]
+    return delegated[-1].parent if delegated else cgroup
 
 
 def _is_delegated(cgroup: Path) -> bool:

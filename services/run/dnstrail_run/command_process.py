@@ -66,8 +66,9 @@ def exec_command(
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.execvpe(command[0], [*command], environment)  # noqa: S606 - the command of the user
     except OSError as error:
-        sys.stderr.write(f"dnstrail: {escape_unprintable(command[0])}: {error.strerror}\n")
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.write(f"dnstrail: {escape_unprintable(command[0])}: {error.strerror}\n")
+            sys.stderr.flush()
         os._exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED)
 
 

@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import stat
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +25,10 @@ from dnstrail_run.command_process import groups_of
 from dnstrail_run.launcher import OF_TERMINAL, PASSED
 
 _STDERR = 2
+_OWN_TERMINAL = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 3  # to put a file at its path
+_PATIENCE = 10.0  # seconds for which a FIFO or a terminal may take nothing
+_AGAIN = 0.01  # seconds between two attempts to write there
 _PERMISSIONS = 0o666  # of a new file, without those that the umask takes away
 MOST_BYTES = 4 << 20  #: bytes of an allow list -> exit code 2
 
@@ -113,7 +117,7 @@ class OutputFile:
     """
 
     def __init__(self, option: str, path: Path, user: User | None) -> None:
-        self.name = f"{option} {path}"
+        self.name = f"{option} {os.fsencode(path).decode(errors='backslashreplace')}"
         self._user = user
         self._has_begun = self._is_changed = False
         try:
@@ -218,13 +222,25 @@ def _is_changed(found: os.stat_result, before: os.stat_result) -> bool:
 
 
 def _overwrite(file: int, data: bytes) -> None:
-    """Write data as the whole content of a file; a device and a FIFO have no content to replace."""
+    """Write data as the whole content of a file; a device and a FIFO have no content to replace.
+
+    Raises:
+        OSError: it cannot be written, or nobody reads it.
+    """
     if stat.S_ISREG(os.fstat(file).st_mode):
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)
-    rest = memoryview(data)
+    else:
+        os.set_blocking(file, False)
+    rest, end = memoryview(data), time.monotonic() + _PATIENCE
     while rest:
-        rest = rest[os.write(file, rest) :]
+        try:
+            rest = rest[os.write(file, rest) :]
+            end = time.monotonic() + _PATIENCE
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                raise OSError(errno.ETIMEDOUT, "nobody reads it") from error
+            time.sleep(_AGAIN)
 
 
 class Descriptor:
@@ -240,11 +256,14 @@ class Descriptor:
             raise SettingsError(f"{option} {number}: the command has it, too")
         try:
             access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
-        except OSError as error:
-            raise SettingsError(f"{option} {number}: {error.strerror}") from error
+        except (OSError, OverflowError) as error:
+            raise SettingsError(f"{option} {number}: {os.strerror(errno.EBADF)}") from error
         if access == os.O_RDONLY:
             raise SettingsError(f"{option} {number}: not open for writing")
         os.set_inheritable(number, False)
+        if os.isatty(number):  # is writable also with less room than a line: a description of our own does not block
+            with suppress(OSError):
+                self._number = os.open(f"/proc/self/fd/{number}", _OWN_TERMINAL)
 
     def append(self, text: str) -> bool:
         """Write a line, unless the reader is too slow to take it; return whether it was written.

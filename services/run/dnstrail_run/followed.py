@@ -150,10 +150,12 @@ class Followed:
         self._cgroup = cgroup
         self._cgroups = {cgroup}
         self._processes: set[int] = set()
+        self._pid = 0
         self._turn: list[Event] = []
 
     def begin(self, pid: int) -> None:
         """Note the process of the command."""
+        self._pid = pid
         self._processes.add(pid)
 
     def take(self, item: Item) -> None:
@@ -213,7 +215,7 @@ class Followed:
             self._processes.discard(event.process_id)
             self.ended[event.process_id] = None
             if len(self.ended) > MOST_ENDED:
-                del self.ended[next(iter(self.ended))]
+                del self.ended[next(pid for pid in self.ended if pid != self._pid)]
 
     def _note_cgroup(self, cgroup: int) -> None:
         if cgroup and cgroup not in self._cgroups and len(self._cgroups) < _MOST_CGROUPS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +115,7 @@ def run_session(settings: Settings) -> int:
         DnstrailError: the command was not started.
     """
     configure("dnstrail", "warning")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, nobody learns how a process ended
     is_root = os.geteuid() == 0
     user = caller_of_sudo() if is_root else None
     with _open_files(settings, user) as files:

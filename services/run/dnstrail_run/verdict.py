@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, UNCHECKED, AllowList, Ports
+from dnstrail_run.allow_list import DNS, ENTRY_TYPES, NAME, RESOLVER, UNCHECKED, AllowList, Ports, entry_of
 from dnstrail_run.enforce.refusals import ASK, BIND, REACH, STATE, UNREADABLE, UNSTATED
 from dnstrail_run.enforce.refusals import NAME as NAME_UNLISTED
 from dnstrail_run.enforce.refusals import TYPE as TYPE_UNLISTED
@@ -107,7 +107,7 @@ def learned(report: RunReport, *, domains: bool = False) -> Iterator[str]:
             yield f"# left out, since it is no usual name: {subject!a}"
         else:
             numbered = f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else ""
-            yield " ".join([subject + numbered, *sorted(types.get(subject, ()))])
+            yield entry_of(subject, numbered, sorted(types.get(subject, ())))
 
 
 def _is_usual(name: str) -> bool:

@@ -63,7 +63,7 @@ _BIND, _ALL_BELOW, _SLAVE = 0x1000, 0x4000, 0x80000  # MS_BIND, MS_REC, MS_SLAVE
 
 
 def hide_services(user: int, allowed: Collection[str], *, any_question: bool) -> list[str]:
-    """Hide the sockets of services from this process and all that it starts; return their paths.
+    """Hide the sockets of services from this process and all that it starts; return their paths as text.
 
     Those that ask DNS for others are hidden unless `any_question` is allowed. The environment names some. Those in
     `allowed` stay. A socket in a folder of the user is hidden if it belongs to this user.
@@ -84,7 +84,8 @@ def hide_services(user: int, allowed: Collection[str], *, any_question: bool) ->
     try:
         call("unshare", _NEW_MOUNTS)
         call("mount", None, b"/", None, _ALL_BELOW | _SLAVE, None)
-        return [path for path in found if _hide(path, None if path in (*named, *_OF_ROOT, *asking) else user)]
+        hidden = [path for path in found if _hide(path, None if path in (*named, *_OF_ROOT, *asking) else user)]
+        return [os.fsencode(path).decode(errors="backslashreplace") for path in hidden]
     except OSError as error:
         raise SourceUnavailable("enforce", f"cannot hide the sockets of services: {error.strerror}", "root") from error
 
