@@ -175,11 +175,22 @@ def test_private_addresses_are_never_merged(asking: Asking) -> None:
         ("64:ff9b::a00:1", True),
         ("64:ff9b::cb00:7107", False),
         ("a.example", False),
+        ("[::1]", True),
+        ("::1%a%b", True),
+        ("[2001:db8::1]", False),
     ],
 )
 def test_private_addresses(text: str, *, expected: bool) -> None:
     """Addresses of RFC 1918, 6598, 3927, 1122, 2544, 4193 and 8215 are private, also behind NAT64."""
     assert is_private(text) is expected
+
+
+@pytest.mark.parametrize("target", ["[::1]", "::1%a%b", "::1%", "[]", "1.2.3.256"])
+def test_a_host_may_write_an_address_in_any_form(asking: Asking, target: str) -> None:
+    """A target that a host writes with brackets or zones ends no lookup of others."""
+    asking.write(entry("web1", row()), entry("evil", row(target=target)))
+    assert {one["host"] for one in asking.data("get", key="shop.example")["hosts"]} == {"web1", "evil"}
+    assert {one["name"] for one in asking.data("top", what="addresses")["top"]} == {"203.0.113.7", target}
 
 
 def test_a_trail_has_the_steps_to_its_key(asking: Asking) -> None:

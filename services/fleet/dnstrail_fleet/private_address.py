@@ -25,9 +25,9 @@ _NAT64: Final = ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are 
 @lru_cache(1 << 16)
 def is_private(text: str) -> bool:
     """Return whether a text is an address that means another machine in each network."""
-    if address_text(text) is None:
+    if (literal := address_text(text)) is None:
         return False
-    address = ip_address(text)
+    address = ip_address(literal)
     if address in _NAT64:
         address = IPv4Address(int(address) & 0xFFFFFFFF)
     return any(address in network for network in _NETWORKS)
