@@ -358,6 +358,17 @@ def test_counts_beyond_all_numbers_hide_nobody(asking: Asking, what: str) -> Non
     assert [one["answers"] for one in found] == [(1 << 63) - 1, 2]
 
 
+def test_the_sums_of_a_host_are_bounded(asking: Asking) -> None:
+    """A host that states the most answers for many rows of one second gets the largest sums that a reply can hold."""
+    most = (1 << 53) - 1
+    totals = {"count": most, "gaps": most, "doubted": most}
+    rows = (row("evil.example", owner=f"n{number}.example", **totals) for number in range(2100))
+    asking.write(entry("evil", *rows), entry("web1", row(count=2)))
+    found = {one["host"]: one for one in asking.data("get", key="203.0.113.7", limit=5)["hosts"]}
+    sums = {host: [one[name] for name in ("answers", "gaps", "doubted")] for host, one in found.items()}
+    assert sums == {"evil": [(1 << 63) - 1] * 3, "web1": [2, 0, 0]}
+
+
 def test_top_addresses_end_in_time(asking: Asking) -> None:
     """A lookup that takes too long is interrupted between two addresses, too."""
     asking.write(entry("web1", row()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from dnstrail.dns.names import address_text
 from dnstrail.dns.rdata import PTR
@@ -11,6 +11,8 @@ from dnstrail_fleet.lookups.contract import RowReader
 from dnstrail_fleet.lookups.reading import FoundRelations, FoundRow
 from dnstrail_fleet.lookups.requests import FleetGetRequest
 from dnstrail_fleet.lookups.walk import Tied, tied_to
+
+_MOST: Final = (1 << 63) - 1  # as of a sum of `top`: a host may state any counts, and replies have numbers of 64 bits
 
 
 def known_hosts(
@@ -84,9 +86,9 @@ def _known(rows: list[FoundRow], tied: Tied, questions: set[str]) -> dict[str, A
         "first": min(row.first for row in rows),
         "last": max(row.last for row in rows),
         "end": max(row.end for row in rows),
-        "answers": sum(row.answers for row in rows),
-        "gaps": sum(row.gaps for row in rows),
-        "doubted": sum(row.doubted for row in rows),
+        "answers": min(sum(row.answers for row in rows), _MOST),
+        "gaps": min(sum(row.gaps for row in rows), _MOST),
+        "doubted": min(sum(row.doubted for row in rows), _MOST),
         "last_connection": max(row.used for row in rows),
     }
 
