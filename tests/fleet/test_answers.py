@@ -259,6 +259,27 @@ def test_a_page_ends_with_its_second(asking: Asking, op: str) -> None:
     assert [sorted(one) for one in names] == [[f"n{number}.example" for number in part] for part in (range(4), (4, 5))]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 9])
+def test_pages_have_all_rows_of_clocks_that_are_off(asking: Asking, limit: int) -> None:
+    """Days are those of the hosts: rows of a later day may be older. Each is on one page, the newest first."""
+    for host, late, ages in (
+        ("ahead", -20 * 3600, (3600, 7200, 10_800, 14_400)),
+        ("right", 0, (60, 120, 7200, DAY // 2 + 60, 2 * DAY, 2 * DAY + 60)),
+        ("behind", 20 * 3600, (30, 7200, 7201, DAY // 2 + 60)),
+        ("far-behind", DAY, (60, 7200)),
+    ):
+        rows = (row(f"{host}-{age}.example", at=NOON - age - late) for age in ages)
+        asking.store.write([received(entry(host, *rows, sent=NOON - late), late=late * 1000)], {}, NOON)
+    found = asking.reader.touching("203.0.113.7", limit, before=NOON)
+    seen = found.rows
+    while not found.is_whole:
+        assert len({one.last for one in found.rows[limit - 1 :]}) == 1
+        found = asking.reader.touching("203.0.113.7", limit, before=seen[-1].last)
+        seen += found.rows
+    assert (len(seen), len({one.question for one in seen})) == (16, 16)
+    assert [one.last for one in seen] == sorted((one.last for one in seen), reverse=True)
+
+
 def test_the_rows_of_one_second_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that states one second for all rows lengthens a page only to a bound."""
     monkeypatch.setattr(reading, "MOST_OF_SECOND", 5)

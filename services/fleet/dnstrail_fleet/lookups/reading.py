@@ -7,7 +7,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 from dnstrail.dns.rdata import PTR
@@ -111,6 +111,7 @@ _OF_ADDRESS: Final = """
 _BY_HOST: Final = """
     SELECT CAST(total(count) AS INTEGER), count(*), hosts.name FROM rows
     JOIN hosts ON hosts.id = host WHERE day = ?1 AND target = ?2 AND type IN (1, 28) GROUP BY host"""
+_DAYS_LATE: Final = 2  # days after its begin -> all rows of a day are older: the clock of a host may be a day behind
 _NO_DAY: Final = 1 << 24  # after all days
 _NO_TIME: Final = 1 << 41  # after all times
 
@@ -203,21 +204,28 @@ class StoreReader:
         They are `limit` rows, and those of the same second as the last one: the next page begins before it.
         """
         number, by = self._id("texts", "text", key), None if host is None else self._id("hosts", "name", host)
-        found: list[FoundRow] = []
         if number is None or (host is not None and by is None):
-            return FoundRows(found, is_whole=True)
-        moment = None if at is None else int(at)
+            return FoundRows([], is_whole=True)
+        most, moment = _NO_TIME if before is None else math.ceil(before), None if at is None else int(at)
+        found, days, in_time = list[FoundRow](), list[int](), True
         for day in self._days(at, before):
-            values = day, number, by, _NO_TIME if before is None else math.ceil(before), moment
-            found += self._found(*values, limit + 1 - len(found), 0)
-            if len(found) > limit:
-                last = found[limit - 1].last
-                found = [row for row in found if row.day != day or row.last > last]
-                found += self._found(*values[:3], last + 1, moment, MOST_OF_SECOND, last)
-                return FoundRows(found, is_whole=False)
+            last = found[limit - 1].last if len(found) > limit else 0
+            if last >= (day + _DAYS_LATE) * DAY:
+                break
+            days.append(day)
+            found += self._found(day, number, by, most, moment, limit + 1, last)
+            found = sorted(found, key=attrgetter("last"), reverse=True)[: limit + 1]
             if is_over():
-                return FoundRows(found, is_whole=False)
-        return FoundRows(found, is_whole=True)
+                in_time = False
+                break
+        if len(found) <= limit:
+            return FoundRows(found, is_whole=in_time)
+        last = found[limit - 1].last
+        of_second = list[FoundRow]()
+        for day in days:
+            if last < (day + _DAYS_LATE) * DAY:
+                of_second += self._found(day, number, by, last + 1, moment, MOST_OF_SECOND - len(of_second), last)
+        return FoundRows([row for row in found if row.last > last] + of_second, is_whole=False)
 
     def of_questions(self, rows: Sequence[FoundRow]) -> Iterator[FoundRows]:
         """Yield for each row all rows of its day, question, host and asker."""
