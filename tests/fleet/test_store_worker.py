@@ -135,6 +135,30 @@ def test_old_rows_are_removed_between_writes(
     assert [*dict.fromkeys(left)] == [6, 4, 2, 0]
 
 
+def test_a_clock_far_ahead_removes_no_row(storing: tuple[StoreWorker, FakeLog], tmp_path: Path) -> None:
+    """Rows are old by the newest entry, also where the clock of the store is wrong: none is removed or left out."""
+    worker, log = storing
+    worker.store.write([received(entry("web1", row("old.example", at=NOON - 80 * DAY), row()))], {}, NOON)
+    wrong = StoreWorker(log, worker.store, FakeClock(NOON + 100 * DAY))
+    for _ in range(2):
+        for _ in range(9):
+            wrong.step()
+        log.put("web1", encode_entry(entry("web1", row("new.example"))))
+    assert sorted(str(one[1]) for one in stored_rows(tmp_path)) == ["new.example", "old.example", "shop.example"]
+    assert worker.store.counters["too_old"] == 0
+
+
+def test_an_entry_from_the_future_removes_no_row(storing: tuple[StoreWorker, FakeLog], tmp_path: Path) -> None:
+    """A host may name any time of the engine: rows are not older than they are by the clock of the store."""
+    worker, log = storing
+    worker.store.write([received(entry("web1", row()))], {}, NOON)
+    log.at = (NOON + 100 * DAY) * 1000
+    log.put("evil", encode_entry(entry("evil", sent=NOON + 100 * DAY)))
+    for _ in range(9):
+        worker.step()
+    assert [one[1] for one in stored_rows(tmp_path)] == ["shop.example"]
+
+
 def test_metrics_state_what_waits(storing: tuple[StoreWorker, FakeLog]) -> None:
     """The metrics hold the counters and the lag of the engine."""
     worker, log = storing

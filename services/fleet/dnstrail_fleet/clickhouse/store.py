@@ -119,7 +119,7 @@ class ClickHouseStore:
     def write(self, entries: Iterable[ReceivedEntry], refused: Mapping[tuple[str, str], int], now: float) -> None:
         """Write entries, and how many were refused by host and reason.
 
-        `now` (seconds since the epoch) is the time of the store: a host may name any other one.
+        `now` (seconds since the epoch) is the time by which rows are too old: a host may name any other one.
 
         Raises:
             SettingsError: A later version of dnstrail made the tables.

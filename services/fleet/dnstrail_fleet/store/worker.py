@@ -73,6 +73,7 @@ class StoreWorker:
         self._pause_of_log = LogPause()
         self._look = self._clean = float("-inf")
         self._removal: Iterator[int] = iter(())  # one step between two writes
+        self._newest = 0  # ms, by the clock of the engine: the latest entry of this run; 0 before the first one
 
     def step(self) -> None:
         """Read some entries, write them, and acknowledge them.
@@ -98,17 +99,27 @@ class StoreWorker:
             lag = self._log.lag()
             self.store.note_lag({host: one for host, one in lag.items() if self.lag.get(host) != one})
             self.lag, self._look = lag, now + _LOOK
-        if next(self._removal, None) is None and now >= self._clean:
-            self._removal = self.store.remove_old(self._clock.wall())
+        self._newest = max([self._newest, *(one.at for one in entries)])
+        if self._newest and next(self._removal, None) is None and now >= self._clean:
+            self._removal = self.store.remove_old(self._time())
             self._clean = now + _CLEAN
         if entries:
             received, done = self._checked(entries)
             self._unwritten = [one._replace(is_again=True) for one in entries]
-            self.store.write(received, self._refused, self._clock.wall())
+            self.store.write(received, self._refused, self._time())
             self._refused.clear()
             self._unwritten = []
             self._log.acknowledge(done)
         return len(entries)
+
+    def _time(self) -> float:
+        """Return the time by which rows are too old, in seconds since the epoch: that of the newest entry.
+
+        It is not later than the clock of this host, since a host of the fleet may name any time of the engine.
+        """
+        # A wrong clock of this host removes nothing. Without entries nothing grows old: hosts send some also without
+        # rows, so that this lasts only while all of them are silent, and the next entry makes up for it.
+        return min(self._clock.wall(), self._newest / 1000)
 
     def _checked(self, entries: Sequence[StreamEntry]) -> tuple[list[ReceivedEntry], list[StreamEntry]]:
         """Return the entries that are to be written, and those that are to be acknowledged."""
