@@ -66,6 +66,55 @@ def test_a_clock_that_is_set_back_delays_no_rows(known: RelationTotals) -> None:
     assert questions_due(known, at) == {"shop.example", "www.example"}
 
 
+def days_due(totals: RelationTotals, at: int) -> list[int]:
+    """Return the days of the rows of an entry that is sent at a time in seconds, from today on."""
+    rows = totals.due(at)
+    totals.note_sent(rows, at)
+    return [row.day - TODAY for row in rows]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_was_sent_while_the_clock_was_ahead_is_sent_again(is_restarted: bool) -> None:
+    """After the clock is set right, a relation waits for 15 minutes, on the days after as well; this is stored."""
+    totals = RelationTotals()
+    add(totals, SHOP, at=NOON + 365 * DAY)
+    assert days_due(totals, NOON + 365 * DAY) == [365]
+    if is_restarted:
+        totals = RelationTotals(totals.changed)
+    totals.note_stored()
+    add(totals, SHOP)
+    assert days_due(totals, NOON) == []
+    assert {row.day - TODAY: row.sent for row in totals.changed} == {0: NOON, 365: NOON}
+    assert days_due(totals, NOON + int(AGAIN)) == [0]
+    add(totals, SHOP, at=NOON + DAY)
+    assert days_due(totals, NOON + DAY) == [1]
+    assert totals.waiting == 0
+
+
+def test_a_row_that_waits_for_a_time_ahead_is_due_after_the_clock_is_set_right() -> None:
+    """A row that waited while the clock was ahead has one turn, 15 minutes later, and no other one."""
+    totals = RelationTotals()
+    add(totals, SHOP)
+    assert days_due(totals, NOON + 3600) == [0]
+    add(totals, SHOP)
+    assert days_due(totals, NOON) == []
+    assert totals.waiting == 1
+    assert days_due(totals, NOON + int(AGAIN)) == [0]
+    assert (totals.waiting, totals._queue) == (0, [])
+
+
+def test_small_steps_of_the_clock_move_no_rows(known: RelationTotals) -> None:
+    """Steps of less than a second together cost nothing, and a row waits for its time; then they are one step."""
+    add(known, CHAIN[1], at=NOON + 1)
+    assert questions_due(known, NOON + 2) == {"cdn.example"}
+    known.note_stored()
+    for back in (0.4, 0.8, 0.0, 0.9):
+        assert known.due(NOON + 2 - back) == []
+    assert not known.changed
+    assert known.due(NOON + 0.9) == []
+    assert {row.key.question for row in known.changed} == {"cdn.example", "www.example"}
+
+
 def test_a_new_relation_takes_others_along(known: RelationTotals) -> None:
     """An entry with a new relation is due at once, with all other rows that are due."""
     at = NOON + int(AGAIN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from typing import Final, NamedTuple
@@ -23,6 +23,7 @@ _MOST_CONTENTS: Final = 65_536  # whose rows are found without a look at their t
 _SECOND: Final = 1_000_000_000  # ns
 _OVERHEAD: Final = 56  # bytes of the numbers of a row, at most; those of its texts are counted
 _AHEAD: Final = 30  # seconds: the store accepts a minute
+_STEP_BACK: Final = 1.0  # seconds by which the clock is set back -> all rows are looked at
 _NEVER: Final = -inf
 _ADDRESSES: Final = (A, AAAA)
 
@@ -138,6 +139,7 @@ class RelationTotals:
         self._queue: list[tuple[float, int, RowTotals]] = []
         self.waiting = 0  # rows that wait to be sent
         self._sent = _NEVER  # the time of an entry after which they wait for each other if none is new
+        self._reached = inf  # the latest time of the clock, which may have been set back since the rows were stored
         for row in rows:
             self._keep(row)
             if row.used:
@@ -188,6 +190,11 @@ class RelationTotals:
         back, waits for another turn.
         """
         self._step += 1
+        if now < self._reached - _STEP_BACK:
+            self._set_back(now)
+            self._reached = now
+        elif now > self._reached:
+            self._reached = now
         found: list[RowTotals] = []
         if self._earliest > _NEVER and 0 <= now - self._sent < _TOGETHER:
             return found
@@ -235,6 +242,23 @@ class RelationTotals:
         self.waiting += row.due is None
         row.due = due
         heappush(self._queue, (due, next(self._number), row))
+
+    def _set_back(self, now: float) -> None:
+        """Let no row wait for a time that the clock reached before it was set back."""
+        latest = now + AGAIN
+        self._queue = []  # else the times that are ahead would stay in it
+        for row in self._rows.values():
+            if row.sent > now:
+                row.sent = now
+                self.changed[row] = None
+            due = row.due
+            if due is None:
+                continue
+            if due > latest:
+                due = row.due = latest
+                self.changed[row] = None
+            self._queue.append((due, next(self._number), row))
+        heapify(self._queue)
 
     def _mark(self, found: _ContentRows) -> None:
         """Note that rows change, and let them wait to be sent."""
