@@ -5,6 +5,7 @@ Tests of dnstrail.history.following.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -47,6 +48,13 @@ class Following:
         """Begin to read."""
         self.spool = SegmentSpool(self.folder, subjects_of(excluded) if excluded else None)
         self.position = position or SpoolPosition()
+
+    def begin_anew(self) -> None:
+        """Let the store begin in a new folder, with the path of this one."""
+        self.store.close()
+        shutil.rmtree(self.folder)
+        self.store = FactStore(self.folder, self.clock)
+        self.number = 0
 
     def keep(self, count: int, **values: object) -> None:
         """Store transactions with names of their own."""
@@ -299,6 +307,38 @@ def forget(following: Following, name: str) -> None:
     request = ask_to_forget(following.folder, Subjects(names=frozenset({name})))
     following.clock.advance(2)
     wait_until(lambda: following.store.step() or not request.exists(), "the request")
+
+
+@pytest.mark.parametrize("count", [1, SMALL + 1])
+def test_a_history_that_is_begun_anew_is_read_from_its_begin(following: Following, count: int) -> None:
+    """Another history has lower numbers: all of it is read once, and nothing counts as dropped; one line states it."""
+    following.keep(2 * SMALL + 1)
+    assert len(following.next_names(2 * SMALL + 1, 100)) == following.number
+    following.begin_anew()
+    assert following.names() == []
+    following.keep(count)
+    with capture_logs() as logs:
+        assert following.next_names(count, 100) == names(*range(1, count + 1))
+    following.keep(2 * SMALL)
+    assert len(following.next_names(2 * SMALL, 100)) == 2 * SMALL
+    assert (following.names(), following.dropped) == ([], 0)
+    assert [(line["event"], line["last"]) for line in logs] == [("history_begun_anew", 3)]
+
+
+def test_a_segment_that_is_made_again_is_no_new_history(following: Following) -> None:
+    """An empty segment that the worker makes again, and a file that one listing misses, let nothing be read again."""
+    following.keep(SMALL)
+    assert following.next_names(SMALL, 100) == names(1, 2, 3, 4)
+    following.follow(position=SpoolPosition(2))
+    assert [following.names() for _ in range(3)] == [[]] * 3
+    following.keep(1)
+    assert following.names() == names(5)
+    path = following.folder / "0000000002.open"
+    for _ in range(3):
+        path.rename(following.folder / "kept")
+        assert following.names() == []
+        (following.folder / "kept").rename(path)
+        assert following.names() == []
 
 
 def test_an_answer_with_too_many_relations_is_left_out(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:

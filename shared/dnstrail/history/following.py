@@ -159,15 +159,22 @@ class SegmentSpool:
         self._excluded = excluded or Subjects()
         self._of: tuple[int, int] = 0, 0  # the segment and the file of what is known
         self._known = _Known()
+        self._precedes = False  # whether all segments preceded the position at the last read
 
     def read(self, position: SpoolPosition, most: int) -> SpoolPart:
         """Return what follows a position: `most` transactions and as many stages at most, of one segment.
+
+        A folder that was begun anew is read from its begin.
 
         Raises:
             SettingsError: A later version of dnstrail wrote the history.
             OSError, sqlite3.Error: It cannot be read now.
         """
-        files = [file for file in segment_files(self._folder) if file.number >= position.segment]
+        found_files = segment_files(self._folder)
+        if self._is_anew(found_files, position):
+            structlog.get_logger().warning("history_begun_anew", last=position.segment, now=found_files[-1].number)
+            position, self._of = SpoolPosition(), (0, 0)  # a new file may have the inode of a removed one
+        files = [file for file in found_files if file.number >= position.segment]
         begin, dropped = position, 0
         is_gone = bool(position.segment and files and files[0].number != position.segment)
         for behind, file in zip(reversed(range(len(files))), files, strict=True):
@@ -186,6 +193,13 @@ class SegmentSpool:
             if found.position != begin or not behind:
                 return found._replace(behind=behind, dropped=dropped, is_end=not behind and found.is_end)
         return SpoolPart([], position, 0, 0, 0, is_end=True)
+
+    def _is_anew(self, files: Sequence[SegmentFile], position: SpoolPosition) -> bool:
+        """Return whether the folder was begun anew: at two reads, all its segments precede the position."""
+        # When it forgets, the worker removes an empty segment and makes it again: a reader may have begun it.
+        empty = not position.number and not position.stage
+        before, self._precedes = self._precedes, bool(files) and files[-1].number < position.segment - empty
+        return before and self._precedes  # one listing may miss a file that is renamed meanwhile
 
     def _read(self, file: SegmentFile, begin: SpoolPosition, most: int) -> SpoolPart:
         """Return a part of a segment after a position; `is_end` states that nothing of it is left.
