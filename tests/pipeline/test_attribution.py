@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from select import select
@@ -54,6 +54,34 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
     asks.settimeout(60)
     asks.sendto(bytes.fromhex(sys.argv[3]), (sys.argv[2], 53))
     asks.recv(512)
+"""
+# Answers at port 53 of an address over UDP and TCP until its input ends. "::" serves IPv4, too, unless "only" follows.
+ANSWERING = """
+import select, socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+udp, tcp = (socket.socket(family, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
+for one in (udp, tcp):
+    if family == socket.AF_INET6:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, sys.argv[2:] == ["only"])
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind((sys.argv[1], 53))
+tcp.listen()
+print("bound", flush=True)
+answer = lambda message: message[:2] + b"\\x81\\x80" + message[4:]
+while True:
+    ready = select.select([udp, tcp, sys.stdin], [], [])[0]
+    if sys.stdin in ready:
+        break
+    if udp in ready:
+        message, client = udp.recvfrom(600)
+        udp.sendto(answer(message), client)
+    if tcp in ready:
+        with tcp.accept()[0] as accepted:
+            accepted.settimeout(60)
+            size = accepted.recv(2, socket.MSG_WAITALL)
+            message = accepted.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+            accepted.sendall(size + answer(message))
+            accepted.recv(1)
 """
 CONTAINER = os.urandom(32).hex()
 ANSWER = "/test/192.0.2.1"
@@ -559,6 +587,77 @@ def test_a_server_that_daemonized(network, seen, tmp_path):
     assert {event.process.pid for event in answers if event.flow.egress} == {pid}
     over_tcp = [event for event in seen.about("tcp.background.test") if event.flow.role == ANSWERS]
     assert {(event.process.pid, event.process.path) for event in over_tcp} == {(pid, "/usr/sbin/dnsmasq")}
+
+
+@contextmanager
+def answering(network: Hosts, *bound: str) -> Iterator[int]:
+    """Run a server on the client host, bound to an address; yield its process."""
+    with network.start_on_client(sys.executable, "-c", ANSWERING, *bound) as process:
+        try:
+            assert process.stdout.readline() == "bound\n"
+            yield process.pid
+        finally:
+            process.communicate(timeout=PATIENCE)
+
+
+def check_asked(network: Hosts, seen: Watching, address: str, pid: int, transport: str = "tcp") -> None:
+    """Ask the server at an address, and check that question and answer are attributed there to a process."""
+    name = f"{os.urandom(4).hex()}.test"
+    client = ask(network, "dig", "+tcp" if transport == "tcp" else "+notcp", "+noedns", f"@{address}", name)
+    seen.until(lambda: len(seen.about(name)) >= 4, "question and answer, at both ends")
+    ends = {(event.process.pid, event.flow.role, event.flow.egress) for event in seen.about(name)}
+    asked, answered = {(client, ASKS, way) for way in (True, False)}, {(pid, ANSWERS, way) for way in (True, False)}
+    assert ends == asked | answered
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "servers",
+    [{"127.0.0.2": ("127.0.0.2",), "127.0.0.3": ("127.0.0.3",)}, {"127.0.0.1": ("0.0.0.0",), "::1": ("::", "only")}],
+    ids=["two addresses", "two wildcards"],
+)
+def test_two_servers_of_one_namespace(network, when, servers):
+    """Of two servers at one port, each has its own answers over TCP, also when the other one answers over UDP."""
+    with ExitStack() as stack:
+        if when == "after":
+            seen = stack.enter_context(watching())
+        pids = {address: stack.enter_context(answering(network, *bound)) for address, bound in servers.items()}
+        if when == "before":
+            seen = stack.enter_context(watching())
+        for before in [None, *servers]:
+            if before:
+                check_asked(network, seen, before, pids[before], "udp")
+            for address, pid in pids.items():
+                check_asked(network, seen, address, pid)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("bound", "address"),
+    [("0.0.0.0", "127.0.0.2"), ("::", "127.0.0.2"), ("::", "::1"), ("::ffff:127.0.0.2", "127.0.0.2")],
+)
+def test_a_server_of_a_wildcard(network, when, bound, address):
+    """A server that bound a wildcard or an IPv4-mapped address has its answers, also after others at the address."""
+    with ExitStack() as stack:
+        if when == "after":
+            seen = stack.enter_context(watching())
+        with answering(network, address) as earlier:
+            if when == "before":
+                seen = stack.enter_context(watching())
+            check_asked(network, seen, address, earlier)
+        pid = stack.enter_context(answering(network, bound))
+        check_asked(network, seen, address, pid)
+
+
+def test_a_server_behind_nat(network, seen):
+    """An answer that NAT gives another source address is attributed by the address of its socket."""
+    rule = ["OUTPUT", "-d", "127.0.0.77", "-p", "tcp", "--dport", "53", "-j", "DNAT", "--to", "127.0.0.2:53"]
+    with answering(network, "127.0.0.2") as pid, answering(network, "127.0.0.3"):
+        assert network.on_client("iptables", "-t", "nat", "-A", *rule).returncode == 0
+        try:
+            check_asked(network, seen, "127.0.0.77", pid)
+        finally:
+            network.on_client("iptables", "-t", "nat", "-D", *rule)
 
 
 @pytest.mark.parametrize("abilities", loader._ABILITIES[1:], ids=["no namespace", "neither namespace nor task"])

@@ -115,7 +115,9 @@ def test_an_owner_is_packed_as_the_programs_read_it():
     packed = records.pack_owner(owner)
     assert len(packed) == 80
     assert packed[32:36] == (4).to_bytes(4, "little")
-    assert len(records.pack_place(1, 17, 53)) == 16
+    at = [records.pack_place(1, ip_address(one).packed, 17, 53) for one in ("192.0.2.1", "::ffff:192.0.2.1")]
+    assert at[0] == at[1]
+    assert len(at[0]) == 32
     assert len(records.pack_id(1)) == 8
 
 

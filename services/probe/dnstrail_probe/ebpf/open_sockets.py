@@ -131,8 +131,9 @@ def _add(programs: Programs, netns: int, socket: OpenSocket, owner: OwnerRecord,
     if socket.destination_port:
         return
     if socket.port in ports:
-        place = pack_place(netns if programs.sees_namespaces else 0, socket.protocol, socket.port)
-        programs.add("servers", place, pack_owner(owner))
+        space = netns if programs.sees_namespaces else 0
+        place = pack_place(space, socket.source, socket.protocol, socket.port)
+        programs.add("servers", place, pack_owner(owner._replace(charged=socket.cookie)))
     elif netns and len(socket.source) == _IPV4 and socket.source[0] == _LOOPBACK:
         place = pack_relay_place(netns, socket.source, socket.protocol, socket.port)
         programs.add("relays", place, pack_id(socket.cookie))

@@ -24,13 +24,14 @@ _PACKET = struct.Struct("<Q2I4Q4I4H4BiI4x16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<4Q3IH2B16s16s")
-_PLACE = struct.Struct("<Q2I")
+_PLACE = struct.Struct("<Q16s2I")
 _RELAY_PLACE = struct.Struct("<Q4s2H")
 _BYTES = struct.Struct("<2Q")
 _RESOLVED = struct.Struct("<Q2I2Q2I2i2I16s256s")
 _ANSWER = struct.Struct("<I16s")
 _COMMANDS = 1024  # names of commands that are remembered as text
 _ADDRESS = {2: 4, 10: 16}  # AF_INET, AF_INET6 -> bytes
+_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address: ::ffff:0:0/96
 
 
 class PacketRecord(msgspec.Struct, frozen=True, gc=False):
@@ -184,7 +185,7 @@ def read_getaddrinfo(record: bytes) -> tuple[GetaddrinfoRecord, list[bytes]]:
 
 
 def pack_owner(owner: OwnerRecord) -> bytes:
-    """Return a value of the maps `owners` and `servers`."""
+    """Return a value of the maps `owners` and `servers`; in `servers`, `charged` is the cookie of the socket."""
     return _OWNER.pack(*owner)
 
 
@@ -193,9 +194,9 @@ def pack_id(number: int) -> bytes:
     return number.to_bytes(8, "little")
 
 
-def pack_place(netns: int, protocol: int, port: int) -> bytes:
-    """Return a key of the map `servers`."""
-    return _PLACE.pack(netns, protocol, port)
+def pack_place(netns: int, address: bytes, protocol: int, port: int) -> bytes:
+    """Return a key of the map `servers`; its address has 16 bytes: one of IPv4 is IPv4-mapped."""
+    return _PLACE.pack(netns, address if len(address) == _ADDRESS[10] else _MAPPED + address, protocol, port)
 
 
 def pack_relay_place(netns: int, address: bytes, protocol: int, port: int) -> bytes:

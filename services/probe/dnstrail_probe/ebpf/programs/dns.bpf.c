@@ -61,11 +61,9 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
 #if SEES_NETNS
     head->netns = bpf_get_netns_cookie(skb);
 #endif
-    if (!owner) { // an accepted socket: its owner is the process that bound the port
-        struct place place = {.netns = head->netns, .protocol = head->protocol};
-        place.port = head->egress ? head->sport : head->dport;
-        owner = servers.lookup(&place);
-    }
+    struct bpf_sock *socket = skb->sk;
+    if (!owner && socket && IS_DNS(socket->src_port)) // an accepted socket
+        owner = server_of(socket, head->netns, head->protocol, head->family);
     if (owner)
         copy_owner(head, owner);
 #if SEES_CURRENT
@@ -79,7 +77,8 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
                 sender = *owner;
             note_current(&sender);
             copy_owner(head, &sender);
-            inherit(&sender, head->sport);
+            if (socket)
+                inherit(&sender, socket);
             enter_owner(&head->cookie, &sender); // the reply is for the same process
         }
         head->tid = (u32)id;

@@ -12,7 +12,7 @@ enum use { OTHER, ASKS, UNSENT, SENT };
 
 struct owner {
     u64 noted; // time of the entry: process ids are reused, so the id alone does not identify a process
-    u64 netns, cgroup, charged; // charged: the owner of the cgroup in whose share the entry is
+    u64 netns, cgroup, charged; // charged: the owner of the cgroup in whose share the entry is; in `servers`, a cookie
     u32 pid, tid, uid;
     u16 meant_port;
     u8 family, use;
@@ -20,9 +20,10 @@ struct owner {
     char comm[16];
 };
 
+// Where a socket is bound. An IPv4 address is IPv4-mapped, and so is the wildcard of IPv4; that of IPv6 is zeros.
 struct place {
     u64 netns;
-    u32 protocol, port;
+    u32 address[4], protocol, port;
 };
 
 // A packet; or a connection attempt, its result, its end, or the end of a UDP socket used for DNS. Only a packet, the
@@ -48,7 +49,7 @@ struct relay_place {
 };
 
 BPF_TABLE("lru_hash", u64, struct owner, owners, OWNERS); // by socket cookie, while the socket is open
-BPF_TABLE("lru_hash", struct place, struct owner, servers, 4096); // by bound port: owns the sockets it accepts
+BPF_TABLE("lru_hash", struct place, struct owner, servers, 4096); // owns the sockets that the bound one accepts
 BPF_TABLE("lru_hash", struct relay_place, u64, relays, RELAYS); // the cookie of the socket that is bound there
 
 static __always_inline void note_current(struct owner *owner)
@@ -177,20 +178,50 @@ int on_release(struct bpf_sock *ctx)
     return 1;
 }
 
-static __always_inline int note_server(struct bpf_sock *ctx)
+static __always_inline void set_ipv4(struct place *place, u32 address)
+{
+    asm volatile("" : "+r"(address)); // the verifier refuses one read for the addresses of both families
+    place->address[2] = bpf_htonl(0xffff);
+    place->address[3] = address;
+}
+
+static __always_inline void set_ipv6(struct place *place, struct bpf_sock *socket)
+{
+    place->address[0] = socket->src_ip6[0];
+    place->address[1] = socket->src_ip6[1];
+    place->address[2] = socket->src_ip6[2];
+    place->address[3] = socket->src_ip6[3];
+}
+
+// The address is that of the socket: NAT may have changed the one of the packet.
+static __always_inline void set_place(struct place *place, struct bpf_sock *socket, u64 netns, u32 protocol)
+{
+    place->netns = SEES_NETNS ? netns : 0;
+    place->protocol = protocol;
+    place->port = socket->src_port;
+    if (socket->family == 2)
+        set_ipv4(place, socket->src_ip4);
+    else
+        set_ipv6(place, socket);
+}
+
+static __always_inline int note_server(struct bpf_sock *ctx, struct place *place)
 {
     if (!IS_DNS(ctx->src_port))
         return 1;
-    struct owner owner = {.netns = bpf_get_netns_cookie(ctx)};
-    struct place place = {.netns = SEES_NETNS ? owner.netns : 0, .protocol = ctx->protocol, .port = ctx->src_port};
+    struct owner owner = {.netns = bpf_get_netns_cookie(ctx), .charged = bpf_get_socket_cookie(ctx)};
+    place->netns = SEES_NETNS ? owner.netns : 0;
+    place->protocol = ctx->protocol;
+    place->port = ctx->src_port;
     note_current(&owner);
-    servers.update(&place, &owner);
+    servers.update(place, &owner);
     return 1;
 }
 
 int on_post_bind4(struct bpf_sock *ctx)
 {
     u32 address = ctx->src_ip4;
+    struct place bound = {};
     if (IS_LOOPBACK(address) && !IS_DNS(ctx->src_port)) {
         u64 cookie = bpf_get_socket_cookie(ctx);
         struct relay_place place = {.netns = bpf_get_netns_cookie(ctx), .address = address};
@@ -198,27 +229,58 @@ int on_post_bind4(struct bpf_sock *ctx)
         place.protocol = ctx->protocol;
         relays.update(&place, &cookie);
     }
-    return note_server(ctx);
+    set_ipv4(&bound, address);
+    return note_server(ctx, &bound);
 }
 
-int on_post_bind6(struct bpf_sock *ctx) { return note_server(ctx); }
+int on_post_bind6(struct bpf_sock *ctx)
+{
+    struct place bound = {};
+    set_ipv6(&bound, ctx);
+    return note_server(ctx, &bound);
+}
+
+// The process that bound the listening socket of an accepted one: to its address, or to a wildcard. An entry stays when
+// its socket is closed, and counts only if there is none of an open socket.
+static __always_inline struct owner *server_of(struct bpf_sock *socket, u64 netns, u32 protocol, u8 family)
+{
+    struct place place = {};
+    set_place(&place, socket, netns, protocol);
+    struct owner *server = servers.lookup(&place), *closed = server;
+    if (server && owners.lookup(&server->charged))
+        return server;
+    place.address[3] = 0;
+    if (family == 4) {
+        server = servers.lookup(&place);
+        if (server && owners.lookup(&server->charged))
+            return server;
+        closed = closed ? closed : server;
+    }
+    place.address[0] = place.address[1] = place.address[2] = 0; // serves IPv4, too
+    server = servers.lookup(&place);
+    return server && (!closed || owners.lookup(&server->charged)) ? server : closed;
+}
 
 // A server that daemonized bound its ports in a process that has ended since. The process that answers over UDP now
-// takes over its ports, those of TCP included.
-static __always_inline void inherit(struct owner *sender, u16 port)
+// takes over the place of its socket, and that of TCP at the same address and port.
+static __always_inline void inherit(struct owner *sender, struct bpf_sock *socket)
 {
-    if (!IS_DNS(port))
+    if (!IS_DNS(socket->src_port))
         return;
-    struct place place = {.netns = SEES_NETNS ? sender->netns : 0, .protocol = UDP, .port = port};
+    struct place place = {};
+    set_place(&place, socket, sender->netns, UDP);
     struct owner *server = servers.lookup(&place);
     if (!server || server->pid == sender->pid)
         return;
     u32 before = server->pid;
+    sender->charged = server->charged;
     servers.update(&place, sender);
     place.protocol = TCP;
     server = servers.lookup(&place);
-    if (server && server->pid == before)
-        servers.update(&place, sender);
+    if (!server || server->pid != before)
+        return;
+    sender->charged = server->charged;
+    servers.update(&place, sender);
 }
 
 static __always_inline void note_target(struct bpf_sock_addr *ctx, struct owner *owner, u8 family)
@@ -248,8 +310,9 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
     // A socket that is connected to an IPv4-mapped address passes here, too.
     if (owner.use == ASKS || !connected || connected->use < UNSENT)
         enter_owner(&cookie, &owner);
-    if (ctx->sk)
-        inherit(&owner, ctx->sk->src_port);
+    struct bpf_sock *socket = ctx->sk;
+    if (socket)
+        inherit(&owner, socket);
     return 1;
 }
 
