@@ -9,7 +9,7 @@ import dns.message
 import dns.name
 import pytest
 
-from builders.findings import CURL, STAMP, cause_of, connection, dns_answer, finding_of
+from builders.findings import CURL, STAMP, cause_of, connection, dns_answer, finding_of, transaction
 from dnstrail.captured import Captured
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound, LookupRefused, Unavailable
@@ -45,6 +45,15 @@ class Cache:
 
 FOUND = {"trails": [trail("shop.example", STEPS, rival=False), trail("b.example", [], rival=True)]}
 AWAY = Unavailable("ipc:///x", 0.5)
+
+
+def test_a_name_that_was_escaped_is_looked_up_as_it_is() -> None:
+    """The names of a transaction are escaped: its trail is the one of the name that was asked."""
+    name, cache = r"www\.bank\.example.\200.evil.example", Cache(FOUND)
+    found = finding_of(transaction(name, relations=[]))
+    Explainer(cache).explain(found)
+    assert cache.asked[0]["key"] == name
+    assert shlex.split(found.explained["next"][0])[:3] == ["dnstrail", "trail", name]
 
 
 def test_a_finding_has_its_likeliest_path_and_its_rivals() -> None:

@@ -42,7 +42,7 @@ def test_a_finding_about_a_transaction_has_its_question_and_answers() -> None:
     assert (cause.name, cause.client, cause.server) == (DNS_TRANSACTION, *ends)
     assert (cause.question.name, cause.question.type) == ("shop.example", "A")
     assert [answer.data for answer in cause.message.answers] == ["relay.example", "198.51.100.66"]
-    assert finding_of(transaction(r"a\.b\032c.example")).cause.question.name == "a.b c.example"
+    assert finding_of(transaction(r"a\.b\032c.example")).cause.question.name == r"a\.b\032c.example"
 
 
 def test_a_transaction_without_an_answer_is_a_question() -> None:

@@ -211,6 +211,17 @@ def test_a_name_of_the_wire_is_escaped_as_in_dns() -> None:
     assert name.startswith(r"a\"b\\c\010<14>1\013\000\027[31m\032")
 
 
+@pytest.mark.parametrize("name", [r"caf\195\169.example", r"x\200.example", r"www\.bank\.example.evil.example"])
+def test_a_name_of_a_transaction_stays_as_it_is(name: str) -> None:
+    """The names of a transaction are escaped already: ECS, OCSF and the commands have the name that was asked."""
+    found = finding_of(transaction(name, relations=[(name, "CNAME", name, 60)]))
+    ecs_document, ocsf_document = (json.loads(encode(found)) for encode in (ecs.encode, ocsf.encode))
+    answer = ecs_document["dns"]["answers"][0]
+    assert [ecs_document["dns"]["question"]["name"], answer["name"], answer["data"]] == [name] * 3
+    assert ecs_document["related"]["hosts"] == [name]
+    assert ocsf_document["evidences"][0]["query"]["hostname"] == name
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_syslog_cannot_be_injected(name: str) -> None:
     """A hostile finding is one message of RFC 5424, with its own priority."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,8 +20,6 @@ _QUOTED = b'\\"'
 _ESCAPED = [
     f"\\{byte:c}" if byte in _QUOTED else chr(byte) if byte in _PRINTABLE else f"\\{byte:03d}" for byte in range(256)
 ]
-_DIGITS = 3  # of an escaped byte
-_ESCAPE = re.compile(r"\\([0-9]{3}|.)", re.DOTALL)
 
 
 class PrintedQuestion(msgspec.Struct, frozen=True):
@@ -61,7 +58,7 @@ class PrintedAnswer(msgspec.Struct, frozen=True):
 
 
 class DnsMessage(msgspec.Struct, frozen=True):
-    """A DNS message as tracee prints it."""
+    """A DNS message as tracee prints it; that of a transaction has escaped names."""
 
     id: int = msgspec.field(default=0, name="ID")
     qr: int = msgspec.field(default=0, name="QR")
@@ -85,8 +82,8 @@ class _Transaction(msgspec.Struct, frozen=True):
 
 
 def _message_of(one: _Transaction) -> DnsMessage:
-    answers = [_answer_of(_plain(owner), kind, _plain(target), ttl) for owner, kind, target, ttl in one.relations]
-    question = PrintedQuestion(_plain(one.name), one.type, "IN")
+    answers = [_answer_of(*relation) for relation in one.relations]
+    question = PrintedQuestion(one.name, one.type, "IN")
     code = RESPONSE_CODES.get(one.rcode, "")
     return DnsMessage(qr=int(one.rcode >= 0), response_code=code, questions=[question], answers=answers)
 
@@ -95,16 +92,6 @@ def _answer_of(owner: str, kind: str, target: str, ttl: int) -> PrintedAnswer:
     if address_text(target):
         return PrintedAnswer(owner, kind, "IN", ttl, ip=target)
     return PrintedAnswer(owner, kind, "IN", ttl, cname=target if kind == "CNAME" else "", rdata=target)
-
-
-def _plain(name: str) -> str:
-    """Return a name without escapes, as tracee prints it."""
-    return _ESCAPE.sub(lambda found: chr(int(found[1])) if len(found[1]) == _DIGITS else found[1], name)
-
-
-def escaped(name: str) -> str:
-    """Return a name as tracee prints it with each byte escaped that is not plain (RFC 1035, section 5.1)."""
-    return name.encode(errors="replace").decode("latin-1").translate(_ESCAPED)
 
 
 def response_code(message: DnsMessage) -> str:
@@ -135,6 +122,12 @@ class Cause:
         """Return an argument that is text, else ""."""
         value = self.args.get(name)
         return value if isinstance(value, str) else ""
+
+    def escaped(self, text: str) -> str:
+        """Return a name or data of the message with each byte escaped that is not plain (RFC 1035, section 5.1)."""
+        if self.name == DNS_TRANSACTION:
+            return text  # its names are escaped, so that a dot within a label stays one
+        return text.encode(errors="replace").decode("latin-1").translate(_ESCAPED)
 
     @cached_property
     def message(self) -> DnsMessage | None:

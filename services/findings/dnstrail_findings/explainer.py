@@ -13,7 +13,7 @@ import msgspec
 from dnstrail.client import LookupClient
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
-from dnstrail_findings.cause import Cause, escaped
+from dnstrail_findings.cause import Cause
 from dnstrail_findings.finding import Mark, ReceivedFinding, timestamp
 
 MOST_PATHS = 4  #: paths of a trail in a finding -> the likeliest are kept
@@ -103,7 +103,7 @@ def _key(cause: Cause) -> str:
     if cause.message is None:
         return address_text(cause.server.address) or ""
     found = next((answer.ip for answer in cause.message.answers if answer.ip), "")
-    return found or (escaped(cause.question.name) if cause.question else "")
+    return found or (cause.escaped(cause.question.name) if cause.question else "")
 
 
 def _connection(finding: ReceivedFinding) -> dict[str, Any]:
@@ -139,6 +139,7 @@ def _next(finding: ReceivedFinding, key: str) -> list[str]:
     at = f"--at {timestamp(shape.timestamp)}"
     process = f" --connection process={shape.process_id}" if shape.process_id else ""
     commands = [f"dnstrail trail {shlex.quote(key)} {at}{process}"] if key else []
-    if question and question.name and escaped(question.name) != key:
-        commands.append(f"dnstrail get {shlex.quote(escaped(question.name))} {at}")
+    name = finding.cause.escaped(question.name) if question else ""
+    if name and name != key:
+        commands.append(f"dnstrail get {shlex.quote(name)} {at}")
     return commands

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from dnstrail.dns.names import address_text
 from dnstrail.events.connections import CONNECTIONS
 from dnstrail.process.terminal import json_bytes
-from dnstrail_findings.cause import Cause, DnsMessage, ExchangeEnd, PrintedAnswer, escaped, flags, response_code
+from dnstrail_findings.cause import Cause, ExchangeEnd, PrintedAnswer, flags, response_code
 from dnstrail_findings.finding import ReceivedFinding, timestamp
 
 FRAMEWORK = "MITRE ATT&CK"
@@ -78,7 +78,7 @@ def host_names(finding: ReceivedFinding) -> list[str]:
     cause = finding.cause
     of_message = [cause.question.name if cause.question else "", *(answer.cname for answer in first_answers(finding))]
     trail = finding.explained.get("trail") or {}
-    found = [*map(escaped, of_message), *cause.names[:MOST_ANSWERS], trail.get("dns_root", "")]
+    found = [*map(cause.escaped, of_message), *cause.names[:MOST_ANSWERS], trail.get("dns_root", "")]
     return [*dict.fromkeys(filter(None, found))]
 
 
@@ -106,7 +106,7 @@ def _document(finding: ReceivedFinding) -> dict[str, Any]:
         **_who(finding),
         **_ends(cause),
         "network": _network(cause),
-        "dns": _dns(cause.message, first_answers(finding)) if cause.message else {},
+        "dns": _dns(cause, first_answers(finding)),
         "related": {"ip": addresses(finding), "hosts": host_names(finding)},
         "dnstrail": {
             "unit": shape.unit,
@@ -187,27 +187,30 @@ def _network(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _dns(message: DnsMessage, answers: list[PrintedAnswer]) -> dict[str, Any]:
-    question = message.questions[0] if message.questions else None
+def _dns(cause: Cause, answers: list[PrintedAnswer]) -> dict[str, Any]:
+    message, question = cause.message, cause.question
+    if message is None:
+        return {}
+    name = cause.escaped(question.name) if question else ""
     return {
         "id": str(message.id),
         "type": "answer" if message.qr else "query",
         "op_code": message.op_code.upper(),
         "header_flags": flags(message),
         "response_code": response_code(message) if message.qr else "",
-        "question": {"name": escaped(question.name), "type": question.type, "class": question.cls} if question else {},
-        "answers": [_answer(answer) for answer in answers],
+        "question": {"name": name, "type": question.type, "class": question.cls} if question else {},
+        "answers": [_answer(cause, answer) for answer in answers],
         "resolved_ip": [answer.ip for answer in answers if answer.ip],
     }
 
 
-def _answer(answer: PrintedAnswer) -> dict[str, Any]:
+def _answer(cause: Cause, answer: PrintedAnswer) -> dict[str, Any]:
     return {
-        "name": escaped(answer.name),
+        "name": cause.escaped(answer.name),
         "type": answer.type,
         "class": answer.cls,
         "ttl": answer.ttl,
-        "data": escaped(answer.data),
+        "data": cause.escaped(answer.data),
     }
 
 

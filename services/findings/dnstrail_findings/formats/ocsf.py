@@ -9,7 +9,7 @@ from dnstrail import __version__
 from dnstrail.dns.names import address_text
 from dnstrail.process.terminal import json_bytes
 from dnstrail.tracee.codes import OPCODES
-from dnstrail_findings.cause import Cause, ExchangeEnd, escaped
+from dnstrail_findings.cause import Cause, ExchangeEnd
 from dnstrail_findings.finding import ReceivedFinding, timestamp
 from dnstrail_findings.formats.ecs import TRANSPORTS, addresses, attack_of, host_names, without_empty
 
@@ -107,7 +107,7 @@ def _query(cause: Cause) -> dict[str, Any]:
     if cause.message is None or cause.question is None or not cause.question.name:
         return {}
     return {
-        "hostname": escaped(cause.question.name),
+        "hostname": cause.escaped(cause.question.name),
         "type": cause.question.type,
         "class": cause.question.cls,
         "packet_uid": cause.message.id,
