@@ -778,6 +778,19 @@ class OfFacts(Reporter):
         self.report(event, fact=event.id)
 
 
+def test_a_fact_that_comes_again_leads_to_the_same_finding():
+    """A cache that was killed publishes its last facts again: their findings have the ids that they had."""
+    delivered, fact = [], fact_of()
+    packed = [packed_fact(1, fact.flow, None, fact.values)]
+    with short_folder() as folder, open_bus() as bus:
+        feed = FactFeed(bus, f"ipc://{folder}/lookups.sock")
+        worker = SignatureWorker(Messages(), Chosen.of(OfFacts), Delivery(delivered.append), facts=feed)
+        for cache in ("before", "after"):
+            worker.on_message(DNS_TRANSACTION, encode(Batch(cache, 0, 0, packed, probe="s")), 5.0, feed)
+    assert len(delivered) == 2
+    assert len({one["findingId"] for one in delivered}) == 1
+
+
 def test_a_bad_fact_costs_no_other():
     """A fact that no cache sends is counted, and the others of its batch are handled."""
     delivered, good = [], fact_of()

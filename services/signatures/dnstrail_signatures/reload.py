@@ -59,7 +59,7 @@ class Reloader:
             self._ready = Reloaded(chosen, self._engine.prepare(chosen.classes, chosen.settings, chosen.asked))
         except SettingsError as error:
             self._refuse(str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the old stays
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the old stays
             self._refuse(f"{type(error).__name__}: {error}")
         else:
             self.refused = ""

@@ -321,7 +321,8 @@ class SignatureWorker:
         """Pass the events on whose origins are selected and whose actors are wanted; return their number.
 
         Lookups are as of `times`, one for each event of the batch; by default as of the time stamps. `again` states
-        that this worker may have handled the events before.
+        that this worker may have handled the events before. A fact always may: after a crash the cache publishes some
+        again.
         """
         wanted = self._select(topic, batch, actors)
         if not wanted:
@@ -337,7 +338,7 @@ class SignatureWorker:
             for event, (place, _) in zip(self._names.fill(events), wanted, strict=True):
                 self.beat()
                 answer_as_of(event.time if times is None else (batch.start, times[place]), event.owner)
-                if again:
+                if again or topic in FACT_NAMES:
                     self.engine.repeat(event)
                 self.engine.on_event(event)
                 for derived in derived_events(event, self._derived) if self._derived else ():

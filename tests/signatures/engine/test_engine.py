@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from asyncio import CancelledError
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -124,6 +126,19 @@ def test_the_selectors_are_asked_once_for_a_kind_of_event(engine, monkeypatch):
     monkeypatch.setattr(EventSelector, "selects", raising)
     running.on_event(event(NET_PACKET_DNS))
     assert running.counters == {"events": 2}
+
+
+@pytest.mark.parametrize("fault", [SystemExit, CancelledError, BaseException])
+def test_whatever_a_signature_raises_ends_nothing(engine, fault):
+    """An exception that is no error in Python, as libraries raise for bad input, ends neither worker nor others."""
+
+    def on_event(self, event):
+        raise fault("on purpose")
+
+    after = made("after", {})
+    running = engine(made("bad", {}, on_event=on_event), after)
+    running.on_event(event())
+    assert (running.errors, len(after.noted)) == ({"bad": 1}, 1)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +332,18 @@ def test_a_finding_on_a_finding_has_the_time_of_the_event(engine):
     second = made("SECOND", {"name": "FIRST"})
     engine(first, second).on_event(Event(NET_PACKET_DNS, Captured(7), difference=5))
     assert [event.timestamp for event in second.noted] == [12]
+
+
+def test_findings_on_a_finding_that_comes_again_keep_their_ids(engine, found):
+    """When an event is handled again, all findings that it leads to have the ids that they had."""
+    first = made("FIRST", {"name": NET_PACKET_DNS}, on_event=lambda self, event: self.report(event))
+    second = made("SECOND", {"name": "FIRST"}, on_event=lambda self, event: self.report(event))
+    running, cause = engine(first, second), replace(event(), place=(NET_PACKET_DNS, 1, 0))
+    for _ in range(2):
+        running.repeat(cause)
+        running.on_event(cause)
+    ids = [one.id for one in found]
+    assert (ids[:2], len({*ids})) == (ids[2:], 2)
 
 
 @INTERPRETED

@@ -170,7 +170,7 @@ class Engine:
             one, own = running.get(cls), settings[cls.metadata.id].own or cls.settings
             try:
                 prepared.append(one if one is not None and one.settings == own else self._started(cls, own))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 if cls in self._left_out and not _is_fatal(cls, error, asked):
                     left_out[cls] = self._left_out[cls]
                     continue
@@ -205,7 +205,7 @@ class Engine:
         signature.fault = ""
         try:
             signature.on_signal(Signal(RELOAD))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - as in `_guard`
+        except BaseException as error:  # noqa: BLE001 - as in `_guard`
             name, signature.fault = signature.metadata.event_name, str(error) or type(error).__name__
             self.counters["errors"] += 1
             self.errors[name] += 1
@@ -252,7 +252,7 @@ class Engine:
                 continue
             try:
                 signature.on_event(event)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - as in `_guard`, without its call for each event
+            except BaseException as error:  # noqa: BLE001 - as in `_guard`, without its call for each event
                 self._note_error(signature, error)
             charge(name)
 
@@ -261,10 +261,10 @@ class Engine:
     ) -> None:
         try:
             call(*args, **kwargs)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
+        except BaseException as error:  # noqa: BLE001 - one bad signature must not stop the others: no stop raises here
             self._note_error(signature, error)
 
-    def _note_error(self, signature: Signature, error: Exception | SystemExit) -> None:
+    def _note_error(self, signature: Signature, error: BaseException) -> None:
         name = signature.metadata.event_name
         if isinstance(error, Unavailable):
             self.counters["unavailable"] += 1
@@ -310,19 +310,19 @@ class Engine:
             return
         cause = finding.event
         self._depth += 1
+        chained = Event(
+            finding.metadata.event_name,
+            Captured(cause.captured.timestamp, process=cause.captured.process),
+            mark=cause.mark,
+            host_name=cause.host_name,
+            args=finding.data,
+            coverage=cause.coverage,
+            difference=cause.difference,
+            place=("finding", finding.id),
+        )
+        self.repeat(chained)  # its cause may be
         try:
-            self.on_event(
-                Event(
-                    finding.metadata.event_name,
-                    Captured(cause.captured.timestamp, process=cause.captured.process),
-                    mark=cause.mark,
-                    host_name=cause.host_name,
-                    args=finding.data,
-                    coverage=cause.coverage,
-                    difference=cause.difference,
-                    place=("finding", finding.id),
-                )
-            )
+            self.on_event(chained)
         finally:
             self._depth -= 1
 
