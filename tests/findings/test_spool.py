@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from structlog.testing import capture_logs
 from builders.findings import finding_of
 from builders.writers import Numbered, Script
 from dnstrail.errors import SettingsError
+from dnstrail_findings import output
 from dnstrail_findings import spool as module
 from dnstrail_findings.output import Output
 from dnstrail_findings.spool import Spool
@@ -189,6 +191,25 @@ def test_a_full_disk_holds_one_batch(folder, monkeypatch) -> None:
     assert spool.has_room
 
 
+def test_a_disk_that_was_full_is_tried_again(folder, monkeypatch) -> None:
+    """The batch that is held is written after the older ones once there is room; each counts once as failed."""
+    spool, counters = opened(folder)
+    spool.add([b"a"])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        spool.add([b"b", b"c"])
+        spool.retry()
+        assert (counters["spool_failed"], spool.has_room, spool.at_risk) == (1, False, 2)
+    spool.retry()
+    spool.retry()
+    assert (spool.has_room, spool.at_risk, len(spool)) == (True, 0, 3)
+    spool.close()
+    again, _ = opened(folder)
+    assert again.first() == [b"a"]
+    again.done()
+    assert again.first() == [b"b", b"c"]
+
+
 FULL = """
     import json, resource, sys
     from collections import Counter
@@ -233,3 +254,30 @@ def test_a_spool_takes_what_a_receiver_does_not(folder) -> None:
     made.close()
     assert script.written == [b"%d" % number for number in range(1, 51)]
     assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("is_ending", [False, True])
+def test_a_disk_that_was_full_costs_no_finding(folder, monkeypatch, is_ending) -> None:
+    """If a disk is full for a while, and the receiver is away, all findings reach the spool later, or at the end."""
+    monkeypatch.setattr(output, "_RETRY", 60.0 if is_ending else 0.05)
+    script, full = Script(), threading.Event()
+    script.fault = OSError("away")
+    full.set()
+    write = Spool._write
+    fault = OSError(28, "No space left on device")
+    monkeypatch.setattr(Spool, "_write", lambda *given: _raise(fault) if full.is_set() else write(*given))
+    spool, counters = opened(folder, 1 << 20)
+    made = Output("test", Numbered(), script, spool, counters, rest=60.0)
+    made.start()
+    for _ in range(50):
+        made.add(finding_of())
+    wait_until(lambda: counters["spool_failed"], "a full disk")
+    full.clear()
+    if not is_ending:
+        wait_until(lambda: len(spool) == 50, "all findings in the spool")
+    made.close()
+    assert (made.lost, len(spool), spool.at_risk) == (0, 50, 0)
+
+
+def _raise(error: Exception) -> None:
+    raise error

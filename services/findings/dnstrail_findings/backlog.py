@@ -34,6 +34,9 @@ class Backlog:
         """Add a batch."""
         self._held = lines
 
+    def retry(self) -> None:
+        """Try again to keep the batch in memory beyond the process: memory keeps nothing."""
+
     def first(self) -> Sequence[bytes]:
         """Return the oldest batch, which is empty if there is none."""
         return self._held

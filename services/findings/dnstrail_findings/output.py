@@ -18,6 +18,7 @@ LONGEST_REST = 60.0
 MAX_LINE = 1 << 20  #: bytes of a line of an output -> the finding is lost: `too_long`
 #: seconds to write what waits when the worker ends -> the finding is lost: `unsent`
 PATIENCE = 6.0  # a writer needs less for one batch
+_RETRY = 5.0  # seconds at most between two attempts of a spool to write what it holds
 LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
 Encode = Callable[[Any], bytes]  # of a finding, or of an entry of the log
 
@@ -174,7 +175,8 @@ class Output:
         if self._backlog.has_room:
             self._fetch(pause)
         else:
-            self._closing.wait(pause)
+            self._closing.wait(pause and min(pause, _RETRY))
+            self._backlog.retry()
         if self._monotonic() >= self._due:
             self._write_first()
 
@@ -208,6 +210,7 @@ class Output:
         """Write what waits. After a failure a spool still takes what waits in the queue."""
         goes_on = True
         end = self._monotonic() + PATIENCE
+        self._backlog.retry()
         while self._backlog.has_room and len(self._queue):
             self._fetch(0)
             goes_on = goes_on and self._monotonic() < end and self._write_first()

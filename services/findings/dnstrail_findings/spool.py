@@ -34,7 +34,7 @@ class Spool(Backlog):
     """Batches of lines in files, the oldest first; a file appears whole, under its name.
 
     Beyond `most_bytes` or MOST_FILES the oldest batch is removed: `spool_full` counts its lines. A batch that cannot be
-    written is held in memory, and there is no room until it is done: `spool_failed` counts these batches, and
+    written is held in memory, and there is no room until it is, or is done: `spool_failed` counts these batches, and
     `failures`, too. `spool_lost` counts lines that somebody else removed from the spool.
 
     The folder is opened once: whoever can replace it diverts nothing.
@@ -59,16 +59,18 @@ class Spool(Backlog):
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Write a batch to a file of its own; remove old ones first, to make room."""
-        content = b"".join(line + b"\n" for line in lines)
-        while self._batches and (self._bytes + len(content) > self._most_bytes or len(self._batches) >= MOST_FILES):
-            self._counters["spool_full"] += self._remove_first().lines
         try:
-            self._append(_Batch(self._write(content, len(lines)), len(lines), len(content)))
+            self._store(lines)
         except OSError as error:
             self._fail(error)
             super().add(lines)
-        else:
-            self._fails = False
+
+    def retry(self) -> None:
+        """Write the batch that is held to a file: it is the newest."""
+        if self._held:
+            with suppress(OSError):
+                self._store(self._held)
+                super().done()
 
     def first(self) -> Sequence[bytes]:
         """Return the oldest batch that can be read."""
@@ -98,10 +100,14 @@ class Spool(Backlog):
         self._counters["spool_failed"] += 1
         self._counters["failures"] += 1
 
-    def _append(self, batch: _Batch) -> None:
-        self._batches.append(batch)
-        self._bytes += batch.size
-        self._lines += batch.lines
+    def _store(self, lines: Sequence[bytes]) -> None:
+        content = b"".join(line + b"\n" for line in lines)
+        while self._batches and (self._bytes + len(content) > self._most_bytes or len(self._batches) >= MOST_FILES):
+            self._counters["spool_full"] += self._remove_first().lines
+        self._batches.append(_Batch(self._write(content, len(lines)), len(lines), len(content)))
+        self._bytes += len(content)
+        self._lines += len(lines)
+        self._fails = False
 
     def _remove_first(self) -> _Batch:
         batch = self._batches.popleft()
