@@ -22,7 +22,8 @@ TURN = "turn"
 YOUNG = 30.0  # seconds after its begin for which a subscriber that is new to a live start is to receive all of it
 _SECOND = 1_000_000_000  # ns
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+MOST_COUNT = (1 << 53) - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]
 
 
 class HostIdentity(NamedTuple):

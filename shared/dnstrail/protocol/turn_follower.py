@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 import structlog
 
+from dnstrail.bus.remote_host import key_of
 from dnstrail.events import REFUSED_EVENTS
 from dnstrail.log_pause import LogPause
-from dnstrail.protocol.batches import TURN, Batch, Count, Mark, Turn
+from dnstrail.protocol.batches import MOST_COUNT, TURN, Batch, Count, Mark, Turn
 
 _REMEMBERED_GAPS = 4096  # broken turns of one start; older ones count as broken
 #: turns of a mark ahead of those received -> `complete` is false at once
@@ -150,7 +151,7 @@ class TurnFollower:
     def positions(self) -> dict[str, Position]:
         """Return how far each start is received, or counted as lost: to be resumed."""
         return {
-            name: Position(start.ended, dict(start.next), dict(start.before))
+            name: Position(start.ended, _countable(start.next), _countable(start.before))
             for name, start in self._starts.items()
             if start.ended >= 0
         }
@@ -235,6 +236,11 @@ class TurnFollower:
             start.first = max(start.first or 0, evicted + 1)
 
 
+def _countable(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts of which each can be read again: what follows the greatest number of a host is none."""
+    return {topic: min(count, MOST_COUNT) for topic, count in counts.items()}
+
+
 def _adds_nothing(start: _Start, turn: Turn) -> bool:
     """Return whether a turn states the same numbers as the one before it, and nothing came between: it is idle."""
     before = start.counted
@@ -245,8 +251,9 @@ class FollowedStarts:
     """The starts that a subscriber follows, at most `most` of them.
 
     Beyond this number a new start takes the place of one that has ended, else of one that has vanished, the oldest
-    first: `forget` receives it. Without such a start the new one is refused. It is named in the log. `counters` counts
-    such starts (`probes_refused`), and the events that they publish (`refused_events`).
+    first: `forget` receives it. Without such a start, the host with most starts gives up the one that is silent for
+    longest, unless the new start is of a host that would have as many. Else the new one is refused. It is named in the
+    log. `counters` counts such starts (`probes_refused`), and the events that they publish (`refused_events`).
     """
 
     def __init__(self, most: int, forget: Callable[[str], None], counters: Counter[str]) -> None:
@@ -254,6 +261,7 @@ class FollowedStarts:
         self._forget = forget
         self._counters = counters
         self._heard: OrderedDict[str, float] = OrderedDict()  # when each was heard; the one silent for longest first
+        self._of_key: Counter[str] = Counter()  # how many of them are of the key of a host
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._refused: OrderedDict[str, None] = OrderedDict()
         self._time = 0.0  # seconds in which this subscriber did not stand still
@@ -265,9 +273,11 @@ class FollowedStarts:
         self._time += min(max(now - self._looked, 0.0), _LONGEST)
         self._looked = now
         start = message.start
-        if start not in self._heard and not self._has_room():
-            self._refuse(message, now)
-            return False
+        if start not in self._heard:
+            if not self._has_room(key_of(start)):
+                self._refuse(message, now)
+                return False
+            self._of_key[key_of(start)] += 1
         self._heard[start] = self._time
         self._heard.move_to_end(start)
         if isinstance(message, Turn) and message.ended:
@@ -279,23 +289,34 @@ class FollowedStarts:
         kept = sorted(starts, key=starts.__getitem__)[: self._most]
         for start in kept:
             self._heard[start] = self._time
+            self._of_key[key_of(start)] += 1
             if starts[start]:
                 self._ended[start] = None
         return kept
 
-    def _has_room(self) -> bool:
-        """Make room for one more start, if there is none; return whether there is some."""
+    def _has_room(self, key: str) -> bool:
+        """Make room for one more start of a key, if there is none; return whether there is some."""
         if len(self._heard) < self._most:
             return True
         oldest = next(iter(self._ended), None)
         if oldest is None:
             oldest, heard = next(iter(self._heard.items()))
             if self._time - heard < VANISHED:
-                return False
+                oldest = self._of_most(key)
+        if oldest is None:
+            return False
         del self._heard[oldest]
+        self._of_key -= Counter([key_of(oldest)])
         self._ended.pop(oldest, None)
         self._forget(oldest)
         return True
+
+    def _of_most(self, key: str) -> str | None:
+        """Return the start, silent for longest, of the key with most: more than `key` has with one more; None else."""
+        most = max(self._of_key, key=self._of_key.__getitem__, default=key)
+        if self._of_key[most] <= self._of_key[key] + 1:
+            return None
+        return next(start for start in self._heard if key_of(start) == most)
 
     def _refuse(self, message: Batch | Turn, now: float) -> None:
         if isinstance(message, Batch):

@@ -202,6 +202,40 @@ def test_a_late_turn_does_not_shift_a_probe():
     assert clock.shift_of("s") == 501 * SECOND, "the drift of two hosts is followed"
 
 
+@pytest.mark.parametrize("pause", [120, 28_800])
+def test_the_clock_of_a_host_that_was_suspended_is_behind(pause):
+    """Two seconds after a host goes on, its answers have the time at which they arrive: its clock stood still."""
+    fake = FakeClock(WALL)
+    clock = CacheClock(fake)
+    behind = clock.now() - 500 * SECOND
+    for second in range(100):
+        clock.note_turn(turn_at(behind + second * SECOND))
+        fake.advance(1)
+    fake.advance(pause)
+    for second in range(100, 104):
+        clock.note_turn(turn_at(behind + second * SECOND))
+        fake.advance(1)
+    assert clock.shift_of("s") == (500 + pause) * SECOND
+
+
+def test_turns_that_were_on_their_way_shift_no_probe():
+    """After a silence of the network, the turns that waited come at once: the shift of the live ones counts."""
+    fake = FakeClock(WALL)
+    clock = CacheClock(fake)
+    behind = clock.now() - 500 * SECOND
+    for second in range(100):
+        clock.note_turn(turn_at(behind + second * SECOND))
+        fake.advance(1)
+    fake.advance(20)
+    for second in range(100, 121):
+        clock.note_turn(turn_at(behind + second * SECOND))
+        assert clock.shift_of("s") == 500 * SECOND
+    for second in range(121, 200):
+        fake.advance(1)
+        clock.note_turn(turn_at(behind + second * SECOND))
+        assert clock.shift_of("s") == 500 * SECOND
+
+
 def test_the_time_of_an_event_is_that_of_its_application():
     """An event has the time with which it was applied, although the shift of its probe was corrected since."""
     clock = FakeClock()

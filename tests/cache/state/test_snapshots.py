@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import resource
+import threading
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 
 from dnstrail.image import Bounds, Image
 from dnstrail.image.saved import saved_records
-from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.batches import MOST_COUNT, TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import JoinRequest
 from dnstrail.protocol.members import FORM, Progress
 from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.state import snapshots
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import AT_ONCE, EVERY, SOON, Snapshots
+from dnstrail_cache.worker import run
 from live.processes import PATIENCE
 from live.workers import FakeClock, Messages, response, seen, short_folder, wait_until
 
@@ -236,6 +239,66 @@ def test_a_step_is_short(path):
     assert steps > 100
     assert longest < AT_ONCE + 0.01
     assert len(restarted(path, clock).image) == 300
+
+
+def test_a_snapshot_goes_on_while_nothing_arrives(path):
+    """The loop wakes for each step of a snapshot: on a quiet host it is whole long before its probes forget."""
+    clock, stop, states, waited = Ticking(wall=5000.0), threading.Event(), [], []
+    state = new_state(clock)
+    hear(state, 0, *(f"{number}.com" for number in range(300)), ttl=86400)
+    saved(path, state)
+
+    class Quiet:
+        """A bus on which nothing arrives; it ends the loop once the state is saved."""
+
+        def wait(self, *_ends, timeout):
+            waited.append(timeout)
+            clock.advance(timeout)
+            if states[0].counters["state_saved"]:
+                stop.set()
+            return False
+
+    server = SimpleNamespace(refused=0, receive=lambda: None)
+    run(Quiet(), Messages(), server, clock, Bounds(), stop, state_file=path, observe=states.append)
+    assert sum(timeout <= 0.02 for timeout in waited) > 100
+
+
+@pytest.mark.parametrize("message", ["batch", "turn"])
+def test_the_greatest_numbers_of_a_host_leave_the_file_readable(path, clock, message):
+    """A host may count as high as a number goes: the answers of others are found after a restart."""
+    state, at = new_state(clock), round(clock.wall() * SECOND)
+    hear(state, 0, "a.com")
+    counts = {DNS: MOST_COUNT}
+    messages = Messages()
+    messages.waiting.append((TURN, encode(Turn("evil", 0, counts if message == "turn" else {}, True, at))))
+    if message == "batch":
+        messages.waiting.append((DNS, encode(Batch("evil", MOST_COUNT, MOST_COUNT, [seen(b"")], counts))))
+        messages.waiting.append((TURN, encode(Turn("evil", MOST_COUNT, counts, True, at, published=counts))))
+    feeder = Feeder(messages, state, lambda _conflict, _batch: None)
+    while feeder.drain():
+        pass
+    assert "evil" in state.positions
+    saved(path, state)
+    again = restarted(path, clock)
+    assert (again.counters["state_refused"], found(again, "a.com") is None) == (0, False)
+
+
+@pytest.mark.parametrize(("step", "most"), [(0.0, 1.0), (1e8, 7 * 86400 + 1.0)])
+def test_a_clock_that_was_behind_spoils_no_later_history(path, clock, step, most):
+    """A host without a clock starts before NTP sets it: later runs remember all that they saw, after seven days."""
+    clock.wall_time = 1.8e9
+    state = new_state(clock)
+    hear(state, 0, "a.com")
+    saved(path, state)
+    behind = FakeClock(wall=1.8e9 - step)
+    state = restarted(path, behind)
+    hear(state, 0, "b.com", start="t")
+    behind.wall_time += step
+    hear(state, 1, "c.com", start="t")
+    saved(path, state)
+    later = FakeClock(wall=behind.wall())
+    state = restarted(path, later)
+    assert state.image.forgotten <= state.now + most * SECOND
 
 
 def test_a_slow_disk_delays_nobody(path, clock, monkeypatch):

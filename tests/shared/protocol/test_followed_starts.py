@@ -61,6 +61,27 @@ def test_ended_starts_give_way_oldest_first(subscriber: Subscriber) -> None:
     assert subscriber.forgotten == ["c", "b", "d"]
 
 
+def test_a_host_with_most_starts_makes_room_for_others(subscriber: Subscriber) -> None:
+    """A host that holds all places gives up those silent for longest until others have as many, and gets none back."""
+    held = [f"evil.{number}" for number in range(MOST)]
+    subscriber.hears("a", "b", "c", "d", ended=True)
+    subscriber.hears(*held)
+    subscriber.forgotten.clear()
+    subscriber.hears("evil.0")
+    assert subscriber.hears("good.0", "good.1", "good.2") == [True, True, False]
+    assert subscriber.hears("evil.1", "evil.2") == [False, False]
+    assert subscriber.hears("evil.3", "evil.0", "good.0", "good.1") == [True] * MOST
+    assert subscriber.hears("third.0", "third.1", "fourth.0") == [True, False, True]
+    assert subscriber.forgotten == ["evil.1", "evil.2", "evil.3", "good.0"]
+
+
+def test_the_starts_of_an_earlier_run_count_for_their_host() -> None:
+    """A host that filled the table before a restart makes room after it, too."""
+    subscriber = Subscriber()
+    subscriber.starts.resume({f"evil.{number}": False for number in range(MOST)})
+    assert subscriber.hears("good.0") == [True]
+
+
 def test_a_vanished_start_gives_way_after_its_silence(subscriber: Subscriber) -> None:
     """A start that was silent for ten seconds gives way, and not a second earlier."""
     subscriber.waits(VANISHED - 1, "a", "b", "c")

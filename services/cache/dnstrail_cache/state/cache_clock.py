@@ -12,6 +12,8 @@ from dnstrail.protocol.batches import Turn
 _STEPS = 64
 _LATE = 10 * SECOND  # by which the stamp of an event may lie before the turn after which it was applied
 _WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two windows
+_SILENCE = 7 * SECOND // 2  # of a probe, which ends a turn each second -> its clock may have stood still meanwhile
+_SETTLED = 2 * SECOND  # after a silence its smallest shift counts: what was on its way has arrived
 _SLACK = SECOND // 500  # by which a shift through wall time may change: two clocks read one step
 
 
@@ -88,14 +90,15 @@ class _Shift:
 
     A turn that was delayed shows a greater difference, so the smallest difference is nearest to the truth. The clocks
     of two hosts drift apart slowly, so a difference counts only within the present window and the window before. The
+    clock of a host that is suspended stands still, so after a silence those before count for two seconds only. The
     exact shift is constant: one that differs was stated on one side of a step of wall time, and read on the other.
     """
 
-    __slots__ = ("_before", "_changes", "_confirmed", "_exact", "_since", "_young", "last", "least")
+    __slots__ = ("_before", "_changes", "_confirmed", "_exact", "_heard", "_since", "_young", "last", "least")
 
     def __init__(self) -> None:
         self._since: int | None = None
-        self._young = self._before = self.least = self.last = 0
+        self._young = self._before = self._heard = self.least = self.last = 0
         self._exact: int | None = None
         self._confirmed = 0  # when the exact shift was stated last
         self._changes: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # after a turn, shift
@@ -105,8 +108,11 @@ class _Shift:
         if self._since is None:
             self._since, self._young, self._before = now, difference, difference
             self._changes[0] = self._changes[0][0], max(difference, 0)  # a replay applies events of before
+        elif now - self._heard > _SILENCE:
+            self._since, self._before, self._young = now - _WINDOW + _SETTLED, self.least, difference
         elif now - self._since > _WINDOW:
             self._since, self._before, self._young = now, self._young, difference
+        self._heard = now
         self._young = min(self._young, difference)
         self.least = min(self._young, self._before)
 

@@ -9,6 +9,8 @@ from queue import Empty, Full, Queue
 
 import structlog
 
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.relate import MAX_TTL
 from dnstrail.image.saved import SavedRecord, restore, saved_records, without_later
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.state_file import StateHeader, StateRefused, StateWriter, blocks_of, read_state
@@ -66,6 +68,11 @@ class Snapshots:
     @property
     def _known(self) -> set[str]:
         return {probe.start for probe in self._state.probes}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a snapshot has begun, and the next step encodes further records."""
+        return self._pieces is not None
 
     def step(self) -> None:
         """Encode some records if a snapshot is due or has begun."""
@@ -127,7 +134,8 @@ def go_on(state: CacheState, header: StateHeader, records: Iterable[SavedRecord]
     now, difference = state.stream.now(), state.stream.difference()
     expired = restore(state.image, records, -difference)
     if header.forgotten is not None:
-        state.image.forget(max(now, header.forgotten - difference))
+        latest = now + MAX_TTL * SECOND + state.image.bounds.grace_ns  # a wrong clock may have written a later one
+        state.image.forget(min(max(now, header.forgotten - difference), latest))
     kept = state.starts.resume({start: position.over for start, position in header.positions.items()})
     state.follower.resume({start: header.positions[start] for start in kept})
     state.groups.resume(header.groups, state.clock.monotonic(), state.clock.wall())
