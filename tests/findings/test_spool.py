@@ -13,6 +13,7 @@ import textwrap
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from structlog.testing import capture_logs
@@ -31,6 +32,10 @@ from live.workers import wait_until
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "spool"
+
+
+def refused_by_a_full_disk(*_: object) -> NoReturn:
+    raise OSError(28, "No space left on device")
 
 
 def opened(folder: Path, size: int = 1000) -> tuple[Spool, Counter[str]]:
@@ -179,7 +184,7 @@ def test_a_full_disk_holds_one_batch(folder, monkeypatch) -> None:
     spool, counters = opened(folder)
     spool.add([b"a"])
     with monkeypatch.context() as patched, capture_logs() as logs:
-        patched.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patched.setattr(os, "fsync", refused_by_a_full_disk)
         spool.add([b"b", b"c"])
     assert [line["event"] for line in logs] == ["spool_failed"]
     assert counters["failures"] == 1
@@ -196,7 +201,7 @@ def test_a_disk_that_was_full_is_tried_again(folder, monkeypatch) -> None:
     spool, counters = opened(folder)
     spool.add([b"a"])
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patched.setattr(os, "fsync", refused_by_a_full_disk)
         spool.add([b"b", b"c"])
         spool.retry()
         assert (counters["spool_failed"], spool.has_room, spool.at_risk) == (1, False, 2)
@@ -264,8 +269,7 @@ def test_a_disk_that_was_full_costs_no_finding(folder, monkeypatch, is_ending) -
     script.fault = OSError("away")
     full.set()
     write = Spool._write
-    fault = OSError(28, "No space left on device")
-    monkeypatch.setattr(Spool, "_write", lambda *given: _raise(fault) if full.is_set() else write(*given))
+    monkeypatch.setattr(Spool, "_write", lambda *given: refused_by_a_full_disk() if full.is_set() else write(*given))
     spool, counters = opened(folder, 1 << 20)
     made = Output("test", Numbered(), script, spool, counters, rest=60.0)
     made.start()
@@ -277,7 +281,3 @@ def test_a_disk_that_was_full_costs_no_finding(folder, monkeypatch, is_ending) -
         wait_until(lambda: len(spool) == 50, "all findings in the spool")
     made.close()
     assert (made.lost, len(spool), spool.at_risk) == (0, 50, 0)
-
-
-def _raise(error: Exception) -> None:
-    raise error

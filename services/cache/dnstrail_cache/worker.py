@@ -133,7 +133,7 @@ def run(
         if not worker.behind:
             answering, may_gather = worker.answering, not (replays or len(worker.pending))
             left = gathered - clock.monotonic() if may_gather else 0.0
-            most = _SAVE if snapshots is not None and snapshots.goes_on else _POLL if replays else _IDLE
+            most = _SAVE if snapshots is not None and snapshots.encodes else _POLL if replays else _IDLE
             if left <= 0 or not bus.wait(*answering, timeout=min(left, most)):
                 longest = min(worker.longest, most)
                 bus.wait(subscriber, *answering, *replays, timeout=longest)

@@ -16,7 +16,7 @@ from dnstrail.image.image import Image
 from dnstrail.image.record import MAX_SIGHTINGS, Record, Sighting, Sum
 from dnstrail.image.relate import MAX_TTL
 
-_LONGEST: Final = MAX_TTL * SECOND  # ns: the longest life
+LONGEST_LIFE: Final = MAX_TTL * SECOND  # ns: the longest life
 _KINDS: Final = frozenset(map(int, Kind))
 _Stamp = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
@@ -30,7 +30,7 @@ class SavedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     stamp: _Stamp
     noted: _Stamp
     number: _Number
-    lives: tuple[Annotated[int, msgspec.Meta(ge=0, le=_LONGEST)], ...]
+    lives: tuple[Annotated[int, msgspec.Meta(ge=0, le=LONGEST_LIFE)], ...]
     evidence: Evidence
 
 
@@ -194,7 +194,7 @@ def _sightings(saved: SavedRecord, shift: int, now: int, shared: _Shared) -> Ite
     """Yield the answers of a record. The sum is an answer before the others: they add it up again."""
     total = saved.total
     if total is not None:
-        lives = tuple(min(end - total.stamp, _LONGEST) for end in total.ends)
+        lives = tuple(min(end - total.stamp, LONGEST_LIFE) for end in total.ends)
         evidence = shared.evidence(total.evidence)
         yield Sighting(min(total.noted + shift, now), min(total.stamp + shift, now), total.number, lives, evidence)
     for one in saved.answers:

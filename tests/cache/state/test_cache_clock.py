@@ -202,15 +202,22 @@ def test_a_late_turn_does_not_shift_a_probe():
     assert clock.shift_of("s") == 501 * SECOND, "the drift of two hosts is followed"
 
 
-@pytest.mark.parametrize("pause", [120, 28_800])
-def test_the_clock_of_a_host_that_was_suspended_is_behind(pause):
-    """Two seconds after a host goes on, its answers have the time at which they arrive: its clock stood still."""
+@pytest.fixture
+def followed():
+    """Return the clock of the host, that of a cache which followed a probe for 100 s, and the begin by the probe."""
     fake = FakeClock(WALL)
     clock = CacheClock(fake)
     behind = clock.now() - 500 * SECOND
     for second in range(100):
         clock.note_turn(turn_at(behind + second * SECOND))
         fake.advance(1)
+    return fake, clock, behind
+
+
+@pytest.mark.parametrize("pause", [120, 28_800])
+def test_the_clock_of_a_host_that_was_suspended_is_behind(followed, pause):
+    """Two seconds after a host goes on, its answers have the time at which they arrive: its clock stood still."""
+    fake, clock, behind = followed
     fake.advance(pause)
     for second in range(100, 104):
         clock.note_turn(turn_at(behind + second * SECOND))
@@ -218,14 +225,9 @@ def test_the_clock_of_a_host_that_was_suspended_is_behind(pause):
     assert clock.shift_of("s") == (500 + pause) * SECOND
 
 
-def test_turns_that_were_on_their_way_shift_no_probe():
+def test_turns_that_were_on_their_way_shift_no_probe(followed):
     """After a silence of the network, the turns that waited come at once: the shift of the live ones counts."""
-    fake = FakeClock(WALL)
-    clock = CacheClock(fake)
-    behind = clock.now() - 500 * SECOND
-    for second in range(100):
-        clock.note_turn(turn_at(behind + second * SECOND))
-        fake.advance(1)
+    fake, clock, behind = followed
     fake.advance(20)
     for second in range(100, 121):
         clock.note_turn(turn_at(behind + second * SECOND))

@@ -60,6 +60,11 @@ def hear(state, number, *names, start="s", live=True, ttl=60, published=None, en
     after = None if published is None else {DNS: published + len(events)}
     messages.waiting.append((TURN, encode(Turn(start, number, last, live, round(at * SECOND), ended, published=after))))
     state.clock.advance(late)
+    apply(state, messages)
+
+
+def apply(state, messages):
+    """Apply all messages that wait."""
     feeder = Feeder(messages, state, lambda _conflict, _batch: None)
     while feeder.drain():
         pass
@@ -274,9 +279,7 @@ def test_the_greatest_numbers_of_a_host_leave_the_file_readable(path, clock, mes
     if message == "batch":
         messages.waiting.append((DNS, encode(Batch("evil", MOST_COUNT, MOST_COUNT, [seen(b"")], counts))))
         messages.waiting.append((TURN, encode(Turn("evil", MOST_COUNT, counts, True, at, published=counts))))
-    feeder = Feeder(messages, state, lambda _conflict, _batch: None)
-    while feeder.drain():
-        pass
+    apply(state, messages)
     assert "evil" in state.positions
     saved(path, state)
     again = restarted(path, clock)

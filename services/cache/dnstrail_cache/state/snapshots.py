@@ -9,9 +9,7 @@ from queue import Empty, Full, Queue
 
 import structlog
 
-from dnstrail.image.bounds import SECOND
-from dnstrail.image.relate import MAX_TTL
-from dnstrail.image.saved import SavedRecord, restore, saved_records, without_later
+from dnstrail.image.saved import LONGEST_LIFE, SavedRecord, restore, saved_records, without_later
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.state_file import StateHeader, StateRefused, StateWriter, blocks_of, read_state
 
@@ -70,7 +68,7 @@ class Snapshots:
         return {probe.start for probe in self._state.probes}
 
     @property
-    def goes_on(self) -> bool:
+    def encodes(self) -> bool:
         """Whether a snapshot has begun, and the next step encodes further records."""
         return self._pieces is not None
 
@@ -134,7 +132,7 @@ def go_on(state: CacheState, header: StateHeader, records: Iterable[SavedRecord]
     now, difference = state.stream.now(), state.stream.difference()
     expired = restore(state.image, records, -difference)
     if header.forgotten is not None:
-        latest = now + MAX_TTL * SECOND + state.image.bounds.grace_ns  # a wrong clock may have written a later one
+        latest = now + LONGEST_LIFE + state.image.bounds.grace_ns  # a wrong clock may have written a later one
         state.image.forget(min(max(now, header.forgotten - difference), latest))
     kept = state.starts.resume({start: position.over for start, position in header.positions.items()})
     state.follower.resume({start: header.positions[start] for start in kept})

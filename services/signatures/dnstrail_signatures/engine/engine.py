@@ -309,7 +309,6 @@ class Engine:
             self.counters["too_deep"] += 1
             return
         cause = finding.event
-        self._depth += 1
         chained = Event(
             finding.metadata.event_name,
             Captured(cause.captured.timestamp, process=cause.captured.process),
@@ -321,6 +320,7 @@ class Engine:
             place=("finding", finding.id),
         )
         self.repeat(chained)  # its cause may be
+        self._depth += 1
         try:
             self.on_event(chained)
         finally:
