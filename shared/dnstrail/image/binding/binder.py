@@ -137,8 +137,8 @@ class Binder:
             binding.attempt.connected = connected
         if connected:
             self.namespaces.connected(binding.opening.host, binding.opening.namespace, binding.opening.address)
-        if connected and binding.question is not None:
-            self.waits.drop_reached(binding.question.owner, binding.name)
+        if connected and binding.question is not None and binding.attempt is not None:
+            self.waits.drop_spent(binding.question, binding.attempt)
             binding.question = binding.attempt = None
         self.bindings.conclude(binding, stamp, error)
 
@@ -186,7 +186,7 @@ class Binder:
         """Return the question of a daemon that a connection of another process spends: it was answered within SOON."""
         for daemon in self.namespaces.of(opening.host, opening.namespace).daemons.values():
             questions = self._questions(daemon)
-            recent = (one for one in questions if one.attempts or one.was_given(opening.address, stamp, SOON))
+            recent = (one for one in questions if one.last is not None or one.was_given(opening.address, stamp, SOON))
             question = self._first(recent, stamp, opening, opening.thread)
             if question is not None:
                 return question

@@ -20,6 +20,7 @@ MAX_OF_PROCESS = 2048
 MORE = 16  # relations of an answer, or addresses of a question, by which it counts once more
 MAX_NAMES = 256  #: names of one process with questions that wait -> the oldest is evicted: `evicted_questions`
 MAX_OF_NAME = 64  #: questions of one process for one name that wait -> the oldest is evicted: `evicted_questions`
+MAX_TOGETHER = 16  #: types, and threads, of the queries for one name that are one question -> another question begins
 TOGETHER = SECOND  # within which queries of several types for one name are one question
 STAGGER = SECOND // 10  # no client tries the next address earlier, unless the attempt before failed (RFC 8305)
 PATIENCE = 10 * SECOND  # after which an attempt leads to no other one
@@ -131,10 +132,13 @@ class WaitingQuestion:
     `asked` is the time of its first query. `threads` sent its queries, and `open` are the sockets of queries that are
     not closed yet. `types` states for each type whether its answer is known. `given` contains the addresses of its
     answers, each with the time of the answer and the end. `returned` is the time at which its last socket was closed,
-    if that is known. A question without attempts waits for its first connection.
+    if that is known. `first` and `last` are the first and the last connection that spent it, and `tried` contains the
+    addresses of all. A question that no connection spent waits for its first one.
+
+    Its weight states its size: `given` bounds `tried`, and MAX_TOGETHER bounds `types`, `threads` and `open`.
     """
 
-    __slots__ = ("asked", "attempts", "given", "name", "open", "owner", "returned", "threads", "types")
+    __slots__ = ("asked", "first", "given", "last", "name", "open", "owner", "returned", "threads", "tried", "types")
 
     def __init__(self, owner: Identity, name: str, asked: int) -> None:
         self.owner = owner
@@ -145,17 +149,26 @@ class WaitingQuestion:
         self.open: set[int] = set()
         self.types: dict[int, bool] = {}
         self.given: dict[str, tuple[int, int]] = {}
-        self.attempts: list[ConnectionAttempt] = []
+        self.first: ConnectionAttempt | None = None
+        self.last: ConnectionAttempt | None = None
+        self.tried: set[str] = set()
 
     @property
     def weight(self) -> int:
         """How often the question counts among those that wait."""
         return weight(len(self.given))
 
-    @property
-    def reached(self) -> bool:
-        """True if a connection to one of its addresses succeeded."""
-        return any(attempt.connected for attempt in self.attempts)
+    def has_room(self, rdtype: int, thread: int) -> bool:
+        """Return whether a query of a type by a thread leaves it within MAX_TOGETHER."""
+        return (rdtype in self.types or len(self.types) < MAX_TOGETHER) and (
+            thread in self.threads or len(self.threads) < MAX_TOGETHER
+        )
+
+    def spend(self, attempt: ConnectionAttempt) -> None:
+        """Note a connection that it led to."""
+        self.first = self.first or attempt
+        self.last = attempt
+        self.tried.add(attempt.address)
 
     def gave(self, address: str, stamp: int) -> bool:
         """Return whether an answer had given an address by then, and the address was live."""
@@ -169,7 +182,7 @@ class WaitingQuestion:
 
     def gave_ipv6(self, stamp: int) -> bool:
         """Return whether it waits for its first connection, and an answer had given an address of IPv6 by then."""
-        return not self.attempts and any(":" in address and self.gave(address, stamp) for address in self.given)
+        return self.last is None and any(":" in address and self.gave(address, stamp) for address in self.given)
 
     def readiness(self, address: str, stamp: int) -> int | None:
         """Return the readiness for a connection to an address; None if the question is no candidate.
@@ -178,12 +191,12 @@ class WaitingQuestion:
         """
         if not self.gave(address, stamp):
             return None
-        if not self.attempts:
+        last = self.last
+        if last is None:
             return WAITING
-        last = self.attempts[-1]
-        if self.reached or stamp - last.stamp > PATIENCE:
+        if stamp - last.stamp > PATIENCE:
             return None
-        if any(attempt.address == address for attempt in self.attempts):
+        if address in self.tried:
             return REPEATED
         return MAYBE if last.connected is None and stamp - last.stamp < STAGGER else AGAIN
 
@@ -228,7 +241,11 @@ class WaitingQuestions:
         """Note a query, which may have been sent before."""
         asked, thread, socket, stamp = query.question, query.thread, query.socket, query.stamp
         questions = self._questions(owner, asked.name)
-        again = (each for each in questions if socket in each.open and asked.type in each.types)
+        again = (
+            each
+            for each in questions
+            if socket in each.open and asked.type in each.types and each.has_room(asked.type, thread)
+        )
         question = next(again, None) or _same(questions, asked.type, stamp, thread)
         if question is None:
             question = self._add(questions, owner, asked.name, stamp)
@@ -253,14 +270,14 @@ class WaitingQuestions:
     def spend(self, question: WaitingQuestion, attempt: ConnectionAttempt) -> None:
         """Spend a question for a connection, with those by which the same thread asked the same name before."""
         for other in self._of.get(question.owner, {}).get(question.name, ()):
-            if other is question or (not other.attempts and other.threads & question.threads):
-                other.attempts.append(attempt)
+            if other is question or (other.last is None and other.threads & question.threads):
+                other.spend(attempt)
 
-    def drop_reached(self, owner: Identity, name: str) -> None:
-        """Drop the questions of a process for a name whose connections succeeded."""
-        for question in [*self._of.get(owner, {}).get(name, ())]:
-            if question.reached:
-                self._drop(question)
+    def drop_spent(self, question: WaitingQuestion, attempt: ConnectionAttempt) -> None:
+        """Drop the questions that a connection spent which succeeded: for all but one it was the first one."""
+        for other in [*self._of.get(question.owner, {}).get(question.name, ())]:
+            if other is question or other.first is attempt:
+                self._drop(other)
 
     @property
     def has_ended(self) -> bool:
@@ -310,7 +327,7 @@ class WaitingQuestions:
         names = self._of[question.owner]
         names[question.name].remove(question)
         self.held -= question.weight
-        question.given = {}  # a connection that it led to may hold it
+        question.given, question.tried = {}, set()  # a connection that it led to may hold it
         if not names[question.name]:
             del names[question.name]
         if not names:
@@ -347,8 +364,8 @@ def candidate(
 
 def _likelihood(question: WaitingQuestion, readiness: int, thread: int, latest: int) -> tuple[bool, int]:
     own = thread in question.threads and readiness != REPEATED
-    if readiness == AGAIN:
-        last = question.attempts[-1]
+    last = question.last
+    if readiness == AGAIN and last is not None:
         own = own or last.thread == thread
         if last.connected is False and last.stamp < latest:
             readiness = MAYBE
@@ -357,11 +374,15 @@ def _likelihood(question: WaitingQuestion, readiness: int, thread: int, latest: 
 
 def _asking(questions: list[WaitingQuestion], rdtype: int, thread: int) -> WaitingQuestion | None:
     """Return the question with a query of a type that waits for its answer; one of the same thread comes first."""
-    found = [each for each in questions if each.types.get(rdtype) is False]
+    found = [each for each in questions if each.types.get(rdtype) is False and each.has_room(rdtype, thread)]
     return min(found, key=lambda each: thread not in each.threads, default=None)
 
 
 def _same(questions: list[WaitingQuestion], rdtype: int, asked: int, thread: int) -> WaitingQuestion | None:
     """Return the question to which a query of another type belongs; one of the same thread comes first."""
-    found = [each for each in questions if rdtype not in each.types and abs(asked - each.asked) <= TOGETHER]
+    found = [
+        each
+        for each in questions
+        if rdtype not in each.types and abs(asked - each.asked) <= TOGETHER and each.has_room(rdtype, thread)
+    ]
     return min(found, key=lambda each: thread not in each.threads, default=None)

@@ -124,12 +124,12 @@ class Waits:
         if part is not None:
             part.waiting.spend(question, attempt)
 
-    def drop_reached(self, identity: Identity, name: str) -> None:
-        """Drop the questions of a process for a name whose connections succeeded."""
-        part = self._of.get(identity)
+    def drop_spent(self, question: WaitingQuestion, attempt: ConnectionAttempt) -> None:
+        """Drop the questions that a connection spent which succeeded."""
+        part = self._of.get(question.owner)
         if part is not None:
-            part.waiting.drop_reached(identity, name)
-            self.taken(identity, part)
+            part.waiting.drop_spent(question, attempt)
+            self.taken(question.owner, part)
 
     def _beyond(self, present: OwnerParts) -> OwnerParts:
         """Return an owner with more than its part, the present one first. Its place in the order stays until then."""

@@ -1,18 +1,23 @@
 """Questions that wait for a connection are shared by owner: a flood of one evicts its own (docs/reference/bounds.md).
 
-Tests of dnstrail.image.binding.waiting, dnstrail.image.binding.waiting.
+Tests of dnstrail.image.binding.waiting, dnstrail.image.binding.waits.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from builders.binding_helpers import OTHER, Host
-from builders.dns_builders import t
-from dnstrail.captured import Process
+from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
+from builders.dns_builders import A, by_hand, record, t
+from builders.talk import back, packed, query, there
+from dnstrail.captured import Flow, Process
+from dnstrail.dns.header import HeaderQuestion
 from dnstrail.image import Bounds, Image
+from dnstrail.image.binding.waiting import MAX_OF_NAME, MAX_TOGETHER, SentQuery, WaitingQuestion, WaitingQuestions
 
 MOST = 64
 VICTIM = Process(9, "victim", thread_id=9, start_time=t(-100), cgroup_id=900)
@@ -105,3 +110,111 @@ def test_nothing_is_remembered_of_those_without_questions() -> None:
     waits = host.image.binder.waits
     assert (waits.held, waits._of, waits._owners, waits._hosts) == (0, {}, {}, {})
     assert waits._order.oldest() is None
+
+
+# What one question holds
+
+
+def waiting(host: Host) -> list[WaitingQuestion]:
+    """Return the questions of APP that wait, as of a connection elsewhere."""
+    host.connects(5, "198.51.100.1")
+    identity = "", APP.pid, APP.start_time
+    part = host.image.binder.waits.of(identity)
+    return [] if part is None else [*part.waiting.of(identity)]
+
+
+def by_socket(number: int) -> Flow:
+    """Return the flow of a query by a socket."""
+    return there(port=10_000 + number % 50_000, socket=10**6 + number, namespace=1, egress=True)
+
+
+def answer_of(name: str, kind: int) -> bytes:
+    """Return an answer to a question of any type, with an address."""
+    return by_hand(query(name, kind)[12:], record(b"\xc0\x0c", A, packed(SHARED), 60))
+
+
+def of_types(host: Host, number: int) -> None:
+    """Query one name with a further type, by a socket of its own."""
+    host.queries(number / 10_000, "a", 1000 + number, APP)
+
+
+def by_threads(host: Host, number: int) -> None:
+    """Query one name again from a further thread, by the same socket."""
+    host.dns(number / 10_000, query("a"), by_socket(1), thread(APP, 1000 + number))
+
+
+def over_tcp(host: Host, number: int) -> None:
+    """Ask one name with a further type over TCP: the answer alone is noted."""
+    kind, flow = 1000 + number, replace(by_socket(number), transport="tcp")
+    host.dns(number / 10_000, query("a", kind), flow, APP)
+    host.dns(number / 10_000, answer_of("a", kind), back(flow), APP)
+
+
+@pytest.mark.parametrize("more", [of_types, by_threads, over_tcp])
+def test_a_question_holds_no_more_than_it_counts(more: Callable[[Host, int], None]) -> None:
+    """Beyond MAX_TOGETHER types or threads of one name another question begins, which counts."""
+    host = Host()
+    for number in range(MAX_TOGETHER):
+        more(host, number)
+    assert len(waiting(host)) == host.image.binder.waits.held == 1
+    more(host, MAX_TOGETHER)
+    assert len(waiting(host)) == host.image.binder.waits.held == 2
+    for number in range(MAX_TOGETHER + 1, MAX_TOGETHER * (MAX_OF_NAME + 1)):
+        more(host, number)
+        if number % 1000 == 0:
+            waiting(host)
+    questions = waiting(host)
+    assert len(questions) == host.image.binder.waits.held == MAX_OF_NAME
+    assert max(max(len(one.types), len(one.threads), len(one.open)) for one in questions) == MAX_TOGETHER
+    assert host.image.counters["evicted_questions"] > 0
+
+
+def test_a_full_question_takes_no_answer_of_a_further_thread() -> None:
+    """An answer to a thread beyond MAX_TOGETHER is another question's, too, whatever the probe saw of its query."""
+    waits, owner = WaitingQuestions(Counter()), ("", 70, 0)
+    asked = HeaderQuestion(b"", A, 1, 0, "a")
+    for number in range(MAX_TOGETHER):
+        waits.asked(owner, SentQuery(asked, 1 + number, 1, t(0)))
+    waits.answered(owner, 99, "a", A, t(0), [(SHARED, (t(0), t(9)))])
+    assert [(len(one.threads), len(one.given)) for one in waits.of(owner)] == [(MAX_TOGETHER, 0), (1, 1)]
+    waits.answered(owner, 1, "a", A, t(0), [(SHARED, (t(0), t(9)))])
+    assert [(len(one.threads), len(one.given)) for one in waits.of(owner)] == [(MAX_TOGETHER, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_question_holds_an_address_that_is_tried_again_once(*, refused: bool) -> None:
+    """A client that connects without an end to one address leaves nothing more behind than the last attempt."""
+    host = Host(connections=4).asks(0, "a", SHARED, SHARED6, ttl=600)
+    assert host.connects(1, SHARED6) == "a"
+    for number in range(500):
+        assert host.connects(1.01 + number, SHARED) == "a"
+        if refused:
+            host.concludes(1.02 + number, connected=False)
+    [question] = waiting(host)
+    held = [getattr(question, slot) for slot in question.__slots__]
+    assert max(len(one) for one in held if isinstance(one, list | set | dict)) == 2
+    assert (question.tried, question.weight) == ({SHARED, SHARED6}, 1)
+
+
+@pytest.mark.parametrize("succeeds", range(3))
+def test_the_success_of_any_attempt_spends_the_question(succeeds: int) -> None:
+    """Of several connections at once to one address any may be the one that succeeds: the question waits no longer."""
+    host = Host().asks(0, "a", SHARED, SHARED6)
+    sockets = []
+    for number in range(3):
+        assert host.connects(1 + number / 1000) == "a"
+        sockets.append(host.socket)
+    host.concludes(1.01, sockets[succeeds])
+    assert waiting(host) == []
+
+
+@pytest.mark.parametrize("succeeds", range(2))
+def test_the_success_of_an_attempt_spends_all_that_it_was_for(succeeds: int) -> None:
+    """A name that a thread asked twice is spent twice by its first attempt, and by the second one once."""
+    host = Host().asks(0, "a").asks(0.1, "a")
+    sockets = []
+    for number in range(2):
+        assert host.connects(1 + number / 1000) == "a"
+        sockets.append(host.socket)
+    host.concludes(1.01, sockets[succeeds])
+    assert len(waiting(host)) == succeeds
