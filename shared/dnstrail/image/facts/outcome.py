@@ -22,7 +22,7 @@ from dnstrail.image.facts.transaction import (
 
 RCODE: Final = 0x000F
 _TRUNCATED: Final = 0x0200
-_ANY: Final = 255  # the type that asks for records of all types (RFC 8482)
+_OF_ALL_TYPES: Final = frozenset({251, 252, 255})  # IXFR, AXFR, ANY: types that ask for records of others
 _OF_RCODE: Final = {3: NXDOMAIN, 5: REFUSED}
 _FIELDS: Final = 10  # bytes behind the owner of a record, before its RDATA
 _fields = struct.Struct("!HHIH").unpack_from
@@ -67,7 +67,7 @@ def _states(payload: bytes, header: Header) -> bool:
         at = start + length
         if at > len(payload):
             break
-        wanted = asked in (rdtype, _ANY)
+        wanted = asked == rdtype or asked in _OF_ALL_TYPES
         if cls != IN or not (wanted or rdtype == CNAME):
             continue
         target = read_rdata(payload, rdtype, start, at, known) if rdtype in TYPES else ""

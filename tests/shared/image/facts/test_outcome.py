@@ -32,6 +32,8 @@ def outcome(payload: bytes) -> str:
         ("a TXT", ["a CNAME b", 'b TXT "words"'], "answered"),
         ("a TXT", ['b TXT "words"'], "no_data"),
         ("a ANY", ['a TXT "words"'], "answered"),
+        ("a AXFR", ['b.a TXT "words"', 'a TXT "words"'], "answered"),
+        ("a IXFR", ['a TXT "words"'], "answered"),
         ("a CNAME", ["a CNAME b"], "answered"),
         ("a MX", ["a MX 0 ."], "answered"),
         ("a HTTPS", ["a HTTPS 1 . alpn=h2"], "answered"),
