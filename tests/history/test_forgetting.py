@@ -10,8 +10,12 @@ import pytest
 from builders.facts import BEGIN, CURL, FLOW, fact_of, lives, progress_of, stage_of, stored, stored_stages
 from dnstrail.captured import Flow, Process
 from dnstrail.history import segment
+from dnstrail.history.closing import finish
 from dnstrail.history.fact import Fact, read_id
 from dnstrail.history.lives import AskingProgram
+from dnstrail.history.lives_reader import LivesReader
+from dnstrail.history.log.history_log import HistoryLog
+from dnstrail.history.log.selection import LogSelection
 from dnstrail.history.subjects import Subjects, subject_of
 from dnstrail_history.store import forgetting
 from dnstrail_history.store import store as module
@@ -207,6 +211,29 @@ def test_what_was_interrupted_is_forgotten_at_the_next_start(folder: Path, monke
         wait_until(lambda: store.step() or clock.advance(1) or not request.exists(), "the end of the request")
     assert holding(folder, SECRET) == []
     assert [fact.values.name for fact in stored(folder)] == ["a.example"]
+
+
+def test_a_segment_whose_end_was_interrupted_gets_no_further_fact(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request ends a segment that is not full. If the worker ends before that is done, later facts are found, too."""
+    clock = FakeClock(wall=BEGIN / 1e9)
+    with closing(FactStore(folder, clock)) as store:
+        fill(store, [question(1, "early.example")])
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError("ended")))
+        with pytest.raises(OSError, match="ended"):
+            finish(folder / "0000000001.open")
+    with closing(FactStore(folder, clock)) as store:
+        assert store.add(question(2, "late.example"))
+        assert store.commit(progress_of(2))
+        assert (folder / "0000000002.open").exists()
+        wait_until(lambda: store.step() or store.counters["finished"] == 1, "the first segment")
+    assert [fact.values.name for fact in stored(folder)] == ["early.example", "late.example"]
+    for name in ("early.example", "late.example"):
+        assert len([*HistoryLog(folder, [].append).read(LogSelection(name=name))]) == 1
+        with LivesReader(folder, [].append) as reader:
+            assert len(reader.of(name, 0).lives) > 0
 
 
 def test_a_question_for_a_user_is_forgotten_after_an_interruption(

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
+from datetime import date
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +33,7 @@ from dnstrail_history.store.store import FactStore
 from live.workers import FakeClock
 
 DAY = 86_400
+EPOCH = date(1970, 1, 1).toordinal()
 NOBODY = AskingProgram("", "")
 CHAIN = (("www.example", CNAME, "cdn.example"), ("cdn.example", A, "192.0.2.1"), ("192.0.2.1", PTR, "host.example"))
 
@@ -55,6 +57,17 @@ def seen(folder: Path, key: str, since: float = 0, warned: list[str] | None = No
         found = reader.of(key, since)
     assert found.is_whole
     return found.lives
+
+
+@pytest.mark.parametrize("day", ["2026-03-31", "2026-04-01", "2026-04-02", "2026-04-04", "2026-04-05"])
+def test_the_last_week_of_a_month_is_found(tmp_path: Path, day: str) -> None:
+    """A month has its last week to its end, which is up to six days later: what was seen since one of them is found."""
+    first, last, today = (date.fromisoformat(text).toordinal() - EPOCH for text in ("2026-03-02", "2026-04-04", day))
+    for number in range(first, last + 1):
+        merge_lives(tmp_path, f"{number:010d}", [life("a.example", A, "192.0.2.1", day=number)])
+    for number in (last + 60, last + 250):  # the days become weeks, and then months
+        merge_lives(tmp_path, f"{number:010d}", [life("b.example", A, "192.0.2.1", day=number)])
+    assert bool(seen(tmp_path, "a.example", today * DAY)) == (today <= last)
 
 
 def totals(lives: list[RelationLife]) -> dict:

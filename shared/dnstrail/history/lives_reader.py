@@ -27,7 +27,7 @@ MOST_LIVES: Final = 20_000
 MOST_KEYS: Final = 256
 LIVES_OF_YEAR: Final = ".lives"  # the ending of the name of a year
 _DAY: Final = 86_400  # seconds
-_LONGEST: Final = 31  # days of a period
+_LONGEST: Final = 31 + 6  # days of a period: a week belongs to the month of its first day
 _KEYS: Final = "(SELECT texts.id FROM json_each(?) JOIN texts ON text = value)"
 _LIVES: Final = """
     WITH RECURSIVE periods(begin) AS (

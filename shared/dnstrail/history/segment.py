@@ -92,6 +92,7 @@ SCHEMA: Final = Schema(
 #: removed connections open.
 FORGOTTEN: Final = "CREATE TABLE forgotten (since INTEGER, until INTEGER)"
 _SECOND: Final = 1_000_000_000  # ns
+_IS_INDEXED: Final = "SELECT 1 FROM sqlite_master WHERE name = 'extent'"  # a worker had begun to finish it
 _HAS_FORGOTTEN: Final = "SELECT 1 FROM sqlite_master WHERE name = 'forgotten'"
 _TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers", "stages")
 _LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT max(id) FROM coverage)"
@@ -167,7 +168,7 @@ class OpenSegment:
     @property
     def is_full(self) -> bool:
         """Whether the next fact goes to a new segment."""
-        if self.count >= MOST_TRANSACTIONS or self._counts[1] >= MOST_STAGES:
+        if self._is_indexed or self.count >= MOST_TRANSACTIONS or self._counts[1] >= MOST_STAGES:
             return True
         if self._last - self._first >= MOST_SPAN * _SECOND:
             return True
@@ -271,6 +272,7 @@ class OpenSegment:
         counted = "SELECT (SELECT count(*) FROM transactions), (SELECT count(*) FROM connections)"
         self._counts = database.execute(counted).fetchone()
         self._is_new = database.execute("SELECT 1 FROM carryover").fetchone() is None
+        self._is_indexed = database.execute(_IS_INDEXED).fetchone() is not None
         self._note_times(*(time for time in database.execute(_TIMES).fetchone() if time is not None))
 
     def _note_times(self, *times: int) -> None:
