@@ -205,6 +205,41 @@ def test_a_segment_is_full_by_its_stages(folder, clock, monkeypatch):
     assert len({path.stem for path in folder.glob("0*")}) == 3
 
 
+@pytest.mark.parametrize("days", [-400, -2, -0.99, 2])
+def test_stamps_of_another_day_end_no_segment(folder, clock, days):
+    """A live fact counts for the span when it is written: any number of wrong stamps leaves a segment a day long."""
+    other = BEGIN + int(days * 86_400) * SECOND
+    with closing(FactStore(folder, clock)) as store:
+        for commit in range(49):
+            assert store.add(fact_of(2 * commit, ended=other))
+            assert store.add(stage_of(commit, time=other))
+            fill(store, range(2 * commit + 1, 2 * commit + 2), ended=int(clock.wall()) * SECOND)
+            assert len({path.stem for path in folder.glob("0*")}) == 1 + (commit > 24 * 2)
+            clock.advance(1800)
+        assert store.counters["stored"] == 3 * 49
+        fill(store, range(100, 101))
+    assert len({path.stem for path in folder.glob("0*")}) == 2
+
+
+def test_a_reopened_segment_is_as_long_as_its_facts(folder, clock):
+    """Runs of a minute each half a day do not make a segment longer than a day."""
+    for run in range(5):
+        with closing(FactStore(folder, clock)) as store:
+            fill(store, range(run, run + 1), ended=int(clock.wall()) * SECOND)
+        clock.advance(43_200)
+    assert len({path.stem for path in folder.glob("0*")}) == 2
+
+
+def test_loaded_facts_count_by_their_own_times(folder, clock):
+    """A load of some days makes a segment for each."""
+    with closing(FactStore(folder, clock)) as store:
+        for number in range(6):
+            fact = fact_of(number, ended=BEGIN - (100 - number) * 43_200 * SECOND)
+            assert store.add(replace(fact, id=fact.id._replace(start=f"{LOADED}0123456789abcdef")))
+            assert store.commit(store.progress)
+    assert len({path.stem for path in folder.glob("0*")}) == 2
+
+
 def test_a_segment_that_was_not_finished_is_finished_after_a_restart(folder, clock, small, monkeypatch):
     """A worker that ended while a segment was full finishes it at its next start."""
     with monkeypatch.context() as patched:

@@ -30,6 +30,11 @@ class FactId(NamedTuple):
     batch: int
     place: Annotated[int, msgspec.Meta(ge=0, le=MOST_PLACE)]
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the fact is of a loaded file."""
+        return self.start.startswith(LOADED)
+
     def __str__(self) -> str:
         return f"{self.start}/{self.batch}/{self.place}"
 
@@ -46,6 +51,11 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     process: Process | None
     flow: Flow | None
     values: TransactionValues
+
+    @property
+    def time(self) -> int:
+        """The time of its end."""
+        return self.ended
 
     @property
     def weight(self) -> int:

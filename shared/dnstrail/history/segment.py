@@ -92,8 +92,7 @@ SCHEMA: Final = Schema(
 #: removed connections open.
 FORGOTTEN: Final = "CREATE TABLE forgotten (since INTEGER, until INTEGER)"
 _SECOND: Final = 1_000_000_000  # ns
-_IS_INDEXED: Final = "SELECT 1 FROM sqlite_master WHERE name = 'extent'"  # a worker had begun to finish it
-_HAS_FORGOTTEN: Final = "SELECT 1 FROM sqlite_master WHERE name = 'forgotten'"
+_HAS_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE name = ?"
 _TABLES: Final = ("starts", "texts", "programs", "processes", "paths", "endings", "relations", "answers", "stages")
 _LATER: Final = "UPDATE coverage SET until = ? WHERE since = ? AND id = (SELECT max(id) FROM coverage)"
 _TIMES: Final = """
@@ -150,7 +149,7 @@ class OpenSegment:
         """
         self.path = path
         self._counts = 0, 0  # of its transactions, and of the stages of connections: their greatest ids
-        self._first, self._last = LAST_TIME, 0  # the times of its facts (ns)
+        self._first, self._last = LAST_TIME, 0  # ns: a live fact that is added counts for the time of its writing
         self._database = open_database(path, SCHEMA)
         try:
             check(self._database, path)
@@ -168,11 +167,9 @@ class OpenSegment:
     @property
     def is_full(self) -> bool:
         """Whether the next fact goes to a new segment."""
-        if self._is_indexed or self.count >= MOST_TRANSACTIONS or self._counts[1] >= MOST_STAGES:
-            return True
-        if self._last - self._first >= MOST_SPAN * _SECOND:
-            return True
-        return self.count > 0 and self._bytes() >= MOST_BYTES
+        is_long = self._last - self._first >= MOST_SPAN * _SECOND
+        has_many = self.count >= MOST_TRANSACTIONS or self._counts[1] >= MOST_STAGES
+        return self._is_ended or is_long or has_many or (self.count > 0 and self._bytes() >= MOST_BYTES)
 
     @property
     def is_new(self) -> bool:
@@ -203,29 +200,33 @@ class OpenSegment:
         with naming_damage(self.path):
             return carried_from(self._database)
 
-    def write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress, restarted: int | None = None) -> None:
+    def write(
+        self,
+        facts: Sequence[Fact | StageFact],
+        progress: StoredProgress,
+        restarted: int | None = None,
+        *,
+        now: int | None = None,
+    ) -> None:
         """Add facts, and note how far they are stored: all of it, or nothing.
 
         `restarted` is the time until which the facts of a run of the cache are known (ns), if another run has begun.
+        `now` (ns) counts for live facts in the span of the segment: their own times may be anything.
 
         Raises:
             DamagedFileError: It is damaged.
             sqlite3.Error: It cannot be written.
         """
-        with naming_damaged_file(self.path):
-            self._write(facts, progress, restarted)
-
-    def _write(self, facts: Sequence[Fact | StageFact], progress: StoredProgress, restarted: int | None) -> None:
         transactions, connections = self._counts
         added = [self._row(number, one) for number, one in enumerate(_of(Fact, facts), transactions + 1)]
         stages = [self._stage_row(number, one) for number, one in enumerate(_of(StageFact, facts), connections + 1)]
-        with self._committing() as database:
+        with naming_damaged_file(self.path), self._committing() as database:
             insert(database, "transactions", added)
             insert(database, "connections", stages)
             _note_progress(database, progress)
             insert(database, "restarts", [] if restarted is None else [(restarted,)])
         self._counts = transactions + len(added), connections + len(stages)
-        self._note_times(*(fact.ended if isinstance(fact, Fact) else fact.time for fact in facts))
+        self._note_times(*(fact.time if now is None or fact.id.is_loaded else now for fact in facts))
 
     @contextmanager
     def _committing(self) -> Iterator[sqlite3.Connection]:
@@ -272,7 +273,7 @@ class OpenSegment:
         counted = "SELECT (SELECT count(*) FROM transactions), (SELECT count(*) FROM connections)"
         self._counts = database.execute(counted).fetchone()
         self._is_new = database.execute("SELECT 1 FROM carryover").fetchone() is None
-        self._is_indexed = database.execute(_IS_INDEXED).fetchone() is not None
+        self._is_ended = database.execute(_HAS_TABLE, ("extent",)).fetchone() is not None  # a worker began to finish it
         self._note_times(*(time for time in database.execute(_TIMES).fetchone() if time is not None))
 
     def _note_times(self, *times: int) -> None:
@@ -375,7 +376,7 @@ def read_forgotten(database: sqlite3.Connection) -> list[Stretch]:
     Raises:
         BAD_CONTENTS, sqlite3.Error: They cannot be read.
     """
-    if database.execute(_HAS_FORGOTTEN).fetchone() is None:
+    if database.execute(_HAS_TABLE, ("forgotten",)).fetchone() is None:
         return []
     return [msgspec.convert(row, Stretch) for row in database.execute("SELECT since, until FROM forgotten")]
 

@@ -29,6 +29,7 @@ from dnstrail.history.segment import (
 )
 from dnstrail.history.segment_files import SegmentFile, lives_files, open_segment, segment_files
 from dnstrail.history.subjects import Subjects
+from dnstrail.image.bounds import SECOND
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
@@ -338,7 +339,8 @@ class FactStore:
                 continue
             part = self._waiting[: MOST_TRANSACTIONS - segment.count]
             is_last = len(part) == len(self._waiting)
-            segment.write(part, *((progress, restart_of(self.progress, progress)) if is_last else (self.progress,)))
+            noted = (progress, restart_of(self.progress, progress)) if is_last else (self.progress,)
+            segment.write(part, *noted, now=int(self._clock.wall() * SECOND))
             del self._waiting[: len(part)]
             self._weight -= sum(fact.weight for fact in part)
             self.counters["stored"] += len(part)
