@@ -157,13 +157,60 @@ def test_beyond_the_bound_the_newest_entries_are_read(past, monkeypatch):
 def test_the_memory_of_the_worker_comes_before_the_history(past):
     """Minutes that the worker remembers whole are its own; the history has those before, and its first minute."""
     facts, folder = past
-    own = Health()
+    own = Health(since=BEGIN // SECOND + 90)
     own.add(live(fact) for fact in facts[3:])
     own.count_lost(0, BEGIN // SECOND + 90)
     own.count_lost(4, BEGIN // SECOND + 210)
     found, _ = PastHealth().read(folder, own, START, START + 600, 1e12)
     assert sum(counts(found)) == 8
     assert sum(bucket["lost"] or 0 for bucket in found.shown(0, 1e12)) == 4
+
+
+@pytest.mark.parametrize("minute", [-2 * 1440, 1440], ids=["behind", "ahead"])
+def test_a_question_of_a_wrong_time_hides_no_history(past, minute):
+    """A writer with old or future stamps does not make the memory of the worker begin earlier."""
+    facts, folder = past
+    own = Health(since=BEGIN // SECOND + 90)
+    own.add([question(minute)])
+    own.add(live(fact) for fact in facts[3:])
+    assert own.begin == START + 3 * MINUTE
+    found, is_whole = PastHealth().read(folder, own, START, START + 600, 1e12)
+    assert (is_whole, sum(counts(found))) == (True, 8)
+
+
+def test_the_memory_begins_after_what_was_forgotten():
+    """A minute that was forgotten, and has a further question since, is not remembered whole."""
+    health = Health(most=3, since=START)
+    for minute in range(5):
+        health.count_lost(0, START + minute * MINUTE)
+        health.add([question(minute)])
+    assert health.begin == START + 2 * MINUTE
+    health.add(question(minute) for minute in (99, 98))
+    health.count_lost(0, START + 5 * MINUTE)
+    health.add([question(1)])
+    assert health.begin == START + 3 * MINUTE
+
+
+@pytest.mark.parametrize("minutes", [1440, 3 * KEPT])
+def test_a_clock_that_was_ahead_leaves_room_for_the_present(minutes):
+    """Full of minutes of a time ahead, the memory drops them for the present ones, losses too."""
+    health = Health(since=(START + minutes * MINUTE))
+    for minute in range(KEPT + 5):
+        health.count_lost(0, START + (minutes + minute) * MINUTE)
+        health.add([question(minutes + minute)])
+    for minute in range(3):
+        health.count_lost(minute, START + minute * MINUTE)
+        health.add([question(minute)])
+    shown = [(bucket["start"], bucket["lost"]) for bucket in health.shown(0, START + 1e6)]
+    assert shown == [(START + minute * MINUTE, int(minute > 0)) for minute in range(3)]
+
+
+def test_a_clock_that_was_behind_claims_no_past():
+    """A worker that started before its host heard the time remembers all questions since it was set right."""
+    health = Health(since=60.0)
+    health.count_lost(0, 70.0)
+    health.count_lost(0, START + 5.0)
+    assert health.begin == START + MINUTE
 
 
 def test_a_past_time_is_read_once(past, monkeypatch):

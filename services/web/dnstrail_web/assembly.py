@@ -57,7 +57,7 @@ class WebAssembly:
         origin = place.outer or f"{'http' if place.tls is None else 'https'}://{_in_link(place)}:{port}"
         scheme = origin.partition(":")[0]
         self._clock = clock = SystemClock()
-        self._health = Health()
+        self._health = Health(since=clock.wall())
         self._kept: deque[dict[str, Any]] = deque()
         self._findings = findings
         self._lookups = place.lookups

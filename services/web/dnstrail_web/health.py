@@ -100,15 +100,21 @@ class Minute:
 
 
 class Health:
-    """The last minutes. Threads may use it at the same time."""
+    """The last minutes. Threads may use it at the same time.
 
-    def __init__(self, seconds: int = MINUTE, most: int = KEPT) -> None:
+    `begin` is the time from which the buckets have all questions, as far as this worker received them. It never goes
+    back: a question of an earlier time makes a bucket that lacks others.
+    """
+
+    def __init__(self, seconds: int = MINUTE, most: int = KEPT, *, since: float | None = None) -> None:
+        """Begin with no questions. `since` is the wall time from which all are added; None: some are left out."""
         self.seconds = seconds
+        self.begin = float("inf") if since is None else self._next(since)
         self._most = most
         self._buckets: OrderedDict[int, Minute] = OrderedDict()
         self._lock = threading.Lock()
         self._counted: int | None = None  # events that were lost up to the last count
-        self._is_full = False  # the first minute, in which the worker began, is forgotten
+        self._now = float("inf") if since is None else since  # the wall time of the last count
 
     def add(self, entries: Iterable[LoggedQuestion]) -> None:
         """Count questions of clients: one that a forwarder asked for a known client is that of the client."""
@@ -126,6 +132,9 @@ class Health:
         What was lost meanwhile belongs to the minute of the next count. A smaller total is that of a new cache.
         """
         with self._lock:
+            if now > self._now + MINUTE:  # a clock that was behind is set right: what came before has earlier times
+                self.begin = max(self.begin, self._next(now))
+            self._now = now
             bucket = self._of(int(now))
             if total is None:
                 return
@@ -152,11 +161,9 @@ class Health:
                     if start >= begin:
                         bucket.include(one)
 
-    @property
-    def begin(self) -> float:
-        """The time from which the buckets have all questions, as far as this worker received them."""
-        with self._lock:
-            return min(self._buckets, default=float("inf")) + (0 if self._is_full else self.seconds)
+    def _next(self, time: float) -> float:
+        """Return the begin of the first bucket after a time."""
+        return (time // self.seconds + 1) * self.seconds
 
     def _of(self, second: int) -> Minute | None:
         """Return the bucket of a time, None for one that is forgotten."""
@@ -164,11 +171,14 @@ class Health:
         if (found := self._buckets.get(start)) is not None:
             return found
         if len(self._buckets) >= self._most:
+            for ahead in [one for one in self._buckets if one > self._now + MINUTE]:
+                del self._buckets[ahead]
+        if len(self._buckets) >= self._most:
             oldest = min(self._buckets)
             if start < oldest:
                 return None
             del self._buckets[oldest]
-            self._is_full = True
+            self.begin = max(self.begin, oldest + self.seconds)
         found = self._buckets[start] = Minute()
         return found
 
