@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 
 import pytest
@@ -19,8 +20,9 @@ from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_SERVER_NAME
 from dnstrail_probe.packets import assembly
 from dnstrail_probe.packets.assembly import Assembly
+from dnstrail_probe.packets.server_names import quic_initial
 from dnstrail_probe.packets.server_names.quic_hellos import IDLE, OPEN, PIECES, RATE, QuicHellos
-from dnstrail_probe.packets.server_names.quic_initial import read_initials
+from dnstrail_probe.packets.server_names.quic_initial import FRAMES, read_initials
 from dnstrail_probe.packets.server_names.reader import SNI, ServerName
 
 SECOND = 1_000_000_000
@@ -186,6 +188,78 @@ def test_rate_is_bounded(reader):
         reader.take(garbage)
     assert reader.counters == {"quic_undecryptable": RATE, "quic_over_rate": 3}
     assert reader.take(first_datagrams()[0], at=START + SECOND)
+
+
+def test_long_datagrams_count_more(reader):
+    """The rate counts bytes, too: a datagram of 15,000 bytes counts like eleven short ones."""
+    garbage = b"\xc0\0\0\0\1".ljust(15_000, b"\xff")
+    for _ in range(RATE):
+        reader.take(garbage)
+    assert reader.counters == {"quic_undecryptable": RATE // 11, "quic_over_rate": RATE - RATE // 11}
+
+
+def lines_run(datagram: bytes) -> int:
+    """Return the number of lines of `quic_initial` that run until the frames of a datagram are read."""
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        lines += event == "line"
+        return trace if frame.f_code.co_filename == quic_initial.__file__ else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        read_initials(datagram)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+LONG = {
+    "pings": b"\1" * 16_000,
+    "padding": bytes(16_000),
+    "padding between pings": b"\1\0\0" * 5_000,
+    "empty frames": b"\6\0\0" * 5_000,
+    "acknowledgements": b"\2\0\0\0\0" * 3_000,
+    "ranges": b"\2\0\0" + varint(7_000) + bytes(15_000),
+    "acknowledgements of many ranges": (b"\2\0\0\x3c" + bytes(121)) * 120,
+}
+
+
+@pytest.mark.parametrize("frames", LONG.values(), ids=LONG)
+def test_work_for_a_long_datagram_is_bounded(frames):
+    """The steps for a datagram are bounded by `FRAMES`, whatever it is filled with."""
+    assert lines_run(sealed(frames)) < 100 + 20 * FRAMES
+
+
+@pytest.mark.parametrize("frames", [b"\6\0\0" * (FRAMES + 1), b"\2\0\0\x3f" + bytes(127), b"\2\0\0\0\0" * FRAMES])
+def test_datagram_of_too_many_frames_is_counted(reader, frames):
+    """Beyond `FRAMES` frames and ranges a datagram is unreadable, and its client is not read further."""
+    assert reader.take(sealed(frames, crypto(0, RFC_HELLO))) == []
+    assert reader.take(sealed(crypto(0, RFC_HELLO))) == []
+    reader.hellos.finish()
+    assert reader.counters == {"quic_unreadable": 1}
+
+
+def test_frames_of_all_packets_count(reader):
+    """The packets of one datagram share `FRAMES`."""
+    empty = sealed(b"\6\0\0" * (FRAMES // 2))
+    assert reader.take(empty + empty + sealed(crypto(0, RFC_HELLO))) == []
+    assert reader.counters == {"quic_unreadable": 1}
+
+
+def test_empty_frames_are_no_pieces(reader):
+    """CRYPTO frames without bytes leave room for `PIECES` others."""
+    assert reader.take(sealed(*(crypto(place, b"") for place in range(1, PIECES)))) == []
+    halves = crypto(0, RFC_HELLO[:100]) + crypto(100, RFC_HELLO[100:])
+    assert reader.take(sealed(halves, number=1)) == [ServerName("example.com", SNI)]
+
+
+def test_padding_and_pings_are_no_frames(reader):
+    """Any number of PADDING and PING frames, and as many others as are allowed, may come before the ClientHello."""
+    frames = b"\1\0\1" * 300 + b"\6\0\0" * (FRAMES - 1)
+    assert reader.take(sealed(frames, crypto(0, RFC_HELLO))) == [ServerName("example.com", SNI)]
 
 
 def test_packets_of_one_datagram_are_bounded():

@@ -14,7 +14,8 @@ IDLE = 10_000_000_000  # ns for which a client is remembered
 #: frames of the ClientHello of a QUIC client -> `quic_unreadable`
 PIECES = 64  # Chromium sends about ten
 #: first datagrams of QUIC clients that are decrypted in a second -> `quic_over_rate`
-RATE = 2_000  # each costs about 60 us
+RATE = 2_000  # each costs 60 to 300 us; a longer one counts once more for each `_PACKET`
+_PACKET = 1_500  # bytes
 _SECOND = 1_000_000_000
 
 _Ends = tuple[bytes, int, bytes, int]
@@ -38,7 +39,7 @@ class QuicHellos:
         flow = event.flow
         if flow is None or (flow.destination, flow.destination_port, flow.source, flow.source_port) in self._hellos:
             return []
-        if not self._has_time(event.timestamp):
+        if not self._has_time(event):
             self._counters["quic_over_rate"] += 1
             return []
         return [
@@ -92,11 +93,11 @@ class QuicHellos:
         if not hello.done:
             self._counters["server_name_incomplete"] += 1
 
-    def _has_time(self, timestamp: int) -> bool:
-        second = timestamp // _SECOND
+    def _has_time(self, event: Captured) -> bool:
+        second = event.timestamp // _SECOND
         if second != self._second:
             self._second, self._decrypted = second, 0
-        self._decrypted += 1
+        self._decrypted += 1 + len(event.payload) // _PACKET
         return self._decrypted <= RATE
 
 
@@ -111,12 +112,14 @@ class _Hello:
         self.done = False
         self._pieces: dict[int, bytes] = {}
 
-    def take(self, frames: list[tuple[int, bytes]]) -> bytes | None:
+    def take(self, frames: list[tuple[int, bytes]] | None) -> bytes | None:
         """Return the server name once it is whole, b"" if it states none; None as long as bytes are missing.
 
         Raises:
-            Unreadable: it is too large, in too many pieces, or no ClientHello.
+            Unreadable: it is too large, in too many pieces or in a datagram of too many frames, or no ClientHello.
         """
+        if frames is None:
+            raise Unreadable
         for offset, data in frames:
             self._add(offset, data)
         stated = read_handshake(self._beginning())

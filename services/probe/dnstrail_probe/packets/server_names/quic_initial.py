@@ -5,6 +5,8 @@ Anybody can read them: their keys follow from the connection id that stands in t
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
@@ -20,7 +22,10 @@ _HASH = hashes.SHA256()
 _MOST_PACKETS = 4  # Initial packets of one datagram that are decrypted
 _LONGEST_NUMBER = 4
 _LONGEST_CONNECTION_ID = 20
-_PADDING, _PING, _ACK, _ACK_ECN, _CRYPTO = 0, 1, 2, 3, 6
+#: frames of a first datagram of a QUIC client, and ranges of its acknowledgements -> `quic_unreadable`
+FRAMES = 64  # as many as a ClientHello may have; PADDING and PING do not count
+_ACK, _ACK_ECN, _CRYPTO = 2, 3, 6
+_FRAME = re.compile(rb"[^\0\1]")  # the type of the next frame that is neither PADDING nor PING
 
 
 class Undecryptable(Exception):
@@ -62,10 +67,13 @@ def _expand(secret: bytes, label: bytes, length: int) -> bytes:
 
 
 class Initial(msgspec.Struct, frozen=True):
-    """One Initial packet: the id that the client chose, and the handshake bytes of each frame with their offset."""
+    """One Initial packet: the id that the client chose, and the handshake bytes of each frame with their offset.
+
+    `frames` is None if the datagram has more than `FRAMES` up to the end of this packet.
+    """
 
     connection_id: bytes
-    frames: list[tuple[int, bytes]]
+    frames: list[tuple[int, bytes]] | None
 
 
 class _Packet(msgspec.Struct, frozen=True):
@@ -84,11 +92,12 @@ def read_initials(datagram: bytes) -> list[Initial]:
         Undecryptable: one of them is malformed, or its keys do not open it.
     """
     found: list[Initial] = []
-    at = 0
+    at, budget = 0, FRAMES
     try:
         while at < len(datagram) and len(found) < _MOST_PACKETS and (version := version_at(datagram, at)):
             packet = _packet_at(datagram, at)
-            found.append(Initial(packet.connection_id, _frames(_opened(datagram, packet, version))))
+            frames, budget = _frames(_opened(datagram, packet, version), budget)
+            found.append(Initial(packet.connection_id, frames if budget >= 0 else None))
             at = packet.end
     except IndexError:
         raise Undecryptable from None
@@ -121,33 +130,42 @@ def _opened(datagram: bytes, packet: _Packet, version: Version) -> bytes:
     return keys.open(int.from_bytes(number), datagram[payload : packet.end], header)
 
 
-def _frames(payload: bytes) -> list[tuple[int, bytes]]:
-    """Return the CRYPTO frames of a packet, up to a frame that no Initial packet contains."""
+def _frames(payload: bytes, budget: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Return the CRYPTO frames of a packet, up to a frame that no Initial packet contains, and the rest of the budget.
+
+    If the rest is negative, the packet has more frames.
+    """
     found: list[tuple[int, bytes]] = []
     at = 0
-    while at < len(payload):
-        kind = payload[at]
-        at += 1
+    while budget >= 0 and (frame := _FRAME.search(payload, at)):
+        kind, at = payload[frame.start()], frame.end()
+        budget -= 1
         if kind == _CRYPTO:
             offset, at = _integer(payload, at)
             length, at = _integer(payload, at)
-            found.append((offset, payload[at : at + length]))
+            if length:
+                found.append((offset, payload[at : at + length]))
             at += length
         elif kind in (_ACK, _ACK_ECN):
-            at = _after_ack(payload, at, ecn=kind == _ACK_ECN)
-        elif kind not in (_PADDING, _PING):
+            ranges, at = _after_ack(payload, at, ecn=kind == _ACK_ECN, most=budget)
+            budget -= 1 + ranges
+        else:
             break
-    return found
+    return found, budget
 
 
-def _after_ack(payload: bytes, at: int, *, ecn: bool) -> int:
-    """Return the place behind an ACK frame (RFC 9000, section 19.3)."""
+def _after_ack(payload: bytes, at: int, *, ecn: bool, most: int) -> tuple[int, int]:
+    """Return the number of further ranges of an ACK frame, and the place behind it (RFC 9000, section 19.3).
+
+    If there are more than `most`, the others are not read.
+    """
     _, at = _integer(payload, at)  # the largest number
     _, at = _integer(payload, at)  # the delay
     ranges, at = _integer(payload, at)
-    for _ in range(1 + 2 * ranges + (3 if ecn else 0)):
-        _, at = _integer(payload, at)  # past the end of the payload it raises
-    return at
+    payload[at + 2 * ranges]  # an integer, and two of each range: past the end of the payload it raises
+    for _ in range(1 + 2 * min(ranges, most) + (3 if ecn else 0)):
+        _, at = _integer(payload, at)
+    return ranges, at
 
 
 def _integer(data: bytes, at: int) -> tuple[int, int]:
