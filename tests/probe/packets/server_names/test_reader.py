@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,9 @@ from builders.corpus import CORPUS
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.events import NET_SERVER_NAME
 from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.packets.server_names.reader import FIRST_BYTES, HOST, SNI, ServerName, server_name
+from dnstrail_probe.packets.server_names import client_hello, http_requests
+from dnstrail_probe.packets.server_names.reader import FIRST_BYTES, HOST, SNI, ServerName, ServerNameReader, server_name
+from dnstrail_probe.packets.tcp_stream import Arrival
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 
 RAW = 101
@@ -133,6 +137,97 @@ def test_any_split_yields_the_same_names(case, data):
     stream, names, _ = STREAMS[case]
     places = data.draw(st.lists(st.integers(1, len(stream)), max_size=12))
     assert play(stream, places, syn=data.draw(st.booleans()))[0] == names
+
+
+def read(data: bytes, edges: list[int]) -> tuple[list[ServerName], Counter[str], bool]:
+    """Return the names in a stream that arrives in segments with these edges, the counters, and if the search ended."""
+    counters: Counter[str] = Counter()
+    reader = ServerNameReader(counters)
+    segments = enumerate(pairwise([0, *edges, len(data)]))
+    found = [one for place, (a, b) in segments for one in reader.take(data[a:b], Arrival(place, place))]
+    return [name for _, name in found], counters, reader.done
+
+
+MALFORMED = GET.replace(b"x\r\n", b"x\rx\r\n")
+
+
+@given(
+    st.sampled_from([*(stream for stream, _, _ in STREAMS.values()), GET + HELLO, HELLO + GET, MALFORMED]), st.data()
+)
+def test_any_split_yields_the_same_result(stream, data):
+    """Names, counters and the end of the search do not depend on the segments, for damaged streams too."""
+    damaged = bytearray(stream)
+    for place in data.draw(st.lists(st.integers(0, min(len(stream), 700) - 1), max_size=3)):
+        damaged[place] = data.draw(st.sampled_from(b"\r\n \x16\0Hx"))
+    cuts = data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=30))
+    assert read(bytes(damaged), sorted(cuts)) == read(bytes(damaged), [])
+
+
+@pytest.mark.parametrize("stream", [GET + HELLO, GET + TO_OTHER + GET, in_records(HELLO, 1), MALFORMED + TO_OTHER])
+def test_single_bytes_yield_the_same_result(stream):
+    """A stream whose segments have one byte each yields what it yields as one segment."""
+    assert read(stream, list(range(1, len(stream)))) == read(stream, [])
+
+
+def test_malformed_head_is_counted():
+    """A head that ends without being valid is counted, and nothing behind it is read."""
+    assert read(MALFORMED + TO_OTHER, []) == ([], {"server_name_incomplete": 1}, True)
+
+
+ENDLESS_HELLO = b"\1\0\x4e\x20" + bytes(FIRST_BYTES)  # of 20,000 bytes
+LABORIOUS = {
+    "a ClientHello in one record": b"\x16\x03\1\x40\0" + ENDLESS_HELLO,
+    "a ClientHello in small records": in_records(b"\x16\x03\1\0\0" + ENDLESS_HELLO, 11),
+    "a request with an endless first line": b"GET /".ljust(FIRST_BYTES, b"x"),
+    "a request with a long first line": b"GET /".ljust(FIRST_BYTES // 2, b"x")
+    + b" HTTP/1.1\r\n"
+    + b"a\n" * FIRST_BYTES,
+    "a request with short fields": b"GET / HTTP/1.1\r\n" + b"a\n" * FIRST_BYTES,
+    "a request with a long field": b"GET / HTTP/1.1\r\na: ".ljust(FIRST_BYTES, b"x"),
+    "a malformed head": b"GET / HTTP/1.1\r\n" + b"a\n" * 4_000 + b"\rx\n" + b"\n" * FIRST_BYTES,
+    "requests": b"GET / HTTP/1.1\n\n" * FIRST_BYTES,
+}
+
+
+class CountingPattern(SimpleNamespace):
+    """A regular expression that adds up the bytes that it is given."""
+
+    def _counted(self, search, data, *start):
+        self.work["bytes"] += len(data) - sum(start)
+        return search(data, *start)
+
+    def __getattr__(self, name):
+        return lambda *given: self._counted(getattr(self.pattern, name), *given)
+
+
+def work_for_single_bytes(stream: bytes, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Return the work for a stream in segments of one byte: bytes given to patterns, and lines run by the readers."""
+    work: Counter[str] = Counter()
+    for name in ("_FIRST_LINE", "_FIRST_LINE_SO_FAR", "_HEAD", "_BLANK_LINE"):
+        monkeypatch.setattr(http_requests, name, CountingPattern(pattern=getattr(http_requests, name), work=work))
+    files = {client_hello.__file__, http_requests.__file__}
+
+    def trace(frame, event, _):
+        work["lines"] += event == "line"
+        return trace if frame.f_code.co_filename in files else None
+
+    reader = ServerNameReader(Counter())
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for place in range(len(stream)):
+            reader.take(stream[place : place + 1], Arrival(place, place))
+    finally:
+        sys.settrace(before)
+    return work
+
+
+@pytest.mark.parametrize("stream", LABORIOUS.values(), ids=LABORIOUS)
+def test_work_is_linear_in_the_bytes(stream, monkeypatch):
+    """The work for a connection grows with its bytes, not with bytes times segments."""
+    work = work_for_single_bytes(stream[:FIRST_BYTES], monkeypatch)
+    assert work["lines"] < 40 * FIRST_BYTES
+    assert work["bytes"] < 40 * FIRST_BYTES
 
 
 def test_ports_are_used_again():

@@ -4,27 +4,77 @@ from __future__ import annotations
 
 _RECORD_HEADER, _HANDSHAKE, _VERSION_MAJOR = 5, 22, 3
 _MESSAGE_HEADER, _CLIENT_HELLO = 4, 1
-_MOST_RECORDS = 1024  # the message is read again with each segment, so small records are bounded
 _BEFORE_SESSION = 2 + 32  # version and random
 _SERVER_NAME, _HOST_NAME = 0, 0
 
 
 class Unreadable(Exception):
-    """Bytes that are no ClientHello; the reader of the stream catches it."""
+    """Bytes that are no ClientHello; its reader catches it."""
 
 
-def read_client_hello(data: bytes | bytearray) -> bytes | None:
-    """Return the server name at the start of a stream; b"" if there is none, None if more bytes are needed.
+class HelloReader:
+    """The reader of a ClientHello at the start of a stream, which can span several records.
 
-    Raises:
-        Unreadable: the stream does not begin with a ClientHello.
+    `done` is set once its name was read, or the stream turned out to begin with no ClientHello. Each byte is read once,
+    however the stream is cut into segments.
     """
-    message = _handshake(data)
-    return None if message is None else _checked(message)
+
+    def __init__(self) -> None:
+        self.done = False
+        self._header = bytearray()  # of the current record
+        self._remaining = 0  # bytes of the current record that are missing
+        self._message = bytearray()
+
+    @property
+    def held(self) -> int:
+        """Bytes of an incomplete ClientHello."""
+        return len(self._header) + len(self._message)
+
+    def take(self, data: bytes) -> list[bytes]:
+        """Return the server name, if these bytes complete the ClientHello; b"" if it states none."""
+        try:
+            stated = self._read(data)
+        except Unreadable:  # for example the stream of a server
+            self._end()
+            return []
+        if stated is None:
+            return []
+        self._end()
+        return [stated]
+
+    def _read(self, data: bytes) -> bytes | None:
+        at = 0
+        while at < len(data):
+            if self._remaining:
+                part = data[at : at + self._remaining]
+                self._message += part
+                self._remaining -= len(part)
+                if (stated := read_handshake(self._message)) is not None:
+                    return stated
+            else:
+                part = data[at : at + _RECORD_HEADER - len(self._header)]
+                self._read_header(part)
+            at += len(part)
+        return None
+
+    def _read_header(self, part: bytes) -> None:
+        """Add a part of the header of a record; the last one yields the length of the record."""
+        self._header += part
+        if len(self._header) < _RECORD_HEADER:
+            return
+        self._remaining = int.from_bytes(self._header[3:])
+        if self._header[0] != _HANDSHAKE or self._header[1] != _VERSION_MAJOR or not self._remaining:
+            raise Unreadable
+        self._header.clear()
+
+    def _end(self) -> None:
+        self.done = True
+        self._header.clear()
+        self._message.clear()
 
 
 def read_handshake(data: bytes | bytearray) -> bytes | None:
-    """Do as `read_client_hello` with a handshake that is not split into records, as in QUIC.
+    """Return the server name in the ClientHello of a handshake; b"" if there is none, None if more bytes are needed.
 
     Raises:
         Unreadable: the handshake does not begin with a ClientHello.
@@ -40,24 +90,6 @@ def _checked(message: bytes) -> bytes:
         return _server_name(message)
     except IndexError:
         raise Unreadable from None
-
-
-def _handshake(data: bytes | bytearray) -> bytes | None:
-    """Return the first handshake message, which can span several records; None if it is incomplete."""
-    message, at, records = b"", 0, 0
-    while at + _RECORD_HEADER <= len(data):
-        records += 1
-        length = int.from_bytes(data[at + 3 : at + 5])
-        if data[at] != _HANDSHAKE or data[at + 1] != _VERSION_MAJOR or not length or records > _MOST_RECORDS:
-            raise Unreadable
-        message += data[at + _RECORD_HEADER : at + _RECORD_HEADER + length]
-        if message[0:1] not in (b"", bytes([_CLIENT_HELLO])):
-            raise Unreadable
-        end = _MESSAGE_HEADER + int.from_bytes(message[1:4])
-        if len(message) >= max(end, _MESSAGE_HEADER):
-            return message[_MESSAGE_HEADER:end]
-        at += _RECORD_HEADER + length
-    return None
 
 
 def _server_name(message: bytes) -> bytes:
