@@ -29,6 +29,7 @@ from live.processes import PATIENCE, dnstrail, run_dir, wait_until
 from live.tapped_resolver import resolved, resolver
 
 WIDTH = 80
+HOME = "\x1b[H"
 HOSTILE = "\x1b]0;owned\x07\u202e"
 FLOW = Flow(bytes([192, 0, 2, 100]), 40000, bytes([192, 0, 2, 53]), 53)
 
@@ -66,8 +67,8 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """The lines without their styles."""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.read()).splitlines()
+        """The lines of all drawings without their styles; a drawing ends without a newline, and the next goes home."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.read().replace(HOME, "\n")).splitlines()
 
     def hang_up(self) -> None:
         """Close the terminal."""
