@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import threading
-from itertools import chain
+from itertools import chain, product
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +14,9 @@ from dnstrail.image import Bounds, Image
 from dnstrail.image.saved import saved_records
 from dnstrail.protocol.batches import MOST_COUNT, TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import JoinRequest
-from dnstrail.protocol.members import FORM, Progress
+from dnstrail.protocol.members import FORM, MAX_NAME, Progress
 from dnstrail_cache.feed.feeder import Feeder
+from dnstrail_cache.groups.groups import MAX_GROUPS, MAX_GROUPS_OF_USER
 from dnstrail_cache.state import snapshots
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.snapshots import AT_ONCE, EVERY, SOON, Snapshots
@@ -95,6 +96,25 @@ def test_a_restart_finds_what_was_live(path, clock):
     assert [bool(found(new, name)) for name in ("a.com", "b.com", "short.com", "c.com")] == [True, True, False, False]
     new.clock.advance(31)
     assert found(new, "a.com") is None
+
+
+def test_the_longest_starts_of_all_groups_fit_into_the_file(path, clock):
+    """Members that report starts with names of the greatest size, in as many groups as may be, do no harm to it."""
+    state = new_state(clock)
+    hear(state, 0, "a.com")
+    now = clock.monotonic()
+    for user in range(MAX_GROUPS // MAX_GROUPS_OF_USER):
+        for group, worker in product(range(MAX_GROUPS_OF_USER), range(3)):
+            names = (f"{user}/{group}/{worker}/{number}" for number in range(1365))
+            progress = tuple(Progress(name + "\U0001f4a9" * (MAX_NAME - len(name)), 0, 1) for name in names)
+            member = JoinRequest(group=f"g{group}", worker=f"w{worker}", progress=progress, user=user, form=FORM)
+            state.groups.join(member, now)
+    saved(path, state)
+    new = restarted(path, clock)
+    assert found(new, "a.com")
+    groups = new.groups.saved(now, clock.wall())
+    assert len(groups) == MAX_GROUPS
+    assert all(240 < len(group.members["all"]) < 280 for group in groups)
 
 
 def test_lookups_of_the_time_before_have_no_history(path, clock):

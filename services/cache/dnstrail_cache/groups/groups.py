@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Any
 
@@ -28,6 +28,8 @@ MAX_STARTS_OF_USER = 1 << 17  # that those of one user report together
 #: seconds for which a group without members is remembered -> its next worker begins with the present
 RESUMABLE = 600.0
 SHOWN = 20.0  # seconds for which `stats` shows it
+_MOST_SAVED = 128 << 10  # bytes of a group in the file of state: all of them fit into the block of its header
+_OVERHEAD = 16  # bytes of a start besides its name
 _ALL = "all"  # the name under which a group is saved as a whole
 
 GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
@@ -193,8 +195,16 @@ class Groups:
             del self._groups[key]
 
 
-def _progress(handled: Mapping[str, int]) -> tuple[Progress, ...]:
-    return tuple(Progress(start, 0, last) for start, last in handled.items())[-MOST_PROBES:]
+def _progress(handled: dict[str, int]) -> tuple[Progress, ...]:
+    """Return the progress of the latest starts, within the bounds of a saved group."""
+    kept: list[Progress] = []
+    size = 0
+    for start, last in islice(reversed(handled.items()), MOST_PROBES):
+        size += len(start.encode()) + _OVERHEAD
+        if size > _MOST_SAVED:
+            break
+        kept.append(Progress(start, 0, last))
+    return tuple(reversed(kept))
 
 
 def _until(progress: Progress, reached: int | None) -> Progress:
