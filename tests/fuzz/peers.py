@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -289,7 +290,18 @@ def pipeline(
             workers[name] = stack.enter_context(run)
         with asker(lookups_address(folder)) as client:
             wait_until(lambda: client.ask("health")["data"]["turns"], "the pipeline")
+        for name in workers:  # a worker begins before the process that serves its metrics
+            wait_until(partial(_is_served, ports[name]), f"the metrics of {name}")
         yield workers
+
+
+def _is_served(port: int) -> bool:
+    """Return whether a worker serves its metrics."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":
