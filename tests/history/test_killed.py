@@ -20,13 +20,13 @@ WRITER = """
 import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
-from builders.facts import fact_of, progress_of, stage_of
+from builders.facts import BEGIN, SECOND, fact_of, progress_of, stage_of
 from dnstrail.history import segment
 from dnstrail_history.store import store
 from live.workers import FakeClock
 
 segment.MOST_TRANSACTIONS = store.MOST_TRANSACTIONS = {small}
-found = store.FactStore(Path(sys.argv[1]), FakeClock())
+found = store.FactStore(Path(sys.argv[1]), FakeClock(wall=BEGIN / SECOND))
 begin = found.progress.positions["cache"].ended if found.progress.positions else 0
 number = max(begin - 7, 0)  # some facts arrive again, as in a replay
 while True:
