@@ -38,7 +38,7 @@ from live.workers import Messages
 
 ROOT = Path(__file__).parents[1]
 NAME = re.compile(r"\b(?:dnstrail|process)_\w+")
-OF_PROMETHEUS = {"instance", "job", "le"}
+OF_PROMETHEUS = {"instance", "job", "le", "service"}
 
 
 class Quiet(Signature):
@@ -122,3 +122,35 @@ def test_promtool_accepts_the_files(kind, file):
     """Promtool finds no fault in the alerts and in the configuration of the containers."""
     done = subprocess.run([promtool_or_skip(), "check", kind, file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "fires"),
+    [("1x200", False), ("1x40 0x160", True), ("1x40 0 0 stale _x160", True)],
+    ids=["up", "silent", "without an address"],
+)
+def test_a_worker_that_ended_fires_its_alert(values, fires, tmp_path):
+    """A worker fires while its target does not answer, and once Prometheus has none, as Docker's DNS forgets it."""
+    labels = {"job": "dnstrail", "service": "cache"}
+    series = [
+        {"series": f"up{{{_shown({**labels, 'instance': 'a:9153'})}}}", "values": values},
+        {"series": f"up{{{_shown({**labels, 'service': 'probe', 'instance': 'b:9153'})}}}", "values": "1x200"},
+    ]
+    expected = [{"exp_labels": {**labels, "severity": "critical"}}] if fires else []
+    if "stale" not in values:
+        expected = [{"exp_labels": {**one["exp_labels"], "instance": "a:9153"}} for one in expected]
+    alert = {"eval_time": "30m", "alertname": "DnstrailWorkerDown", "exp_alerts": expected}
+    case = {"interval": "15s", "input_series": series, "alert_rule_test": [alert]}
+    rules = yaml.safe_load(ALERTS.read_text())
+    for rule in rules["groups"][0]["rules"]:
+        del rule["annotations"]
+    (tmp_path / "alerts.yml").write_text(yaml.safe_dump(rules))
+    (tmp_path / "test.yml").write_text(yaml.safe_dump({"rule_files": ["alerts.yml"], "tests": [case]}))
+    done = subprocess.run(
+        [promtool_or_skip(), "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _shown(labels):
+    return ",".join(f'{name}="{value}"' for name, value in labels.items())

@@ -18,7 +18,7 @@ from dnstrail.process.signals import PARENT
 
 _LEVEL = "warning"  # other lines of the workers would mix with the events
 _GRACE = 5.0  # seconds for a child to end by itself
-#: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next four ports (default: none)
+#: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next five ports (default: none)
 _METRICS = "DNSTRAIL_METRICS"
 _WORKERS = ("probe", "cache", "signatures", "findings", "history", "web")  # in the order of the ports of their metrics
 
