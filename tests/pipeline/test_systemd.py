@@ -194,10 +194,15 @@ def test_the_history_answers_for_a_time_before_the_cache(host):
 
 
 def test_the_units_of_several_hosts_find_each_other_with_keys(host):
-    """The commands of the page make keys and drop-ins; with these keys the signatures follow probe and cache by tcp."""
+    """The commands of the page make keys and drop-ins; with these keys the signatures follow probe and cache by tcp.
+
+    An upgrade of the package succeeds while the cache lacks the key of its probe, and cannot start.
+    """
     make, allow, restart = blocks("docs/use/hosts.md")
     done = host.run("sh", "-ec", f"cd /opt/source\n{make}")
     assert done.returncode == 0, done.stderr
+    upgraded = host.run("sh", here(ROOT / "deploy/debian/postinst"), "configure", "0.1")
+    assert (upgraded.returncode, "dnstrail-cache.service failed" in upgraded.stderr) == (0, True), upgraded.stderr
     keys = dict(zip(("probe", "cache", "signatures"), done.stdout.split(), strict=True))
     places = "s/192[.]0[.]2[.]/127.0.0./g"  # probe and cache have an address each
     host.run("sh", "-ec", f"sed -i '{places}' /etc/systemd/system/dnstrail-*.service.d/hosts.conf")
