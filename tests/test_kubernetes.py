@@ -172,6 +172,17 @@ def test_the_probe_may_get_what_it_requests_of_the_api_server_alone() -> None:
     assert keys == OWNER_KEYS
 
 
+def test_the_patches_of_a_worker_lose_no_option_together() -> None:
+    """What several patches change of a container is in one of them as a whole: a patch replaces all options."""
+    changed: dict[str, list[set[str]]] = {}
+    for patch in PATCHES:
+        for container in yaml.safe_load(patch.read_text())["spec"]["template"]["spec"]["containers"]:
+            changed.setdefault(container["name"], []).append({*container.get("args", ())})
+    assert len(changed["probe"]) > 2
+    for options in changed.values():
+        assert set.union(*options) in options
+
+
 @pytest.mark.parametrize("patch", [one for one in PATCHES if one.parent.stem == "hosts"], ids=lambda path: path.stem)
 def test_a_worker_that_speaks_to_hosts_has_keys(patch: Path) -> None:
     """Each container of a patch for several hosts has a folder of keys."""
