@@ -13,9 +13,11 @@ import yaml
 from dnstrail.bus.ipc import events_address, findings_address, history_address, lookups_address
 from dnstrail.bus.trust import RUN_DIR_OF_FLEET
 from dnstrail.pipeline import FLEET, HISTORY, SENDER
+from dnstrail.process.config_file import DEFAULT, TABLES
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
 from dnstrail_cli.fleet.command import fleet
+from dnstrail_cli.fleet.signatures import SETTINGS
 from dnstrail_findings.targets import parse_target
 from dnstrail_fleet.engine_option import JOINED
 from dnstrail_fleet.log.engine_address import EngineAddress, encode_invitation
@@ -41,7 +43,6 @@ USERS = {
 }
 UNIT = {unit.stem.removeprefix("dnstrail-"): unit for unit in UNITS}
 OF_FLEET = [worker for worker in USERS if worker.startswith("fleet-")]
-MEASURED = [unit for unit in UNITS if unit != UNIT["fleet-signatures"]]  # which serves no metrics
 USER_OF_IMAGE = re.compile(r"useradd .*--uid (\d+) .* (\S+) &&")
 EXPOSURE = 25  # tenths
 PREFIX = "/opt/dnstrail/bin/dnstrail"
@@ -188,7 +189,7 @@ def test_the_sender_of_the_compose_file_reads_the_history_and_one_secret():
     made = f"install -d -m 0700 -o dnstrail-history -g dnstrail {SENDER}"
     assert made in (COMPOSE.parent / "deploy/Dockerfile").read_text()
     page = (COMPOSE.parent / "docs/use/fleet.md").read_text()
-    assert f"install -o {sender['user'].partition(':')[0]} -m 400 web1.json" in page
+    assert f"install -D -o {sender['user'].partition(':')[0]} -m 400 web1.json" in page
 
 
 def test_a_drop_in_for_outputs_starts_its_worker():
@@ -280,6 +281,37 @@ def test_the_signatures_have_a_config():
     assert (COMPOSE.parent / "deploy/etc/signatures").is_dir()
 
 
+def test_all_workers_with_settings_read_one_folder():
+    """The settings file is in the folder of the signatures, which each container mounts: no mount can lie below it."""
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    config = "${DNSTRAIL_CONFIG:-./deploy/etc}:/etc/dnstrail:ro"
+    mounting = {name for name, one in services.items() if config in one["volumes"]}
+    assert mounting == {"probe", "cache", "signatures", "history", "web"} == {*services} & {*TABLES}
+    for name in mounting:
+        assert [one for one in services[name]["volumes"] if "/etc/dnstrail" in one] == [config]
+    assert ":/etc/dnstrail/" not in (COMPOSE.parent / "docs/use/containers.md").read_text()
+
+
+def test_the_override_for_outputs_keeps_the_command():
+    """The file that the page for outputs shows has all options of the compose file, and a secret for the user."""
+    page = (COMPOSE.parent / "docs/use/outputs.md").read_text()
+    shown = yaml.safe_load(re.search(r"```text\n(services:\n.*?)```", page, re.DOTALL)[1])["services"]["findings"]
+    base = workers_of_compose()["findings"]
+    assert {*base["command"]} < {*shown["command"]}
+    assert {*base["networks"]} < {*shown["networks"]}
+    worker, *options = [word.replace(",token=/run/secrets/siem", "") for word in shown["command"]]
+    main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
+    assert f"install -o {base['user'].partition(':')[0]} -m 400" in page
+
+
+def test_the_settings_of_fleet_signatures_have_a_file_of_their_own(tmp_path):
+    """Those of the host are no settings of theirs: the unit names none, and the default is another path."""
+    assert "--config" not in service(UNIT["fleet-signatures"])["ExecStart"]
+    assert (SETTINGS.parent, SETTINGS != DEFAULT) == (DEFAULT.parent, True)
+    assert f"`{SETTINGS}`" in (COMPOSE.parent / "docs/use/services.md").read_text()
+    assert f"`{SETTINGS}`" in (COMPOSE.parent / "docs/use/fleet.md").read_text()
+
+
 def test_the_network_of_the_containers_leads_nowhere():
     """The workers are in one internal network, and only loopback ports lead to page, Prometheus and Grafana."""
     compose = yaml.safe_load(COMPOSE.read_text())
@@ -292,13 +324,13 @@ def test_the_network_of_the_containers_leads_nowhere():
     assert [port.split(":")[0] for port in published] == ["127.0.0.1"] * 3
 
 
-@pytest.mark.parametrize("unit", MEASURED, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_the_metrics_of_a_unit_are_local(unit, tmp_path):
     """With its drop-in for metrics a unit serves on a loopback port of its own, and is exposed little more."""
     drop_in = METRICS / f"{unit.stem}.conf"
     options = service(drop_in)
-    ports = {service(METRICS / f"{other.stem}.conf")["Environment"] for other in MEASURED}
-    assert len(ports) == len(MEASURED)
+    ports = {service(METRICS / f"{other.stem}.conf")["Environment"] for other in UNITS}
+    assert len(ports) == len(UNITS)
     assert re.fullmatch(r"DNSTRAIL_METRICS=\d+", options["Environment"])
     assert options["IPAddressAllow"] == "localhost"
     if not shutil.which("systemd-analyze"):
