@@ -19,6 +19,7 @@ _ESCAPED: Final = [  # as in dnspython's text form, by the byte in lower case
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _USUAL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")  # a name in our form, or an address
 _MAX_LITERAL: Final = 45  # characters of an address (INET6_ADDRSTRLEN)
+_ZONE: Final = re.compile(r"[^.%]{0,15}|[^.%]{1,13}\.\d{1,4}")  # an interface, also of a VLAN: no other has a dot
 _MAX_TEXT: Final = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
 _V4_SUFFIX: Final = ".in-addr.arpa"
 _V6_SUFFIX: Final = ".ip6.arpa"
@@ -81,7 +82,9 @@ def address_text(text: str) -> str | None:
         text = text[1:-1]
     if ":" not in text and not text[-1:].isdigit():
         return None  # most names end here
-    text = text.partition("%")[0]
+    text, percent, zone = text.partition("%")
+    if percent and not _ZONE.fullmatch(zone):
+        return None  # a name like "::1%x.a.com", whose owner chose it
     return _literal(text) if len(text) <= _MAX_LITERAL else None
 
 
@@ -89,7 +92,11 @@ def is_reverse(name: str) -> bool:
     """Return whether a name in our form is in-addr.arpa, ip6.arpa, or lies below them."""
     if not name.endswith(_ARPA):
         return False  # most names end here
-    return name.endswith((_V4_SUFFIX, _V6_SUFFIX)) or name in {_V4_SUFFIX[1:], _V6_SUFFIX[1:]}
+    for suffix in (_V4_SUFFIX, _V6_SUFFIX):
+        if name.endswith(suffix):
+            label = name[: -len(suffix)]
+            return (len(label) - len(label.rstrip("\\"))) % 2 == 0  # else its last dot is one of the label
+    return name in {_V4_SUFFIX[1:], _V6_SUFFIX[1:]}
 
 
 def reverse_address(name: str) -> str | None:
