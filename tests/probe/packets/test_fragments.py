@@ -64,7 +64,25 @@ CASES = {
     "two ends": ([four(80, END), four(80, 160, more=False)], 0, {"fragment_overlap": 1}),
     "an end before what has come": ([four(160, 200), four(80, 120, more=False)], 0, {"fragment_overlap": 1}),
     "a piece past the end": ([four(80, 160, more=False), four(160, 200)], 0, {"fragment_overlap": 1}),
-    "a length that is no multiple of 8": ([four(0, 81)], 0, {"fragment_bad": 1}),
+    "a length that is no multiple of 8": ([four(0, 81), four(80, END)], 1, {}),
+    "a length that is no multiple of 8 in IPv6": ([six(0, 81)], 0, {"fragment_bad": 1}),
+    "a piece of less than 8 bytes": ([four(0, 7)], 0, {"fragment_bad": 1}),
+    "the same bytes again, in smaller pieces": (
+        [four(0, 80), four(8, 40), four(40, 80), four(80, END)],
+        1,
+        {"fragment_duplicate": 2},
+    ),
+    "the same bytes again, in a larger piece": (
+        [four(0, 40), four(40, 80), four(0, 80), four(80, END)],
+        1,
+        {"fragment_duplicate": 1},
+    ),
+    "a larger piece over a gap": ([four(0, 40), four(48, 80), four(0, 80)], 0, {"fragment_overlap": 1}),
+    "other bytes within a larger piece": (
+        [four(0, 40), four(40, 80), four(32, 48, data=OTHER)],
+        0,
+        {"fragment_overlap": 1},
+    ),
     "a piece past 65,535 bytes": (
         [bytes(IP(src="192.0.2.1", dst="192.0.2.2", frag=8191, proto=17) / bytes(16))],
         0,

@@ -6,6 +6,8 @@ import struct
 from bisect import bisect
 from collections import Counter, OrderedDict
 
+from msgspec.structs import replace
+
 from dnstrail_probe.packets.packet import Fragment, IpPacket, upper_layer
 
 #: ns to wait for a fragment -> the packet is dropped
@@ -44,21 +46,34 @@ class _Pieces:
     def refusal(self, start: int, payload: bytes, end: int, *, more: bool) -> str:
         """Return why a piece does not fit; "" if it fits."""
         place = bisect(self.offsets, start)
-        if place and self.offsets[place - 1] == start and self.payloads[place - 1] == payload:
-            return "fragment_duplicate"
         before = self.offsets[place - 1] + len(self.payloads[place - 1]) if place else 0
         after = self.offsets[place] if place < len(self.offsets) else end
         last = self.offsets[-1] + len(self.payloads[-1]) if self.offsets else 0
         packet_end = self.end if more else end
         past_end = packet_end >= 0 and max(end, last) > packet_end
         other_end = not more and self.end not in (-1, end)
-        return "fragment_overlap" if before > start or after < end or past_end or other_end else ""
+        if past_end or other_end:
+            return "fragment_overlap"
+        if self._has(start, payload):
+            return "fragment_duplicate"
+        return "fragment_overlap" if before > start or after < end else ""
 
     def insert(self, start: int, payload: bytes) -> None:
         place = bisect(self.offsets, start)
         self.offsets.insert(place, start)
         self.payloads.insert(place, payload)
         self.size += len(payload)
+
+    def _has(self, start: int, payload: bytes) -> bool:
+        """Return whether the same bytes have come already, in one piece or in several."""
+        at, place = 0, bisect(self.offsets, start) - 1
+        while at < len(payload):
+            skipped = start + at - self.offsets[place] if 0 <= place < len(self.offsets) else -1
+            known = self.payloads[place][skipped : skipped + len(payload) - at] if skipped >= 0 else b""
+            if not known or payload[at : at + len(known)] != known:
+                return False
+            at, place = at + len(known), place + 1
+        return True
 
     def drop(self) -> None:
         self.offsets, self.payloads, self.size, self.dropped = [], [], 0, True
@@ -86,12 +101,14 @@ class Fragments:
         self._now = max(self._now, now)
         self.expire(self._now)
         self._counters["fragments"] += 1
+        six = len(packet.source) == _IPV6_ADDRESS
+        if fragment.more and not six and (odd := len(packet.payload) % _UNIT):  # which Linux cuts off
+            packet = replace(packet, payload=packet.payload[:-odd])
         end = fragment.offset + len(packet.payload)
         if not packet.payload or end > _LARGEST or (fragment.more and end % _UNIT):
             self._counters["fragment_bad"] += 1
             return None
         # The pieces of an IPv6 packet may differ in their next header: that of the first piece counts.
-        six = len(packet.source) == _IPV6_ADDRESS
         key = (packet.source, packet.destination, fragment.identification, 0 if six else packet.protocol)
         pieces = self._packets.get(key)
         if pieces is None:
