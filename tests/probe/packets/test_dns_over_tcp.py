@@ -107,6 +107,11 @@ CASES = {
         [ONE, TWO],
         {"tcp_retransmission": 1},
     ),
+    "text behind a reset": (
+        [syn(), segment(0, framed(ONE)), segment(L, framed(TWO), RST)],
+        [ONE],
+        {"tcp_not_read": 1},
+    ),
     "midstream": (cuts(ALL, L, L + 1), [ONE, TWO, THREE], {}),
     "midstream, within a message": (
         [segment(5, framed(ONE)[5:]), segment(L, ALL[L:])],

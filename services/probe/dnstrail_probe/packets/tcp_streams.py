@@ -132,7 +132,8 @@ class Streams(Generic[T]):
         self._owners.touch(direction.owner, key)
         if not segment.payload or direction.stream.reader.done:
             return []
-        if direction.unreadable or (key[0] and not key[1] and header.syn and header.ack):
+        # Text behind a reset is for people: no receiver reads it (RFC 9293, section 3.5.3).
+        if header.reset or direction.unreadable or (key[0] and not key[1] and header.syn and header.ack):
             self._counters["tcp_not_read"] += 1
             return []
         return self._take(key, direction, header.first, segment)
