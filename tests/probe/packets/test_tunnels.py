@@ -19,6 +19,7 @@ MAC = "02:00:00:00:00:01"
 ETHERNET = Ether(src=MAC, dst="02:00:00:00:00:02")  # without addresses scapy asks the network for them
 FRAME = bytes(ETHERNET / INNER)
 TO_VXLAN, TO_GENEVE = UDP(sport=50000, dport=4789), UDP(sport=50000, dport=6081)
+OF_LINUX = UDP(sport=50000, dport=8472)
 GENEVE = b"\x00\x00\x65\x58\x00\x00\x01\x00"
 
 
@@ -31,6 +32,7 @@ def vxlans(count: int):
 
 CASES = {
     "VXLAN": (vxlans(1), True),
+    "VXLAN at the port of Linux": (OUTER / OF_LINUX / VXLAN(vni=7, flags=8) / FRAME, True),
     "GENEVE with Ethernet": (OUTER / TO_GENEVE / (GENEVE + FRAME), True),
     "GENEVE with options": (OUTER / TO_GENEVE / (b"\x02" + GENEVE[1:] + bytes(8) + FRAME), True),
     "GENEVE with IP": (OUTER / TO_GENEVE / (GENEVE[:2] + b"\x08\x00" + GENEVE[4:] + bytes(INNER)), True),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _HEADER = 8
-_VXLAN, _GENEVE = 4789, 6081
-TUNNELS = frozenset({_VXLAN, _GENEVE})
+_VXLAN = frozenset({4789, 8472})  # RFC 7348, and the default of Linux
+_GENEVE = 6081
+TUNNELS = _VXLAN | {_GENEVE}
 _ETHERNET, _RAW_IP = 1, 101  # link types
 _IPIP, _6IN4, _GRE = 4, 41, 47  # protocols of IP (RFC 2003, 4213, 2784)
 IP_TUNNELS = frozenset({_IPIP, _6IN4, _GRE})
@@ -131,7 +132,7 @@ def inner_frame(port: int, payload: bytes) -> tuple[int, bytes] | None:
     """Return the link type and the frame in a datagram to a tunnel port; None if there is none."""
     if len(payload) < _HEADER:
         return None
-    if port == _VXLAN:
+    if port in _VXLAN:
         return (_ETHERNET, payload[_HEADER:]) if payload[0] & 0x08 else None
     linktype = _INNER.get(payload[2:4])
     if payload[0] >> 6 or linktype is None:
