@@ -73,7 +73,7 @@ _TRANSACTION = (
     Field("name", "const char*", "the name that was asked"),
     Field("type", "const char*", "the type that was asked"),
     Field("outcome", "const char*", ", ".join(OUTCOMES)),
-    Field("rcode", "int", "the response code, if there was a response"),
+    Field("rcode", "int", "the response code of the header, if there was a response"),
     Field("tries", "u32", "the questions from one socket, retries included"),
     Field("waited", "u64", "the time since the first question, if one was seen", "ns"),
     Field("relations", "[]relation", "of the answer: owner, kind, target, and TTL in seconds of each"),
