@@ -14,6 +14,7 @@ from typing import Any
 
 import dns.message
 import pytest
+from dns.rcode import NOERROR
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured
@@ -34,7 +35,7 @@ CALLS, BUDGET = 5000, 2000
 FILES = ("hosts", "resolv.conf", "nsswitch.conf")  # of /etc, as the programs see them
 SILENT = "10.99.0.250"  # an address of no host
 NOBODY = "127.0.0.9"  # an address without a DNS server
-EAI_AGAIN = -3
+EAI_NONAME, EAI_AGAIN = -2, -3
 # Resolves a name in each of its threads at once, and prints thread ids and names.
 THREADED = r"""
 import os, socket, sys, threading
@@ -45,6 +46,19 @@ def resolve(name):
 together = threading.Barrier(int(sys.argv[1]))
 for number in range(int(sys.argv[1])):
     threading.Thread(target=resolve, args=(f"thread{number}.test",)).start()
+"""
+# Requests a family that the host lacks, tests for an address, and resolves a name; prints the errors.
+HINTED = r"""
+import socket
+for name, family, flags in (
+    ("hidden.test", socket.AF_INET6, socket.AI_ADDRCONFIG),
+    ("many.test", 0, socket.AI_NUMERICHOST),
+    ("hidden.test", socket.AF_INET, 0),
+):
+    try:
+        socket.getaddrinfo(name, 80, family, socket.SOCK_STREAM, 0, flags)
+    except socket.gaierror as error:
+        print(error.errno)
 """
 
 
@@ -157,6 +171,19 @@ def test_a_failure_is_reported(network, folder, seen):
         found = reported(seen, asks.process.pid, "nobody.test", 2)
     assert {event.args["getaddrinfo"] for event in found} == {"EAI_AGAIN"}
     assert addresses(found) == []
+
+
+def test_a_call_that_asks_nobody_is_no_missing_name(network, folder, seen):
+    """A family that the host lacks is reported as no data, and a test for an address is not reported."""
+    command = [*on_client(network, folder), "unshare", "--net", sys.executable, "-c", HINTED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.communicate(timeout=PATIENCE)[0].split() == [str(EAI_NONAME)] * 2
+    lacking, resolved = reported(seen, process.pid, "hidden.test", 2)
+    message = dns.message.from_wire(lacking.payload)
+    assert lacking.args["getaddrinfo"] == "EAI_NONAME"
+    assert (message.question[0].to_text(), message.rcode(), message.answer) == ("hidden.test. IN AAAA", NOERROR, [])
+    assert addresses([resolved]) == [HIDDEN]
+    assert [event for event in seen.of_getaddrinfo("many.test") if event.process.pid == process.pid] == []
 
 
 def test_more_addresses_than_are_read(network, folder, seen):

@@ -27,7 +27,7 @@ _OWNER = struct.Struct("<4Q3IH2B16s16s")
 _PLACE = struct.Struct("<Q16s2I")
 _RELAY_PLACE = struct.Struct("<Q4s2H")
 _BYTES = struct.Struct("<2Q")
-_RESOLVED = struct.Struct("<Q2I2Q2I2i2I16s256s")
+_RESOLVED = struct.Struct("<Q2I2Q2I3i2I4x16s256s")
 _ANSWER = struct.Struct("<I16s")
 _COMMANDS = 1024  # names of commands that are remembered as text
 _ADDRESS = {2: 4, 10: 16}  # AF_INET, AF_INET6 -> bytes
@@ -101,6 +101,7 @@ class GetaddrinfoRecord(NamedTuple):
     tid: int
     uid: int
     error: int
+    flags: int
     family: int
     more: int
     processor: int

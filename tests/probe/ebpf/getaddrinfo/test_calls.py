@@ -18,6 +18,9 @@ from dnstrail_probe.ebpf.source import EbpfSource
 
 BEGAN, RETURNED, PID = 1000, 2000, 70
 ENTRIES = 64
+NUMERICHOST, ADDRCONFIG = 0x04, 0x20  # flags in the hints
+V4, V6 = 2, 10  # families in the hints
+EAI_NONAME = -2
 
 
 @pytest.fixture
@@ -44,9 +47,10 @@ def test_codecs_are_imported_before_capabilities_are_dropped(unread, calls):
     assert unread in sys.modules
 
 
-def record(name: bytes, *addresses: str, error: int = 0, more: int = 0) -> bytes:
+def record(name: bytes, *addresses: str, error: int = 0, flags: int = 0, family: int = 0, more: int = 0) -> bytes:
     """Return a record as the program writes it."""
-    head = struct.pack("<QII2QIIiIII16s256s", RETURNED, 10, PID, 9, BEGAN, 71, 1000, error, 0, more, 3, b"app", name)
+    head = struct.pack("<QII2QII", RETURNED, 10, PID, 9, BEGAN, 71, 1000)
+    head += struct.pack("<3iII4x16s256s", error, flags, family, more, 3, b"app", name)
     entries = b"".join(_entry(address) for address in addresses)
     return head + entries.ljust(ENTRIES * 20, b"\0")
 
@@ -68,10 +72,11 @@ def names(responses: list[bytes]) -> list[str]:
 
 
 def test_a_record_has_the_size_of_its_struct():
-    """Head and entries of a record have the sizes of their structs."""
+    """Head and entries of a record have the sizes of their structs, which end without padding."""
     source = (Path(records.__file__).parent / "programs" / "getaddrinfo.bpf.c").read_text()
     assert f"#define ANSWERS {ENTRIES}" in source
-    assert len(record(b"a.test")) == 328 + ENTRIES * 20
+    assert len(record(b"a.test")) == records._RESOLVED.size + ENTRIES * 20 == 336 + ENTRIES * 20
+    assert len(record(b"a.test")) % 8 == 0
 
 
 def test_a_call_becomes_responses(calls):
@@ -150,6 +155,34 @@ def test_noted_answers_are_bounded(calls, monkeypatch):
 def test_a_call_that_is_not_about_a_name_is_skipped(calls, name, error):
     """Address literals, errors of the caller, and invalid names are counted as skipped."""
     assert calls.responses(record(name, "192.0.2.1", error=error))[2] == []
+    assert calls.counted["getaddrinfo_skipped"] == calls.counted["getaddrinfo"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "family", "code"),
+    [
+        (0, 0, "NXDOMAIN"),
+        (0, V6, "NXDOMAIN"),
+        (ADDRCONFIG, 0, "NXDOMAIN"),
+        (ADDRCONFIG, V6, "NOERROR"),
+        (ADDRCONFIG | 1, V4, "NOERROR"),
+    ],
+)
+def test_a_family_without_an_address_on_the_host_is_no_missing_name(calls, flags, family, code):
+    """EAI_NONAME is NXDOMAIN, but no data with AI_ADDRCONFIG and a family: glibc then may not have asked."""
+    _, outcome, responses = calls.responses(record(b"a.test", error=EAI_NONAME, flags=flags, family=family))
+    messages = [dns.message.from_wire(wire) for wire in responses]
+    assert outcome == "EAI_NONAME"
+    assert names(responses) == [
+        f"a.test. IN {kind}" for kind, asked in (("A", V4), ("AAAA", V6)) if family in (0, asked)
+    ]
+    assert {(dns.rcode.to_text(message.rcode()), *message.answer) for message in messages} == {(code,)}
+
+
+@pytest.mark.parametrize("flags", [NUMERICHOST, NUMERICHOST | ADDRCONFIG])
+def test_a_test_for_an_address_is_skipped(calls, flags):
+    """A call with AI_NUMERICHOST asks nobody about its text: it is counted as skipped."""
+    assert calls.responses(record(b"a.test", error=EAI_NONAME, flags=flags, family=V6))[2] == []
     assert calls.counted["getaddrinfo_skipped"] == calls.counted["getaddrinfo"] == 1
 
 

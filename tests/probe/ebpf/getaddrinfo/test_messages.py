@@ -22,7 +22,7 @@ ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(lambda add
 def messages_of(name: str, *addresses: str, error: int = 0, family: int = UNSPEC) -> list[dns.message.Message]:
     """Return the responses of a call."""
     packed = [ip_address(address).packed for address in addresses]
-    return [dns.message.from_wire(wire) for wire in responses(name, packed, error, family)]
+    return [dns.message.from_wire(wire) for wire in responses(name, packed, error, family, flags=0)]
 
 
 def test_each_kind_of_address_has_a_response():
@@ -99,7 +99,7 @@ def test_any_name(name, addresses, error, family):
     if key is None:
         return
     image, addresses = Image(), [] if error else addresses
-    for wire in responses(key, dict.fromkeys(addresses), error, family):
+    for wire in responses(key, dict.fromkeys(addresses), error, family, flags=0):
         assert dns.message.from_wire(wire).to_wire()
         image.feed(1.0, wire, Circumstances(asked=True))
     assert image.counters["bad_message"] == image.counters["not_admitted"] == 0

@@ -21,15 +21,17 @@ from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import Watch
 
 _TTL = 0  # getaddrinfo returns no TTL: a relation lives for the grace alone
+_EAI_NONAME = -2
 # Return value (netdb.h of glibc and musl) -> its name, and the DNS response code that means the same.
 _OUTCOMES = {
     0: ("success", dns.rcode.NOERROR),
-    -2: ("EAI_NONAME", dns.rcode.NXDOMAIN),
+    _EAI_NONAME: ("EAI_NONAME", dns.rcode.NXDOMAIN),
     -3: ("EAI_AGAIN", dns.rcode.SERVFAIL),
     -4: ("EAI_FAIL", dns.rcode.SERVFAIL),
     -5: ("EAI_NODATA", dns.rcode.NOERROR),
     -9: ("EAI_ADDRFAMILY", dns.rcode.NOERROR),
 }
+_AI_NUMERICHOST, _AI_ADDRCONFIG = 0x04, 0x20  # flags in the hints (netdb.h of glibc and musl)
 _A, _AAAA = int(dns.rdatatype.A), int(dns.rdatatype.AAAA)
 _REQUESTED: dict[int, tuple[int, ...]] = {socket.AF_INET: (_A,), socket.AF_INET6: (_AAAA,)}
 _BOTH = (_A, _AAAA)
@@ -49,21 +51,27 @@ def outcome_of(error: int) -> str:
     return _OUTCOMES[error][0] if error in _OUTCOMES else ""
 
 
-def responses(name: str, addresses: Iterable[bytes], error: int, family: int) -> list[bytes]:
+def responses(name: str, addresses: Iterable[bytes], error: int, family: int, flags: int) -> list[bytes]:
     """Return one response for each kind of address in the result; on an error, one for each kind that was requested.
 
-    `name` is a lookup key, `error` a return value that has an outcome, `family` the family in the hints (AF_UNSPEC: 0).
-    An address literal yields no response.
+    `name` is a lookup key, `error` a return value that has an outcome. `family` and `flags` are those of the hints
+    (AF_UNSPEC: 0). An address literal yields no response, and neither does AI_NUMERICHOST, which accepts nothing else.
     """
-    if not is_node(name) or _is_number(name):
+    if flags & _AI_NUMERICHOST or not is_node(name) or _is_number(name):
         return []
     found: dict[int, list[bytes]] = {}
     for address in addresses:
         packed = address.removeprefix(V4_MAPPED)
         found.setdefault(_KINDS[len(packed)], []).append(packed)
-    owner, code = dns.name.from_text(name).to_wire() or b"", int(_OUTCOMES[error][1])
+    owner, code = dns.name.from_text(name).to_wire() or b"", _response_code(error, family, flags)
     kinds = _REQUESTED.get(family, _BOTH) if error else found
     return [_response(owner, kind, found.get(kind, []), code) for kind in kinds]
+
+
+def _response_code(error: int, family: int, flags: int) -> int:
+    if error == _EAI_NONAME and family != socket.AF_UNSPEC and flags & _AI_ADDRCONFIG:
+        return int(dns.rcode.NOERROR)  # if the host has no address of the family, glibc asks nobody
+    return int(_OUTCOMES[error][1])
 
 
 def _response(owner: bytes, kind: int, addresses: list[bytes], code: int) -> bytes:
@@ -129,7 +137,7 @@ class GetaddrinfoCalls:
         if name and self._answers.get((call.pid, name, not call.error), 0) >= call.began:
             self._counters["getaddrinfo_suppressed"] += 1
             return call, outcome, []
-        found = responses(name, addresses, call.error, call.family) if name and outcome else []
+        found = responses(name, addresses, call.error, call.family, call.flags) if name and outcome else []
         self._counters["getaddrinfo_skipped"] += not found
         return call, outcome, found
 

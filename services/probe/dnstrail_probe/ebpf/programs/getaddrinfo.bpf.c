@@ -43,8 +43,8 @@ struct resolved {
     u32 kind, pid;
     u64 cgroup, began;
     u32 tid, uid;
-    s32 error, family; // the value returned, and the family in the hints
-    u32 more, processor; // more: the list was longer
+    s32 error, flags, family; // the value returned; flags and family in the hints
+    u32 more, processor, pad; // more: the list was longer
     char comm[16];
     char name[NAME];
     struct answer answers[ANSWERS]; // unused where the family is 0
@@ -112,15 +112,17 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
     event->uid = (u32)bpf_get_current_uid_gid();
     event->cgroup = cgroup;
     event->error = PT_REGS_RC(ctx);
-    event->family = 0;
+    event->flags = event->family = 0;
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     if (bpf_probe_read_user_str(event->name, NAME, (void *)call.name) < 0) {
         events.ringbuf_discard(event, WAKE_IF_WAITING);
         count(CALLS_UNREADABLE);
         return 0;
     }
-    if (call.hints)
+    if (call.hints) {
+        bpf_probe_read_user(&event->flags, sizeof(event->flags), (void *)call.hints);
         bpf_probe_read_user(&event->family, sizeof(event->family), (void *)call.hints + 4);
+    }
     if (!event->error)
         bpf_probe_read_user(&at, sizeof(at), (void *)call.list);
 #pragma unroll
