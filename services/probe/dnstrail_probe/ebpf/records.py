@@ -210,6 +210,15 @@ def text(raw: bytes) -> str:
     return raw.partition(b"\0")[0].decode(errors="backslashreplace")
 
 
+def name_text(raw: bytes) -> str:
+    r"""Return the text of a DNS name in a C string; if it is not UTF-8, bytes beyond ASCII are escaped as `\DDD`."""
+    name = raw.partition(b"\0")[0]
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return "".join(one if one.isascii() else f"\\{ord(one)}" for one in name.decode("latin-1"))
+
+
 @lru_cache(maxsize=_COMMANDS)
 def command_name(raw: bytes) -> str:
     """Return the text of a `comm`; most packets have one of few."""

@@ -179,6 +179,22 @@ def test_a_family_without_an_address_on_the_host_is_no_missing_name(calls, flags
     assert {(dns.rcode.to_text(message.rcode()), *message.answer) for message in messages} == {(code,)}
 
 
+@pytest.mark.parametrize(
+    ("requested", "shown"),
+    [
+        (b"\xffName.test", r"\255name.test."),
+        (b"\xff\xc3\xbc.test", r"\255\195\188.test."),
+        ("\u00fc.test".encode(), "xn--tda.test."),
+    ],
+    ids=["a byte", "a byte before a letter", "letters"],
+)
+def test_a_name_that_is_not_utf8_keeps_its_bytes(calls, requested, shown):
+    """A name that is not UTF-8 is reported with its bytes, and suppressed by a packet that contains them."""
+    assert names(calls.responses(record(requested, "192.0.2.1"))[2]) == [f"{shown} IN A"]
+    calls.note_answer(packet(BEGAN + 1), response_to(shown, f"{shown} A 192.0.2.1"))
+    assert calls.responses(record(requested, "192.0.2.1"))[2] == []
+
+
 @pytest.mark.parametrize("flags", [NUMERICHOST, NUMERICHOST | ADDRCONFIG])
 def test_a_test_for_an_address_is_skipped(calls, flags):
     """A call with AI_NUMERICHOST asks nobody about its text: it is counted as skipped."""

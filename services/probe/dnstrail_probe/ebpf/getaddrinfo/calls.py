@@ -130,7 +130,7 @@ class GetaddrinfoCalls:
         There are no responses if the call is suppressed, or if it is not about a name.
         """
         call, addresses = records.read_getaddrinfo(record)
-        requested, outcome = records.text(call.name), outcome_of(call.error)
+        requested, outcome = records.name_text(call.name), outcome_of(call.error)
         name = None if requested.strip() != requested else lookup_key(requested)
         self._counters["getaddrinfo"] += 1
         self._counters["getaddrinfo_cut_short"] += bool(call.more)
