@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from dnstrail.bus import Bus, Requester, ZmqBus
-from dnstrail.bus.ipc import default_run_dir, lookups_address, socket_path, why_unanswered
-from dnstrail.bus.keys import default_keys, keys_for
-from dnstrail.bus.tcp import host_of, is_tcp
-from dnstrail.bus.trust import FolderState, distrust, folder_state
+from dnstrail.bus import Bus
+from dnstrail.bus.ipc import default_run_dir, lookups_address, why_unanswered
+from dnstrail.cache_connection import CacheConnection
 from dnstrail.connection import Connection
 from dnstrail.datasource import DnsIdentity
 from dnstrail.errors import DataNotFound, KeyNotSupported, LookupRefused, Unavailable
@@ -31,7 +27,6 @@ from dnstrail.protocol.lookups import (
     encode_request,
 )
 
-_TRIES = 2  # a cache that restarts may lose a request on its way
 _PATIENCE = 5.0  # seconds that a cache which is behind may take to catch up
 _WAITED = 0.1  # seconds after which an incomplete reply shows that the cache waited for its events
 _DECODE: Callable[[bytes], dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -102,14 +97,9 @@ class LookupClient:
     ) -> None:
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
-        self._folder = _folder_of(self.address)
         self._monotonic = monotonic
         self._beat = beat
-        self._turn = threading.Lock()
-        self._own_bus = None if bus else ZmqBus(keys_for(default_keys(), [self.address]), guarded=False)
-        self._bus: Bus = bus or self._own_bus  # type: ignore[assignment] # one of them is
-        self._believed: FolderState | None = None
-        self._requester: Requester | None = None
+        self._connection = CacheConnection(self.address, bus)
 
     def request(self, op: str, **fields: object) -> dict[str, Any]:
         """Return the whole reply to one operation (docs/use/lookups.md).
@@ -120,21 +110,14 @@ class LookupClient:
             LookupRefused: the cache refuses the request, or its reply is unusable.
             Unavailable: no cache answered in time, after all retries, or this process must not believe its folder.
         """
-        body = _encode(op, fields)
-        with self._turn:
-            requester = self._connected()
-            for _ in range(_TRIES):
-                self._beat()
-                reply = requester.request(body, self.timeout / _TRIES) if requester else None
-                if reply is not None:
-                    return _decode_reply(reply, fields.get("key"))
-        raise Unavailable(self.address, self.timeout, *why_unanswered(self.address))
+        reply = self._connection.request(_encode(op, fields), self.timeout, self._beat)
+        if reply is None:
+            raise Unavailable(self.address, self.timeout, *why_unanswered(self.address))
+        return _decode_reply(reply, fields.get("key"))
 
     def send(self, op: str, **fields: object) -> bool:
         """Send a request without waiting for its reply; return whether it could be sent."""
-        with self._turn:
-            requester = self._connected()
-            return requester is not None and requester.send(encode_request(op, **fields))
+        return self._connection.send(encode_request(op, **fields), self.timeout)
 
     def reply(self) -> dict[str, Any] | None:
         """Return the reply to the request of `send`, or None if none has arrived.
@@ -142,8 +125,7 @@ class LookupClient:
         Raises:
             LookupRefused: the cache refuses the request, or its reply is unusable.
         """
-        with self._turn:
-            body = self._requester.reply() if self._requester else None
+        body = self._connection.reply()
         return None if body is None else _decode_reply(body, None)
 
     def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: Any) -> Any:
@@ -189,33 +171,7 @@ class LookupClient:
 
     def close(self) -> None:
         """Close the connection."""
-        self._disconnect()
-        if self._own_bus:
-            self._own_bus.close()
-
-    def _connected(self) -> Requester | None:
-        """Return the connection, made anew if the folder has changed since it was last checked; None without a folder.
-
-        Raises:
-            Unavailable: this process must not believe a socket in the folder.
-        """
-        if self._folder is None:
-            self._requester = self._requester or self._bus.requester(self.address)
-            return self._requester
-        folder = folder_state(self._folder)
-        if folder != self._believed:
-            self._disconnect()
-            if folder and (fault := distrust(self._folder)):
-                remedy = f"{fault}: choose another folder with --run-dir"
-                raise Unavailable(self.address, self.timeout, "untrusted", remedy)
-            self._requester = self._bus.requester(self.address) if folder else None
-            self._believed = folder
-        return self._requester
-
-    def _disconnect(self) -> None:
-        if self._requester is not None:
-            self._requester.close()
-        self._requester = self._believed = None
+        self._connection.close()
 
     def _may_catch_up(self, began: float, deadline: float) -> bool:
         """Return whether to ask again: an incomplete reply that came at once means that a mark is out of reach."""
@@ -315,14 +271,6 @@ class DnsDataSource(DnsIdentity):
 
     def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
         return self.client.ask_reply(op, **fields)
-
-
-def _folder_of(address: str) -> Path | None:
-    """Return the folder of a socket of this host, None for an address of another host."""
-    if is_tcp(address):
-        host_of(address)
-        return None
-    return socket_path(address).parent
 
 
 def _at_hand(after: Iterable[Mark] | None) -> dict[str, Any]:

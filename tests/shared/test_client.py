@@ -1,3 +1,5 @@
+"""Tests of dnstrail.client, dnstrail.cache_connection."""
+
 from __future__ import annotations
 
 import grp
@@ -567,7 +569,7 @@ def test_a_client_without_a_bus_has_its_own(known):
     lookups = LookupClient(known, timeout=BOUND)
     assert lookups.request("version")["data"] == 1
     lookups.close()
-    assert lookups._own_bus._context.closed
+    assert lookups._connection._own_bus._context.closed
 
 
 def test_clients_in_threads_are_independent(known):

@@ -1,0 +1,100 @@
+"""The connection of a client to one cache: it is made only to a socket that this process may believe."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from dnstrail.bus import Bus, Requester, ZmqBus
+from dnstrail.bus.ipc import socket_path
+from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.tcp import host_of, is_tcp
+from dnstrail.bus.trust import FolderState, distrust, folder_state
+from dnstrail.errors import Unavailable
+
+_TRIES = 2  # a cache that restarts may lose a request on its way
+
+
+class CacheConnection:
+    """A connection to one cache. Threads take turns. Without a `bus` it has its own, which `close` closes.
+
+    Each `timeout` is in seconds.
+    """
+
+    def __init__(self, address: str, bus: Bus | None) -> None:
+        self._address = address
+        self._folder = _folder_of(address)
+        self._turn = threading.Lock()
+        self._own_bus = None if bus else ZmqBus(keys_for(default_keys(), [address]), guarded=False)
+        self._bus: Bus = bus or self._own_bus  # type: ignore[assignment] # one of them is
+        self._believed: FolderState | None = None
+        self._requester: Requester | None = None
+
+    def request(self, body: bytes, timeout: float, beat: Callable[[], None]) -> bytes | None:
+        """Return the reply to a request, or None if none arrived in time. `beat` is called before each try.
+
+        Raises:
+            Unavailable: this process must not believe the folder.
+        """
+        with self._turn:
+            requester = self._connected(timeout)
+            for _ in range(_TRIES):
+                beat()
+                reply = requester.request(body, timeout / _TRIES) if requester else None
+                if reply is not None:
+                    return reply
+        return None
+
+    def send(self, body: bytes, timeout: float) -> bool:
+        """Send a request without waiting for its reply; return whether it could be sent.
+
+        Raises:
+            Unavailable: as by `request`.
+        """
+        with self._turn:
+            requester = self._connected(timeout)
+            return requester is not None and requester.send(body)
+
+    def reply(self) -> bytes | None:
+        """Return the reply to the request of `send`, or None if none has arrived."""
+        with self._turn:
+            return self._requester.reply() if self._requester else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._disconnect()
+        if self._own_bus:
+            self._own_bus.close()
+
+    def _connected(self, timeout: float) -> Requester | None:
+        """Return the connection, made anew if the folder has changed since it was last checked; None without a folder.
+
+        Raises:
+            Unavailable: this process must not believe a socket in the folder.
+        """
+        if self._folder is None:
+            self._requester = self._requester or self._bus.requester(self._address)
+            return self._requester
+        folder = folder_state(self._folder)
+        if folder != self._believed:
+            self._disconnect()
+            if folder and (fault := distrust(self._folder)):
+                remedy = f"{fault}: choose another folder with --run-dir"
+                raise Unavailable(self._address, timeout, "untrusted", remedy)
+            self._requester = self._bus.requester(self._address) if folder else None
+            self._believed = folder
+        return self._requester
+
+    def _disconnect(self) -> None:
+        if self._requester is not None:
+            self._requester.close()
+        self._requester = self._believed = None
+
+
+def _folder_of(address: str) -> Path | None:
+    """Return the folder of a socket of this host, None for an address of another host."""
+    if is_tcp(address):
+        host_of(address)
+        return None
+    return socket_path(address).parent
