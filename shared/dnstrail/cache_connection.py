@@ -8,34 +8,43 @@ from pathlib import Path
 
 from dnstrail.bus import Bus, Requester, ZmqBus
 from dnstrail.bus.ipc import socket_path
-from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.keys import Keys
 from dnstrail.bus.tcp import host_of, is_tcp
 from dnstrail.bus.trust import FolderState, distrust, folder_state
 from dnstrail.errors import Unavailable
 
 _TRIES = 2  # a cache that restarts may lose a request on its way
+_FORKED = "forked", "the bus of this client is that of the parent process: make another client after the fork"
 
 
 class CacheConnection:
-    """A connection to one cache. Threads take turns. Without a `bus` it has its own, which `close` closes.
+    """The connection of one process to one cache. Threads take turns. Without a `bus` it opens its own, and closes it.
 
     Each `timeout` is in seconds.
     """
 
-    def __init__(self, address: str, bus: Bus | None) -> None:
+    def __init__(self, address: str, keys: Keys | None, bus: Bus | None) -> None:
         self._address = address
+        self._keys = keys
         self._folder = _folder_of(address)
         self._turn = threading.Lock()
-        self._own_bus = None if bus else ZmqBus(keys_for(default_keys(), [address]), guarded=False)
-        self._bus: Bus = bus or self._own_bus  # type: ignore[assignment] # one of them is
+        self._bus = bus
+        self._owns_bus = bus is None
+        self._fault: tuple[str, str] | None = None  # reason and remedy of `Unavailable`: it can make no request
         self._believed: FolderState | None = None
         self._requester: Requester | None = None
+
+    def of_child(self) -> CacheConnection:
+        """Return the connection of the child of a fork. Nothing that this one opened or holds works there."""
+        child = CacheConnection(self._address, self._keys, None)
+        child._fault = self._fault or (None if self._owns_bus else _FORKED)
+        return child
 
     def request(self, body: bytes, timeout: float, beat: Callable[[], None]) -> bytes | None:
         """Return the reply to a request, or None if none arrived in time. `beat` is called before each try.
 
         Raises:
-            Unavailable: this process must not believe the folder.
+            Unavailable: this process must not believe the folder, or its bus is that of its parent.
         """
         with self._turn:
             requester = self._connected(timeout)
@@ -64,15 +73,19 @@ class CacheConnection:
     def close(self) -> None:
         """Close the connection."""
         self._disconnect()
-        if self._own_bus:
-            self._own_bus.close()
+        if self._bus is not None and self._owns_bus:
+            self._bus.close()
 
     def _connected(self, timeout: float) -> Requester | None:
         """Return the connection, made anew if the folder has changed since it was last checked; None without a folder.
 
         Raises:
-            Unavailable: this process must not believe a socket in the folder.
+            Unavailable: as by `request`.
         """
+        if self._fault:
+            raise Unavailable(self._address, timeout, *self._fault)
+        if self._bus is None:
+            self._bus = ZmqBus(self._keys, guarded=False)
         if self._folder is None:
             self._requester = self._requester or self._bus.requester(self._address)
             return self._requester

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import msgspec
 
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import default_run_dir, lookups_address, why_unanswered
+from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.cache_connection import CacheConnection
 from dnstrail.connection import Connection
 from dnstrail.datasource import DnsIdentity
@@ -82,6 +84,7 @@ class LookupClient:
 
     Every request ends within `timeout` seconds, whatever the cache does. On this host it is sent only to a socket in a
     folder that this process may believe (bus/trust.py), and to another host only if the server has a known key.
+    The child of a fork makes a connection of its own; a client with a given `bus` is unavailable there.
     `monotonic` is a clock in seconds. `beat` is called before each request: an `ask` may wait longer than the main loop
     of a worker may stand still.
     """
@@ -99,7 +102,8 @@ class LookupClient:
         self.timeout = timeout
         self._monotonic = monotonic
         self._beat = beat
-        self._connection = CacheConnection(self.address, bus)
+        keys = None if bus else keys_for(default_keys(), [self.address])
+        self._connections = {os.getpid(): CacheConnection(self.address, keys, bus)}  # by process
 
     def request(self, op: str, **fields: object) -> dict[str, Any]:
         """Return the whole reply to one operation (docs/use/lookups.md).
@@ -110,14 +114,14 @@ class LookupClient:
             LookupRefused: the cache refuses the request, or its reply is unusable.
             Unavailable: no cache answered in time, after all retries, or this process must not believe its folder.
         """
-        reply = self._connection.request(_encode(op, fields), self.timeout, self._beat)
+        reply = self._connection().request(_encode(op, fields), self.timeout, self._beat)
         if reply is None:
             raise Unavailable(self.address, self.timeout, *why_unanswered(self.address))
         return _decode_reply(reply, fields.get("key"))
 
     def send(self, op: str, **fields: object) -> bool:
         """Send a request without waiting for its reply; return whether it could be sent."""
-        return self._connection.send(encode_request(op, **fields), self.timeout)
+        return self._connection().send(encode_request(op, **fields), self.timeout)
 
     def reply(self) -> dict[str, Any] | None:
         """Return the reply to the request of `send`, or None if none has arrived.
@@ -125,7 +129,7 @@ class LookupClient:
         Raises:
             LookupRefused: the cache refuses the request, or its reply is unusable.
         """
-        body = self._connection.reply()
+        body = self._connection().reply()
         return None if body is None else _decode_reply(body, None)
 
     def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: Any) -> Any:
@@ -171,7 +175,18 @@ class LookupClient:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._connection().close()
+
+    def _connection(self) -> CacheConnection:
+        """Return the connection of this process.
+
+        The child of a fork keeps that of its parent untouched: its threads, its lock and its sockets work there alone.
+        """
+        process = os.getpid()
+        if process not in self._connections:
+            of_parent = [*self._connections.values()][-1]
+            self._connections.setdefault(process, of_parent.of_child())  # two threads get the same one
+        return self._connections[process]
 
     def _may_catch_up(self, began: float, deadline: float) -> bool:
         """Return whether to ask again: an incomplete reply that came at once means that a mark is out of reach."""

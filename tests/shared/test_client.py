@@ -569,7 +569,7 @@ def test_a_client_without_a_bus_has_its_own(known):
     lookups = LookupClient(known, timeout=BOUND)
     assert lookups.request("version")["data"] == 1
     lookups.close()
-    assert lookups._connection._own_bus._context.closed
+    assert lookups._connection()._bus._context.closed
 
 
 def test_clients_in_threads_are_independent(known):

@@ -1,0 +1,129 @@
+"""Clients that are shared: by the children of a fork, and by threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import msgpack
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from live.workers import BOUND, answering, short_folder
+
+A_COM = {"ip_addresses": ["192.0.2.1"], "dns_queries": ["a.com"], "dns_root": "a.com"}
+ANSWERED = msgpack.packb({"v": 1, "ok": True, "data": A_COM})
+
+
+@pytest.fixture
+def address():
+    """Yield the address of a server that answers each key but "silent"."""
+    with short_folder() as folder:
+        address = lookups_address(folder)
+        with answering(address, lambda body: None if msgpack.unpackb(body).get("key") == "silent" else ANSWERED):
+            yield address
+
+
+def run(program, *arguments):
+    """Run a program of a user in a process of its own; return what it printed."""
+    command = [sys.executable, "-c", BEGIN + program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+BEGIN = """
+import multiprocessing, os, signal, sys, threading, time
+from dnstrail.bus import ZmqBus
+from dnstrail.client import DnsDataSource
+from dnstrail.errors import Unavailable
+
+def look_up(source, key="a.com"):
+    try:
+        print(source.get(key)["dns_root"], flush=True)
+    except Unavailable as error:
+        print(error.reason, flush=True)
+
+def fork(child):
+    process = os.fork()
+    if not process:
+        signal.alarm(10)  # seconds: a child that never ends is killed
+        child()
+        sys.exit()
+    print(os.waitpid(process, 0)[1], flush=True)
+"""
+
+FORK = """
+source = DnsDataSource(sys.argv[1], timeout=5)
+look_up(source)
+
+def child():
+    look_up(source)
+    {}
+
+fork(child)
+look_up(source)
+"""
+
+
+@pytest.mark.parametrize("ending", ["sys.exit()", "os._exit(0)", "source.close()", "fork(lambda: look_up(source))"])
+def test_the_child_of_a_fork_looks_up(address, ending):
+    """A client that was made before a fork answers in the child, which ends, and in the parent afterwards."""
+    printed = run(FORK.format(ending), address)
+    assert printed == ["a.com", "a.com", *(["a.com", "0"] if "fork" in ending else []), "0", "a.com"]
+
+
+def test_a_child_that_closes_the_client_closes_that_of_no_parent(address):
+    """A child closes its own connection, also where it has none: the parent keeps the one that it had."""
+    program = """
+source = DnsDataSource(sys.argv[1], timeout=5)
+look_up(source)
+fork(source.close)
+look_up(source)
+"""
+    assert run(program, address) == ["a.com", "0", "a.com"]
+
+
+def test_a_pool_of_processes_looks_up(address):
+    """The processes of a pool share a client that their parent has used."""
+    program = """
+source = DnsDataSource(sys.argv[1], timeout=5)
+
+def root_of(key):
+    return source.get(key)["dns_root"]
+
+look_up(source)
+with multiprocessing.get_context("fork").Pool(2, signal.alarm, [10]) as pool:
+    print(*pool.map_async(root_of, ["a.com"] * 4).get(8))
+"""
+    assert run(program, address) == ["a.com"] * 5
+
+
+def test_a_fork_during_a_request_of_another_thread_stops_no_child(address):
+    """A child waits for no request of a thread of its parent, which does not exist in the child."""
+    program = """
+source = DnsDataSource(sys.argv[1], timeout=4)
+look_up(source)
+thread = threading.Thread(target=look_up, args=[source, "silent"])
+thread.start()
+time.sleep(1)  # the thread waits for its reply
+fork(lambda: look_up(source))
+thread.join()
+"""
+    assert run(program, address) == ["a.com", "a.com", "0", "timeout"]
+
+
+def test_a_given_bus_is_of_its_process_alone(address):
+    """A client with a given bus is unavailable in the child of a fork, and answers in the parent."""
+    program = """
+source = DnsDataSource(sys.argv[1], timeout=5, bus=ZmqBus())
+look_up(source)
+
+def child():
+    look_up(source)
+    source.close()
+
+fork(child)
+look_up(source)
+"""
+    assert run(program, address) == ["a.com", "forked", "0", "a.com"]
