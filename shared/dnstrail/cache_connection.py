@@ -14,6 +14,7 @@ from dnstrail.bus.trust import FolderState, distrust, folder_state
 from dnstrail.errors import Unavailable
 
 _TRIES = 2  # a cache that restarts may lose a request on its way
+_CLOSED = "closed", "this client was closed"
 _FORKED = "forked", "the bus of this client is that of the parent process: make another client after the fork"
 
 
@@ -44,15 +45,18 @@ class CacheConnection:
         """Return the reply to a request, or None if none arrived in time. `beat` is called before each try.
 
         Raises:
-            Unavailable: this process must not believe the folder, or its bus is that of its parent.
+            Unavailable: this process must not believe the folder, its bus is that of its parent, or it was closed.
         """
-        with self._turn:
+        self._turn.acquire()
+        try:
             requester = self._connected(timeout)
             for _ in range(_TRIES):
                 beat()
                 reply = requester.request(body, timeout / _TRIES) if requester else None
                 if reply is not None:
                     return reply
+        finally:
+            self._end_turn()
         return None
 
     def send(self, body: bytes, timeout: float) -> bool:
@@ -61,20 +65,35 @@ class CacheConnection:
         Raises:
             Unavailable: as by `request`.
         """
-        with self._turn:
+        self._turn.acquire()
+        try:
             requester = self._connected(timeout)
             return requester is not None and requester.send(body)
+        finally:
+            self._end_turn()
 
     def reply(self) -> bytes | None:
         """Return the reply to the request of `send`, or None if none has arrived."""
-        with self._turn:
+        self._turn.acquire()
+        try:
             return self._requester.reply() if self._requester else None
+        finally:
+            self._end_turn()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._disconnect()
-        if self._bus is not None and self._owns_bus:
-            self._bus.close()
+    def close(self, timeout: float) -> None:
+        """Close the connection, or let the request that still runs after `timeout` close it at its end."""
+        self._fault = _CLOSED
+        if self._turn.acquire(timeout=timeout):
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        """End the turn of a thread. After `close` this closes what is open: libzmq aborts if another thread uses it."""
+        if self._fault:
+            self._disconnect()
+            if self._bus is not None and self._owns_bus:
+                self._bus.close()
+                self._bus = None
+        self._turn.release()
 
     def _connected(self, timeout: float) -> Requester | None:
         """Return the connection, made anew if the folder has changed since it was last checked; None without a folder.

@@ -112,7 +112,8 @@ class LookupClient:
             DataNotFound: the cache has no data under the key.
             KeyNotSupported: the key is no string.
             LookupRefused: the cache refuses the request, or its reply is unusable.
-            Unavailable: no cache answered in time, after all retries, or this process must not believe its folder.
+            Unavailable: no cache answered in time, after all retries, this process must not believe its folder, or the
+                client was closed.
         """
         reply = self._connection().request(_encode(op, fields), self.timeout, self._beat)
         if reply is None:
@@ -174,8 +175,8 @@ class LookupClient:
         return True
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection().close()
+        """Close the connection, after the request that another thread has made. Later requests raise Unavailable."""
+        self._connection().close(self.timeout)
 
     def _connection(self) -> CacheConnection:
         """Return the connection of this process.
@@ -281,7 +282,7 @@ class DnsDataSource(DnsIdentity):
         return [_list_of(None, each) for each in _list_of(len(asked), names)]
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, after the lookup that another thread has made. Later lookups raise Unavailable."""
         self.client.close()
 
     def _ask(self, op: str, **fields: Any) -> dict[str, Any]:

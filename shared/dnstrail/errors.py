@@ -103,8 +103,9 @@ class Unavailable(DataSourceError):
     """No cache answered in time, after all retries.
 
     `reason` names what failed: "absent" (nobody serves the socket), "permission" (this user may not use it),
-    "elsewhere" (a cache serves another run-dir), "untrusted" (another user can put a socket there), "forked" (the bus
-    of the client is that of the parent process), or "timeout" (a process serves it, but did not answer).
+    "elsewhere" (a cache serves another run-dir), "untrusted" (another user can put a socket there), "closed" (this
+    client was closed), "forked" (the bus of the client is that of the parent process), or "timeout" (a process serves
+    it, but did not answer).
     """
 
     def __init__(self, address: str, seconds: float, reason: str = "timeout", remedy: str = "") -> None:

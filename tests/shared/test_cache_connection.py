@@ -9,6 +9,7 @@ import msgpack
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.client import LookupClient
 from live.workers import BOUND, answering, short_folder
 
 A_COM = {"ip_addresses": ["192.0.2.1"], "dns_queries": ["a.com"], "dns_root": "a.com"}
@@ -127,3 +128,86 @@ fork(child)
 look_up(source)
 """
     assert run(program, address) == ["a.com", "forked", "0", "a.com"]
+
+
+def test_a_client_that_is_closed_during_requests_ends_them(address):
+    """A request that runs when another thread closes the client ends first; each later one raises Unavailable."""
+    program = """
+def look_up_until_closed():
+    try:
+        while True:
+            source.get("a.com")
+    except Unavailable as error:
+        raised.append(error.remedy)
+
+raised = []
+for _ in range(5):
+    source = DnsDataSource(sys.argv[1], timeout=5)
+    threads = [threading.Thread(target=look_up_until_closed) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    source.close()
+    for thread in threads:
+        thread.join()
+print(raised == ["this client was closed"] * 15)
+"""
+    assert run(program, address) == ["True"]
+
+
+@pytest.mark.parametrize("close", ["source.close()", "look_up(source); source.close(); source.close()"])
+def test_a_closed_client_is_unavailable(address, close):
+    """A client that was closed makes no connection again, neither here nor in the child of a fork."""
+    program = f"""
+source = DnsDataSource(sys.argv[1], timeout=5)
+{close}
+look_up(source)
+fork(lambda: look_up(source))
+print(source.client.reply())
+"""
+    first = ["a.com"] if "look_up" in close else []
+    assert run(program, address) == [*first, "closed", "closed", "0", "None"]
+
+
+class FakeRequester:
+    """A requester of a test: it calls a function in place of each request."""
+
+    remote = None
+
+    def __init__(self, act):
+        self._act = act
+        self.closed = False
+
+    def request(self, _body, timeout):
+        """Return the reply of the function."""
+        reply = self._act(timeout)
+        assert not self.closed
+        return reply
+
+    def close(self):
+        """Note the end."""
+        self.closed = True
+
+
+class FakeBus:
+    """A bus whose requesters call a function of a test."""
+
+    def __init__(self, act):
+        self.made = FakeRequester(act)
+
+    def requester(self, _address):
+        """Return the requester."""
+        return self.made
+
+
+def test_a_signal_handler_may_close_the_client(address):
+    """A close within a request of the same thread waits for it no longer than `timeout`; its end closes."""
+
+    def act(_timeout):
+        client.close()
+        return ANSWERED
+
+    bus = FakeBus(act)
+    client = LookupClient(address, timeout=0.05, bus=bus)
+    assert client.request("get", key="a.com")["data"] == A_COM
+    assert bus.made.closed

@@ -568,8 +568,9 @@ def test_a_client_without_a_bus_has_its_own(known):
     """A client without a bus opens its own, and closes it."""
     lookups = LookupClient(known, timeout=BOUND)
     assert lookups.request("version")["data"] == 1
+    context = lookups._connection()._bus._context
     lookups.close()
-    assert lookups._connection()._bus._context.closed
+    assert context.closed
 
 
 def test_clients_in_threads_are_independent(known):
