@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dnstrail.errors import Unavailable
 _TRIES = 2  # a cache that restarts may lose a request on its way
 _CLOSED = "closed", "this client was closed"
 _FORKED = "forked", "the bus of this client is that of the parent process: make another client after the fork"
+_BUSY = "timeout", "other requests by this client took all of its time: is the cache busy or stopped?"
 
 
 class CacheConnection:
@@ -45,14 +47,15 @@ class CacheConnection:
         """Return the reply to a request, or None if none arrived in time. `beat` is called before each try.
 
         Raises:
-            Unavailable: this process must not believe the folder, its bus is that of its parent, or it was closed.
+            Unavailable: this process must not believe the folder, the bus is that of its parent, the connection was
+                closed, or requests of other threads took all of the time.
         """
-        self._turn.acquire()
+        left = self._begin_turn(timeout)
         try:
             requester = self._connected(timeout)
             for _ in range(_TRIES):
                 beat()
-                reply = requester.request(body, timeout / _TRIES) if requester else None
+                reply = requester.request(body, left / _TRIES) if requester else None
                 if reply is not None:
                     return reply
         finally:
@@ -65,16 +68,20 @@ class CacheConnection:
         Raises:
             Unavailable: as by `request`.
         """
-        self._turn.acquire()
+        self._begin_turn(timeout)
         try:
             requester = self._connected(timeout)
             return requester is not None and requester.send(body)
         finally:
             self._end_turn()
 
-    def reply(self) -> bytes | None:
-        """Return the reply to the request of `send`, or None if none has arrived."""
-        self._turn.acquire()
+    def reply(self, timeout: float) -> bytes | None:
+        """Return the reply to the request of `send`, or None if none has arrived.
+
+        Raises:
+            Unavailable: requests of other threads took all of the time.
+        """
+        self._begin_turn(timeout)
         try:
             return self._requester.reply() if self._requester else None
         finally:
@@ -85,6 +92,19 @@ class CacheConnection:
         self._fault = _CLOSED
         if self._turn.acquire(timeout=timeout):
             self._end_turn()
+
+    def _begin_turn(self, timeout: float) -> float:
+        """Wait until no other thread requests; return the seconds of `timeout` that are left.
+
+        Raises:
+            Unavailable: none is left.
+        """
+        if self._turn.acquire(blocking=False):  # costs no look at a clock
+            return timeout
+        began = time.monotonic()
+        if not self._turn.acquire(timeout=timeout):
+            raise Unavailable(self._address, timeout, *_BUSY)
+        return max(began + timeout - time.monotonic(), 0.0)
 
     def _end_turn(self) -> None:
         """End the turn of a thread. After `close` this closes what is open: libzmq aborts if another thread uses it."""

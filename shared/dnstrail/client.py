@@ -121,7 +121,11 @@ class LookupClient:
         return _decode_reply(reply, fields.get("key"))
 
     def send(self, op: str, **fields: object) -> bool:
-        """Send a request without waiting for its reply; return whether it could be sent."""
+        """Send a request without waiting for its reply; return whether it could be sent.
+
+        Raises:
+            Unavailable: as by `request`, if other requests took all of the time, or nothing may be sent.
+        """
         return self._connection().send(encode_request(op, **fields), self.timeout)
 
     def reply(self) -> dict[str, Any] | None:
@@ -129,8 +133,9 @@ class LookupClient:
 
         Raises:
             LookupRefused: the cache refuses the request, or its reply is unusable.
+            Unavailable: requests of other threads took all of the time.
         """
-        body = self._connection().reply()
+        body = self._connection().reply(self.timeout)
         return None if body is None else _decode_reply(body, None)
 
     def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: Any) -> Any:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 
 import msgpack
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
-from live.workers import BOUND, answering, short_folder
+from dnstrail.errors import Unavailable
+from live.workers import BOUND, answering, short_folder, wait_until
 
 A_COM = {"ip_addresses": ["192.0.2.1"], "dns_queries": ["a.com"], "dns_root": "a.com"}
 ANSWERED = msgpack.packb({"v": 1, "ok": True, "data": A_COM})
@@ -211,3 +214,56 @@ def test_a_signal_handler_may_close_the_client(address):
     client = LookupClient(address, timeout=0.05, bus=bus)
     assert client.request("get", key="a.com")["data"] == A_COM
     assert bus.made.closed
+
+
+def test_threads_that_share_a_client_wait_no_longer_than_its_timeout(address):
+    """Each request ends within `timeout`, however many threads wait for a cache that does not answer."""
+    waited, timeout = [], 0.5
+
+    def look_up():
+        began = time.monotonic()
+        with pytest.raises(Unavailable) as caught:
+            client.request("get", key="a.com")
+        waited.append((time.monotonic() - began, caught.value.reason))
+
+    client = LookupClient(address, timeout=timeout, bus=FakeBus(time.sleep))
+    threads = [threading.Thread(target=look_up) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND)
+    assert [reason for _, reason in waited] == ["timeout"] * 6
+    assert max(seconds for seconds, _ in waited) < 3 * timeout
+
+
+def test_a_thread_that_has_waited_has_the_rest_of_the_time(address):
+    """A request that waits for that of another thread waits for its own reply so much less."""
+    asked, second_asks = [], threading.Event()
+
+    def act(timeout):
+        asked.append(timeout)
+        second_asks.wait(BOUND)
+        time.sleep(0.3)  # the second thread waits now
+        return ANSWERED
+
+    client = LookupClient(address, timeout=BOUND, bus=FakeBus(act))
+    thread = threading.Thread(target=client.request, args=["version"])
+    thread.start()
+    wait_until(lambda: asked)
+    second_asks.set()
+    client.request("version")
+    thread.join(BOUND)
+    assert 0 < asked[1] < asked[0] == BOUND / 2
+
+
+@pytest.mark.parametrize("ask", ["request", "send", "reply"])
+def test_a_signal_handler_that_looks_up_ends(address, ask):
+    """A lookup within a request of the same thread, as by a signal handler, is unavailable after `timeout`."""
+
+    def act(_timeout):
+        with pytest.raises(Unavailable, match="other requests by this client took all of its time"):
+            getattr(client, ask)(*[] if ask == "reply" else ["version"])
+        return ANSWERED
+
+    client = LookupClient(address, timeout=0.05, bus=FakeBus(act))
+    assert client.request("version")["data"] == A_COM
