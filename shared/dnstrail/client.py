@@ -29,6 +29,7 @@ from dnstrail.protocol.lookups import (
     encode_request,
 )
 
+_LONGEST = 1_000_000  # seconds of a timeout: ZeroMQ counts in 31 bits of milliseconds
 _PATIENCE = 5.0  # seconds that a cache which is behind may take to catch up
 _WAITED = 0.1  # seconds after which an incomplete reply shows that the cache waited for its events
 _DECODE: Callable[[bytes], dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -87,6 +88,10 @@ class LookupClient:
     The child of a fork makes a connection of its own; a client with a given `bus` is unavailable there.
     `monotonic` is a clock in seconds. `beat` is called before each request: an `ask` may wait longer than the main loop
     of a worker may stand still.
+
+    Raises:
+        BusError: the address has another form, or this host has no keys for it.
+        ValueError: `timeout` is no number from 0 to 1,000,000.
     """
 
     def __init__(
@@ -98,6 +103,8 @@ class LookupClient:
         monotonic: Monotonic = time.monotonic,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
+        if not 0 <= timeout <= _LONGEST:
+            raise ValueError(f"timeout={timeout} is no number of seconds from 0 to {_LONGEST:,}")
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
         self._monotonic = monotonic
@@ -124,9 +131,11 @@ class LookupClient:
         """Send a request without waiting for its reply; return whether it could be sent.
 
         Raises:
+            DataNotFound: the key is no text.
+            LookupRefused: another field is no text, or a number has more than 64 bits.
             Unavailable: as by `request`, if other requests took all of the time, or nothing may be sent.
         """
-        return self._connection().send(encode_request(op, **fields), self.timeout)
+        return self._connection().send(_encode(op, fields), self.timeout)
 
     def reply(self) -> dict[str, Any] | None:
         """Return the reply to the request of `send`, or None if none has arrived.
@@ -334,10 +343,12 @@ def _encode(op: str, fields: dict[str, Any]) -> bytes:
 
     Raises:
         DataNotFound: the key is no text.
-        LookupRefused: another field is no text.
+        LookupRefused: another field is no text, or a number has more than 64 bits.
     """
     try:
         return encode_request(op, **fields)
+    except OverflowError as error:
+        raise LookupRefused(BAD_REQUEST, "a number has more than 64 bits") from error
     except UnicodeEncodeError as error:
         key = fields.get("key")
         if isinstance(key, str) and key != _encodable(key):

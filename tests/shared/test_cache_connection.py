@@ -1,4 +1,4 @@
-"""Clients that are shared: by the children of a fork, and by threads."""
+"""Clients that are shared, by the children of a fork and by threads, and those of impossible numbers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import msgpack
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.client import LookupClient
-from dnstrail.errors import Unavailable
+from dnstrail.client import DnsDataSource, LookupClient, lookups_after
+from dnstrail.errors import LookupRefused, Unavailable
+from dnstrail.protocol.lookups import ConnectionTo
 from live.workers import BOUND, answering, short_folder, wait_until
 
 A_COM = {"ip_addresses": ["192.0.2.1"], "dns_queries": ["a.com"], "dns_root": "a.com"}
@@ -267,3 +269,41 @@ def test_a_signal_handler_that_looks_up_ends(address, ask):
 
     client = LookupClient(address, timeout=0.05, bus=FakeBus(act))
     assert client.request("version")["data"] == A_COM
+
+
+@pytest.mark.parametrize("number", [1 << 64, -(1 << 63) - 1, 10**400], ids=["64 bits", "-64 bits", "many digits"])
+def test_a_number_that_no_request_can_hold_is_refused(address, number):
+    """A number beyond 64 bits is refused as a bad request, in each operation that takes one, and sends nothing."""
+    source = DnsDataSource(address, bus=FakeBus(lambda _timeout: pytest.fail("a request was sent")))
+    refused = partial(pytest.raises, LookupRefused, match="^bad_request: a number has more than 64 bits$")
+    for times in ({"at": number}, {"at_ns": number}, {"after": [("start", number)]}):
+        with refused():
+            source.get("a.com", **times)
+        with refused():
+            source.get_many(["a.com"], **times)
+    with refused(), lookups_after(event=("start", number)):
+        source.get("a.com")
+    with refused():
+        source.rank([ConnectionTo(address="192.0.2.1", process=number)])
+    with refused():
+        source.client.send("get", key="a.com", at=number)
+
+
+@pytest.mark.parametrize("timeout", [-0.002, -1, float("nan"), float("inf"), 1e10])
+@pytest.mark.parametrize("made", [DnsDataSource, LookupClient])
+def test_an_impossible_timeout_is_an_error(address, made, timeout):
+    """A timeout is a number of seconds from 0 to a million: ZeroMQ would fail at others, or wait for ever."""
+    with pytest.raises(ValueError, match="is no number of seconds from 0 to 1,000,000"):
+        made(address, timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0005, 1e6])
+def test_a_possible_timeout_is_accepted(address, timeout):
+    """The least and the largest timeout are accepted. A request without any time is unavailable at once."""
+    source = DnsDataSource(address, timeout=timeout)
+    if timeout < 1:
+        with pytest.raises(Unavailable):
+            source.get("silent")
+    else:
+        assert source.get("a.com") == A_COM
+    source.close()
