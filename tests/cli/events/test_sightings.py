@@ -107,6 +107,17 @@ def test_a_window_sorts_events_by_their_times():
     assert in_order == [{"timestamp": 0}, 10**9, 2 * 10**9, 3 * 10**9]
 
 
+def test_a_window_holds_nothing_for_longer_than_it_is():
+    """An item is passed on when its time is over, however many with older stamps keep coming."""
+    stage, passed_on = SortWindow(), []
+    stage.add({"timestamp": 100}, 0.0)
+    for tick in range(1, 30):
+        stage.add({"timestamp": tick}, tick / 100)
+        passed_on += [(item["timestamp"], tick) for item in stage.ready(tick / 100)]
+    assert passed_on[19:21] == [(20, 20), (100, 20)]
+    assert [item["timestamp"] for item in stage.ready(1.0)] == [*range(21, 30)]
+
+
 def test_output_passes_events_through_its_stages():
     """An output shows each message once, sorts, and prints the rest at its end."""
     clock, printed = FakeClock(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
@@ -124,18 +125,23 @@ def open_output(settings: OutputSettings, clock: Clock) -> EventOutput:
 
 
 class SortWindow:
-    """Holds each item back for WINDOW, and passes items on in the order of their stamps."""
+    """Holds each item back for WINDOW at most, and passes items on in the order of their stamps."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[int, int, float, Item]] = []
+        self._held: list[tuple[int, int, Item]] = []
         self._number = count()
+        self._due: OrderedDict[int, float] = OrderedDict()  # by the numbers of what is held, in the order of arrival
 
     def add(self, item: Item, now: float) -> None:
         """Take an event or a finding; `now` is monotonic, in seconds."""
         stamp = item.timestamp if isinstance(item, Event) else item["timestamp"]
-        heapq.heappush(self._held, (stamp, next(self._number), now + WINDOW, item))
+        number = next(self._number)
+        heapq.heappush(self._held, (stamp, number, item))
+        self._due[number] = now + WINDOW
 
     def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]:
-        """Yield the items that were held back long enough."""
-        while self._held and (everything or self._held[0][2] <= now):
-            yield heapq.heappop(self._held)[3]
+        """Yield the items that were held back long enough, each after those with older stamps."""
+        while self._due and (everything or next(iter(self._due.values())) <= now):
+            _, number, item = heapq.heappop(self._held)
+            del self._due[number]
+            yield item
