@@ -244,10 +244,12 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a command to its end, and exit with its code.
 
     An error that dnstrail or the system raises becomes one line on stderr. If the reader of stdout has gone, the
-    command ends without a word: the reader had enough.
+    command ends without a word: the reader had enough. A character that the encoding of stdout lacks is escaped there,
+    as on stderr.
     """
     _open_closed_streams()
     _buffer_stdout()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a text stream
     if _COMPLETION in os.environ:
         command.main(prog_name=name)
     try:
