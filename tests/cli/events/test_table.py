@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -203,6 +204,17 @@ def test_a_day_has_a_line():
     texts = lines(yesterday, yesterday, event(SCHED_PROCESS_EXIT))
     assert [text for text in texts if text.startswith("2026")] == ["2026-10-31", "2026-11-01"]
     assert texts[1] == "2026-10-31"
+
+
+def test_a_change_of_the_clocks_has_a_line(monkeypatch):
+    """The times after a change of the clocks stand below their zone: two hours of one name are told apart."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    summer = int(datetime.fromisoformat("2026-10-25T02:30:00+02:00").timestamp()) * 10**9
+    both = [Event(SCHED_PROCESS_EXIT, Captured(at, process=CURL)) for at in (summer, summer + 3600 * 10**9)]
+    header, *shown = [text.split("  ")[0] for text in lines(*both, both[1])]
+    assert header == "TIME (CEST)"
+    assert shown == ["2026-10-25", "02:30:00.000", "2026-10-25 (CET)", "02:30:00.000", "02:30:00.000"]
 
 
 @pytest.mark.parametrize("width", [40, 50, 80, 100, 200])

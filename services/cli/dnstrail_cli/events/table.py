@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -38,13 +38,14 @@ class EventTable:
 
     No address is cut: an event that has no room for its first address beside the process has a line of its own below.
 
-    A line with the date comes before the first event of each day, except today.
+    A line with the date comes before the first event of each day, except today, and one with the zone before the first
+    event after a change of the clocks.
     """
 
     def __init__(self, console: Console, today: datetime) -> None:
         self._console = console
         self._day = f"{today:%Y-%m-%d}"
-        self._started = False
+        self._offset: timedelta | None = None  # of the zone whose name was printed
 
     def print(self, item: Item) -> None:
         """Print an event, or a finding in tracee's shape.
@@ -73,15 +74,18 @@ class EventTable:
         self._line(("", ""), (words.fitted(self._console.width - len(_GAP)), words.style))
 
     def _head(self, time: datetime) -> None:
-        """Print the header before the first line, and the date when it changes."""
-        if not self._started:
-            self._started = True
+        """Print the header before the first line, and the date when it or the offset of the zone changes."""
+        day, offset = f"{time:%Y-%m-%d}", time.utcoffset()
+        if self._offset is None:
+            self._offset = offset
             column, _ = self._layout()
             zone = cut(f"TIME ({time:%Z})", _TIME)
             self._line((f"{zone:<{_TIME}}", "bold"), (f"{'PROCESS':<{column}}", "bold"), ("EVENT", "bold"))
-        if self._day != (day := f"{time:%Y-%m-%d}"):
-            self._day = day
+        if self._offset != offset:
+            self._line((f"{day} ({time:%Z})", "dim"))
+        elif self._day != day:
             self._line((day, "dim"))
+        self._day, self._offset = day, offset
 
     def _layout(self) -> tuple[int, int | None]:
         """Return the cells for a process, and the cells for the event (None: as many as it takes)."""
