@@ -148,6 +148,7 @@ COMPLETIONS = {
     "a signature in a list": ("--events net_packet_dns,WATCH", ["plain,net_packet_dns,WATCHED_NAME"]),
     "a kind of source, or a file": ("--capture ebpf", ["file,ebpf", "plain,ebpf", "plain,ebpf:getaddrinfo"]),
     "the file of a command": ("replay dem", ["file,dem", "plain,demo"]),
+    "a command after the help of an option": ("--dnscache help ge", ["plain,get"]),
 }
 
 
@@ -157,7 +158,8 @@ def test_shell_completion(name):
     words, expected = COMPLETIONS[name]
     line = f"dnstrail {words}"
     env = {"_DNSTRAIL_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
-    assert dnstrail(**env).stdout.split() == expected
+    done = dnstrail(**env)
+    assert (done.stdout.split(), done.stderr) == (expected, "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

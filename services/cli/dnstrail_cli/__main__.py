@@ -126,7 +126,8 @@ class _Dnstrail(LazyGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Answer `--dnscache help` before any other argument is read."""
-        if ("--dnscache", "help") in pairwise(args) or "--dnscache=help" in args:
+        asks = ("--dnscache", "help") in pairwise(args) or "--dnscache=help" in args
+        if asks and not ctx.resilient_parsing:
             from dnstrail.settings import DNSCACHE_HELP
 
             click.echo(DNSCACHE_HELP)
