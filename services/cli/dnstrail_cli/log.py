@@ -134,7 +134,7 @@ def log(
     after 30 seconds. The table has one line for A and AAAA of one call.
     """
     from dnstrail.history.log.selection import LogSelection
-    from dnstrail.process.clock import SystemClock
+    from dnstrail.process.clock import SystemClock, nanoseconds
     from dnstrail.process.log import configure
     from dnstrail.process.signals import stop_on_signals
     from dnstrail_cli.log_formats.printers import open_printer
@@ -150,7 +150,8 @@ def log(
         output=output,
     )
     configure("dnstrail", "warning")
-    first, end = (None if one is None else _clamped(one) for one in (since, until))
+    first = None if since is None else _clamped(nanoseconds(since) // 1_000 * 1_000)  # the begin of its microsecond
+    end = None if until is None else _clamped(nanoseconds(until))
     selection = LogSelection(first, end, name, process, container, outcome, slower, address, unit)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
     name = "json" if as_json or (to and output == "table") else output
@@ -164,9 +165,9 @@ def log(
     printer.close()
 
 
-def _clamped(moment: float) -> int:
-    """Return a time (epoch seconds) in ns, the nearest that an entry can have."""
-    return round(min(max(moment, 0), LAST_TIME / _SECOND) * _SECOND)
+def _clamped(time: int) -> int:
+    """Return a time (ns since the epoch), or the nearest that an entry can have."""
+    return min(max(time, 0), LAST_TIME)
 
 
 def _check_usage(
