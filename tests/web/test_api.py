@@ -64,8 +64,8 @@ def test_get_and_trail_are_those_of_the_commands(service):
     for key in ("n3.example", "192.0.2.7"):
         printed = json.loads(dnstrail("get", "--json", "--run-dir", service.folder, key).stdout)
         assert {"key": key, "found": True, **service.page.json(f"/api/get?key={key}")["data"]} == printed
-        at = time.time()  # ages are as of then
-        printed = json.loads(dnstrail("trail", "--json", "--run-dir", service.folder, key, "--at", str(at)).stdout)
+        at = f"{time.time():.6f}"  # ages are as of then
+        printed = json.loads(dnstrail("trail", "--json", "--run-dir", service.folder, key, "--at", at).stdout)
         assert service.page.json(f"/api/trail?key={key}&at={at}")["data"] == printed
 
 

@@ -13,6 +13,9 @@ from typing import Protocol
 _SECOND = 1_000_000_000  # ns
 _MICROSECOND = 1_000  # ns
 _MICROSECONDS = 1_000_000  # of a second
+_LEAST_MILLISECONDS = 1e11  # a smaller time since the epoch is in seconds
+_LEAST_MICROSECONDS = 1e14
+_LEAST_NANOSECONDS = 1e17
 _GRAIN = 1_000_000  # ns: a smaller step cannot be told from the time that a reading takes
 _DELAY = 10_000_000_000  # ns after a step for which stamps from before it may still arrive
 _READINGS = 3  # of both clocks, of which the shortest counts
@@ -60,6 +63,18 @@ def nanoseconds(seconds: float) -> int:
     first, whole = 4 * number * grains, 4 * parts * grains
     microseconds = (first + 2 * grain * parts) * _MICROSECONDS // whole
     return max((microseconds + 1) * _MICROSECOND - 1, (first + 5 * grain * parts) * _SECOND // whole)
+
+
+def decimal_places(number: float) -> int:
+    """Return how many digits of a whole number of time since the epoch are a fraction of a second, by its size.
+
+    They are 0 for seconds, 3 for milliseconds, 6 for microseconds and 9 for nanoseconds.
+    """
+    if number < _LEAST_MILLISECONDS:
+        return 0
+    if number < _LEAST_MICROSECONDS:
+        return 3
+    return 6 if number < _LEAST_NANOSECONDS else 9
 
 
 def boot_id() -> str:

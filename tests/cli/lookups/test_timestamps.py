@@ -3,10 +3,11 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
+import click
 import pytest
 
-from dnstrail.process.clock import parse_moment
-from dnstrail_cli.lookups.timestamps import parse_local
+from dnstrail.process.clock import nanoseconds, parse_moment
+from dnstrail_cli.lookups.timestamps import convert_moment, parse_local
 from live.processes import dnstrail
 
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"  # Berlin, as POSIX writes it
@@ -87,6 +88,69 @@ def test_no_time_is_refused(text, reason):
 def test_time_of_a_line(value, expected):
     """A line of input has epoch seconds or RFC 3339, in UTC where it names no offset."""
     assert parse_moment(value) == expected
+
+
+SECOND = 1_793_534_400  # 2026-11-01 12:00:00 UTC
+
+
+def bounds(text: str, end: str) -> tuple[int, int]:
+    """Return the times that `since` and an option of an end make of a text, in ns after SECOND."""
+    begin, last = (
+        convert_moment(click.Context(click.Command("x")), click.Option([f"--{name}"]), text) for name in ("since", end)
+    )
+    return round(begin * 1e6) * 1000 - SECOND * 10**9, nanoseconds(last) - SECOND * 10**9
+
+
+NUMBERS = {
+    f"{SECOND}": (0, 999),
+    f"{SECOND}123": (123_000_000, 123_999_999),
+    f"{SECOND}123.5": (123_500_000, 123_599_999),
+    f"{SECOND}123456": (123_456_000, 123_456_999),
+    f"{SECOND / 10**9}e9": (0, 999),
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_a_number_is_read_by_its_size(text):
+    """A number is in seconds, milliseconds or microseconds, and stands for all of its last digit."""
+    assert bounds(text, "at") == NUMBERS[text]
+
+
+@pytest.mark.parametrize("stamp", [1_793_534_401_123_456_789, 1_793_534_401_123_456_999, 1_795_898_084_274_610_023])
+def test_the_stamp_of_an_event_finds_it(stamp):
+    """The `timestamp` of JSON, in ns or seconds, finds its event, and as an end also its quotient, which is rounded."""
+    after = stamp - SECOND * 10**9
+    for text in (str(stamp), f"{stamp // 10**9}.{stamp % 10**9}"):
+        begin, end = bounds(text, "at")
+        assert after - 1000 < begin <= after <= end < after + 2000
+    assert after <= bounds(str(stamp / 1e9), "at")[1] < after + 2000
+
+
+FRACTIONS = {
+    "2026-11-01T12:00:00Z": (0, 999),
+    "2026-11-01T12:00:00.0Z": (0, 99_999_999),
+    "2026-11-01T12:00:00.012Z": (12_000_000, 12_999_999),
+    "2026-11-01 13:00:00.012": (12_000_000, 12_999_999),
+    "2026-11-01T13:00:00,01234+01:00": (12_340_000, 12_349_999),
+    "2026-11-01T12:00:00.012345Z": (12_345_000, 12_345_999),
+    "2026-11-01T12:00:00.012345678Z": (12_345_000, 12_345_999),
+    f"{SECOND}.012": (12_000_000, 12_999_999),
+    f"{SECOND}.012345": (12_345_000, 12_345_999),
+}
+
+
+@pytest.mark.parametrize("text", FRACTIONS)
+def test_a_fraction_stands_for_all_of_its_last_digit(text):
+    """An option that means an end has the end of the last digit, `since` has its begin; a whole second is exact."""
+    assert bounds(text, "at") == bounds(text, "until") == FRACTIONS[text]
+
+
+def test_a_lookup_with_the_printed_time_of_an_event_finds_it():
+    """The time that the table prints for an answer, cut to the millisecond, finds that answer."""
+    shown = dnstrail("--capture", "demo", "--output", "table", TZ=ZONE).stdout
+    time_of_answer = next(line[:12] for line in shown.splitlines() if "A shop.example ->" in line)
+    found = dnstrail("get", "--capture", "demo", "--at", f"2026-11-01 {time_of_answer}", "192.0.2.10", TZ=ZONE)
+    assert (found.returncode, "shop.example" in found.stdout) == (0, True)
 
 
 def test_the_zone_of_a_local_time_is_printed():

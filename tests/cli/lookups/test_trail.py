@@ -78,7 +78,7 @@ def test_json_of_a_file_and_of_a_cache_have_the_same_fields(running_cache):
 
 def test_at_looks_back():
     """--at shows the trails, and the remaining lives of their steps, as of a time."""
-    at = BEGIN + 0.5
+    at = f"{BEGIN}.500000"
     found = json.loads(trail("--json", "--capture", DEMO, "--at", at, "192.0.2.10"))
     assert [one["dns_root"] for one in found["trails"]] == ["shop.example"]
     assert all(0 <= step["age"] < 0.5 for step in found["trails"][0]["steps"])

@@ -9,13 +9,10 @@ from functools import lru_cache
 from typing import Final
 
 from dnstrail.dns.names import address_text
-from dnstrail.process.clock import nanoseconds
+from dnstrail.process.clock import decimal_places, nanoseconds
 
 _SECOND: Final = 1_000_000_000
 _LAST: Final = 1 << 62  # ns
-_MILLISECONDS: Final = 1e11  # numbers from here on are milliseconds,
-_MICROSECONDS: Final = 1e14  # from here on microseconds, and
-_NANOSECONDS: Final = 1e17  # from here on nanoseconds
 _LONGEST: Final = 64  # characters of a time or an address
 _TIME: Final = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:?\d\d)?", re.ASCII | re.IGNORECASE
@@ -58,13 +55,11 @@ def time_of(value: object) -> int | None:
 def _time_of_number(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LAST:
         return None
-    if value >= _NANOSECONDS:
-        return int(value)
-    if value >= _MICROSECONDS:
-        return math.floor(value + 1) * 1_000 - 1
-    if value >= _MILLISECONDS:
-        return math.floor(value + 1) * 1_000_000 - 1
-    return nanoseconds(value) if isinstance(value, float) else (value + 1) * _SECOND - 1
+    places = decimal_places(value)
+    if isinstance(value, float) and not places:
+        return nanoseconds(value)
+    grain: int = 10 ** (9 - places)
+    return (math.floor(value) + 1) * grain - 1
 
 
 def _time_of_text(text: str) -> int | None:
