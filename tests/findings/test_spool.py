@@ -143,6 +143,16 @@ def test_a_folder_among_unfinished_files_is_left_alone(folder) -> None:
     assert len(opened(folder)[0]) == 0
 
 
+def test_files_of_others_stay(folder) -> None:
+    """A start of the spool removes its own unfinished files alone, and no other file that ends as they do."""
+    folder.mkdir(mode=0o700)
+    others = ["notes.tmp", "1-1.tmp", "0000000000000001-1.lines.tmp", "0000000000000001-1.tmp~"]
+    for name in (*others, "0000000000000001-1.tmp"):
+        (folder / name).touch()
+    opened(folder)
+    assert {path.name for path in folder.iterdir()} == {"lock", *others}
+
+
 def test_a_spool_that_is_replaced_diverts_nothing(folder, tmp_path) -> None:
     """Whoever can rename the folder, and puts a link in its place, receives no batch: the spool goes on where it is."""
     elsewhere, moved = tmp_path / "elsewhere", tmp_path / "moved"

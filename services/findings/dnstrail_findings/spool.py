@@ -18,7 +18,7 @@ from dnstrail.regular_file import read_regular
 from dnstrail_findings.backlog import Backlog
 
 _WHOLE, _NEW = ".lines", ".tmp"  # the ends of the names of files
-_NAME = re.compile(r"(\d{16})-(\d{1,6})\.lines", re.ASCII)
+_NAME = re.compile(r"\d{16}-(\d{1,6})(\.lines|\.tmp)", re.ASCII)
 MOST_FILES = 16_384  #: files of a spool -> the oldest batch is removed: `spool_full`
 #: bytes of one file of a spool -> it is not read: `spool_lost`
 MOST_BATCH = 4 << 20  # a webhook is sent less at once
@@ -144,9 +144,11 @@ def _scan(folder: int) -> deque[_Batch]:
     batches = deque[_Batch]()
     for name in sorted(os.listdir(folder)):
         found = _NAME.fullmatch(name)
+        if found is None:  # no file of a spool
+            continue
         with suppress(OSError):  # it is a folder, or somebody removed it
-            if name.endswith(_NEW):
+            if found[2] == _NEW:
                 os.unlink(name, dir_fd=folder)
-            elif found and stat.S_ISREG((status := os.stat(name, dir_fd=folder, follow_symlinks=False)).st_mode):
-                batches.append(_Batch(name, int(found[2]), status.st_size))
+            elif stat.S_ISREG((status := os.stat(name, dir_fd=folder, follow_symlinks=False)).st_mode):
+                batches.append(_Batch(name, int(found[1]), status.st_size))
     return batches
