@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,7 +27,7 @@ from dnstrail_findings import spool as module
 from dnstrail_findings.output import Output
 from dnstrail_findings.spool import Spool
 from live.processes import PATIENCE
-from live.workers import wait_until
+from live.workers import BOUND, wait_until
 
 
 @pytest.fixture
@@ -36,6 +37,20 @@ def folder(tmp_path: Path) -> Path:
 
 def refused_by_a_full_disk(*_: object) -> NoReturn:
     raise OSError(28, "No space left on device")
+
+
+class Hanging(Script):
+    """A receiver that hangs: each write fails, and lasts until the test ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends = threading.Semaphore(0)
+
+    def write(self, lines: Sequence[bytes]) -> NoReturn:
+        """Wait for the test, and fail."""
+        self.tries += 1
+        assert self.ends.acquire(timeout=BOUND)
+        raise TimeoutError("no answer in time")
 
 
 def opened(folder: Path, size: int = 1000) -> tuple[Spool, Counter[str]]:
@@ -269,6 +284,43 @@ def test_a_spool_takes_what_a_receiver_does_not(folder) -> None:
     made.close()
     assert script.written == [b"%d" % number for number in range(1, 51)]
     assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_the_end_fills_the_spool_before_it_writes(folder) -> None:
+    """At the end all that waits reaches the spool before a receiver that hangs gets another batch."""
+    script = Hanging()
+    spool, counters = opened(folder, 1 << 20)
+    made = Output("test", Numbered(), script, spool, counters)
+    made.start()
+    made.add(finding_of())
+    wait_until(lambda: script.tries == 1, "the first write")
+    for _ in range(49):
+        made.add(finding_of())
+    made.stop()
+    script.ends.release()
+    wait_until(lambda: script.tries == 2, "the last write")
+    assert len(spool) == 50
+    script.ends.release()
+    made.close()
+    assert (made.lost, len(spool)) == (0, 50)
+
+
+def test_a_full_disk_at_the_end_holds_back_nothing(folder, monkeypatch) -> None:
+    """If the disk stays full until the end, a receiver that is back gets the spool, and then the rest of the queue."""
+    script = Script()
+    script.fault = OSError("away")
+    spool, counters = opened(folder, 1 << 20)
+    made = Output("test", Numbered(), script, spool, counters, rest=60.0)
+    made.start()
+    made.add(finding_of())
+    wait_until(lambda: counters["failures"], "a failure")
+    monkeypatch.setattr(Spool, "_write", refused_by_a_full_disk)
+    for _ in range(49):
+        made.add(finding_of())
+    wait_until(lambda: not spool.has_room, "a full disk")
+    script.fault = None
+    made.close()
+    assert (made.lost, script.written) == (0, [b"%d" % number for number in range(1, 51)])
 
 
 @pytest.mark.parametrize("is_ending", [False, True])

@@ -19,11 +19,12 @@ from dnstrail.bus import Pusher
 from dnstrail.bus.ipc import findings_address
 from dnstrail.client import LookupClient
 from dnstrail.events import FINDINGS_LOST
+from dnstrail.pipeline import children
 from dnstrail_findings import output as output_module
 from dnstrail_findings.formats import tracee
 from dnstrail_findings.metrics import findings_metrics
 from dnstrail_findings.output import Output
-from dnstrail_findings.worker import FindingsWorker, run
+from dnstrail_findings.worker import LAST, FindingsWorker, run
 from live.processes import dnstrail, run_dir, started, text_of
 from live.webhook_server import OK, Server, serving
 from live.workers import BOUND, cache, open_bus, running, short_folder, wait_until
@@ -208,6 +209,11 @@ def test_a_killed_sink_delivers_its_spool_after_a_restart() -> None:
 def spooled(folder: Path) -> int:
     names = [path.stem for path in folder.glob("*.lines")] if folder.is_dir() else []
     return sum(int(name.partition("-")[2]) for name in names)
+
+
+def test_a_run_waits_for_its_outputs() -> None:
+    """A run kills the worker of findings only after the time in which its outputs write or spool what waits."""
+    assert LAST + output_module.PATIENCE < children._GRACE
 
 
 def test_a_process_writes_to_several_outputs() -> None:

@@ -17,7 +17,7 @@ FIRST_REST = 1.0  # seconds without a try after a failure, doubling up to the lo
 LONGEST_REST = 60.0
 MAX_LINE = 1 << 20  #: bytes of a line of an output -> the finding is lost: `too_long`
 #: seconds to write what waits when the worker ends -> the finding is lost: `unsent`
-PATIENCE = 6.0  # a writer needs less for one batch
+PATIENCE = 8.0  # a write under way needs up to six, and a spool the rest for what is in the queue
 _RETRY = 5.0  # seconds at most between two attempts of a spool to write what it holds
 LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
 Encode = Callable[[Any], bytes]  # of a finding, or of an entry of the log
@@ -207,15 +207,14 @@ class Output:
         return True
 
     def _write_rest(self) -> None:
-        """Write what waits. After a failure a spool still takes what waits in the queue."""
+        """Write what waits. Before each attempt, a spool takes the whole queue: its batches survive the end."""
         goes_on = True
         end = self._monotonic() + PATIENCE
-        self._backlog.retry()
-        while self._backlog.has_room and len(self._queue):
-            self._fetch(0)
-            goes_on = goes_on and self._monotonic() < end and self._write_first()
-        while goes_on and self._monotonic() < end:
-            goes_on = self._write_first()
+        while goes_on:
+            self._backlog.retry()
+            while self._backlog.has_room and len(self._queue):
+                self._fetch(0)
+            goes_on = self._monotonic() < end and self._write_first()
 
     def _fail(self, error: OSError) -> None:
         if not self._rest:

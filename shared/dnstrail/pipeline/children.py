@@ -17,7 +17,7 @@ from dnstrail.process.log import get_logger
 from dnstrail.process.signals import PARENT
 
 _LEVEL = "warning"  # other lines of the workers would mix with the events
-_GRACE = 5.0  # seconds for a child to end by itself
+_GRACE = 10.0  # seconds for a child to end by itself: the outputs of findings need nine
 #: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next five ports (default: none)
 _METRICS = "DNSTRAIL_METRICS"
 _WORKERS = ("probe", "cache", "signatures", "findings", "history", "web")  # in the order of the ports of their metrics
