@@ -87,6 +87,22 @@ def test_a_queue_is_bounded_in_bytes(monkeypatch) -> None:
     assert queue.add(b"x" * 10)
 
 
+def test_a_queue_is_half_full_by_lines_or_bytes(monkeypatch) -> None:
+    """A queue is half full beyond half of its lines, or of its bytes."""
+    monkeypatch.setattr(backlog, "MOST_BYTES", 10)
+    monkeypatch.setattr(backlog, "MOST_LINES", 4)
+    queue = LineQueue()
+    found = []
+    for line in (b"xxxxx", b"x"):
+        assert queue.add(line)
+        found.append(queue.is_half_full)
+    assert queue.take(2, 10, 0)
+    for _ in range(3):
+        assert queue.add(b"x")
+        found.append(queue.is_half_full)
+    assert found == [False, True, False, False, True]
+
+
 def test_a_batch_is_bounded_in_bytes() -> None:
     """A batch ends before the line that exceeds its bytes, but has at least one line."""
     queue = LineQueue()

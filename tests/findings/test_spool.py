@@ -94,6 +94,15 @@ def test_the_bytes_are_bounded(folder) -> None:
     assert sum(path.stat().st_size for path in folder.glob("*.lines")) <= 100
 
 
+def test_a_spool_is_half_full_by_bytes_or_files(folder, monkeypatch) -> None:
+    """A spool is half full beyond half of its bytes, with those that are about to come, or of its files."""
+    spool, _ = opened(folder, 100)
+    spool.add([b"x" * 29])
+    assert [spool.is_half_full(more) for more in (0, 20, 21)] == [False, False, True]
+    monkeypatch.setattr(module, "MOST_FILES", 1)
+    assert spool.is_half_full(0)
+
+
 def test_the_files_are_bounded(folder, monkeypatch) -> None:
     """Beyond its files the oldest batches are removed and counted."""
     monkeypatch.setattr(module, "MOST_FILES", 3)

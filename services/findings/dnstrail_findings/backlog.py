@@ -30,6 +30,10 @@ class Backlog:
         """The number of lines that are lost if the process ends: those in memory."""
         return len(self._held)
 
+    def is_half_full(self, more: int) -> bool:  # noqa: ARG002 - a spool
+        """Return true if more than half of the room, with `more` bytes, is taken: memory drops no old batch."""
+        return False
+
     def add(self, lines: Sequence[bytes]) -> None:
         """Add a batch."""
         self._held = lines
@@ -50,24 +54,29 @@ class Backlog:
 
 
 class LineQueue:
-    """Lines in order, bounded by number and bytes. A line that finds no room is refused: nobody waits for room."""
+    """Lines in order, bounded by number and `bytes`. A line that finds no room is refused: nobody waits for room."""
 
     def __init__(self) -> None:
+        self.bytes = 0
         self._lines: deque[bytes] = deque()
-        self._bytes = 0
         self._changed = threading.Condition()
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._lines)
 
+    @property
+    def is_half_full(self) -> bool:
+        """True if more than half of the lines, or of the bytes, is taken."""
+        return len(self._lines) * 2 > MOST_LINES or self.bytes * 2 > MOST_BYTES
+
     def add(self, line: bytes) -> bool:
         """Add a line; return False if there is no room."""
         with self._changed:
-            if len(self._lines) >= MOST_LINES or self._bytes + len(line) > MOST_BYTES:
+            if len(self._lines) >= MOST_LINES or self.bytes + len(line) > MOST_BYTES:
                 return False
             self._lines.append(line)
-            self._bytes += len(line)
+            self.bytes += len(line)
             self._changed.notify()
             return True
 
@@ -82,7 +91,7 @@ class LineQueue:
             while self._lines and len(taken) < lines and (not taken or size >= len(self._lines[0])):
                 taken.append(self._lines.popleft())
                 size -= len(taken[-1])
-                self._bytes -= len(taken[-1])
+                self.bytes -= len(taken[-1])
             return taken
 
     def close(self) -> None:

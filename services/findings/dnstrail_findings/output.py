@@ -122,9 +122,9 @@ class Output:
         return len(self._queue) + len(self._backlog)
 
     @property
-    def queued(self) -> int:
-        """The number of findings that the thread has not yet taken."""
-        return len(self._queue)
+    def is_half_full(self) -> bool:
+        """True if more than half of the queue is taken, or of a spool that would take the queue, too."""
+        return self._queue.is_half_full or self._backlog.is_half_full(self._queue.bytes)
 
     def start(self) -> None:
         """Start the thread."""

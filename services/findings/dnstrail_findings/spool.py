@@ -57,6 +57,10 @@ class Spool(Backlog):
     def __len__(self) -> int:
         return self._lines + len(self._held)
 
+    def is_half_full(self, more: int) -> bool:
+        """Return true if more than half of the bytes, with `more` of them, or of the files is taken."""
+        return (self._bytes + more) * 2 > self._most_bytes or len(self._batches) * 2 > MOST_FILES
+
     def add(self, lines: Sequence[bytes]) -> None:
         """Write a batch to a file of its own; remove old ones first, to make room."""
         try:

@@ -6,21 +6,30 @@ Tests of dnstrail_cli.log_formats.outputs.
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from builders.facts import BEGIN, SECOND, fact_of, stage_of
-from builders.log_entries import fill
+from builders.log_entries import fill, live
+from builders.writers import Numbered, Script
+from dnstrail_cli.log_formats.outputs import OutputsPrinter
+from dnstrail_findings import output as output_module
 from dnstrail_findings.backlog import MOST_LINES
+from dnstrail_findings.output import Output
+from dnstrail_findings.spool import Spool
 from live.kafka_cluster import kafka_cluster
 from live.processes import dnstrail
 from live.webhook_server import serving
+from live.workers import BOUND, wait_until
 
 SOME = (
     *(fact_of(number, ended=BEGIN + number, name=f"n{number}.example", relations=()) for number in range(20)),
     stage_of(20, "end", time=BEGIN + SECOND, why="closed", lasted=SECOND, name="web.example"),
 )
+ENTRY = live(SOME[0])
 ACCEPTED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -67,6 +76,24 @@ def test_the_past_waits_for_room(tmp_path: Path) -> None:
         assert sent(past, "--to", f"kafka:127.0.0.1:{cluster.port}/facts") == ""
         found = [json.loads(one)["id"] for one in cluster.read("facts")]
     assert (len(found), len({*found})) == (total, total)
+
+
+def test_the_past_waits_for_room_in_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a receiver is away, the past does not displace its own oldest entries from the spool."""
+    monkeypatch.setattr(output_module, "LONGEST_REST", 0.01)
+    script, counters = Script(), Counter[str]()
+    script.fault = OSError("away")
+    spool = Spool(tmp_path / "spool", 2_000, counters)
+    output = Output("test", Numbered(40), script, spool, counters, rest=0.001)
+    printer = OutputsPrinter([output])
+    printing = threading.Thread(target=lambda: [printer.print(ENTRY) for _ in range(200)], daemon=True)
+    printing.start()
+    wait_until(lambda: output.waiting >= 20 and counters["failures"] >= 100, "a spool that is half full")
+    script.fault = None
+    printing.join(BOUND)
+    wait_until(lambda: not output.waiting, "all entries")
+    printer.close()
+    assert (output.lost, len(script.written)) == (0, 200)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from dnstrail_findings.output import Output, check_outputs, close_outputs
 from dnstrail_findings.targets import FactLines, Target, make_outputs, parse_target, try_places
 
 _FORMATS: Final = {"json": "tracee", "zeek-json": "tracee", "ecs": "ecs", "ocsf": "ocsf"}  # as a receiver sees them
-_MOST_WAITING: Final = 5_000  # entries of the past that wait in an output
 _PAUSE: Final = 0.01  # seconds
 
 
@@ -32,7 +31,7 @@ class OutputsPrinter:
     def print(self, entry: LogEntry) -> None:
         """Send an entry."""
         for output in self._outputs:
-            while self._is_past and output.queued > _MOST_WAITING and output.error is None and not output.ended:
+            while self._is_past and output.is_half_full and output.error is None and not output.ended:
                 time.sleep(_PAUSE)
             output.add(entry)
 
