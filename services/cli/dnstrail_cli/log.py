@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -158,11 +159,11 @@ def log(
     targets = _parse_outputs(to, name)  # their tokens are read before this process becomes the owner of the history
     history = _open_history(folder, topic) if is_past else None
     printer = _open_outputs(targets, name, topic) if targets else open_printer(name, topic, clock.wall())
-    if history is not None:
-        _print_past(history, selection, printer, clock, last)
-    if follow:
-        _follow(run_dir, clock, stop_on_signals().is_set, topic, selection, printer, history)
-    printer.close()
+    with _closing(printer):
+        if history is not None:
+            _print_past(history, selection, printer, clock, last)
+        if follow:
+            _follow(run_dir, clock, stop_on_signals().is_set, topic, selection, printer, history)
 
 
 def _clamped(time: int) -> int:
@@ -200,14 +201,27 @@ def _parse_outputs(to: tuple[str, ...], name: str) -> list[Target]:
 
 
 def _open_outputs(targets: list[Target], name: str, topic: str) -> LogPrinter:
-    """Return the printer to outputs.
+    """Return the printer to outputs. From now on SIGTERM raises KeyboardInterrupt, so that the printer is closed.
 
     Raises:
         SettingsError: One cannot be used.
     """
     from dnstrail_cli.log_formats.outputs import open_outputs
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return open_outputs(targets, name, topic)
+
+
+@contextmanager
+def _closing(printer: LogPrinter) -> Iterator[None]:
+    """Close a printer at the end. An error before the end counts more than one of the printer."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            printer.close()
+        raise
+    printer.close()
 
 
 def _open_history(folder: Path, topic: str) -> HistoryLog:

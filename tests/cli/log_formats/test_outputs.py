@@ -6,6 +6,7 @@ Tests of dnstrail_cli.log_formats.outputs.
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections import Counter
 from pathlib import Path
@@ -21,7 +22,7 @@ from dnstrail_findings.backlog import MOST_LINES
 from dnstrail_findings.output import Output
 from dnstrail_findings.spool import Spool
 from live.kafka_cluster import kafka_cluster
-from live.processes import dnstrail
+from live.processes import dnstrail, started
 from live.webhook_server import serving
 from live.workers import BOUND, wait_until
 
@@ -31,6 +32,14 @@ SOME = (
 )
 ENTRY = live(SOME[0])
 ACCEPTED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+AWAY = "webhook:http://127.0.0.1:1/"
+SMALL_QUEUE = """
+import signal
+from dnstrail_findings import backlog
+
+backlog.MOST_LINES = 10
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+"""
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +103,23 @@ def test_the_past_waits_for_room_in_the_spool(tmp_path: Path, monkeypatch: pytes
     wait_until(lambda: not output.waiting, "all entries")
     printer.close()
     assert (output.lost, len(script.written)) == (0, 200)
+
+
+def test_an_error_after_the_past_loses_nothing_silently(folder: Path) -> None:
+    """If `--follow` finds no cache, what waits of the past is tried once more, and counted; the error is reported."""
+    said = sent(folder, "--follow", "--since", "0", "--to", AWAY, code=3)
+    assert "dnstrail: webhook: 20 entries were lost\nError: no cache answered" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_past_loses_nothing_silently(folder: Path, number: signal.Signals) -> None:
+    """A signal that ends the command while the past waits for room has it count what it cannot send any more."""
+    with started("log", "--folder", folder, "--to", AWAY, before=SMALL_QUEUE) as command:
+        assert "output_failed" in command.stderr.readline()
+        command.send_signal(number)
+        _, said = command.communicate(timeout=BOUND)
+    assert command.returncode == 130
+    assert "entries were lost" in said
 
 
 @pytest.mark.parametrize(
