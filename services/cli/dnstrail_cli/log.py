@@ -159,7 +159,7 @@ def log(
     targets = _parse_outputs(to, name)  # their tokens are read before this process becomes the owner of the history
     history = _open_history(folder, topic) if is_past else None
     printer = _open_outputs(targets, name, topic) if targets else open_printer(name, topic, clock.wall())
-    with _closing(printer):
+    with _closing(printer, is_cut=follow):  # a signal ends `--follow`
         if history is not None:
             _print_past(history, selection, printer, clock, last)
         if follow:
@@ -213,15 +213,15 @@ def _open_outputs(targets: list[Target], name: str, topic: str) -> LogPrinter:
 
 
 @contextmanager
-def _closing(printer: LogPrinter) -> Iterator[None]:
+def _closing(printer: LogPrinter, *, is_cut: bool) -> Iterator[None]:
     """Close a printer at the end. An error before the end counts more than one of the printer."""
     try:
         yield
     except BaseException:
         with suppress(Exception):
-            printer.close()
+            printer.close(is_cut=True)
         raise
-    printer.close()
+    printer.close(is_cut=is_cut)
 
 
 def _open_history(folder: Path, topic: str) -> HistoryLog:

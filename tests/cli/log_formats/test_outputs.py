@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from builders.facts import BEGIN, SECOND, fact_of, stage_of
 from builders.log_entries import fill, live
 from builders.writers import Numbered, Script
+from dnstrail_cli.log_formats import outputs as outputs_module
 from dnstrail_cli.log_formats.outputs import OutputsPrinter
 from dnstrail_findings import output as output_module
 from dnstrail_findings.backlog import MOST_LINES
@@ -33,13 +36,14 @@ SOME = (
 ENTRY = live(SOME[0])
 ACCEPTED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 AWAY = "webhook:http://127.0.0.1:1/"
-SMALL_QUEUE = """
-import signal
-from dnstrail_findings import backlog
-
-backlog.MOST_LINES = 10
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also in the background
+STOPPED = f"""
+from dnstrail_cli import log
+from dnstrail_cli.log_formats import outputs
+log._follow = lambda *_: None
+outputs.STALLED = {2 * BOUND}
 """
+SMALL_QUEUE = f"{INTERRUPTIBLE}; from dnstrail_findings import backlog; backlog.MOST_LINES = 10"
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +109,64 @@ def test_the_past_waits_for_room_in_the_spool(tmp_path: Path, monkeypatch: pytes
     assert (output.lost, len(script.written)) == (0, 200)
 
 
+class Slow(Script):
+    """A writer that needs some milliseconds for each batch of two lines."""
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Write late."""
+        time.sleep(0.005)
+        super().write(lines)
+
+
+def test_the_end_of_the_past_waits_for_a_slow_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a receiver takes entries of the past, the end waits, however long that takes in all."""
+    monkeypatch.setattr(output_module, "PATIENCE", 0.05)
+    script = Slow()
+    output = Output("test", Numbered(), script)
+    printer = OutputsPrinter([output])
+    for _ in range(200):
+        printer.print(ENTRY)
+    printer.close()
+    assert (output.lost, len(script.written)) == (0, 200)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_the_end_waits_in_vain_for_nobody(monkeypatch: pytest.MonkeyPatch, is_cut: bool) -> None:
+    """The end waits for no receiver that stands still, nor after an error or a signal."""
+    monkeypatch.setattr(output_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(outputs_module, "STALLED", BOUND if is_cut else 0.05)
+    script = Script()
+    script.goes_on.clear()
+    output = Output("test", Numbered(), script)
+    printer = OutputsPrinter([output])
+    for _ in range(5):
+        printer.print(ENTRY)
+    began = time.monotonic()
+    printer.close(is_cut=is_cut)
+    assert time.monotonic() - began < BOUND / 2
+    assert output.lost == 5
+    script.goes_on.set()
+
+
 def test_an_error_after_the_past_loses_nothing_silently(folder: Path) -> None:
     """If `--follow` finds no cache, what waits of the past is tried once more, and counted; the error is reported."""
     said = sent(folder, "--follow", "--since", "0", "--to", AWAY, code=3)
     assert "dnstrail: webhook: 20 entries were lost\nError: no cache answered" in said
 
 
+def test_a_stop_before_the_first_live_entry_waits_for_nobody(folder: Path) -> None:
+    """If `--follow` is stopped at once, the end does not wait until a slow receiver has the past."""
+    with started("log", "--folder", folder, "--follow", "--since", "0", "--to", AWAY, before=STOPPED) as command:
+        _, said = command.communicate(timeout=BOUND)
+    assert command.returncode == 0
+    assert "20 entries were lost" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_past_loses_nothing_silently(folder: Path, number: signal.Signals) -> None:
-    """A signal that ends the command while the past waits for room has it count what it cannot send any more."""
-    with started("log", "--folder", folder, "--to", AWAY, before=SMALL_QUEUE) as command:
+@pytest.mark.parametrize("before", [SMALL_QUEUE, INTERRUPTIBLE], ids=["in the past", "at its end"])
+def test_a_signal_loses_nothing_silently(folder: Path, before: str, number: signal.Signals) -> None:
+    """A signal ends a command that waits for an output; the entries that are not sent are counted."""
+    with started("log", "--folder", folder, "--to", AWAY, before=before) as command:
         assert "output_failed" in command.stderr.readline()
         command.send_signal(number)
         _, said = command.communicate(timeout=BOUND)

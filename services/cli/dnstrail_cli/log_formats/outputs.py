@@ -17,10 +17,16 @@ from dnstrail_findings.targets import FactLines, Target, make_outputs, parse_tar
 
 _FORMATS: Final = {"json": "tracee", "zeek-json": "tracee", "ecs": "ecs", "ocsf": "ocsf"}  # as a receiver sees them
 _PAUSE: Final = 0.01  # seconds
+#: seconds without an entry that leaves an output at the end of `dnstrail log` -> entries that wait outside a spool are
+#: lost
+STALLED: Final = 15.0  # longer than two attempts that fail, and the rests after them
 
 
 class OutputsPrinter:
-    """Sends each entry to all outputs. Before the first `release` entries are of the past: they wait for slow ones."""
+    """Sends each entry to all outputs. Before the first `release` entries are of the past: they wait for slow ones.
+
+    The end waits for them, too, until the outputs have all entries, or none leaves for STALLED seconds.
+    """
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         self._is_past = True
@@ -44,13 +50,31 @@ class OutputsPrinter:
         self._is_past = False
         check_outputs(self._outputs)
 
-    def close(self) -> None:
-        """Send what is left, and state what was lost."""
-        close_outputs(self._outputs)
-        check_outputs(self._outputs)
-        for output in self._outputs:
-            if output.lost:
-                click.echo(f"dnstrail: {output.name}: {output.lost} entries were lost", err=True)
+    def close(self, *, is_cut: bool = False) -> None:
+        """Send what is left, and state what was lost. After an error or a signal, wait for no slow output.
+
+        Raises:
+            Exception: It is a fault of dnstrail.
+        """
+        try:
+            if not is_cut:
+                self._await_past()
+        finally:
+            close_outputs(self._outputs)
+            check_outputs(self._outputs)
+            for output in self._outputs:
+                if output.lost:
+                    click.echo(f"dnstrail: {output.name}: {output.lost} entries were lost", err=True)
+
+    def _await_past(self) -> None:
+        before, end = 0, 0.0
+        while waiting := sum(one.waiting for one in self._outputs if one.error is None and not one.ended):
+            now = time.monotonic()
+            if waiting != before:
+                before, end = waiting, now + STALLED
+            elif now >= end:
+                return
+            time.sleep(_PAUSE)
 
 
 def parse_outputs(to: Sequence[str], name: str) -> list[Target]:

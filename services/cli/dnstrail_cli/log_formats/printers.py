@@ -25,7 +25,10 @@ _Encode = Callable[[Any], str]
 
 
 class LogPrinter(Protocol):
-    """Prints entries. `release` is called regularly with the wall time, and `close` at the end."""
+    """Prints entries. `release` is called regularly with the wall time, and `close` at the end.
+
+    `is_cut` is true for an end by an error or a signal.
+    """
 
     def print(self, entry: LogEntry) -> None:
         """Take an entry."""
@@ -33,7 +36,7 @@ class LogPrinter(Protocol):
     def release(self, now: float) -> None:
         """Print what has waited long enough (epoch seconds)."""
 
-    def close(self) -> None:
+    def close(self, *, is_cut: bool = False) -> None:
         """Print what is left."""
 
 
@@ -74,7 +77,7 @@ class LinePrinter:
         """Write what is buffered."""
         sys.stdout.flush()
 
-    def close(self) -> None:
+    def close(self, *, is_cut: bool = False) -> None:  # noqa: ARG002 - the contract
         """Write what is buffered."""
         sys.stdout.flush()
 
@@ -96,7 +99,7 @@ class TablePrinter:
         """Print what has waited for a second."""
         self._print_ready(int(now * _SECOND))
 
-    def close(self) -> None:
+    def close(self, *, is_cut: bool = False) -> None:  # noqa: ARG002 - the contract
         """Print what is left."""
         self._print_ready(sys.maxsize)
 
