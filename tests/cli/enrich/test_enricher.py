@@ -72,13 +72,21 @@ def test_other_lines_pass_as_they_are(tool):
     assert tool.asked == []
 
 
-def test_a_domain_of_the_tool_stays_the_only_one(tool):
-    """A line that has a `destination.domain` gets no second one."""
-    tool.add(zeek(**{"destination.domain": "x"}))
-    assert json.loads(tool.take(), object_pairs_hook=list)[-2:] == [
-        ("destination.domain", "x"),
-        ("dnstrail", [("state", "live")]),
-    ]
+@pytest.mark.parametrize("field", [{"destination.domain": "x"}, {"destination": {"ip": "192.0.2.1", "domain": "x"}}])
+def test_a_domain_of_the_tool_stays_the_only_one(tool, field):
+    """A line that has a `destination.domain`, with dots or in its object, gets no second one."""
+    tool.add(zeek(**field))
+    pairs = json.loads(tool.take(), object_pairs_hook=list)
+    assert [name for name, _ in pairs][-2:] == [*field, "dnstrail"]
+    assert pairs[-1] == ("dnstrail", [("state", "live")])
+
+
+@pytest.mark.parametrize("others", [{"ip": "192.0.2.1"}, "x", None])
+def test_a_destination_without_a_domain_gets_one(tool, others):
+    """A `destination` that has no domain, or is no object, stays as it is beside the domain."""
+    tool.add(zeek(destination=others))
+    event = json.loads(tool.take())
+    assert (event["destination"], event["destination.domain"]) == (others, "shop.example")
 
 
 def test_a_name_is_no_more_than_text(tool):

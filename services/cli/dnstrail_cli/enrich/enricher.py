@@ -12,6 +12,7 @@ from dnstrail.process.terminal import json_bytes
 from dnstrail_cli.enrich.asking import Trail
 from dnstrail_cli.enrich.formats import Fields, ReadEvent
 from dnstrail_cli.enrich.lines import Piece
+from dnstrail_cli.enrich.mapping import value_at
 
 #: seconds after its event for which a line waits: the cache may receive the answer before it only then
 SETTLED: Final = 0.5
@@ -23,6 +24,7 @@ MOST_KNOWN: Final = 16_384
 _AT_ONCE: Final = 256  # lines of one lookup
 _SECOND: Final = 1_000_000_000
 _DOMAIN: Final = "destination.domain"
+_NESTED: Final = ("destination", "domain")
 _OURS: Final = "dnstrail"
 _DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode
 #: the counts of lines, by what became of each: a name was added, none is known, no connection is in it, it is no JSON
@@ -143,7 +145,8 @@ class Enricher:
             return self._pass(raw, NO_CONNECTION, now)
         at = asked.get("at_ns", wall)
         age = (wall - at) / _SECOND if isinstance(at, int) else 0.0
-        return _Line(raw, asked, now + min(max(SETTLED - age, 0.0), SETTLED), _DOMAIN in event)
+        has_domain = _DOMAIN in event or value_at(event, _NESTED) is not None
+        return _Line(raw, asked, now + min(max(SETTLED - age, 0.0), SETTLED), has_domain)
 
     def _pass(self, raw: bytes, count: str, now: float) -> _Line:
         self.counts[count] += 1
