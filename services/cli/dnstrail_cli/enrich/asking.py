@@ -20,7 +20,8 @@ class TrailAsker:
     """Asks a cache for the first trail of each of many connections; the history answers where the cache forgot.
 
     A cache that is away is waited for, `patience` seconds in all. After that it is asked once in five seconds.
-    `report` receives the begin and the end of such a time as text, and `stopped` ends the waiting.
+    `report` receives the begin and the end of such a time as text. Once `stopped`, nothing is waited for, and the
+    history is not asked.
     """
 
     def __init__(
@@ -45,25 +46,35 @@ class TrailAsker:
         if found is None:
             return None
         forgotten = [place for place, trail in enumerate(found) if trail.get("history") is False]
-        for first in range(0, len(forgotten), _PAST_AT_ONCE):
-            places = forgotten[first : first + _PAST_AT_ONCE]
-            past = self._trails([connections[place] for place in places], history=True)
-            for place, trail in zip(places, past or (), strict=past is not None):
+        while forgotten and not self._stopped():
+            places = forgotten[:_PAST_AT_ONCE]
+            past = self._first_trails([connections[place] for place in places], history=True)
+            if past is None:
+                break
+            for place, trail in zip(places, past, strict=False):
                 found[place] = _better(found[place], trail)
+            del forgotten[: len(past)]
         return found
 
-    def _trails(self, connections: Sequence[Fields], **whom: bool) -> list[Trail] | None:
-        """Return the trails of connections, each with its `source` if the history answered."""
+    def _trails(self, connections: Sequence[Fields]) -> list[Trail] | None:
+        """Return the trails of connections; None if no cache answers."""
         found: list[Trail] = []
         while len(found) < len(connections):
-            reply = self._reply(connections=connections[len(found) :], **whom)
-            if reply is None:
+            trails = self._first_trails(connections[len(found) :])
+            if trails is None:
                 return None
-            trails, source = reply["data"], reply.get("source")
-            if not isinstance(trails, list) or not 0 < len(trails) <= len(connections) - len(found):
-                return None
-            found += trails if source is None else [{**trail, "source": source} for trail in trails]
+            found += trails
         return found
+
+    def _first_trails(self, connections: Sequence[Fields], **whom: bool) -> list[Trail] | None:
+        """Return the trails of the first ones of some connections, each with its `source` if the history answered."""
+        reply = self._reply(connections=connections, **whom)
+        if reply is None:
+            return None
+        trails, source = reply["data"], reply.get("source")
+        if not isinstance(trails, list) or not 0 < len(trails) <= len(connections):
+            return None
+        return trails if source is None else [{**trail, "source": source} for trail in trails]
 
     def _reply(self, **fields: object) -> Mapping[str, Any] | None:
         """Return a reply, None if no cache gave one in time."""
