@@ -9,12 +9,23 @@ import pytest
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
+from dnstrail.errors import Unavailable
+from dnstrail.protocol.lookups import OVERLOADED
 from dnstrail.protocol.past_lookups import HISTORY
 from dnstrail_cli.enrich.asking import TrailAsker
-from live.workers import answering, short_folder
+from live.workers import FakeClock, answering, short_folder
 
 PROCESS = {"id": 7, "name": "curl"}
 OF_CACHE = {"dns_root": "of.cache.example", "process": PROCESS, "history": False}
+
+
+class WithoutHistory:
+    """A client whose cache is away in each lookup for the history."""
+
+    def request(self, _op, *, history=False, **_fields):
+        if history:
+            raise Unavailable("ipc:///run/x", 1.0)
+        return {"data": [OF_CACHE]}
 
 
 @contextmanager
@@ -79,6 +90,34 @@ def test_a_stop_ends_the_lookups_of_the_history(answered):
     assert len(past) == answered
     assert [one["dns_root"] for one in found[: 2 * answered]] == ["of.past.example"] * 2 * answered
     assert found[2 * answered :] == [OF_CACHE] * (20 - 2 * answered)
+
+
+def test_a_history_that_refuses_costs_its_answer_alone():
+    """A refused lookup of the history ends those of this `ask`; the next one asks the cache, and the history again."""
+    past = []
+
+    def answer(request):
+        if not request.get("history"):
+            return {"data": [OF_CACHE for _ in request["connections"]]}
+        past.append(request)
+        return {"ok": False, "error": OVERLOADED, "message": "64 lookups of a past time wait already"}
+
+    with asking(answer) as ask:
+        for asked in (1, 2):
+            assert ask([{"address": f"192.0.2.{last}", "at_ns": 1} for last in range(20)]) == [OF_CACHE] * 20
+            assert len(past) == asked
+
+
+def test_a_cache_that_goes_away_before_the_history_answers_rests():
+    """Without a reply for the history, the trails of the cache remain, and the cache is not asked for five seconds."""
+    clock = FakeClock()
+    reports = []
+    asker = TrailAsker(WithoutHistory(), 0, reports.append, lambda: False, clock.monotonic)
+    assert asker.ask([{"address": "192.0.2.1"}]) == [OF_CACHE]
+    assert asker.ask([{"address": "192.0.2.1"}]) is None
+    assert len(reports) == 2
+    clock.advance(5)
+    assert asker.ask([{"address": "192.0.2.1"}]) == [OF_CACHE]
 
 
 @pytest.mark.parametrize("data", [None, {}, [], [{}] * 4])

@@ -20,8 +20,8 @@ class TrailAsker:
     """Asks a cache for the first trail of each of many connections; the history answers where the cache forgot.
 
     A cache that is away is waited for, `patience` seconds in all. After that it is asked once in five seconds.
-    `report` receives the begin and the end of such a time as text. Once `stopped`, nothing is waited for, and the
-    history is not asked.
+    `report` receives the begin and the end of such a time as text. A history that refuses a lookup is not asked again
+    in the same `ask`. Once `stopped`, nothing is waited for, and the history is not asked.
     """
 
     def __init__(
@@ -77,12 +77,13 @@ class TrailAsker:
         return trails if source is None else [{**trail, "source": source} for trail in trails]
 
     def _reply(self, **fields: object) -> Mapping[str, Any] | None:
-        """Return a reply, None if no cache gave one in time."""
+        """Return a reply, None if no cache gave one in time, or it refused a lookup of the history."""
         while self._monotonic() >= self._resting_until:
             try:
                 reply = self._client.request("trail_many", **fields)
             except DnstrailError as error:
-                if self._gives_up(error):
+                refused_past = "history" in fields and not isinstance(error, Unavailable)  # the cache itself answers
+                if refused_past or self._gives_up(error):
                     break
                 time.sleep(_PAUSE)
                 continue
