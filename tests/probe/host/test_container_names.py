@@ -17,6 +17,7 @@ import pytest
 from dnstrail.kernel.cgroups import CRI, DOCKER, PODMAN, PODMAN_OF_USERS
 from dnstrail_probe.host.container_name import LONGEST_LABEL, NAMELESS, ContainerName, LabelSelection
 from dnstrail_probe.host.container_names import (
+    _AGAIN,
     _NEVER,
     _WAITING,
     MAX_KNOWN,
@@ -85,7 +86,7 @@ def names_of(daemon: Daemon | str, monotonic: Callable[[], float] = time.monoton
 
 
 def test_name_and_image_come_from_the_daemon():
-    """A container is requested once, and has its name and image from then on."""
+    """A container is requested once, and has its name and image from the reply on."""
     with run_dir() as folder:
         daemon = Daemon(folder / "docker.sock", FOUND)
         names = names_of(daemon)
@@ -375,6 +376,104 @@ def test_events_wait_for_the_containers_of_a_user_whose_store_is_good():
     names.of(f"alice/{OTHER}", PODMAN_OF_USERS)
     assert [names.is_awaited(one) for one in (f"bob/{ID}", f"alice/{OTHER}")] == [True, False]
     release.put(WEB)
+    names.close()
+
+
+class Renaming:
+    """Runtimes that know the names of `stated`; None lets a request fail."""
+
+    def __init__(self, *runtimes: str) -> None:
+        self.stated: dict[str, ContainerName | None] = {}
+        self.clock = FakeClock()
+        self.names = ContainerNames(dict.fromkeys(runtimes, self.stated.__getitem__), self.clock.monotonic)
+
+    def note(self, container: str, runtime: str, name: str) -> None:
+        """Give a container a name, and wait until it is known, as after an event."""
+        self.stated[container] = ContainerName(name)
+        wait_until(lambda: self.names.of(container, runtime).name == name, "the name")
+
+    def asked_again(self, container: str, runtime: str) -> bool:
+        """Return whether an event of a container leads to a request for its name."""
+        requests = self.names._runtimes[runtime]._requests
+        before = requests.unfinished_tasks
+        assert (self.names.of(container, runtime).name != "", self.names.is_awaited(container)) == (True, False)
+        again = requests.unfinished_tasks > before
+        wait_until(lambda: runtime == CRI or self.names._known[container].due != _NEVER, "the reply")
+        return again
+
+
+@pytest.mark.parametrize("runtime", [DOCKER, PODMAN, CRI])
+def test_a_name_that_may_change_is_requested_once_a_minute(runtime):
+    """An event a minute after the last reply has the old name, and requests it again; not of CRI, where it is fixed."""
+    renaming = Renaming(runtime)
+    renaming.note(ID, runtime, "web")
+    renaming.stated[ID] = ContainerName("web-old")
+    renaming.clock.advance(_AGAIN - 0.1)
+    assert not renaming.asked_again(ID, runtime)
+    renaming.clock.advance(0.2)
+    assert renaming.asked_again(ID, runtime) == (runtime != CRI)
+    assert renaming.names.of(ID, runtime).name == ("web" if runtime == CRI else "web-old")
+    assert (renaming.names.late, renaming.asked_again(ID, runtime)) == (0, False)
+    renaming.names.close()
+
+
+@pytest.mark.parametrize("reply", [None, NAMELESS])
+def test_a_name_remains_until_there_is_another(reply):
+    """A runtime that fails, or no longer knows the container, costs it no name; the next request is in a minute."""
+    renaming = Renaming(DOCKER)
+    renaming.note(ID, DOCKER, "web")
+    renaming.stated[ID] = reply
+    for _ in range(2):
+        renaming.clock.advance(_AGAIN)
+        assert renaming.asked_again(ID, DOCKER)
+        assert (renaming.names.of(ID, DOCKER).name, renaming.asked_again(ID, DOCKER)) == ("web", False)
+    renaming.names.close()
+
+
+def test_a_new_container_with_the_name_of_another_one_expires_that_name():
+    """The first name of a container requests it again for those of its runtime that hold it, and for no others."""
+    renaming = Renaming(DOCKER, PODMAN)
+    others = [f"{number:064x}" for number in range(3)]
+    for container, runtime, name in zip(others, (DOCKER, DOCKER, PODMAN), ("web", "db", "web"), strict=True):
+        renaming.note(container, runtime, name)
+    renaming.stated[others[0]] = ContainerName("web-old")
+    renaming.note(ID, DOCKER, "web")
+    assert [renaming.asked_again(one, DOCKER) for one in (*others[:2], ID)] == [True, False, False]
+    assert not renaming.asked_again(others[2], PODMAN)
+    assert renaming.names.of(others[0], DOCKER).name == "web-old"
+    renaming.names.close()
+
+
+def test_two_containers_that_state_one_name_request_each_other_once():
+    """A store that states one name for two containers leads to no more than a request of each in a minute."""
+    renaming = Renaming(PODMAN)
+    for container in (ID, OTHER):
+        renaming.note(container, PODMAN, "web")
+    again = [renaming.asked_again(container, PODMAN) for container in (ID, OTHER) * 3]
+    assert again == [True] + [False] * 5
+    renaming.names.close()
+
+
+def test_names_that_may_have_changed_are_in_no_first_ones_way():
+    """A known name is requested again only if its runtime has nothing else to do; its event has the old name."""
+    asked, replies, clock = Replies(), Replies(), FakeClock()
+    names = ContainerNames({DOCKER: lambda container: asked.put(container) or replies.get()}, clock.monotonic)
+    containers = [f"{number:064x}" for number in range(5)]
+    for container in containers:
+        replies.put(WEB._replace(name=f"web-{container[-1]}"))
+        names.of(container, DOCKER)
+        assert asked.get(timeout=BOUND) == container
+        wait_until(lambda container=container: names.known(container).name, "the name")
+    clock.advance(_AGAIN)
+    assert names.of(containers[0], DOCKER).name == "web-0"
+    wait_until(lambda: names._runtimes[DOCKER]._began, "the request")
+    assert all(names.of(container, DOCKER).name for container in containers * 2)
+    assert asked.get(timeout=BOUND) == containers[0]
+    names.of(ID, DOCKER)
+    for _ in range(2):
+        replies.put(WEB)
+    assert asked.get(timeout=BOUND) == ID
+    wait_until(lambda: names.of(ID, DOCKER) == WEB, "the name")
     names.close()
 
 

@@ -24,6 +24,7 @@ _WAITING = 256  # containers whose request may wait for one runtime
 WAITING_OF_USER = 16  # those of one user
 #: seconds after a failed query for the name of a container -> until then its events have no name
 RETRY = 10.0  # the runtime may be busy, or may not know the container
+_AGAIN = 60.0  # seconds from a name to its next request: Docker and Podman can rename a container
 # Seconds for a request; events wait for no runtime that needs longer. It begins with the cgroup of the container, some
 # time before the first event.
 _PROMPT = 1.0
@@ -39,11 +40,15 @@ Request = Callable[[str], ContainerName | None]  # container -> its name; NAMELE
 
 
 class _Known(NamedTuple):
-    """A container: its name, the monotonic time of the next request, and the runtime whose first reply is due."""
+    """A container: its name, the monotonic time of the next request, and the runtime whose first reply is due.
+
+    `renamer` is the runtime that stated the name and can change it.
+    """
 
     name: ContainerName = NAMELESS
     due: float = _NEVER
     runtime: str = ""
+    renamer: str = ""
 
 
 class ContainerNames:
@@ -51,11 +56,12 @@ class ContainerNames:
 
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
     therefore lack its name. Cache and queues are bounded; a user displaces no name of root's, and no request of
-    another user. A request that failed is repeated after RETRY at the earliest. `failed` counts the requests to
-    which a runtime gave no usable reply, and those that found too many waiting; `unknown` those to which it replied
-    that it does not know the container. `late` counts the lookups by `known` before the first reply. `labels` are
-    the keys of the labels that are read. If they name owners of pods, a name has its owner soon after: a thread of
-    its own asks the API server, and `of` holds the name back as long as the owner is awaited.
+    another user. A request that failed is repeated after RETRY at the earliest. Docker and Podman can rename a
+    container: an event a minute later requests its name again if its runtime is idle, and has the old one. `failed`
+    counts the requests to which a runtime gave no usable reply, and those that found too many waiting; `unknown` those
+    to which it replied that it does not know the container. `late` counts the lookups by `known` before the first
+    reply. `labels` are the keys of the labels that are read. If they name owners of pods, a name has its owner soon
+    after: a thread of its own asks the API server, and `of` holds the name back as long as the owner is awaited.
     """
 
     def __init__(
@@ -72,7 +78,9 @@ class ContainerNames:
         self._known_of_users: OrderedDict[str, _Known] = OrderedDict()
         requests = _requests(self._selection, self._owners) if runtimes is None else runtimes
         # The threads start before this process drops the privileges that the sockets require.
-        self._runtimes = {name: _Runtime(name, request, self._note, monotonic) for name, request in requests.items()}
+        self._runtimes = {
+            name: _Runtime(name, request, partial(self._note, name), monotonic) for name, request in requests.items()
+        }
         if self._owners.keys:
             self._runtimes[_OWNERS] = _Runtime(_OWNERS, self._owners.inspect, self._note_owner, monotonic)
 
@@ -107,6 +115,9 @@ class ContainerNames:
         if known.due != _NEVER and known.due <= self._monotonic():
             if known.name == NAMELESS:
                 self._request(container, runtime, _Known())
+            elif known.renamer:
+                if self._runtimes[known.renamer].is_idle:
+                    self._request(container, known.renamer, known._replace(due=_NEVER))
             else:
                 self._request_owner(container, _Known(known.name))
         return NAMELESS if known.runtime == _OWNERS and self.is_awaited(container) else known.name
@@ -142,16 +153,29 @@ class ContainerNames:
         if not self._runtimes[_OWNERS].request(container):
             self._note_owner(container, None)
 
-    def _note(self, container: str, found: ContainerName | None) -> None:
-        table = self._table(container)
-        if container not in table:
+    def _note(self, runtime: str, container: str, found: ContainerName | None) -> None:
+        table, now = self._table(container), self._monotonic()
+        known = table.get(container)
+        if known is None:
             return
         if found is None or found == NAMELESS:
-            table[container] = _Known(due=self._monotonic() + RETRY)
+            table[container] = known._replace(due=now + _AGAIN) if known.renamer else _Known(due=now + RETRY)
         elif container in self._owners.pods:
             self._request_owner(container, _Known(found, runtime=_OWNERS))
-        else:
+        elif runtime == CRI:
             table[container] = _Known(found)
+        else:
+            if not known.renamer:
+                self._expire(table, runtime, found.name)
+            table[container] = _Known(found, now + _AGAIN, renamer=runtime)
+
+    def _expire(self, table: OrderedDict[str, _Known], runtime: str, name: str) -> None:
+        """Let the next events of the containers that have a name request it again: a new container has it."""
+        now = self._monotonic()
+        for container in [*table]:  # in one step: the thread of the events adds and evicts meanwhile
+            known = table.get(container)
+            if known and known.name.name == name and known.renamer == runtime and known.due > now:
+                table[container] = known._replace(due=now)
 
     def _note_owner(self, container: str, found: ContainerName | None) -> None:
         """Add the owner of a pod to the labels of its container; None: it is requested again after RETRY."""
@@ -193,6 +217,11 @@ class _Runtime:
         ]
         for thread in self.threads:
             thread.start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way, and none waits."""
+        return not self._began and self._requests.empty()
 
     def is_prompt(self, container: str) -> bool:
         """Return whether the last request succeeded, or was another user's, and no present one is late."""
