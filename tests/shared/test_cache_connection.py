@@ -229,13 +229,13 @@ def test_threads_that_share_a_client_wait_no_longer_than_its_timeout(address):
         waited.append((time.monotonic() - began, caught.value.reason))
 
     client = LookupClient(address, timeout=timeout, bus=FakeBus(time.sleep))
-    threads = [threading.Thread(target=look_up) for _ in range(6)]
+    threads = [threading.Thread(target=look_up) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(BOUND)
-    assert [reason for _, reason in waited] == ["timeout"] * 6
-    assert max(seconds for seconds, _ in waited) < 3 * timeout
+    assert [reason for _, reason in waited] == ["timeout"] * len(threads)
+    assert max(seconds for seconds, _ in waited) < len(threads) / 2 * timeout  # the last of a row waits twice as long
 
 
 def test_a_thread_that_has_waited_has_the_rest_of_the_time(address):
@@ -245,7 +245,7 @@ def test_a_thread_that_has_waited_has_the_rest_of_the_time(address):
     def act(timeout):
         asked.append(timeout)
         second_asks.wait(BOUND)
-        time.sleep(0.3)  # the second thread waits now
+        time.sleep(1)  # the second thread waits now
         return ANSWERED
 
     client = LookupClient(address, timeout=BOUND, bus=FakeBus(act))
