@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from unittest.mock import MagicMock
 
+import msgspec
 import pytest
+from msgspec.structs import astuple
 
+from builders.facts import BEGIN, fact_of
+from dnstrail.captured import Captured
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
+from dnstrail.history.fact import Fact, StageFact
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.facts import packed_fact
 from dnstrail_web import worker as module
 from dnstrail_web.health import Health
 from dnstrail_web.worker import WebWorker
@@ -15,19 +23,22 @@ from live.workers import FakeClock, Messages
 
 
 class Sent:
-    """The readers, who want all messages."""
+    """The readers, who want all messages until `is_wanted` is false."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, object]] = []
+        self.is_wanted = True
+        self.skips = 0
 
     def wanted(self) -> bool:
-        return True
+        return self.is_wanted
 
     def publish(self, kind: str, data: bytes) -> None:
         self.messages.append((kind, json.loads(data)))
 
     def skip(self) -> None:
-        raise AssertionError
+        assert not self.is_wanted
+        self.skips += 1
 
     def check(self) -> None:
         pass
@@ -37,6 +48,33 @@ class Sent:
 def parts():
     facts, findings, kept, sent = MagicMock(subscriber=Messages()), Messages(), deque(), Sent()
     return WebWorker(facts, findings, sent, Health(), kept, FakeClock()), facts.subscriber, findings, kept, sent
+
+
+class Cache:
+    """A start of a cache, whose messages a worker receives."""
+
+    def __init__(self, start: str, facts: Messages) -> None:
+        self._start = start
+        self._facts = facts
+        self._turns = 0
+        self._ended: Counter[str] = Counter()
+
+    def turn(self, *facts: Fact | StageFact) -> None:
+        """Publish facts, and the end of their turn."""
+        for topic, kind in ((DNS_TRANSACTION, Fact), (NET_CONNECTION, StageFact)):
+            if events := [travelling(one) for one in facts if isinstance(one, kind)]:
+                batch = Batch(self._start, self._turns, self._ended[topic], events, host="web1")
+                self._ended[topic] += 1
+                self._facts.waiting.append((topic, encode(batch)))
+        last = {topic: count - 1 for topic, count in self._ended.items()}
+        self._facts.waiting.append((TURN, encode(Turn(self._start, self._turns, last, live=True, now=BEGIN))))
+        self._turns += 1
+
+
+def travelling(fact: Fact | StageFact) -> Captured:
+    """Return a fact as it travels."""
+    values = msgspec.to_builtins(astuple(fact.values), builtin_types=(bytes,))
+    return packed_fact(fact.time, fact.flow, fact.process, values)
 
 
 def test_findings_are_bounded(parts, monkeypatch):
@@ -80,3 +118,20 @@ def test_a_message_of_the_feed_is_bounded(parts, monkeypatch):
     assert len(sent.messages[0][1]) == 1
     assert sent.messages[1][1] == {"reason": "lost", "missed": 4}
     assert worker.counters["left_out"] == 4
+
+
+@pytest.mark.parametrize(("most", "kind"), [(module.MOST_BYTES, "findings"), (1, "notice")])
+def test_facts_are_skipped_after_any_message(parts, monkeypatch, most, kind):
+    """A reader may resume with the id of any message: once nobody reads, the first skipped facts after it are noted."""
+    worker, facts, findings, _, sent = parts
+    monkeypatch.setattr(module, "MOST_BYTES", most)
+    cache = Cache("a", facts)
+    cache.turn()
+    findings.waiting.append(("finding", b"{}"))
+    worker.step()
+    assert [kind for kind, _ in sent.messages] == [kind]
+    sent.is_wanted = False
+    for number in range(3):
+        cache.turn(fact_of(number))
+        worker.step()
+    assert sent.skips == 1

@@ -15,7 +15,7 @@ from dnstrail.bus import Subscriber
 from dnstrail.client import LookupClient
 from dnstrail.errors import BadMessage, DataSourceError
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
-from dnstrail.history.log.entries import LogEntry, LoggedQuestion
+from dnstrail.history.log.entries import LoggedQuestion
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
@@ -126,7 +126,7 @@ class WebWorker:
         self._size: Counter[str] = Counter()
         self._left_out = 0
         self._lost = 0
-        self._skipping = True
+        self._skipping = True  # nothing was sent since facts were left out
         self._flushed = self._counted = float("-inf")
         self._asked = False  # for the counters of the cache
 
@@ -199,15 +199,11 @@ class WebWorker:
         entries = [*entries_of(topic, batch, facts, last.difference, self._refuse)]
         self._health.add(entry for entry in entries if isinstance(entry, LoggedQuestion))
         if self._readers.wanted():
-            self._add(_KINDS[topic], entries)
+            for entry in entries:
+                self._add_line(_KINDS[topic], line_with_domain(entry))
         elif not self._skipping:
             self._skipping = True
             self._readers.skip()
-
-    def _add(self, kind: str, entries: list[LogEntry]) -> None:
-        self._skipping = False
-        for entry in entries:
-            self._add_line(kind, line_with_domain(entry))
 
     def _add_line(self, kind: str, line: str) -> None:
         if self._size[kind] + len(line) > MOST_BYTES:
@@ -245,14 +241,19 @@ class WebWorker:
         self._flushed = now
         for kind, lines in self._lines.items():
             if lines:
-                self._readers.publish(kind, f"[{','.join(lines)}]".encode())
+                self._publish(kind, f"[{','.join(lines)}]".encode())
                 lines.clear()
         self._size.clear()
         lost = self._follower.lost.total()
         if missed := self._left_out + lost - self._lost:
-            self._readers.publish(NOTICE, json_line({"reason": "lost", "missed": missed}).encode())
+            self._publish(NOTICE, json_line({"reason": "lost", "missed": missed}).encode())
             self.counters["left_out"] += self._left_out
             self._left_out, self._lost = 0, lost
+
+    def _publish(self, kind: str, data: bytes) -> None:
+        """Send a message. A reader may resume with its id, and is to be told of what is left out after it."""
+        self._skipping = False
+        self._readers.publish(kind, data)
 
     def _count_losses(self, now: float) -> None:
         """Ask the cache for the events that were lost everywhere, without waiting for its reply."""
