@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dnstrail.history import known_ids as module
 from dnstrail.history.fact import FactId
-from dnstrail_history.store import known_ids as module
-from dnstrail_history.store.known_ids import KnownIds
+from dnstrail.history.known_ids import KnownIds
 
 
 def test_an_id_is_new_once():

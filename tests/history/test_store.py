@@ -2,7 +2,7 @@
 
 Tests of dnstrail_history.store.store, dnstrail.history.segment, dnstrail.history.rows,
 dnstrail_history.store.closer, dnstrail.history.closing, dnstrail.history.database,
-dnstrail.history.segment_files, dnstrail.history.open_stages.
+dnstrail.history.segment_files, dnstrail.history.open_stages, dnstrail_history.store.published_ids.
 """
 
 from __future__ import annotations

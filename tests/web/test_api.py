@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import re
 import time
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, closing
 from types import SimpleNamespace
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 
+from builders.dnstap_builders import START, first_writer
+from dnstrail.bus.ipc import lookups_address
 from live.processes import PATIENCE, dnstrail, metrics_port, run_dir, started, text_of, wait_until
 from live.tapped_resolver import resolved, resolver
 from live.web_page import WebPage, web_page
+from live.workers import asker
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +249,54 @@ def test_attacks_on_the_page_lose_nothing(service):
     found = {json.loads(line)["name"] for line in log(service.page)}
     assert {f"n{number}.example" for number in range(201, 400, 2)} <= found
     assert service.client.ask("stats")["data"]["lost"]["total"] == 0
+
+
+def test_a_restarted_cache_repeats_no_question():
+    """Questions that a cache publishes again after its restart are in the feed and in the outcomes once."""
+    with run_dir() as folder, ExitStack() as stack:
+        cache = stack.enter_context(ExitStack())
+        cache.enter_context(started("cache", "--run-dir", folder))
+        capture = "--capture", f"dnstap:{folder}/dnstap.sock"
+        stack.enter_context(started("probe", "--run-dir", folder, *capture, "--subscribers", "1"))
+        await_probe(folder)
+        writer = stack.enter_context(closing(first_writer(folder / "dnstap.sock")))
+        writer.send(START)
+        page = stack.enter_context(web_page(folder, "--folder", "none"))
+        page.enter()
+        feed = stack.enter_context(closing(page.feed("?kinds=questions")))
+        wait_until(lambda: writer.send(resolved(1)) or clients(page), "the first question")
+        for number in range(3, 11, 2):
+            writer.send(resolved(number))
+        names = [*names_until(feed, "n9.example")]
+        cache.close()
+        cache.enter_context(started("cache", "--run-dir", folder))
+        await_probe(folder)
+        writer.send(resolved(11))
+        names += names_until(feed, "n11.example")
+        expected = range(3, 13, 2)
+        assert [name for name in names if name != "n1.example"] == [f"n{number}.example" for number in expected]
+        assert {clients(page)[f"192.0.2.{100 + number}"] for number in expected} == {1}
+
+
+def await_probe(folder) -> None:
+    """Wait until the cache hears the probe."""
+    with asker(lookups_address(folder)) as client:
+        wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
+
+
+def names_until(feed, last: str):
+    """Yield the names of the questions of a feed, to the message that has the last one."""
+    names: list[str] = []
+    while last not in names:
+        names = [entry["name"] for entry in feed.next("questions")[2]]
+        yield from names
+
+
+def clients(page) -> Counter[str]:
+    """Return how many questions of each client the outcomes have."""
+    buckets = page.json("/api/health?since=0")["data"]["buckets"]
+    asked = [(client, one["outcomes"]) for bucket in buckets for client, one in bucket["processes"].items()]
+    return sum((Counter({client: sum(outcomes.values())}) for client, outcomes in asked), Counter())
 
 
 def test_a_run_serves_the_page():

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import astuple
 
-from builders.facts import BEGIN, fact_of
+from builders.facts import BEGIN, fact_of, stage_of
 from dnstrail.captured import Captured
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
 from dnstrail.history.fact import Fact, StageFact
@@ -135,3 +135,29 @@ def test_facts_are_skipped_after_any_message(parts, monkeypatch, most, kind):
         cache.turn(fact_of(number))
         worker.step()
     assert sent.skips == 1
+
+
+def test_a_fact_that_is_published_again_counts_once(parts):
+    """A cache that starts anew publishes its last facts again: outcomes and the feed have each once."""
+    worker, facts, _, _, sent = parts
+    for start in ("a", "b"):
+        cache = Cache(start, facts)
+        cache.turn()
+        cache.turn(fact_of(1), stage_of(1), stage_of(1, "end"))
+    cache.turn(fact_of(2), stage_of(2))
+    worker.step()
+    [bucket] = worker._health.shown(0, float("inf"))
+    assert [one["outcomes"] for one in bucket["resolvers"].values()] == [{"answered": 2}]
+    ids = {kind: [one["id"].split("/", 2)[2] for one in entries] for kind, entries in sent.messages}
+    assert ids == {"questions": ["0/1/end", "0/2/end"], "connections": ["0/1/opened", "0/1/end", "0/2/opened"]}
+
+
+def test_a_fact_of_no_event_is_refused(parts):
+    """A fact whose id names no event is counted as bad, and costs no other."""
+    worker, facts, _, _, sent = parts
+    cache = Cache("a", facts)
+    cache.turn()
+    cache.turn(fact_of(1, id=f"s/0/{1 << 60}"), fact_of(2))
+    worker.step()
+    assert worker.counters["bad_facts"] == 1
+    assert [len(entries) for _, entries in sent.messages] == [1]

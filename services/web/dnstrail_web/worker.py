@@ -15,7 +15,9 @@ from dnstrail.bus import Subscriber
 from dnstrail.client import LookupClient
 from dnstrail.errors import BadMessage, DataSourceError
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
-from dnstrail.history.log.entries import LoggedQuestion
+from dnstrail.history.fact import read_id
+from dnstrail.history.known_ids import KnownIds
+from dnstrail.history.log.entries import LogEntry, LoggedQuestion
 from dnstrail.log_pause import LogPause
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
@@ -121,6 +123,7 @@ class WebWorker:
         self._lookups = lookups
         self._pause = LogPause()
         self._follower = TurnFollower(TOPICS)
+        self._known = KnownIds()
         self._starts = FollowedStarts(RUNS, self._follower.forget, self.counters)
         self._lines: dict[str, list[str]] = {QUESTIONS: [], CONNECTIONS: [], FINDINGS: []}
         self._size: Counter[str] = Counter()
@@ -196,7 +199,7 @@ class WebWorker:
         last = self._follower.last_turn(batch.start)
         if last is None:
             return  # it was published before this worker was here
-        entries = [*entries_of(topic, batch, facts, last.difference, self._refuse)]
+        entries = [*filter(self._is_new, entries_of(topic, batch, facts, last.difference, self._refuse))]
         self._health.add(entry for entry in entries if isinstance(entry, LoggedQuestion))
         if self._readers.wanted():
             for entry in entries:
@@ -204,6 +207,15 @@ class WebWorker:
         elif not self._skipping:
             self._skipping = True
             self._readers.skip()
+
+    def _is_new(self, entry: LogEntry) -> bool:
+        """Return whether a fact arrives for the first time: a cache that starts anew publishes its last ones again."""
+        event, _, stage = entry.id.rpartition("/")
+        try:
+            return self._known.add(read_id(event), stage)
+        except BadMessage as error:
+            self._refuse(error)
+            return False
 
     def _add_line(self, kind: str, line: str) -> None:
         if self._size[kind] + len(line) > MOST_BYTES:

@@ -16,6 +16,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.history.closing import ASIDE, FINAL, OPEN, set_aside
 from dnstrail.history.database import DamagedFileError, naming_damage, open_reader
 from dnstrail.history.fact import Fact, FactId, StageFact
+from dnstrail.history.known_ids import KnownIds
 from dnstrail.history.lives import LIVES
 from dnstrail.history.lives_parts import PART, keep_part
 from dnstrail.history.open_stages import Carried
@@ -35,7 +36,7 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.private_folder import open_private
 from dnstrail_history.store.closer import Closer
 from dnstrail_history.store.forgetting import REQUEST, fulfil, read_request
-from dnstrail_history.store.known_ids import KnownIds, ids_of, published_ids
+from dnstrail_history.store.published_ids import ids_of, published_ids
 from dnstrail_history.store.retention import BYTES, DAYS, Retention, remove_segment
 
 #: facts, and relations of them, that wait for a disk to take them -> a further fact is lost: `unwritten`

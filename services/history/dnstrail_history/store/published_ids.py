@@ -1,9 +1,8 @@
-"""The ids of the facts that were stored last: a cache that catches up publishes some again."""
+"""The ids of the facts that segments hold, as a cache published them."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections import OrderedDict
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -15,9 +14,6 @@ from dnstrail.history.database import naming_damage, open_reader
 from dnstrail.history.fact import LOADED, FactId
 from dnstrail.history.segment import SCHEMA
 
-#: batches whose facts are known, by stage -> the one noted first is forgotten: its facts are stored again if they are
-#: published again
-MOST_BATCHES: Final = 65_536
 _LOADED: Final = (f"{LOADED}*",)  # no cache publishes these facts
 _HAS_OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM starts WHERE start NOT GLOB ?)"
 _IDS: Final = """
@@ -28,28 +24,6 @@ _IDS: Final = """
 _IDS_OF: Final = """
     SELECT starts.start, batch, place FROM transactions JOIN starts ON starts.id = transactions.start
     WHERE starts.start = ?"""
-
-
-class KnownIds:
-    """Ids by batch and stage, each place one bit. Beyond MOST_BATCHES the batch that was noted first is forgotten."""
-
-    def __init__(self) -> None:
-        self._places: OrderedDict[tuple[str, int, str], int] = OrderedDict()
-
-    def has(self, identity: FactId, stage: str = "") -> bool:
-        """Return whether an id is known."""
-        return bool(self._places.get((identity.start, identity.batch, stage), 0) >> identity.place & 1)
-
-    def add(self, identity: FactId, stage: str = "") -> bool:
-        """Note an id, of a connection with its stage; return False if it is known."""
-        batch, place = (identity.start, identity.batch, stage), 1 << identity.place
-        places = self._places.get(batch, 0)
-        if places & place:
-            return False
-        self._places[batch] = places | place
-        if len(self._places) > MOST_BATCHES:
-            self._places.popitem(last=False)
-        return True
 
 
 def published_ids(database: sqlite3.Connection) -> list[tuple[FactId, str]]:
