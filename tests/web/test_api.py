@@ -102,6 +102,17 @@ def test_the_log_is_that_of_the_command(service, query, options):
     assert log(service.page, query) == printed.stdout.splitlines()
 
 
+@pytest.mark.parametrize("places", [9, 6, 3])
+def test_an_answer_is_found_by_the_time_of_its_question(service, places):
+    """The time of an entry finds its answer, in ns and to the last digit that is written, and no earlier time does."""
+    stamp = json.loads(log(service.page, "name=n3.example")[0])["timestamp"]
+    cut = stamp // 10 ** (9 - places)
+    for at in (f"{cut}", f"{stamp // 10**9}.{cut % 10**places:0{places}}"):
+        for path in (f"/api/get?key=n3.example&at={at}", f"/api/trail?key=n3.example&at={at}"):
+            assert service.page.request("GET", path)[0] == 200, at
+    assert service.page.request("GET", f"/api/get?key=n3.example&at={stamp - 3000}")[0] == 404
+
+
 def test_seen_new_and_passive_dns_are_those_of_the_commands(service):
     """What was seen, what is new, and passive DNS are what the commands print."""
     folder = "--folder", service.history

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from dnstrail.captured import LAST_TIME
-from dnstrail.process.clock import parse_moment
+from dnstrail.process.clock import read_moment
 from dnstrail.protocol.lookups import BAD_REQUEST
 from dnstrail_web.errors import ApiError
 
@@ -98,14 +98,15 @@ class Seconds(NamedTuple):
 
 
 class Time(NamedTuple):
-    """A time: epoch seconds, or RFC 3339."""
+    """A time: epoch seconds, or RFC 3339. One with a fraction is the begin or the end of its last digit."""
 
     required: bool = False
     repeated: bool = False
+    is_begin: bool = False
 
     def value(self, text: str) -> float:
         """Return the time in epoch seconds."""
-        moment = parse_moment(text)
+        moment = read_moment(text, is_begin=self.is_begin)
         if moment is None:
             raise ValueError("a time is expected: epoch seconds, or RFC 3339")
         return min(max(moment, 0.0), _LAST)

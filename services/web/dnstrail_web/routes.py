@@ -100,7 +100,7 @@ ROUTES: Final = (
         "/api/seen",
         "When a name or an address was seen, and by which programs, as `dnstrail seen`.",
         _JSON,
-        {"key": Text(LONGEST, required=True), "since": Time()},
+        {"key": Text(LONGEST, required=True), "since": Time(is_begin=True)},
         refusals=(503,),
     ),
     Route(
@@ -109,7 +109,7 @@ ROUTES: Final = (
         "/api/new",
         "The new domains, programs, resolvers and servers since a time (default: for a day), as `dnstrail new`.",
         _JSON,
-        {"since": Time()},
+        {"since": Time(is_begin=True)},
         refusals=(503,),
     ),
     Route(
@@ -119,7 +119,7 @@ ROUTES: Final = (
         "The questions of the history, or its connections, one on each line, as `dnstrail log --json`.",
         LINES,
         {
-            "since": Time(),
+            "since": Time(is_begin=True),
             "until": Time(),
             "last": Number(1, 100_000),
             "name": Text(LONGEST),
@@ -140,7 +140,7 @@ ROUTES: Final = (
         "/api/health",
         "Outcomes and latency by resolver and process over time, with the losses of each minute.",
         _JSON,
-        {"since": Time(), "until": Time()},
+        {"since": Time(is_begin=True), "until": Time()},
         refusals=(503,),
     ),
     Route(

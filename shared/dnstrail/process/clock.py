@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,6 +20,8 @@ _LEAST_NANOSECONDS = 1e17
 _GRAIN = 1_000_000  # ns: a smaller step cannot be told from the time that a reading takes
 _DELAY = 10_000_000_000  # ns after a step for which stamps from before it may still arrive
 _READINGS = 3  # of both clocks, of which the shortest counts
+_FRACTION = re.compile(r"[.,](\d{1,5})(?!\d)", re.ASCII)  # a lookup reads more digits to the end of their microsecond
+_BEYOND = re.compile(r"(?<=\.\d{6})\d+", re.ASCII)  # digits below the microsecond
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 
 
@@ -138,6 +141,45 @@ def _distance(clock: Clock) -> int:
 
 def _rounded(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+def read_moment(text: str, *, is_begin: bool) -> float | None:
+    """Return the time that a text means as a begin or as an end, as `parse_moment` does; None if it is no time.
+
+    A time with a fraction of a second stands for all of its last digit: a begin begins with it, and an end ends with
+    it. A lookup with the time of an event, which a table cuts to the millisecond, therefore finds it. A number is in
+    seconds, milliseconds, microseconds or nanoseconds, by its size.
+    """
+    seconds = _in_seconds(text)
+    if is_begin:
+        return parse_moment(_BEYOND.sub("", seconds))
+    moment = parse_moment(seconds)
+    return None if moment is None else end_of_digit(moment, seconds)
+
+
+def end_of_digit(moment: float, text: str) -> float:
+    """Return the last microsecond for which the last digit of a text stands; a whole second stands for itself.
+
+    `moment` is the time of the text in epoch seconds.
+    """
+    fraction = _FRACTION.search(text)
+    if fraction is None:
+        return moment
+    grain: int = 10 ** (6 - len(fraction[1]))
+    return (round(moment * _MICROSECONDS) + grain - 1) / _MICROSECONDS
+
+
+def _in_seconds(text: str) -> str:
+    """Return a number as one of seconds without an exponent, and another text as it is."""
+    try:
+        number = abs(float(text))
+    except ValueError:
+        return text
+    if not 0 < number < math.inf:
+        return text
+    from decimal import Decimal  # noqa: PLC0415 - few processes read times
+
+    return f"{Decimal(text).scaleb(-decimal_places(number)):f}"
 
 
 def parse_moment(value: object) -> float | None:

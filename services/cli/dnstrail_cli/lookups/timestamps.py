@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 
 import click
 
-from dnstrail.process.clock import decimal_places, parse_moment
+from dnstrail.process.clock import end_of_digit, read_moment
 
 _EXPECTED = (
     "write epoch seconds, RFC 3339 (2026-11-01T14:00:00+01:00), 14:00, 'today 9:30', 'yesterday 14:00', "
@@ -16,8 +16,6 @@ _EXPECTED = (
 )
 _AGO = re.compile(r"-(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?", re.ASCII)
 _CLOCK = re.compile(r"(?:(today|yesterday)\s+)?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)", re.ASCII)
-_FRACTION = re.compile(r"[.,](\d{1,5})(?!\d)", re.ASCII)  # a lookup reads more digits to the end of their microsecond
-_BEYOND = re.compile(r"(?<=\.\d{6})\d+", re.ASCII)  # digits below the microsecond
 
 
 class _BadTimeError(ValueError):
@@ -36,29 +34,11 @@ def convert_moment(ctx: click.Context, param: click.Parameter, value: str | None
     if value is None or ctx.resilient_parsing:
         return None
     is_begin = param.name == "since"
-    text = _in_seconds(value)
-    if is_begin:
-        text = _BEYOND.sub("", text)
-    moment = parse_moment(text) if _names_its_zone(text) else None
+    moment = read_moment(value, is_begin=is_begin) if _names_its_zone(value) else None
     if moment is None:
-        moment = _local_moment(value, "as of" if param.name == "at" else str(param.name))
-    return moment if is_begin else _end_of_digit(moment, text)
-
-
-def _in_seconds(text: str) -> str:
-    """Return a number as one of seconds without an exponent, and another text as it is.
-
-    The number is in seconds, milliseconds, microseconds or nanoseconds, by its size.
-    """
-    try:
-        number = abs(float(text))
-    except ValueError:
-        return text
-    if not 0 < number < math.inf:
-        return text
-    from decimal import Decimal
-
-    return f"{Decimal(text).scaleb(-decimal_places(number)):f}"
+        local = _local_moment(value, "as of" if param.name == "at" else str(param.name))
+        moment = local if is_begin else end_of_digit(local, value)
+    return moment
 
 
 def _local_moment(text: str, preposition: str) -> float:
@@ -73,15 +53,6 @@ def _local_moment(text: str, preposition: str) -> float:
         raise click.BadParameter(f"{text!r} {error}") from error
     click.echo(f"dnstrail: {preposition} {local:%Y-%m-%d %H:%M:%S %Z} ({local:%z})", err=True)
     return local.timestamp()
-
-
-def _end_of_digit(moment: float, text: str) -> float:
-    """Return the last microsecond for which the last digit of a text stands; a whole second stands for itself."""
-    fraction = _FRACTION.search(text)
-    if fraction is None:
-        return moment
-    grain: int = 10 ** (6 - len(fraction[1]))
-    return (round(moment * 1e6) + grain - 1) / 1e6
 
 
 def local_time(moment: float | None) -> str:
