@@ -46,6 +46,17 @@ def test_a_finding_is_shown_with_its_trail_and_can_be_muted(seen, watched):
     mutes.wait_for(state="detached")
 
 
+def test_the_link_of_a_finding_opens_the_trail_of_its_time(seen, watched):
+    """The link of a finding to its trail has the time of its event to the microsecond, and shows the path."""
+    name = "linked.hostile.example"
+    page = seen.open(f"/findings?filter={name}")
+    watched.resolve(name)
+    page.locator(".body .row", has_text="WATCHED_NAME").first.click()
+    page.get_by_role("link", name="Open the trail").click()
+    page.wait_for_url("**/trail?*&at=*")
+    page.locator("main .trail .paths li", has_text=name).first.wait_for()
+
+
 def test_a_finding_before_the_feed_is_open_is_not_missed(seen, watched):
     """A finding that arrives after the page has read the others, and before its feed is open, is shown."""
     name = "early.hostile.example"

@@ -67,6 +67,18 @@ def test_a_resolved_name_appears_with_its_process(seen, watched):
     assert page.url == f"{watched.address}/now?filter=name%3Afresh.any.example"
 
 
+def test_the_link_of_a_past_fact_opens_the_trail_of_its_time(seen, watched):
+    """The link of a fact of the history to its trail has the time of the fact to the microsecond; it shows the path."""
+    name = "linked.any.example"
+    watched.resolve(name)
+    wait_until(lambda: watched.log("--name", name, "--outcome", "answered"), "the log")
+    page = seen.open(f"/now?since={watched.began - 5:.3f}&group=none&filter=name:{name}")
+    page.locator(".body .row", has_text=name).first.click()
+    page.get_by_role("link", name="Open the trail").click()
+    page.wait_for_url("**/trail?*&at=*")
+    page.locator("main .trail .paths li", has_text=name).first.wait_for()
+
+
 def test_the_units_of_processes_are_groups(seen, watched):
     """Facts are grouped and filtered by unit: a name fits units of root alone, and one with a user those of a user."""
     manager = f"{SLICE}/user@{USER}.service"

@@ -19,7 +19,7 @@ function keyArgument(finding) {
 }
 
 export function Finding({ finding, onClose }) {
-  const at = Number(finding.timestamp) / 1e9;
+  const at = (Number(finding.timestamp) / 1e9).toFixed(6); // a lookup reads the whole microsecond
   const key = keyArgument(finding)?.value;
   const mute = findings.muteOf(finding);
   const { Description: description } = finding.metadata || {};
@@ -27,7 +27,7 @@ export function Finding({ finding, onClose }) {
     <div class="title"><h2>${finding.eventName}</h2><button type="button" class="plain" onClick=${onClose}>Close</button></div>
     <section>${description && html`<p>${visible(description)}</p>`}
       <dl class="facts">
-        <dt>Time</dt><dd>${clock(at, true)}</dd>
+        <dt>Time</dt><dd>${clock(Number(at), true)}</dd>
         <dt>Process</dt><dd>${visible(finding.processName || "none")} ${finding.processId || ""}</dd>
         ${finding.hostName && html`<dt>Host</dt><dd>${visible(finding.hostName)}</dd>`}
         ${finding.args.filter((arg) => isPlain(arg.value)).map((arg, place) => html`<dt key=${`${place}`}>${visible(arg.name)}</dt><dd key=${`${place}=`} class="mono">${shown(arg.value)}</dd>`)}
@@ -50,7 +50,7 @@ function TrailOf({ name, at }) {
   const [state, set] = useState({});
   useEffect(() => {
     const abort = new AbortController();
-    get("trail", { key: name, at: at.toFixed(6), limit: 5 }, abort.signal).then(
+    get("trail", { key: name, at, limit: 5 }, abort.signal).then(
       (reply) => set({ trails: reply.data.trails }),
       (error) => error.name === "AbortError" || set({ error }),
     );
@@ -58,8 +58,8 @@ function TrailOf({ name, at }) {
   }, [name, at]);
   return html`<section><h3>Trail of <span class="mono">${visible(name)}</span></h3>
     ${state.error && html`<p class="quiet">${state.error.error === "data_not_found" ? "No answer named it at that time." : state.error.message}</p>`}
-    ${state.trails && html`<${Paths} trails=${state.trails} at=${at.toFixed(3)} />`}
-    <p><a href=${href("trail", { key: name, at: at.toFixed(3) })}>Open the trail</a></p></section>`;
+    ${state.trails && html`<${Paths} trails=${state.trails} at=${at} />`}
+    <p><a href=${href("trail", { key: name, at })}>Open the trail</a></p></section>`;
 }
 
 /** Mute findings like this one: each choice makes the mute narrower. */

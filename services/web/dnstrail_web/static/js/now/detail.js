@@ -97,7 +97,7 @@ function TrailSection({ name, fact, at }) {
     );
     return () => abort.abort();
   }, [name, at, entry?.id]);
-  const to = href("trail", { key: name, at: at ? at.toFixed(3) : "", ...scope });
+  const to = href("trail", { key: name, at: at ? at.toFixed(6) : "", ...scope });
   return html`<section><h3>Why this name: paths and rivals</h3>
     ${state.error && html`<p class="quiet">${state.error.error === "data_not_found" ? "No answer names it at this time." : state.error.message}</p>`}
     ${state.trails && html`<${Paths} trails=${state.trails} />`}
