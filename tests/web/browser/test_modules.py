@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import pytest
@@ -88,7 +89,12 @@ GRAPH = """async (hosts) => {
     const to = links.filter((link) => link.kind !== 'A').map((link) => link.to);
     return [shown.map((one) => one.label), fold.folded, [...new Set(to)]];
 }"""
+MOMENT = """async ([text, now]) => {
+    const time = (await import('/static/js/times.js')).moment(text, now);
+    return Number.isNaN(time) ? "no time" : time;
+}"""
 SECOND = 1_000_000_000
+NOW = datetime(2026, 11, 2, 15, 0, 30).astimezone()
 
 
 def stage(name, number, at, port=40_000, lasted=0, **others):
@@ -111,6 +117,40 @@ def held_open(at, port=40_000):
     """Return a connection as the cache states an open one."""
     ends = {"host": "h", "transport": "tcp", "client": "10.0.0.1", "client_port": port, "address": "10.0.0.2"}
     return {**ends, "port": 443, "process_name": "p", "since": at, "rivals": [], "connected": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-1h", NOW - timedelta(hours=1)),
+        ("-2h30m", NOW - timedelta(hours=2, minutes=30)),
+        ("-1d2h3m4s", NOW - timedelta(days=1, hours=2, minutes=3, seconds=4)),
+        ("14:00", NOW.replace(hour=14, second=0)),
+        ("today 9:30", NOW.replace(hour=9, minute=30, second=0)),
+        ("yesterday 16:00:05", NOW.replace(day=1, hour=16, second=5)),
+        ("2026-11-01T12:00:02.123456Z", datetime(2026, 11, 1, 12, 0, 2, 123456, UTC)),
+        ("2026-11-01T13:00:02+01:00", datetime(2026, 11, 1, 12, 0, 2, 0, UTC)),
+        ("2026-11-01 12:00:02", NOW.replace(day=1, hour=12, second=2)),
+        ("2026-11-01", NOW.replace(day=1, hour=0, second=0)),
+        *((text, datetime(2026, 11, 1, 12, 0, 2, 0, UTC)) for text in ("1793534402", "1793534402000")),
+        *((text, datetime(2026, 11, 1, 12, 0, 2, 0, UTC)) for text in ("1793534402000000", "1793534402000000000")),
+    ],
+)
+def test_a_time_in_the_address_is_read_as_on_the_command_line(seen, text, expected):
+    """Each form of a time that the command line takes names the same time in the address of the page."""
+    found = seen.open("/new").evaluate(MOMENT, [text, NOW.timestamp()])
+    assert found == pytest.approx(expected.timestamp(), abs=1e-6, rel=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["yesterdy", "-", "-2x", "yesterday", "25:00", "15:01", "1 July", "1" * 30, "99999999999", "2026-13-01T00:00:00Z"],
+)
+def test_a_text_that_is_no_time_is_not_taken_for_now(seen, text):
+    """A text that is no time, or one out of range, is not a number; without a text there is no time."""
+    page = seen.open("/new")
+    assert page.evaluate(MOMENT, [text, NOW.timestamp()]) == "no time"
+    assert page.evaluate(MOMENT, ["", NOW.timestamp()]) is None
 
 
 def test_a_refill_adds_no_connection_twice(seen):

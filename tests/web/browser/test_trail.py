@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
+
+import pytest
 
 from live.namespaces import SENDER, SERVER
 from live.processes import wait_until
@@ -77,6 +80,30 @@ def test_a_past_time_comes_from_the_history(seen, watched):
     wait_until(is_from_history, "the image forgets")
     assert {"getent", name, SERVER} <= nodes(page).keys()
     page.goto(f"{watched.address}/trail?key={name}&at={at - 86400:.3f}")
+    page.get_by_text("Not known: the history ends before this time").wait_for()
+
+
+@pytest.mark.parametrize("text", ["yesterdy", "1" * 30])
+@pytest.mark.parametrize(
+    "view", ["trail?key=www.shop.example&at=", "now?since=", "now?since=-1h&until=", "health?since=", "new?since="]
+)
+def test_a_text_that_is_no_time_is_stated(seen, watched, view, text):
+    """A view whose address has a text that is no time states it, asks the server for nothing, and has no command."""
+    watched.resolve("www.shop.example")
+    asked = []
+    seen.page.on("request", lambda request: asked.append(request.url))
+    page = seen.open(f"/{view}{text}")
+    page.locator(".notice", has_text=f'"{text}" is no past time').wait_for()
+    page.wait_for_timeout(300)  # a view asks as soon as it is drawn
+    assert not [url for url in asked if re.search(r"/api/(trail|get|health|new|fleet|log\?.*(since|until)=)", url)]
+    assert page.locator(".command").count() == 0
+
+
+def test_a_time_as_on_the_command_line_is_a_past_one(seen, watched):
+    """The trail at a length of several units before now is one of that time, not of the present."""
+    watched.resolve("www.shop.example")
+    seen.tolerated = lambda text: "404" in text and "www.shop.example" in text
+    page = seen.open("/trail?key=www.shop.example&at=-2h30m")
     page.get_by_text("Not known: the history ends before this time").wait_for()
 
 

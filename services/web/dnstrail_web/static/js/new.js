@@ -8,7 +8,7 @@ import { clock, count, day, utc, visible } from "./format.js";
 import { Grid, sorted } from "./grid.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
 import { poll } from "./pace.js";
-import { moment } from "./times.js";
+import { moment, NoTime, wrongTime } from "./times.js";
 
 const KINDS = { domain: "Domains", program: "Programs", resolver: "Resolvers", server: "Servers" };
 const SINCE = { "": "Today", "-1d": "Last day", "-7d": "Last 7 days", "-30d": "Last 30 days" };
@@ -20,7 +20,12 @@ export function New({ params, session }) {
   const [state, set] = useState({ loading: true });
   const [sort, setSort] = useState({ by: "first", down: true });
   const [folded, setFolded] = useState(() => new Set());
+  const wrong = wrongTime(since);
   useEffect(() => {
+    if (wrong) {
+      set({});
+      return undefined;
+    }
     const read = (signal) =>
       get("new", { since: moment(since) }, signal).then(
         (reply) => set({ rows: reply.data, begins: reply.begins || {} }),
@@ -55,10 +60,10 @@ export function New({ params, session }) {
       <div class="end"><button type="button" onClick=${() => saveCsv("dnstrail-new", COLUMNS, exported)}>CSV</button>
         <button type="button" onClick=${() => saveJson("dnstrail-new", exported)}>JSON</button></div>
     </div>
-    <${Note} state=${state} since=${since} />
+    ${wrong ? html`<${NoTime} text=${wrong} />` : html`<${Note} state=${state} since=${since} />`}
     <${Grid} label="First seen" rows=${rows} columns=${columns(session)} sort=${sort} onSort=${setSort} onOpen=${params.group ? fold : undefined} onChoose=${open}
-      empty=${state.loading ? "Reading …" : state.error ? "" : "Nothing is new in this time."} />
-    <${Command} text=${commandLine(["dnstrail", "new"], [["--since", params.since || "today 0:00"]])} />`;
+      empty=${wrong ? "" : state.loading ? "Reading …" : state.error ? "" : "Nothing is new in this time."} />
+    <${Command} text=${wrong ? "" : commandLine(["dnstrail", "new"], [["--since", params.since || "today 0:00"]])} />`;
 }
 
 /** What the history cannot know: before its beginning everything is new to it. */

@@ -8,7 +8,7 @@ import { clock, count, duration, percent, visible } from "../format.js";
 import { Grid } from "../grid.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
 import { poll } from "../pace.js";
-import { moment, Range } from "../times.js";
+import { moment, NoTime, Range, wrongTime } from "../times.js";
 import { Chart, Latency, PARTS, total } from "./chart.js";
 import { bucketRows, columnsOf, EXPORTED, rowsOf } from "./buckets.js";
 
@@ -20,7 +20,12 @@ const SUMS = ["(others)", "(unknown)"]; // keys of the server that no entry of t
 export function Health({ params }) {
   const by = params.by === "processes" ? "processes" : "resolvers";
   const [state, set] = useState({});
+  const wrong = params.since && wrongTime(params.since, params.until);
   useEffect(() => {
+    if (wrong) {
+      set({});
+      return undefined;
+    }
     const read = (signal) =>
       get("health", params.since ? { since: moment(params.since), until: moment(params.until) } : {}, signal).then(
         (reply) => set({ data: { ...reply.data, now: moment(params.until) ?? reply.data.now }, complete: reply.complete }),
@@ -48,6 +53,7 @@ export function Health({ params }) {
         <button type="button" onClick=${() => saveCsv("dnstrail-health", EXPORTED, bucketRows(data, by, params.key))}>CSV</button>
         <button type="button" onClick=${() => saveJson("dnstrail-health", bucketRows(data, by, params.key))}>JSON</button></div>
     </div>
+    ${wrong && html`<${NoTime} text=${wrong} />`}
     ${state.error && html`<div class="notice error" role="alert">${state.error.message}</div>`}
     ${state.complete === false && html`<div class="notice" role="status"><b>The history was read in part</b>: it has more questions in this time than the server reads at once. Choose a shorter time.</div>`}
     ${lost > 0 && html`<div class="notice" role="status"><b>${count(lost)} events lost</b> in ${lossy.length === 1 ? "one interval" : `${lossy.length} intervals`} between ${clock(lossy[0].start)} and ${clock(lossy.at(-1).start + data.seconds)}: in the hatched part, fewer questions were seen than asked.</div>`}
@@ -59,8 +65,8 @@ export function Health({ params }) {
       <${Latency} columns=${columns} label=${`${what}: wait for an answer`} />
     </div>
     <${Grid} label=${by === "resolvers" ? "By resolver" : "By process"} rows=${rows} columns=${table(by)} sort=${sort} onSort=${setSort} chosen=${params.key}
-      onChoose=${(row) => change({ key: params.key === row.key ? "" : row.key })} empty=${data ? "No question in this time." : "Reading …"} />
-    <${Command} text=${command(params, by)} />`;
+      onChoose=${(row) => change({ key: params.key === row.key ? "" : row.key })} empty=${wrong ? "" : data ? "No question in this time." : "Reading …"} />
+    <${Command} text=${wrong ? "" : command(params, by)} />`;
 }
 
 /** Return the time of the first bucket, so that a worker that started a minute ago has no empty chart. */

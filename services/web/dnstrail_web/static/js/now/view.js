@@ -7,7 +7,7 @@ import { clock, count } from "../format.js";
 import { Grid } from "../grid.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { useChanges } from "../pace.js";
-import { moment, Range } from "../times.js";
+import { NoTime, Range, wrongTime } from "../times.js";
 import { groupColumns, listColumns } from "./columns.js";
 import { Detail } from "./detail.js";
 import { MOST_PAST } from "./facts.js";
@@ -26,7 +26,8 @@ export function Now({ params, session }) {
   const group = Object.hasOwn(NAMES, params.group) ? params.group : "process";
   const { options, wrong } = useMemo(() => parseFilter(params.filter || ""), [params.filter]);
   const isLive = !params.since;
-  const past = usePast(params.since, params.until, options);
+  const misread = params.since && wrongTime(params.since, params.until);
+  const past = usePast(misread ? "" : params.since, params.until, options);
   const facts = isLive ? live.facts : past;
   const projection = useMemo(() => {
     const made = group === "none" ? new List() : new Tree(GROUPS[group]);
@@ -74,15 +75,15 @@ export function Now({ params, session }) {
         <button type="button" onClick=${() => save(false)}>JSON</button>
       </div>
     </div>
-    <${Coverage} facts=${facts} isLive=${isLive} projection=${projection} session=${session} />
+    ${misread ? html`<${NoTime} text=${misread} />` : html`<${Coverage} facts=${facts} isLive=${isLive} projection=${projection} session=${session} />`}
     <div class="split">
       <${Grid} label=${`Facts by ${NAMES[group].toLowerCase()}`} rows=${rows} columns=${group === "none" ? listColumns : groupColumns}
         sort=${group === "none" ? undefined : sort} onSort=${setSort} onOpen=${group === "none" ? undefined : open}
         onChoose=${(row) => setChosen(row.key)} chosen=${chosen} hold=${(value) => (held.current = value)}
-        onScroll=${(top) => setScrolled(top > 40)} empty=${emptyText(facts, isLive, params.filter)} />
+        onScroll=${(top) => setScrolled(top > 40)} empty=${misread ? "" : emptyText(facts, isLive, params.filter)} />
       ${kept && html`<${Detail} row=${kept} at=${isLive ? null : kept.last || kept.time} onClose=${() => setChosen(null)} />`}
     </div>
-    <${Command} text=${command(params, group, options)} />`;
+    <${Command} text=${misread ? "" : command(params, group, options)} />`;
 }
 
 function find(projection, key) {

@@ -14,7 +14,7 @@ export function Slider({ at, onChange }) {
   const timer = useRef(0);
   const length = Number(window);
   const shown = moved ?? at;
-  const value = shown === null ? STEPS : Math.max(0, Math.round(STEPS * (1 - (now - shown) / length)));
+  const value = shown === null ? STEPS : Math.max(0, Math.round(STEPS * (1 - (now - shown) / length))) || 0;
   const set = (time) => {
     setMoved(time);
     clearTimeout(timer.current);
@@ -28,13 +28,13 @@ export function Slider({ at, onChange }) {
       onChange(null);
     } else set(now - length * (1 - step / STEPS));
   };
-  const text = shown === null ? "now, live" : clock(shown, length < 3600);
+  const text = shown === null ? "now, live" : Number.isNaN(shown) ? "no time" : clock(shown, length < 3600);
   return html`<div class="bar slider">
     <label class="field">Back <select value=${window} onChange=${(event) => setWindow(event.target.value)}>
       ${Object.entries(WINDOWS).map(([seconds, name]) => html`<option value=${seconds} key=${seconds}>${name}</option>`)}</select></label>
     <input type="range" class="wide" min="0" max=${STEPS} value=${value} aria-label="Time" aria-valuetext=${text} onInput=${slide} />
-    <span class="at" title=${shown === null ? "" : utc(shown)}>${text}</span>
-    <label class="field"><span class="hidden">Time exactly</span><input type="datetime-local" step="1" value=${shown === null ? "" : localInput(shown)} onChange=${(event) => event.target.value && onChange(new Date(event.target.value) / 1000)} /></label>
+    <span class="at" title=${shown ? utc(shown) : ""}>${text}</span>
+    <label class="field"><span class="hidden">Time exactly</span><input type="datetime-local" step="1" value=${localInput(shown)} onChange=${(event) => event.target.value && onChange(new Date(event.target.value) / 1000)} /></label>
     <button type="button" disabled=${at === null} onClick=${() => onChange(null)}>Now</button>
   </div>`;
 }

@@ -6,7 +6,7 @@ import { saveCsv, saveJson } from "../export.js";
 import { clock, count, visible } from "../format.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
 import { useSeconds } from "../pace.js";
-import { moment } from "../times.js";
+import { moment, NoTime, wrongTime } from "../times.js";
 import { Drawing } from "./drawing.js";
 import { FleetHosts, namesByHost, useFleet } from "./fleet.js";
 import { Lives, Paths } from "./paths.js";
@@ -19,8 +19,9 @@ export function Trail({ params, session }) {
   const key = (params.key || "").trim();
   const at = useMemo(() => moment(params.at), [params.at]); // a length before now is read once
   const connection = Object.fromEntries(CONNECTION.filter((name) => params[name]).map((name) => [name, params[name]]));
-  const found = useTrail(key, at, connection);
-  const fleet = useFleet(key, at, session);
+  const wrong = wrongTime(params.at);
+  const found = useTrail(wrong ? "" : key, at, connection);
+  const fleet = useFleet(wrong ? "" : key, at, session);
   const hosts = useMemo(() => namesByHost(fleet, session?.host), [fleet, session?.host]);
   const [path, setPath] = useState(null);
   const now = useSeconds();
@@ -30,6 +31,7 @@ export function Trail({ params, session }) {
   return html`
     <h1 class="hidden">Trail of ${key || "a name or an address"}</h1>
     <${KeyBar} value=${key} connection=${connection} found=${found} />
+    ${wrong && html`<${NoTime} text=${wrong} />`}
     ${key && html`<${Slider} at=${at} onChange=${(time) => change({ at: time === null ? "" : time.toFixed(3) }, { replace: true })} />`}
     ${found.notice && html`<div class=${`notice ${found.notice.error ? "error" : ""}`} role="alert">${found.notice.text}</div>`}
     <div class="scroll trail" aria-busy=${found.loading}>
@@ -45,7 +47,7 @@ export function Trail({ params, session }) {
         </div>`}
       <${FleetHosts} name=${key} at=${params.at} fleet=${fleet} />
     </div>
-    <${Command} text=${command(key, params.at, connection)} />`;
+    <${Command} text=${wrong ? "" : command(key, params.at, connection)} />`;
 }
 
 function KeyBar({ value, connection, found }) {
