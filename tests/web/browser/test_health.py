@@ -55,6 +55,28 @@ def test_a_link_places_no_command_in_the_command(seen, key):
     assert program == f"select((.resolver // .dst) == {text})"
 
 
+@pytest.mark.parametrize("options", [{}, {"key": "getent", "by": "processes"}, {"key": "192.0.2.1"}])
+def test_the_command_has_both_ends_of_the_time(seen, options):
+    """The command below a time between two others begins and ends with it."""
+    since, until = "2026-11-01T12:00:00Z", "2026-11-01T13:00:00Z"
+    page = seen.open(f"/health?{urlencode({'since': since, 'until': until, **options})}")
+    assert page.locator(".command code").inner_text().startswith(f"dnstrail log --since {since} --until {until} --")
+
+
+def test_the_command_of_a_client_selects_questions_without_a_process(seen, watched):
+    """The address of a client stands for its questions of no known process, and a process with a colon for itself."""
+    entry = watched.log("--process", "getent")[0]
+    page = seen.open(f"/health?{urlencode({'by': 'processes', 'key': entry['src']})}")
+    log, program = page.locator(".command code").inner_text().split(" | ")
+    assert log == "dnstrail log --since -1h --json"
+    unknown = entry | {"process_name": ""}
+    entries = "\n".join(map(json.dumps, (entry, unknown, unknown | {"src": "192.0.2.1"})))
+    found = subprocess.run(["sh", "-c", program], input=entries, capture_output=True, text=True, check=True).stdout
+    assert json.loads(found) == unknown
+    page = seen.open("/health?by=processes&key=nginx:worker")
+    assert page.locator(".command code").inner_text() == "dnstrail log --since -1h --process nginx:worker"
+
+
 def test_the_sum_of_others_has_no_command(seen):
     """No entry of the log is that of "(others)"."""
     page = seen.open("/health?key=(others)")

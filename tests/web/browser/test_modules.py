@@ -93,6 +93,11 @@ MOMENT = """async ([text, now]) => {
     const time = (await import('/static/js/times.js')).moment(text, now);
     return Number.isNaN(time) ? "no time" : time;
 }"""
+FILTER = """async ([text, name]) => {
+    const { matcher, parseFilter } = await import('/static/js/now/filter.js');
+    const { options, wrong } = parseFilter(text);
+    return wrong.length ? wrong : matcher(options)({ name, entry: {} });
+}"""
 SECOND = 1_000_000_000
 NOW = datetime(2026, 11, 2, 15, 0, 30).astimezone()
 
@@ -151,6 +156,21 @@ def test_a_text_that_is_no_time_is_not_taken_for_now(seen, text):
     page = seen.open("/new")
     assert page.evaluate(MOMENT, [text, NOW.timestamp()]) == "no time"
     assert page.evaluate(MOMENT, ["", NOW.timestamp()]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("name:b\u00fccher.example", "xn--bcher-kva.example", True),
+        ("name:B\u00dcCHER.example.", "xn--bcher-kva.example", True),
+        ("name:b\u00fccher.example", "bucher.example", False),
+        ("name:_dmarc.example", "_dmarc.example", True),
+        ("slower:1h", "a.example", ["slower:1h"]),
+    ],
+)
+def test_a_filter_is_read_as_on_the_command_line(seen, text, name, expected):
+    """A name in Unicode fits the one that was asked for, and a unit of time that `dnstrail log` refuses is refused."""
+    assert seen.open("/new").evaluate(FILTER, [text, name]) == expected
 
 
 def test_a_refill_adds_no_connection_twice(seen):

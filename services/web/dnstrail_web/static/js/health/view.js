@@ -7,6 +7,7 @@ import { saveCsv, saveJson } from "../export.js";
 import { clock, count, duration, percent, visible } from "../format.js";
 import { Grid } from "../grid.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
+import { network } from "../now/filter.js";
 import { poll } from "../pace.js";
 import { moment, NoTime, Range, wrongTime } from "../times.js";
 import { Chart, Latency, PARTS, total } from "./chart.js";
@@ -84,9 +85,14 @@ function Status({ state }) {
 
 function command(params, by) {
   if (SUMS.includes(params.key)) return "";
-  if (!params.key) return params.since ? commandLine(["dnstrail", "log"], [["--since", params.since], ["--outcome", "unanswered"]]) : "dnstrail health; dnstrail stats; dnstrail log --since -1h --outcome unanswered";
-  if (by === "processes") return commandLine(["dnstrail", "log"], [["--since", params.since || "-1h"], ["--process", params.key]]);
-  return `${commandLine(["dnstrail", "log"], [["--since", params.since || "-1h"], ["--json", true]])} | ${commandLine(["jq", `select((.resolver // .dst) == ${JSON.stringify(params.key)})`])}`;
+  const time = params.since ? [["--since", params.since], ["--until", params.until]] : [["--since", "-1h"]];
+  const log = (...options) => commandLine(["dnstrail", "log"], [...time, ...options]);
+  if (!params.key) return `${params.since ? "" : "dnstrail health; dnstrail stats; "}${log(["--outcome", "unanswered"])}`;
+  const ofClient = network(params.key) !== null; // the key of a question without a process is the address of its client
+  if (by === "processes" && !ofClient) return log(["--process", params.key]);
+  const text = JSON.stringify(params.key);
+  const fits = by === "processes" ? `.process_name == "" and .src == ${text}` : `(.resolver // .dst) == ${text}`;
+  return `${log(["--json", true])} | ${commandLine(["jq", `select(${fits})`])}`;
 }
 
 const share = (id) => (row) => (row.parts[id] ? `${percent(row.parts[id], total(row))}` : "");

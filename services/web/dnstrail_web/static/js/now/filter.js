@@ -3,7 +3,7 @@
 import { OUTCOMES } from "../format.js";
 
 export const FIELDS = ["process", "container", "unit", "name", "outcome", "address", "slower"];
-const UNITS = { ms: 0.001, s: 1, m: 60, h: 3600 };
+const UNITS = { ms: 0.001, s: 1, m: 60 };
 
 /** Return {text, options, wrong}: options as in `/api/log`; a word alone is part of a name. `wrong` lists bad words. */
 export function parseFilter(text) {
@@ -30,7 +30,7 @@ function isGood(field, value) {
 
 /** Return a length of time such as 200ms, 1.5s or 2m in seconds; null if it is none. */
 export function seconds(text) {
-  const parts = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text);
+  const parts = /^(\d+(?:\.\d+)?)(ms|s|m)$/.exec(text);
   return parts && Number(parts[1]) * UNITS[parts[2]];
 }
 
@@ -42,7 +42,7 @@ export function asParameters(options) {
 /** Return a function that states whether a fact fits all options, as the server does. */
 export function matcher(options) {
   const tests = [];
-  if (options.name) tests.push(pattern(options.name.toLowerCase().replace(/(?<=.)\.$/, ""), (fact) => fact.name));
+  if (options.name) tests.push(pattern(storedName(options.name).toLowerCase().replace(/(?<=.)\.$/, ""), (fact) => fact.name));
   if (options.process) {
     const fits = glob(options.process);
     tests.push((fact) => fact.entry.process_id !== 0 && (String(fact.entry.process_id) === options.process || fits.test(fact.entry.process_name || "")));
@@ -86,6 +86,12 @@ function labelTest(text) {
     const key = owner ? rest : given;
     return Object.hasOwn(labels, key) && fits.test(labels[key]);
   };
+}
+
+/** Return a name in Unicode as the name in ASCII that was asked for (IDNA), and a pattern or another name as it is. */
+function storedName(name) {
+  const isInUnicode = /[^\0-\x7f]/.test(name) && !/[*?[]/.test(name) && URL.canParse(`http://${name}`);
+  return isInUnicode ? new URL(`http://${name}`).hostname : name;
 }
 
 function pattern(text, of) {
