@@ -9,12 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 from builders.detection_events import CURL, OTHER, findings, queries, started
+from dnstrail.datasource import DataSources
+from dnstrail.signature import Finding
 from dnstrail.testing import dns_query, dns_response
 from dnstrail_signatures.builtin.dns_chunks import DnsChunks
 from dnstrail_signatures.builtin.dns_rare_type import DnsRareType
 from dnstrail_signatures.builtin.dns_tunnel import DnsTunnel
 from dnstrail_signatures.builtin.dns_tunnel_tool import DnsTunnelTool
 from dnstrail_signatures.builtin.dns_txt_code import MOST_TEXTS, DnsTxtCode
+from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.loading.scope import Allow, CommonSettings
+from dnstrail_signatures.loading.signature_settings import SignatureSettings
 
 LONG = [f"{place:052x}.t.example.com" for place in range(25)]
 CHUNKS = [f"{place}-mzxw6ytboi2dcnbsmzxw6ytb.t.example.com" for place in range(30)]
@@ -71,6 +76,18 @@ def test_names_that_are_asked_for_both_types_are_a_tunnel():
 def test_other_long_names_are_no_tunnel(names, each):
     """Few, short, repeated or slow names, those of many domains, known services and reverse names are silent."""
     assert findings(DnsTunnel, queries(names, each=each)) == []
+
+
+def test_an_allowed_name_covers_no_tunnel_beside_it():
+    """Names that the settings allow neither reach the gate of the others below their domain, nor silence it."""
+    allow = SignatureSettings(CommonSettings(allow=Allow(names=("cdn.example.com",))))
+    allowed = [f"{place:052x}.cdn.example.com" for place in range(25)]
+    for names, reported in (([*allowed, *LONG], [LONG[-1]]), ([*allowed[:13], *LONG[:24]], [])):
+        found: list[Finding] = []
+        engine = Engine([DnsTunnel], DataSources(), found.append, settings={DnsTunnel.metadata.id: allow})
+        for one in queries(names):
+            engine.on_event(one)
+        assert [finding.data["example"] for finding in found] == reported
 
 
 def test_programs_do_not_add_up_to_a_tunnel():

@@ -20,7 +20,7 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import is_public, party_of
+from dnstrail_signatures.detection.subjects import is_public
 
 _SECOND = 1_000_000_000
 
@@ -89,7 +89,7 @@ class ConnectionWithoutDns(ReportsOnce):
             return
         if event.coverage is not None and event.coverage < self.settings.coverage:
             return
-        if not self._known(address) and self._once.first((party_of(event), address), event.timestamp):
+        if not self._known(address) and self._once.first(self.subject(event, address), event.timestamp):
             self.report(event, address=address, port=port)
 
     def _known(self, address: str) -> bool:

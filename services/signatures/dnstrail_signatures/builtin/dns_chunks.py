@@ -20,7 +20,6 @@ from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of
 
 _CHUNK: Final = re.compile(r"[0-9]{1,5}-([a-z0-9+/=_]+)\.")
 
@@ -75,6 +74,6 @@ class DnsChunks(ReportsOnce):
         if len(found.group(1)) < self.settings.octets:
             return
         domain = registered_domain(question.name)
-        subject, at = (party_of(event), domain), event.timestamp
+        subject, at = self.subject(event, domain), event.timestamp
         if self._bursts.reached(subject, question.name, at) and self._once.first(subject, at):
             self.report(event, domain=domain, queries=self.settings.queries, example=question.name)

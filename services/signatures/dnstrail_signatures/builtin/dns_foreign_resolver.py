@@ -17,7 +17,6 @@ import msgspec
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import RESPONSE, EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,5 +55,5 @@ class DnsForeignResolver(ReportsOnce):
         if not event.arg("foreign") or (question := event.answered) is None:
             return
         server = str(event.arg("src"))
-        if server not in self.settings.known and self._once.first((party_of(event), server), event.timestamp):
+        if server not in self.settings.known and self._once.first(self.subject(event, server), event.timestamp):
             self.report(event, server=server, example=question.name)

@@ -114,10 +114,10 @@ class DnsGeneratedName(StatefulSignature):
 
     def _on_connect(self, event: Event) -> None:
         party, address = party_of(event), str(event.arg("dst"))
-        found = self._resolved.pop((party, address))
+        found = self._resolved.get((party, address))
         if found is None or event.timestamp - found.at > self._nanoseconds:
             return
-        if self._once.first((party, found.domain), event.timestamp):
+        if self._once.first(self.subject(event, found.domain), event.timestamp):
             self.report(event, domain=found.domain, address=address, missing=list(found.missing))
 
 

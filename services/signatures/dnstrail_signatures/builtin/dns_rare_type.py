@@ -18,7 +18,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of
 
 _TRUST_ANCHOR = "_ta-"  # RFC 8145
 
@@ -59,5 +58,5 @@ class DnsRareType(ReportsOnce):
         if question is None or question.type not in self.settings.types or question.name.startswith(_TRUST_ANCHOR):
             return
         domain = registered_domain(question.name) or question.name
-        if self._once.first((party_of(event), domain, question.type), event.timestamp):
+        if self._once.first(self.subject(event, domain, question.type), event.timestamp):
             self.report(event, domain=domain, type=question.type, example=question.name)

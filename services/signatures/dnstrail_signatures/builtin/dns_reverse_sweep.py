@@ -20,7 +20,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsReverseSweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +70,6 @@ class DnsReverseSweep(ReportsOnce):
         question = event.asked
         if question is None or not is_reverse(question.name):
             return
-        party, at = party_of(event), event.timestamp
-        if self._bursts.reached(party, question.name, at) and self._once.first(party, at):
+        subject, at = self.subject(event), event.timestamp
+        if self._bursts.reached(subject, question.name, at) and self._once.first(subject, at):
             self.report(event, names=self.settings.names, example=question.name)

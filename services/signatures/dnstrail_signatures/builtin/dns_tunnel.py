@@ -21,7 +21,6 @@ from dnstrail.registered_domain import octets_below, registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +83,6 @@ class DnsTunnel(ReportsOnce):
         domain = registered_domain(question.name)
         if not domain or domain in self.settings.known or octets_below(question.name, domain) < self.settings.octets:
             return
-        subject = party_of(event), domain
+        subject = self.subject(event, domain)
         if self._bursts.reached(subject, question.name, event.timestamp) and self._once.first(subject, event.timestamp):
             self.report(event, domain=domain, queries=self.settings.queries, example=question.name)

@@ -19,7 +19,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of
 
 _MARKS: Final = re.compile(
     r"(?P<iodine>^z[a-z0-9]{3}aa-(?:aaahhh-drink-mal-ein|la-fl)|^z[a-z0-9]{3}aabbccddeeffgghhiijjkkllmmnnoo)"
@@ -64,5 +63,5 @@ class DnsTunnelTool(ReportsOnce):
         if question is None or (found := _MARKS.search(question.name)) is None:
             return
         domain = registered_domain(question.name) or question.name
-        if self._once.first((party_of(event), domain), event.timestamp):
+        if self._once.first(self.subject(event, domain), event.timestamp):
             self.report(event, domain=domain, tool=found.lastgroup, example=question.name)

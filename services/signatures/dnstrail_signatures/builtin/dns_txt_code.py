@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -25,7 +25,6 @@ from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of
 
 #: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
 MOST_TEXTS = 64  # so that one answer costs little time
@@ -95,13 +94,13 @@ class DnsTxtCode(ReportsOnce):
         if question is None:
             return
         domain = registered_domain(question.name) or question.name
-        subject, at = (party_of(event), domain), event.timestamp
+        subject, at = self.subject(event, domain), event.timestamp
         texts = islice(_texts(event), MOST_TEXTS)
         reason = next((reason for text in texts if (reason := self._reason(subject, text, at))), "")
         if reason and self._once.first(subject, at):
             self.report(event, domain=domain, reason=reason, example=question.name)
 
-    def _reason(self, subject: tuple[str, str], text: bytes, at: int) -> str:
+    def _reason(self, subject: Hashable, text: bytes, at: int) -> str:
         """Return why a text is code, or ""."""
         readable = text.decode("ascii", "replace").lower()
         command = next((command for command in self.settings.commands if command in readable), "")

@@ -18,7 +18,7 @@ import msgspec
 from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
-from dnstrail_signatures.detection.subjects import covered_by, party_of
+from dnstrail_signatures.detection.subjects import covered_by
 
 _HTTPS = 443
 
@@ -101,7 +101,7 @@ class EncryptedDns(ReportsOnce):
     def on_event(self, event: Event) -> None:
         """Compare a destination with the known ones."""
         reason = self._reason(event, event.arg("dst_port"))
-        if reason and self._once.first((party_of(event), reason), event.timestamp):
+        if reason and self._once.first(self.subject(event, reason), event.timestamp):
             self.report(event, resolver=reason, address=event.arg("dst"), port=event.arg("dst_port"))
 
     def _reason(self, event: Event, port: object) -> str:

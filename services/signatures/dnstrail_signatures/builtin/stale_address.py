@@ -112,6 +112,7 @@ class StaleAddress(ReportsOnce):
     def _on_connect(self, event: Event) -> None:
         subject, at = (party_of(event), str(event.arg("dst"))), event.timestamp
         left = self._left.get(subject)
-        if left is None or at - left.expires < self.settings.seconds * _SECOND or not self._once.first(subject, at):
+        if left is None or at - left.expires < self.settings.seconds * _SECOND:
             return
-        self.report(event, name=left.name, address=subject[1], expired=left.expires)
+        if self._once.first(self.subject(event, subject[1]), at):
+            self.report(event, name=left.name, address=subject[1], expired=left.expires)

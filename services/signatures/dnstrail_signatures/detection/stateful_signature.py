@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any
 
+from dnstrail.events import Event
 from dnstrail.signature import Signature, SignatureContext
 from dnstrail_signatures.detection.bounded_state import BoundedTable, Once
+from dnstrail_signatures.detection.subjects import party_of
 
 
 class StatefulSignature(Signature):
-    """A signature whose state lies in bounded tables. `evicted` counts the entries that they gave up."""
+    """A signature whose state lies in bounded tables. `evicted` counts the entries that they gave up.
+
+    `suppresses` states whether the settings suppress findings on an event; None: they suppress none.
+    """
+
+    suppresses: Callable[[Event], bool] | None = None
+
+    def subject(self, event: Event, *parts: Hashable) -> tuple[Hashable, ...]:
+        """Return the subject of an event: its program, and these parts.
+
+        Events whose findings are suppressed are subjects of their own, so that they use up nothing of the others: they
+        count to no gate, and begin no `quiet` time.
+        """
+        is_suppressed = self.suppresses is not None and self.suppresses(event)
+        return is_suppressed, party_of(event), *parts
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return all tables of the signature."""

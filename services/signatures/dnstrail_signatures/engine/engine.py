@@ -192,6 +192,7 @@ class Engine:
         former = {type(signature): signature for signature in before}
         for signature in self.signatures:
             replaced = former.get(type(signature), signature)
+            self._set_scope(signature)
             if replaced is not signature and isinstance(signature, StatefulSignature):
                 self._guard(signature, signature.take_over, replaced)
         for signature in before:
@@ -214,6 +215,7 @@ class Engine:
     def _start(self, cls: type[Signature], asked: Collection[type[Signature]]) -> None:
         try:
             self.signatures.append(self._started(cls, self._settings_of(cls.metadata.id).own))
+            self._set_scope(self.signatures[-1])
         except (Exception, SystemExit) as error:
             if _is_fatal(cls, error, asked):
                 raise _not_started(cls, error) from error
@@ -230,6 +232,12 @@ class Engine:
         one = SignatureContext(self._on_finding, self._data_sources, log, self._probes, self._state, self._facts)
         signature.init(one)
         return signature
+
+    def _set_scope(self, signature: Signature) -> None:
+        """Let a signature with state keep the events apart on which the settings suppress its findings."""
+        if isinstance(signature, StatefulSignature):
+            common = self._settings_of(signature.metadata.id).common
+            signature.suppresses = common.suppresses if common.can_suppress else None
 
     def _selecting_now(self, kind: tuple[str, str], event: Event) -> Selecting:
         """Return the signatures that select an event, and remember them by its name, its origin, and its message."""

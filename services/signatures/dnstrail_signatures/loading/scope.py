@@ -191,6 +191,11 @@ class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     only: Only = Only()
     mute: Mute | None = None
 
+    @property
+    def can_suppress(self) -> bool:
+        """Whether a finding on any event can be suppressed."""
+        return self.mute is not None or self.allow != Allow() or self.only != Only()
+
     def suppresses(self, event: Event) -> bool:
         """Return whether a finding on an event is not reported."""
         muted = self.mute is not None and event.timestamp < self.mute.until.timestamp() * _SECOND
