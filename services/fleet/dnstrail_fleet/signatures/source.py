@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
+
+import msgspec
 
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataSourceMissing, LookupRefused, Unavailable
@@ -11,6 +13,7 @@ from dnstrail.protocol.lookups import OVERLOADED
 from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 from dnstrail_fleet.signatures.events import DNS_RELATION_NEW
 
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  #: a setting; infinity and NaN are refused
 _TRIES: Final = 3  # of a lookup that takes the store too long
 
 

@@ -19,6 +19,7 @@ from dnstrail.errors import DataNotFound, DataSourceMissing
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.setting_types import Count, Port, Seconds, Share
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import is_public
 
@@ -29,11 +30,11 @@ class ConnectionWithoutDnsSettings(msgspec.Struct, frozen=True, forbid_unknown_f
     """The time to warm up, and what is left out."""
 
     enabled: bool = False
-    warm_up: float = 1800.0
-    coverage: float = 0.999
-    ports: tuple[int, ...] = (53, 123, 853)
-    quiet: float = 3600.0
-    subjects: int = 4096
+    warm_up: Seconds = 1800.0
+    coverage: Share = 0.999
+    ports: tuple[Port, ...] = (53, 123, 853)
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
 
 
 class ConnectionWithoutDns(ReportsOnce):

@@ -19,6 +19,7 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
+from dnstrail_signatures.detection.setting_types import Count, Octets, Seconds
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 _CHUNK: Final = re.compile(r"[0-9]{1,5}-([a-z0-9+/=_]+)\.")
@@ -27,11 +28,11 @@ _CHUNK: Final = re.compile(r"[0-9]{1,5}-([a-z0-9+/=_]+)\.")
 class DnsChunksSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gate for numbered chunks."""
 
-    queries: int = 30
-    octets: int = 15
-    seconds: float = 300.0
-    quiet: float = 3600.0
-    subjects: int = 4096
+    queries: Count = 30
+    octets: Octets = 15
+    seconds: Seconds = 300.0
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
 
 
 class DnsChunks(ReportsOnce):

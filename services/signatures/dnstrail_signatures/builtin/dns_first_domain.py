@@ -19,6 +19,7 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen
+from dnstrail_signatures.detection.setting_types import Count, Seconds
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 
 
@@ -26,7 +27,7 @@ class DnsFirstDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
     """The time to learn, and the programs that are left out."""
 
     enabled: bool = False
-    learn: float = 604800.0
+    learn: Seconds = 604800.0
     programs: tuple[str, ...] = (
         "brave",
         "chrome",
@@ -40,7 +41,7 @@ class DnsFirstDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
         "thunderbird",
         "unbound",
     )
-    subjects: int = 100_000
+    subjects: Count = 100_000
 
 
 class DnsFirstDomain(StatefulSignature):

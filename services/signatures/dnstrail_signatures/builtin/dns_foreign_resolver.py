@@ -16,6 +16,7 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import RESPONSE, EventSelector, SignatureMetadata
+from dnstrail_signatures.detection.setting_types import Count, Seconds, normal_addresses
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 
@@ -24,8 +25,16 @@ class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fie
 
     enabled: bool = False
     known: tuple[str, ...] = ()
-    quiet: float = 86400.0
-    subjects: int = 4096
+    quiet: Seconds = 86400.0
+    subjects: Count = 4096
+
+    def __post_init__(self) -> None:
+        """Read servers in any spelling.
+
+        Raises:
+            ValueError: a server is no address.
+        """
+        msgspec.structs.force_setattr(self, "known", normal_addresses("known", self.known))
 
 
 class DnsForeignResolver(ReportsOnce):

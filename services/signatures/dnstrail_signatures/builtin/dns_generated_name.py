@@ -20,6 +20,7 @@ from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_C
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import NXDOMAIN, RCODE, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, Once
+from dnstrail_signatures.detection.setting_types import Count, Seconds
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import party_of
 
@@ -31,10 +32,10 @@ _SHORTEST = 6  # characters of a label that can be a generated one
 class DnsGeneratedNameSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gate for names that do not exist."""
 
-    names: int = 10
-    seconds: float = 300.0
-    quiet: float = 3600.0
-    subjects: int = 4096
+    names: Count = 10
+    seconds: Seconds = 300.0
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
 
 
 class Resolved(msgspec.Struct, frozen=True):

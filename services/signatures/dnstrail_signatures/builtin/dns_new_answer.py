@@ -25,6 +25,7 @@ from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable
 from dnstrail_signatures.detection.known_file import KnownFile
+from dnstrail_signatures.detection.setting_types import Count, Seconds
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import is_public
 
@@ -36,10 +37,10 @@ class DnsNewAnswerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """The time after which a name is old, and the file that outlives a run."""
 
     enabled: bool = False
-    stable: float = 604800.0
-    places: int = 4
+    stable: Seconds = 604800.0
+    places: Count = 4
     file: str = ""
-    names: int = 100_000
+    names: Count = 100_000
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):

@@ -20,6 +20,7 @@ from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, FirstSeen
 from dnstrail_signatures.detection.known_file import KnownFile
+from dnstrail_signatures.detection.setting_types import Count, Seconds
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 
 
@@ -27,9 +28,9 @@ class DnsNewDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """The time to learn, and the file that outlives a run."""
 
     enabled: bool = False
-    learn: float = 86400.0
+    learn: Seconds = 86400.0
     file: str = ""
-    domains: int = 100_000
+    domains: Count = 100_000
 
 
 class DnsNewDomain(StatefulSignature):

@@ -17,6 +17,7 @@ import msgspec
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureMetadata
+from dnstrail_signatures.detection.setting_types import Count, RecordType, Seconds
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 _TRUST_ANCHOR = "_ta-"  # RFC 8145
@@ -25,9 +26,9 @@ _TRUST_ANCHOR = "_ta-"  # RFC 8145
 class DnsRareTypeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The types that are reported."""
 
-    types: tuple[int, ...] = (10, 65399)
-    quiet: float = 3600.0
-    subjects: int = 4096
+    types: tuple[RecordType, ...] = (10, 65399)
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
 
 
 class DnsRareType(ReportsOnce):

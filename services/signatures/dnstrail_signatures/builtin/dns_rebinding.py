@@ -19,6 +19,7 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.setting_types import Count, Seconds, Ttl
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import is_inner, party_of
 
@@ -28,9 +29,9 @@ _SECOND = 1_000_000_000
 class DnsRebindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The times of the three steps."""
 
-    seconds: float = 300.0
-    ttl: int = 60
-    subjects: int = 4096
+    seconds: Seconds = 300.0
+    ttl: Ttl = 60
+    subjects: Count = 4096
 
 
 class Public(msgspec.Struct, frozen=True):

@@ -19,16 +19,17 @@ from dnstrail.dns.rdata import PTR
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
+from dnstrail_signatures.detection.setting_types import Count, Seconds
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 
 class DnsReverseSweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gate for reverse names."""
 
-    names: int = 30
-    seconds: float = 10.0
-    quiet: float = 3600.0
-    subjects: int = 1024
+    names: Count = 30
+    seconds: Seconds = 10.0
+    quiet: Seconds = 3600.0
+    subjects: Count = 1024
 
 
 class DnsReverseSweep(ReportsOnce):

@@ -20,18 +20,19 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import octets_below, registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
+from dnstrail_signatures.detection.setting_types import Count, Octets, Seconds, normal_names
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 
 class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gate, and the domains that are left out."""
 
-    queries: int = 25
-    distinct: int = 15
-    octets: int = 50
-    seconds: float = 300.0
-    quiet: float = 3600.0
-    subjects: int = 4096
+    queries: Count = 25
+    distinct: Count = 15
+    octets: Octets = 50
+    seconds: Seconds = 300.0
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
     known: tuple[str, ...] = (
         "avast.com",
         "cluster.local",
@@ -41,6 +42,14 @@ class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         "spamhaus.org",
         "trendmicro.com",
     )
+
+    def __post_init__(self) -> None:
+        """Read domains in any spelling.
+
+        Raises:
+            ValueError: a domain is no domain name.
+        """
+        msgspec.structs.force_setattr(self, "known", normal_names("known", self.known))
 
 
 class DnsTunnel(ReportsOnce):

@@ -18,6 +18,7 @@ import msgspec
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureMetadata
+from dnstrail_signatures.detection.setting_types import Count, Seconds
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 _MARKS: Final = re.compile(
@@ -31,8 +32,8 @@ _MARKS: Final = re.compile(
 class DnsTunnelToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time between two findings of one program and domain."""
 
-    quiet: float = 3600.0
-    subjects: int = 4096
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
 
 
 class DnsTunnelTool(ReportsOnce):

@@ -24,6 +24,7 @@ from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts
+from dnstrail_signatures.detection.setting_types import BitsPerOctet, Count, Octets, Seconds, Text
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 #: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
@@ -34,13 +35,13 @@ _DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like
 class DnsTxtCodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gate for random-looking texts, and the commands."""
 
-    texts: int = 5
-    octets: int = 100
-    entropy: float = 5.0
-    seconds: float = 300.0
-    quiet: float = 3600.0
-    subjects: int = 4096
-    commands: tuple[str, ...] = (
+    texts: Count = 5
+    octets: Octets = 100
+    entropy: BitsPerOctet = 5.0
+    seconds: Seconds = 300.0
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
+    commands: tuple[Text, ...] = (
         "powershell",
         "invoke-expression",
         "iex(",
@@ -52,6 +53,10 @@ class DnsTxtCodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         "wscript.shell",
         "#!/",
     )
+
+    def __post_init__(self) -> None:
+        """Write the commands as they are looked for."""
+        msgspec.structs.force_setattr(self, "commands", tuple(command.lower() for command in self.commands))
 
 
 class DnsTxtCode(ReportsOnce):

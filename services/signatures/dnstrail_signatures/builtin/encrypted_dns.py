@@ -17,6 +17,7 @@ import msgspec
 
 from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.setting_types import Count, Port, Seconds, normal_addresses, normal_names
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import covered_by
 
@@ -26,7 +27,7 @@ _HTTPS = 443
 class EncryptedDnsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The known resolvers."""
 
-    ports: tuple[int, ...] = (853,)
+    ports: tuple[Port, ...] = (853,)
     names: tuple[str, ...] = (
         "adguard-dns.com",
         "chrome.cloudflare-dns.com",
@@ -63,8 +64,17 @@ class EncryptedDnsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         "2620:fe::9",
         "2620:fe::fe",
     )
-    quiet: float = 86400.0
-    subjects: int = 4096
+    quiet: Seconds = 86400.0
+    subjects: Count = 4096
+
+    def __post_init__(self) -> None:
+        """Read names and addresses in any spelling.
+
+        Raises:
+            ValueError: one of them is no domain name, or no address.
+        """
+        msgspec.structs.force_setattr(self, "names", normal_names("names", self.names))
+        msgspec.structs.force_setattr(self, "addresses", normal_addresses("addresses", self.addresses))
 
 
 class EncryptedDns(ReportsOnce):

@@ -18,6 +18,7 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.setting_types import Count, Seconds
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
@@ -28,9 +29,9 @@ class StaleAddressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """The time for which an expired address is tolerated."""
 
     enabled: bool = False
-    seconds: float = 900.0
-    quiet: float = 3600.0
-    subjects: int = 4096
+    seconds: Seconds = 900.0
+    quiet: Seconds = 3600.0
+    subjects: Count = 4096
 
 
 class Given(msgspec.Struct, frozen=True):

@@ -20,14 +20,14 @@ from dnstrail.events import Event
 from dnstrail.signature import SignatureMetadata
 from dnstrail_fleet.private_address import is_private
 from dnstrail_fleet.signatures.events import domain_of
-from dnstrail_fleet.signatures.source import FleetSignature
+from dnstrail_fleet.signatures.source import FleetSignature, Seconds
 
 
 class FleetAddressDiffersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The number of other hosts."""
 
     hosts: Annotated[int, msgspec.Meta(ge=1)] = 3
-    learn: float = 604800.0
+    learn: Seconds = 604800.0
 
 
 class FleetAddressDiffers(FleetSignature):

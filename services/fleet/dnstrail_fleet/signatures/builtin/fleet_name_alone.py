@@ -11,7 +11,7 @@ names of the first `learn` seconds of the store. A connection to a private addre
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -19,14 +19,14 @@ from dnstrail.events import Event
 from dnstrail.signature import EventSelector, SignatureMetadata
 from dnstrail_fleet.private_address import is_private
 from dnstrail_fleet.signatures.events import DNS_RELATION_USED, domain_of
-from dnstrail_fleet.signatures.source import FleetSignature
+from dnstrail_fleet.signatures.source import FleetSignature, Seconds
 
 
 class FleetNameAloneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time for which one host alone knows the name."""
 
-    seconds: Annotated[float, msgspec.Meta(ge=0)] = 86400.0
-    learn: float = 604800.0
+    seconds: Seconds = 86400.0
+    learn: Seconds = 604800.0
 
 
 class FleetNameAlone(FleetSignature):

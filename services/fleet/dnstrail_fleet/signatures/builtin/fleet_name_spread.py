@@ -19,7 +19,7 @@ from dnstrail.signature import SignatureMetadata
 from dnstrail_fleet.lookups.requests import MOST_FOUND
 from dnstrail_fleet.row import DAY
 from dnstrail_fleet.signatures.events import domain_of
-from dnstrail_fleet.signatures.source import FleetSignature
+from dnstrail_fleet.signatures.source import FleetSignature, Seconds
 
 
 class FleetNameSpreadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +27,7 @@ class FleetNameSpreadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields
 
     hosts: Annotated[int, msgspec.Meta(ge=2, le=MOST_FOUND)] = 5
     seconds: Annotated[float, msgspec.Meta(gt=0, le=DAY)] = 3600.0
-    learn: float = 604800.0
+    learn: Seconds = 604800.0
 
 
 class FleetNameSpread(FleetSignature):

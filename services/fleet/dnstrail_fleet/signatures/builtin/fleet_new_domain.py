@@ -16,13 +16,13 @@ import msgspec
 from dnstrail.events import Event
 from dnstrail.signature import SignatureMetadata
 from dnstrail_fleet.signatures.events import domain_of
-from dnstrail_fleet.signatures.source import FleetSignature
+from dnstrail_fleet.signatures.source import FleetSignature, Seconds
 
 
 class FleetNewDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time to learn."""
 
-    learn: float = 604800.0
+    learn: Seconds = 604800.0
 
 
 class FleetNewDomain(FleetSignature):
