@@ -365,7 +365,7 @@ def test_the_list_that_ships_is_read(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("good.com\na..b\n", ", line 2: 'a..b' is not a domain name"),
+        ("good.com\na..b\n", ", line 2: 'a..b' is no domain name: write one name on each line"),
         (b"\xff\xfe", ": 'utf-8' codec can't decode"),
         ("# nothing\n\n  \n", ": it has no name"),
     ],
@@ -381,6 +381,52 @@ def test_a_bad_list_is_refused(watch_list, monkeypatch, text, error):
     monkeypatch.delenv(WATCH_LIST)
     with pytest.raises(SettingsError, match=re.escape(f"watch list {path}{error}") + r".*file of the rule 'r' in"):
         engine(WatchedNameSettings(watch=(WatchRule(name="r", file=str(path)),)))
+
+
+ODD = (
+    "0.0.0.0 www.evil.com",
+    "https://www.evil.com/",
+    "www.evil.com,",
+    "||evil.com^",
+    "address=/evil.com/",
+    "evil.com:53",
+    "evil[.]com",
+    "10.0.0.0/8",
+    "*",
+    "www.*.com",
+    "evil.com\x00",
+)
+
+
+@pytest.mark.parametrize("line", ODD)
+def test_a_line_of_another_format_is_refused(watch_list, line):
+    """A line with a character that no host name contains would watch nothing: a list and a rule refuse it."""
+    path = watch_list(f"good.com\n\n{line}\n")
+    with pytest.raises(SettingsError, match=re.escape(f"line 3: {line!r} is no domain name")):
+        read_watch_list(path)
+    with pytest.raises(ValueError, match=re.escape(f"{line!r} is no domain name")):
+        WatchRule(name="r", suffixes=(line,))
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("*.evil.com", "evil.com"),
+        ("*.evil.com", "www.evil.com"),
+        ("_dmarc.Evil-1.com.", "_dmarc.evil-1.com"),
+        ("*.bücher.example", "www.xn--bcher-kva.example"),
+        (r"a\,b.com", "a,b.com"),
+        (r"\*.evil.com", "*.evil.com"),
+        ("2001:DB8::1", "1." + "0." * 23 + "8.b.d.0.1.0.0.2.ip6.arpa PTR"),
+        ("10.in-addr.arpa", "1.2.3.10.in-addr.arpa PTR"),
+        ("*.10.in-addr.arpa.", "10.in-addr.arpa SOA"),
+    ],
+)
+def test_a_line_watches_the_names_that_it_means(watch_list, line, asked):
+    """A wildcard means the name below which it stands, a backslash an odd label, and a reverse zone is a name."""
+    watch_list(line)
+    rule = WatchRule(name="r", suffixes=(line,))
+    assert rules_of(ruled(rule), dns_transaction(asked)) == [[None, "r"]]
 
 
 @pytest.mark.parametrize("name", ["none.txt", "."], ids=["not there", "a folder"])

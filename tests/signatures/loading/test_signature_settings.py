@@ -381,6 +381,7 @@ RULE = '[[watch]]\nname = "r"\norigin = "host"\n'
         ),
         ('[[watch]]\nsuffixes = ["a.example"]\n', "[[watch]] 1: Object missing required field `name`"),
         (RULE + '[[watch]]\nname = "s"\nsuffixes = ["a..b"]\n', "[[watch]] 2: 'a..b' is no domain name"),
+        (RULE + 'suffixes = ["evil.com:53"]\n', "[[watch]] 1: 'evil.com:53' is no domain name"),
         ('[[watch]]\nname = "r"\nusers = [-1]\n', "[[watch]] 1 users[0]: Expected `int` >= 0"),
         (RULE * 2, "[[watch]] 2: another rule has the name 'r'"),
         (
@@ -389,7 +390,7 @@ RULE = '[[watch]]\nname = "r"\norigin = "host"\n'
         ),
         ("[signature.WATCHED_NAME]\nwatch = []\n", "watch: unknown key in [signature.WATCHED_NAME]"),
     ],
-    ids=["key", "no name", "suffix", "user", "twice", "too many", "another place"],
+    ids=["key", "no name", "suffix", "port", "user", "twice", "too many", "another place"],
 )
 def test_a_wrong_rule_is_refused(text, error):
     """A wrong rule is an error that states the rule by its number, and the key."""

@@ -9,8 +9,9 @@ rule knows only what this worker saw since its start, or since a change of this 
 False positives: those of the list, and of the rules.
 MITRE: T1071.004.
 Settings: `file` holds one name on each line, and `#` starts a comment; "" selects the file in DNSTRAIL_WATCH_LIST, else
-the list that ships with dnstrail. With `--state` the last good list is kept there, and applies if a restart finds none.
-`watch` holds the rules `[[watch]]` of the settings file.
+the list that ships with dnstrail. A name may begin with `*.`, and a backslash precedes a character that no host name
+contains. With `--state` the last good list is kept there, and applies if a restart finds none. `watch` holds the rules
+`[[watch]]` of the settings file.
 """
 
 from __future__ import annotations

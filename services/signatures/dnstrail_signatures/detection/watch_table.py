@@ -11,7 +11,7 @@ from itertools import chain
 from operator import or_
 from pathlib import Path
 
-from dnstrail.dns.names import lookup_key, reverse_address
+from dnstrail.dns.names import address_text, lookup_key, name_text, reverse_address
 from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_regular
 
@@ -21,6 +21,7 @@ MOST_SUFFIXES = 1 << 20
 _MOST_LINKS = 40  # to one file, as in Linux
 _SHOWN = 100  # characters of a line that is no name
 _ARPA = ".arpa"
+_is_host_name = re.compile(r"[a-z0-9_.-]+").fullmatch  # of a name in our form
 _first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash escapes a dot within a label
 
 
@@ -89,6 +90,19 @@ def _parent(name: str) -> str:
     return name[label.end() :] if label else ""
 
 
+def watched_key(text: str) -> str | None:
+    """Return a written name or address in the form in which it is watched; None for a text that is neither.
+
+    A leading `*.` is left out, as a name covers those below it. A character that no host name contains needs a
+    backslash, since a URL or a line of a hosts file would watch nothing.
+    """
+    text = text.strip().removeprefix("*.")
+    name = lookup_key(text) or name_text(text)  # a zone of reverse names is no key of a lookup
+    if name and (_is_host_name(name) or "\\" in text or address_text(name)):
+        return name
+    return None
+
+
 def read_watch_list(path: Path) -> list[str]:
     """Return the names in a watch list.
 
@@ -113,11 +127,12 @@ def _names(path: Path, lines: Iterable[str]) -> Iterator[str]:
     """Yield the names in the lines of a watch list."""
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
-        name = lookup_key(text) if text else None
+        name = watched_key(text) if text else None
         if name:
             yield name
         elif text:
-            raise SettingsError(f"watch list {path}, line {number}: {text[:_SHOWN]!r} is not a domain name")
+            shown = f"{text[:_SHOWN]!r} is no domain name"
+            raise SettingsError(f"watch list {path}, line {number}: {shown}: write one name on each line")
 
 
 def _check_links(path: Path, owner: int) -> None:

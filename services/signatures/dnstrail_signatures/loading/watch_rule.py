@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from dnstrail.dns.names import lookup_key
 from dnstrail.events import OUTCOMES, Event
 from dnstrail.protocol.facts import HOPS
+from dnstrail_signatures.detection.watch_table import watched_key
 from dnstrail_signatures.loading.scope import Entry, Only
 
 MOST_RULES = 64  #: rules `[[watch]]` -> the settings are refused
@@ -85,8 +85,8 @@ class TakesRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _suffix(text: str) -> str:
-    suffix = lookup_key(text)
-    if not suffix:
+    suffix = watched_key(text)
+    if suffix is None:
         raise ValueError(f"{text!r} is no domain name")
     return suffix
 
