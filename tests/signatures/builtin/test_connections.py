@@ -43,6 +43,13 @@ def test_a_connection_to_a_rebound_name_is_reported():
     assert findings(DnsRebinding, [answer, before, connected(INNER, at=1.0)]) == [expected]
 
 
+@pytest.mark.parametrize("ttls", [(1, 3600), (3600, 1)], ids=["of the public answer", "of the inner answer"])
+def test_one_short_ttl_suffices_for_rebinding(ttls):
+    """Who answers chooses both TTLs: a long one beside a short one does not hide the change."""
+    answers = [answered("a.evil.com", PUBLIC, ttl=ttls[0]), answered("a.evil.com", INNER, ttl=ttls[1], at=10.0)]
+    assert len(findings(DnsRebinding, [*answers, connected(INNER, at=20.0)])) == 1
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"ttl": 3600}, {"later": 301.0, "connect": 302.0}, {"connect": 400.0}, {"process": OTHER}, {"inner": "8.8.8.8"}],

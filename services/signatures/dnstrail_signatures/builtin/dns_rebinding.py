@@ -5,8 +5,8 @@ Cannot see: an inner address without a public one before it, and a connection by
 asked.
 False positives: names with both kinds of addresses on purpose (split horizon, VPN).
 MITRE: T1189.
-Settings: the inner answer comes within `seconds` of the public one, with a TTL of at most `ttl` seconds, and the
-connection within `seconds` of it; `subjects` bounds the state.
+Settings: the inner answer comes within `seconds` of the public one, one of both has a TTL of at most `ttl` seconds, and
+the connection comes within `seconds` of the inner one; `subjects` bounds the state.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class DnsRebindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 
 class Public(msgspec.Struct, frozen=True):
-    """The last public address of a name, and the time of its answer."""
+    """The last public address of a name, its TTL (s), and the time of its answer."""
 
     address: str
+    ttl: int
     at: int
 
 
@@ -103,12 +104,12 @@ class DnsRebinding(StatefulSignature):
         party, name, at = party_of(event), question.name, event.timestamp
         outer = next((address for address in addresses if not is_inner(address)), None)
         if outer is not None:
-            self._public.put((party, name), Public(outer, at))
+            self._public.put((party, name), Public(outer, addresses[outer], at))
         public = self._public.get((party, name))
         if public is None or at - public.at > self._nanoseconds:
             return
         for address, ttl in addresses.items():
-            if is_inner(address) and ttl <= self.settings.ttl:
+            if is_inner(address) and min(public.ttl, ttl) <= self.settings.ttl:
                 self._rebound.put((party, address), Rebound(name, public.address, at))
 
     def _on_connect(self, event: Event) -> None:
