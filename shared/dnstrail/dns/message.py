@@ -15,6 +15,7 @@ from dnstrail.errors import BadMessage
 
 #: service bindings (SVCB, HTTPS) of one message -> the others are skipped: `bad_record`
 MAX_BINDINGS: Final = 512  # real messages have a few
+_SOA: Final = 6  # a type: the start of a zone
 _header = struct.Struct("!4H").unpack_from
 _question = struct.Struct("!2H").unpack_from  # behind its name
 _record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA
@@ -84,6 +85,24 @@ def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
         raise BadMessage("the question is cut short")
     rdtype, cls = _question(wire, name.end)
     return name.text, rdtype, cls, at
+
+
+def denying_zone(wire: bytes, at: int) -> str | None:
+    """Return the zone that denies the name of a response without answers; None if the response names none.
+
+    It is the owner of the first SOA record in the authority section (RFC 2308, section 2.1), which begins at `at`. The
+    work is linear in the size of the message.
+    """
+    known: Known = {}
+    for _ in range(wire[8] << 8 | wire[9]):
+        owner = read_name(wire, at, len(wire), known)
+        if owner is None or owner.end + 10 > len(wire):
+            return None
+        rdtype, _, _, length = _record(wire, owner.end)
+        if rdtype == _SOA:
+            return owner.text
+        at = owner.end + 10 + length
+    return None
 
 
 def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[ResourceRecord], int, bool]:

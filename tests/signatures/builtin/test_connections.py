@@ -113,6 +113,43 @@ def test_other_missing_names_are_no_generated_ones(changed):
     assert findings(DnsGeneratedName, burst(**changed)) == []
 
 
+MET = [answered("qzvaxkwpt.com", PUBLIC, at=11.0), connected(PUBLIC, at=12.0)]
+
+
+@pytest.mark.parametrize(
+    ("names", "zone", "fires"),
+    [
+        ([f"www.{name}" for name in GENERATED], "", True),
+        ([f"a.b.{name}" for name in GENERATED], "com.", True),
+        ([name.replace("com", "corp") for name in GENERATED[:5]] + GENERATED[5:], ".", True),
+        ([f"a.{name}" for name in GENERATED], "", False),
+        ([f"7.113.0.203.zen.{name}" for name in GENERATED], "zen.{}.", False),
+        (GENERATED, "{}.", False),
+        (GENERATED, "blocked.example.", False),
+    ],
+    ids=["www", "denied above", "denied by the root", "ad blocker", "block list", "the domain itself", "a policy zone"],
+)
+def test_a_domain_is_missing_where_a_zone_above_denies_it(names, zone, fires):
+    """A name that does not exist below a domain that does counts for nothing: its zone, or no zone, denies it."""
+    domains = [".".join(name.split(".")[-2:]) for name in names]
+    tried = [missing(name, zone=zone.format(domain)) for name, domain in zip(names, domains, strict=True)]
+    assert len(findings(DnsGeneratedName, [*tried, *MET])) == fires
+
+
+def test_an_alias_to_a_missing_name_is_not_missing():
+    """A name with an alias exists, also where the name to which it leads does not."""
+    tried = [missing(name, f"{name} 60 CNAME gone.example.", zone="com.") for name in GENERATED]
+    assert findings(DnsGeneratedName, [*tried, *MET]) == []
+
+
+@pytest.mark.parametrize(("suffixes", "fires"), [(6, True), (5, False)])
+def test_a_generator_may_change_the_suffix(suffixes, fires):
+    """If more than half of the last suffixes differ, the domain that exists needs none of them."""
+    kinds = ["net", "org", "info", "biz", "ru", "tv"][:suffixes]
+    tried = [missing(name.replace("com", kinds[place % suffixes])) for place, name in enumerate(GENERATED)]
+    assert len(findings(DnsGeneratedName, [*tried, *MET])) == fires
+
+
 def test_the_state_of_generated_names_is_bounded():
     """Beyond the bound of programs, one is evicted and counted."""
     run = started(DnsGeneratedName, subjects=3)

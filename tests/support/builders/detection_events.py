@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import dns.message
+import dns.rcode
+import dns.rrset
 from msgspec.structs import replace
 
 from dnstrail.captured import Process
@@ -13,14 +16,16 @@ from dnstrail.testing import SignatureRun, dns_query, dns_response, event
 
 CURL = Process(7, "curl", "/usr/bin/curl", start_time=1)
 OTHER = Process(8, "wget", "/usr/bin/wget", start_time=1)
-_NXDOMAIN = 3
 
 
-def missing(question: str, *, process: Process = CURL, at: float = 0.0) -> Event:
-    """Return the event of a response NXDOMAIN."""
-    payload = bytearray(dns_response(question).captured.payload)
-    payload[3] |= _NXDOMAIN
-    return event("net_packet_dns", bytes(payload), process=process, at=at)
+def missing(question: str, *records: str, zone: str = "", process: Process = CURL, at: float = 0.0) -> Event:
+    """Return the event of a response NXDOMAIN, with the SOA record of the zone that denies the name if it is given."""
+    message = dns.message.from_wire(dns_response(question, *records).captured.payload)
+    message.set_rcode(dns.rcode.NXDOMAIN)
+    if zone:
+        proof = dns.rrset.from_text("proof.example.", 60, "IN", "NSEC", "a.example. A")
+        message.authority = [proof, dns.rrset.from_text(zone, 60, "IN", "SOA", "ns. admin. 1 2 3 4 5")]
+    return event("net_packet_dns", message.to_wire(), process=process, at=at)
 
 
 def answered(name: str, *addresses: str, ttl: int = 30, process: Process = CURL, at: float = 0.0) -> Event:

@@ -1,7 +1,8 @@
 """Generated names: a burst of names that do not exist, then a like one that resolves and that the program connects to.
 
 Sees: malware that tries generated domains until one of them answers.
-Cannot see: generators that meet their domain within few tries, and names below one registered domain.
+Cannot see: generators that meet their domain within few tries, and names below one registered domain. A name counts if
+a zone above its registered domain denies it, or no zone is named and this domain, or `www` below it, was asked.
 False positives: a program that checks many domains of a list, of which some are gone.
 MITRE: T1568.002.
 Settings: `names` distinct registered domains that do not exist, within `seconds`, of one program; then a domain of a
@@ -15,6 +16,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from dnstrail.dns.header import Header
+from dnstrail.dns.message import denying_zone
+from dnstrail.dns.names import ROOT
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.registered_domain import registered_domain
@@ -89,16 +93,17 @@ class DnsGeneratedName(StatefulSignature):
         """Note the outcome of a question, or check a connection."""
         if event.event_name != NET_PACKET_DNS:
             self._on_connect(event)
-        elif (question := event.answered) is not None:
-            self._on_answer(event, registered_domain(question.name))
+        elif (question := event.answered) is not None and event.header is not None:
+            self._on_answer(event, event.header, question.name)
 
-    def _on_answer(self, event: Event, domain: str) -> None:
-        party = party_of(event)
-        if event.captured.payload[3] & RCODE == _NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
+    def _on_answer(self, event: Event, header: Header, name: str) -> None:
+        party, domain = party_of(event), registered_domain(name)
+        if header.flags & RCODE != _NXDOMAIN:
+            if domain:
+                self._on_found(event, party, domain)
+        elif len(domain.partition(".")[0]) >= _SHORTEST and _is_missing(name, domain, header, event.captured.payload):
             missing = self._missing.of(party, lambda: BoundedTable(self.settings.names))
             missing.put(domain, event.timestamp)
-        elif domain:
-            self._on_found(event, party, domain)
 
     def _on_found(self, event: Event, party: str, domain: str) -> None:
         """Note the addresses of a domain that is like the last ones that do not exist."""
@@ -122,13 +127,29 @@ class DnsGeneratedName(StatefulSignature):
             self.report(event, domain=found.domain, address=address, missing=list(found.missing))
 
 
+def _is_missing(name: str, domain: str, header: Header, payload: bytes) -> bool:
+    """Return whether a response denies the registered domain of a name, and not only a name below it.
+
+    Block lists of mail servers and ad blockers deny many names below domains that exist.
+    """
+    if header.answer_count:  # an alias, which exists
+        return False
+    zone = denying_zone(payload, header.asked.end)
+    if zone is None:
+        return name in {domain, f"www.{domain}"}
+    return zone == ROOT or domain.endswith(f".{zone}")
+
+
 def _alike(domain: str, others: tuple[str, ...]) -> bool:
-    """Return whether the first label of a domain is about as long as those of others, and has no other characters."""
+    """Return whether the first label of a domain is about as long as those of others, and has no other characters.
+
+    Its suffix is one of theirs, unless most of them differ: some generators change it for each domain.
+    """
     label, _, suffix = domain.partition(".")
     labels = [other.partition(".")[0] for other in others]
-    lengths = [*map(len, labels)]
+    lengths, suffixes = [*map(len, labels)], {other.partition(".")[2] for other in others}
     return (
-        any(other.partition(".")[2] == suffix for other in others)
+        (suffix in suffixes or len(suffixes) > len(others) // 2)
         and min(lengths) - 1 <= len(label) <= max(lengths) + 1
         and ("-" in label) <= any("-" in other for other in labels)
     )
