@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from dnstrail.dns.header import HEADER, IN, QR
-from dnstrail.dns.names import MAX_POINTERS, POINTER, Known, read_name, v4_text
+from dnstrail.dns.names import MAX_POINTERS, POINTER, POINTER_BYTE, Known, read_name, v4_text
 from dnstrail.dns.rdata import SVCB, TYPES, A, read_rdata
 from dnstrail.dns.service_binding import ServiceBinding
 from dnstrail.errors import BadMessage
@@ -16,6 +17,7 @@ from dnstrail.errors import BadMessage
 #: service bindings (SVCB, HTTPS) of one message -> the others are skipped: `bad_record`
 MAX_BINDINGS: Final = 512  # real messages have a few
 _SOA: Final = 6  # a type: the start of a zone
+_TXT: Final = 16  # a type
 _header = struct.Struct("!4H").unpack_from
 _question = struct.Struct("!2H").unpack_from  # behind its name
 _record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA
@@ -103,6 +105,38 @@ def denying_zone(wire: bytes, at: int) -> str | None:
             return owner.text
         at = owner.end + 10 + length
     return None
+
+
+def answer_texts(wire: bytes, at: int) -> Iterator[bytes]:
+    """Yield the texts of the TXT records among the answers of a response, each with its strings joined.
+
+    The answer section begins at `at`. The texts of a damaged message end with the damage. The work is linear in the
+    size of the message.
+    """
+    for _ in range(wire[6] << 8 | wire[7]):
+        while at < len(wire) and 0 < wire[at] < POINTER_BYTE:  # the labels of the owner
+            at += 1 + wire[at]
+        if at >= len(wire):
+            return
+        at += 2 if wire[at] else 1
+        if at + 10 > len(wire):
+            return
+        rdtype, _, _, length = _record(wire, at)
+        at += 10 + length
+        if at > len(wire):
+            return
+        if rdtype == _TXT:
+            yield _joined(wire[at - length : at])
+
+
+def _joined(strings: bytes) -> bytes:
+    """Return the strings of a TXT record, each of which has its length before it, as one text."""
+    at, parts = 0, []
+    while at < len(strings):
+        end = at + 1 + strings[at]
+        parts.append(strings[at + 1 : end])
+        at = end
+    return b"".join(parts)
 
 
 def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[ResourceRecord], int, bool]:

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from builders.detection_events import CURL, OTHER, findings, queries, started
 from dnstrail.datasource import DataSources
+from dnstrail.dns.whole_message import MAX_RECORDS
 from dnstrail.signature import Finding
-from dnstrail.testing import dns_query, dns_response
+from dnstrail.testing import dns_query, dns_response, event
 from dnstrail_signatures.builtin.dns_chunks import DnsChunks
 from dnstrail_signatures.builtin.dns_rare_type import DnsRareType
 from dnstrail_signatures.builtin.dns_tunnel import DnsTunnel
@@ -25,6 +26,11 @@ LONG = [f"{place:052x}.t.example.com" for place in range(25)]
 CHUNKS = [f"{place}-mzxw6ytboi2dcnbsmzxw6ytb.t.example.com" for place in range(30)]
 RANDOM = random.Random(20261125)
 TEXTS = [base64.b64encode(RANDOM.randbytes(180)).decode() for _ in range(5)]
+
+
+def _txt(text):
+    """Return a text as the strings of a record."""
+    return '" "'.join(text[at : at + 200] for at in range(0, len(text), 200))
 
 
 def both_types(names):
@@ -187,10 +193,28 @@ def test_random_texts_of_one_domain_are_code():
     assert findings(DnsTxtCode, [texts(text, name=f"{text[:3]}x{p}.com")[0] for p, text in enumerate(TEXTS)]) == []
 
 
-@pytest.mark.parametrize("prefix", ["v=DKIM1; k=rsa; p=", "k=rsa; p=", "p="])
-def test_keys_are_no_code(prefix):
-    """The keys of DKIM are random, too, and declare themselves."""
-    assert findings(DnsTxtCode, texts(*(prefix + text[:200] for text in TEXTS))) == []
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "v=DKIM1; k=rsa; p=MII{}",
+        "v=DKIM1; h=sha256; t=s; p=MII{}; n=note;",
+        "k=rsa; p=MII{}",
+        "p=MIGf{}",
+        "v=DMARC1; p=none; rua=mailto:{}@a.example",
+        "v=spf1 include:{}.a.example ip4:192.0.2.0/24 -all",
+    ],
+)
+def test_declarations_are_no_code(declared):
+    """The keys of DKIM are random, too: a whole record of SPF, DKIM or DMARC declares itself."""
+    assert findings(DnsTxtCode, texts(*(_txt(declared.format(text[:200])) for text in TEXTS))) == []
+
+
+@pytest.mark.parametrize(
+    "prefix", ["v=", "v=1;", "k=rsa", "p=", "v=spf1", "v=spf1 ", "v=DMARC1; ", "v=DKIM1; k=rsa; p="]
+)
+def test_a_part_of_a_declaration_hides_no_code(prefix):
+    """Who sends code chooses how it begins: random texts behind a few octets of a declaration are reported."""
+    assert len(findings(DnsTxtCode, texts(*(prefix + text[:200] for text in TEXTS)))) == 1
 
 
 def test_short_and_plain_texts_are_no_code():
@@ -208,9 +232,26 @@ def test_the_state_of_texts_is_bounded():
 
 
 def test_the_texts_of_one_answer_are_bounded():
-    """The first texts of an answer count: a command behind them is not read."""
-    plain = ['a.com 60 TXT "plain"'] * (MOST_TEXTS - 1)
-    numbered = [text.replace("plain", f"plain {place}") for place, text in enumerate(plain)]
-    for before, reported in ((numbered, 1), ([*numbered, 'a.com 60 TXT "last"'], 0)):
-        answer = dns_response("a.com TXT", *before, 'a.com 60 TXT "cmd.exe"', process=CURL)
-        assert len(findings(DnsTxtCode, [answer])) == reported
+    """Random-looking texts behind the first texts of an answer do not count."""
+    records = [f'a.com 60 TXT "{text}"' for text in TEXTS]
+    for before, reported in ((MOST_TEXTS - 5, 1), (MOST_TEXTS - 4, 0)):
+        plain = [f'a.com 60 TXT "plain {place}"' for place in range(before)]
+        assert len(findings(DnsTxtCode, [dns_response("a.com TXT", *plain, *records, process=CURL)])) == reported
+
+
+@pytest.mark.parametrize("count", [MOST_TEXTS, MAX_RECORDS, 3000])
+def test_a_command_is_found_at_any_place_of_an_answer(count):
+    """However many texts stand before a command, and where its string ends within it, it is reported."""
+    plain = [f'a.com 60 TXT "{place}"' for place in range(count)]
+    answer = dns_response("a.com TXT", *plain, 'a.com 60 TXT "x power" "Shell -enc"', process=CURL)
+    assert [found["reason"] for found in findings(DnsTxtCode, [answer])] == ["command powershell"]
+
+
+def test_a_name_is_no_text():
+    """A command within a name, or in two texts, is none; a message that is cut short has the texts before the cut."""
+    name = "powershell.example.com"
+    names = [f"{name} 60 TXT {text}" for text in ('"iex"', '"("')]
+    assert findings(DnsTxtCode, [dns_response(f"{name} TXT", *names)]) == []
+    whole = dns_response("a.com TXT", 'a.com 60 TXT "cmd.exe"', 'a.com 60 TXT "plain"').captured.payload
+    found = [len(findings(DnsTxtCode, [event("net_packet_dns", whole[:size])])) for size in range(len(whole))]
+    assert found == [size >= whole.index(b"cmd.exe") + 7 for size in range(len(whole))]

@@ -1,7 +1,8 @@
 """TXT records that carry code: a command in plain text, or several random-looking texts of one domain.
 
 Sees: stagers that fetch a script by TXT queries, in plain text or in base64.
-Cannot see: code in short or hexadecimal texts, in other types, or fetched through encrypted DNS.
+Cannot see: code in short or hexadecimal texts, in other types, or fetched through encrypted DNS, and code without a
+command in the form of an SPF, DKIM or DMARC record.
 False positives: a program that checks many keys below one domain, and records that quote a command.
 MITRE: T1059.
 Settings: `texts` distinct texts of at least `octets` octets and `entropy` bits an octet, of one registered domain,
@@ -12,14 +13,15 @@ within `seconds`; `commands` are looked for in every text, without regard to cas
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from itertools import islice
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import msgspec
 from dns.rdatatype import TXT
 
+from dnstrail.dns.message import answer_texts
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
@@ -27,9 +29,15 @@ from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate,
 from dnstrail_signatures.detection.setting_types import BitsPerOctet, Count, Octets, Seconds, Text
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
-#: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
+#: texts of one answer that `DNS_TXT_CODE` takes for random-looking ones -> further ones count only with a command
 MOST_TEXTS = 64  # so that one answer costs little time
-_DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like
+# A whole record of SPF, a key of RSA for DKIM (its DER form begins so in base64), or a policy, in lower case. Each place
+# of a text fits one part alone, so that no text costs more than its length.
+_is_declaration = re.compile(
+    r"v=spf1(?: +[-+~?]?(?:all|(?:a|mx|ptr|ip4|ip6|include|exists)(?:[:/]\S*)?|(?:redirect|exp)=\S*))* *"
+    r"|(?:(?!p *=)[a-z]+ *=[^;]*; *)*p *= *mi[a-z0-9+/= ]*(?:; *(?:[a-z]+ *=[^;]*)?)*"
+    r"|v=(?:dmarc1|bimi1|stsv1|tlsrptv1) *(?:; *(?:[a-z]+ *=[^;]*)?)*"
+).fullmatch
 
 
 class DnsTxtCodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,38 +103,27 @@ class DnsTxtCode(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Read the texts of an answer to a TXT question."""
-        question = event.answered
-        if question is None:
+        question, header = event.answered, event.header
+        if question is None or header is None:
             return
         domain = registered_domain(question.name) or question.name
         subject, at = self.subject(event, domain), event.timestamp
-        texts = islice(_texts(event), MOST_TEXTS)
-        reason = next((reason for text in texts if (reason := self._reason(subject, text, at))), "")
+        texts = [*answer_texts(event.captured.payload, header.asked.end)]
+        readable = b"\n".join(texts).decode("ascii", "replace").lower()
+        reason = next((f"command {command}" for command in self.settings.commands if command in readable), "")
+        if not reason and any(self._completes(subject, text, at) for text in texts[:MOST_TEXTS]):
+            reason = f"{self.settings.texts} random-looking texts"
         if reason and self._once.first(subject, at):
             self.report(event, domain=domain, reason=reason, example=question.name)
 
-    def _reason(self, subject: Hashable, text: bytes, at: int) -> str:
-        """Return why a text is code, or ""."""
-        readable = text.decode("ascii", "replace").lower()
-        command = next((command for command in self.settings.commands if command in readable), "")
-        if command:
-            return f"command {command}"
-        if len(text) < self.settings.octets or readable.startswith(_DECLARATIONS):
-            return ""
-        if entropy(text) < self.settings.entropy or not self._bursts.reached(subject, hash(text), at):
-            return ""
-        return f"{self.settings.texts} random-looking texts"
+    def _completes(self, subject: Hashable, text: bytes, at: int) -> bool:
+        """Return whether a text looks random, and reaches the gate."""
+        if len(text) < self.settings.octets or _is_declaration(text.decode("ascii", "replace").lower()):
+            return False
+        return entropy(text) >= self.settings.entropy and self._bursts.reached(subject, hash(text), at)
 
 
 def entropy(text: bytes) -> float:
     """Return the Shannon entropy of some octets, in bits an octet."""
     shares = [count / len(text) for count in Counter(text).values()]
     return -sum(share * math.log2(share) for share in shares)
-
-
-def _texts(event: Event) -> Iterator[bytes]:
-    """Yield the texts in the answers of a DNS message, each with its strings joined."""
-    message = event.dns
-    for rrset in message.answer if message is not None else ():
-        if rrset.rdtype == TXT:
-            yield from (b"".join(rdata.strings) for rdata in rrset)
