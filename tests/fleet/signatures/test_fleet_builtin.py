@@ -71,10 +71,11 @@ def test_a_name_that_spreads_slowly_or_early_is_not_reported(late: int, learn: i
 
 
 def test_an_address_that_one_host_knows_otherwise_is_reported() -> None:
-    """All others know the address by one domain, and one host by another."""
+    """All others know the address by one domain, and one host by another; a name without a domain does not count."""
     with company(FleetAddressDiffers, hosts=3, learn=0) as them:
         for host in HOSTS:
             assert them.say(host, row("www.shop.example"), row("shop.example")) == []
+        assert them.say("web1", row("intranet")) == []
         assert data_of(them.say("web4", row("bank.example", at=NOON + 1), sent=NOON + 1)) == [
             {"address": "203.0.113.7", "domain": "bank.example", "elsewhere": "shop.example", "hosts": [*HOSTS[:3]]}
         ]

@@ -61,7 +61,7 @@ class FleetAddressDiffers(FleetSignature):
         except DataNotFound:  # the store left its row out
             return
         others = {one["host"]: one["dns_queries"] for one in known if one["host"] != event.host_name}
-        domains = {domain_of(name) for names in others.values() for name in names}
+        domains = {domain_of(name) for names in others.values() for name in names} - {""}
         if len(others) < self.settings.hosts or len(domains) != 1 or domain in domains:
             return
         claim = self._fleet.claim(self.metadata, f"{address} {domain}", event)
