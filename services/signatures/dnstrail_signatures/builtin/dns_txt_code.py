@@ -31,8 +31,8 @@ from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
 #: texts of one answer that `DNS_TXT_CODE` takes for random-looking ones -> further ones count only with a command
 MOST_TEXTS = 64  # so that one answer costs little time
-# A whole record of SPF, a key of RSA for DKIM (its DER form begins so in base64), or a policy, in lower case. Each place
-# of a text fits one part alone, so that no text costs more than its length.
+# A whole record of SPF, a key of RSA for DKIM (its DER form begins so in base64), or a policy, in lower case. A part of
+# a text fits one part of them alone, so that none costs more than its length.
 _is_declaration = re.compile(
     r"v=spf1(?: +[-+~?]?(?:all|(?:a|mx|ptr|ip4|ip6|include|exists)(?:[:/]\S*)?|(?:redirect|exp)=\S*))* *"
     r"|(?:(?!p *=)[a-z]+ *=[^;]*; *)*p *= *mi[a-z0-9+/= ]*(?:; *(?:[a-z]+ *=[^;]*)?)*"
