@@ -124,6 +124,13 @@ def test_numbered_chunks_are_exfiltration():
     assert findings(DnsChunks, queries([CHUNKS[0]] * 99)) == []
 
 
+def test_the_numbers_of_chunks_may_be_padded():
+    """A number of up to nine digits, as scripts pad them with zeros, begins a chunk; a longer one does not."""
+    for digits, reported in ((9, 1), (10, 0)):
+        padded = [f"{place:0{digits}d}-mzxw6ytboi2dcnbsmzxw6ytb.t.example.com" for place in range(30)]
+        assert len(findings(DnsChunks, queries(padded))) == reported
+
+
 def test_chunks_that_are_asked_for_both_types_are_exfiltration():
     """A client that asks each name for A and AAAA reaches the gate; its names count once."""
     assert len(findings(DnsChunks, queries(both_types(CHUNKS)))) == 1

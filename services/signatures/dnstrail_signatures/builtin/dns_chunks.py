@@ -22,7 +22,7 @@ from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate,
 from dnstrail_signatures.detection.setting_types import Count, Octets, Seconds
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
-_CHUNK: Final = re.compile(r"[0-9]{1,5}-([a-z0-9+/=_]+)\.")
+_CHUNK: Final = re.compile(r"[0-9]{1,9}-([a-z0-9+/=_]+)\.")
 
 
 class DnsChunksSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
