@@ -117,7 +117,7 @@ def test_a_host_that_is_asked_answers_from_its_history(history: Path, tmp_path: 
         ask = asking(host, write_settings(tmp_path / "dnstrail.toml", web1=host.address))
         for key, second in asked:
             then = of_history(segments, key, second * SECOND + SECOND // 2)
-            stated = ask(key, f"{second}.5", is_known=then is not None)
+            stated = ask(key, f"{second}.500000", is_known=then is not None)
             assert (stated["answered_by"], stated["host"]) == ("host", "web1")
             if then is None:
                 assert not stated["found"], (key, second)
