@@ -9,13 +9,14 @@ from typing import Final
 import msgspec
 
 from dnstrail.dns.header import HEADER, IN, QR
-from dnstrail.dns.names import MAX_POINTERS, POINTER, POINTER_BYTE, Known, read_name, v4_text
+from dnstrail.dns.names import MAX_POINTERS, POINTER, POINTER_BYTE, Known, Name, read_name, v4_text
 from dnstrail.dns.rdata import SVCB, TYPES, A, read_rdata
 from dnstrail.dns.service_binding import ServiceBinding
 from dnstrail.errors import BadMessage
 
 #: service bindings (SVCB, HTTPS) of one message -> the others are skipped: `bad_record`
 MAX_BINDINGS: Final = 512  # real messages have a few
+_FIELDS: Final = 10  # bytes behind the owner of a record, before its RDATA
 _SOA: Final = 6  # a type: the start of a zone
 _TXT: Final = 16  # a type
 _header = struct.Struct("!4H").unpack_from
@@ -97,14 +98,26 @@ def denying_zone(wire: bytes, at: int) -> str | None:
     """
     known: Known = {}
     for _ in range(wire[8] << 8 | wire[9]):
-        owner = read_name(wire, at, len(wire), known)
-        if owner is None or owner.end + 10 > len(wire):
+        record = read_record(wire, at, known)
+        if record is None:
             return None
-        rdtype, _, _, length = _record(wire, owner.end)
+        owner, rdtype, _, _, _, at = record
         if rdtype == _SOA:
             return owner.text
-        at = owner.end + 10 + length
     return None
+
+
+def read_record(wire: bytes, at: int, known: Known) -> tuple[Name, int, int, int, int, int] | None:
+    """Return the owner, type, class and TTL of the record at an offset, and where its RDATA begins and ends.
+
+    Return None for a record that is cut short, or whose owner is no name.
+    """
+    owner = read_name(wire, at, len(wire), known)
+    if owner is None or owner.end + _FIELDS > len(wire):
+        return None
+    rdtype, cls, ttl, length = _record(wire, owner.end)
+    start = owner.end + _FIELDS
+    return (owner, rdtype, cls, ttl, start, start + length) if start + length <= len(wire) else None
 
 
 def answer_texts(wire: bytes, at: int) -> Iterator[bytes]:
@@ -119,10 +132,10 @@ def answer_texts(wire: bytes, at: int) -> Iterator[bytes]:
         if at >= len(wire):
             return
         at += 2 if wire[at] else 1
-        if at + 10 > len(wire):
+        if at + _FIELDS > len(wire):
             return
         rdtype, _, _, length = _record(wire, at)
-        at += 10 + length
+        at += _FIELDS + length
         if at > len(wire):
             return
         if rdtype == _TXT:
@@ -148,7 +161,7 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
 
     are owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
     One `_usual_record` reads all but the address, and `known` already holds the name at offset 12. Any other record
-    takes the slower path: `read_name` for its owner, `_record` for the fixed fields, `read_rdata` for its target.
+    takes the slower path: `read_record`, and `read_rdata` for its target.
     """
     records: list[ResourceRecord] = []
     skipped, bindings, size = 0, 0, len(wire)
@@ -159,12 +172,12 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
             pointer = 0
         owner, start = known.get(pointer - POINTER), at + 12
         if owner is None or owner.end > at or owner.pointers == MAX_POINTERS:
-            owner = read_name(wire, at, size, known)
-            if owner is None or owner.end + 10 > size:
+            record = read_record(wire, at, known)
+            if record is None:
                 return records, skipped, True
-            rdtype, cls, ttl, length = _record(wire, owner.end)
-            start = owner.end + 10
-        at = start + length
+            owner, rdtype, cls, ttl, start, at = record
+        else:
+            at = start + length
         if at > size:
             return records, skipped, True
         if cls != IN:

@@ -21,8 +21,10 @@ _USUAL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")  # a 
 _MAX_LITERAL: Final = 45  # characters of an address (INET6_ADDRSTRLEN)
 _ZONE: Final = re.compile(r"[^.]{0,15}|[^.]{1,13}\.\d{1,4}")  # an interface, also of a VLAN: no other has a dot
 _MAX_TEXT: Final = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
-_V4_SUFFIX: Final = ".in-addr.arpa"
-_V6_SUFFIX: Final = ".ip6.arpa"
+_V4_ZONE: Final = "in-addr.arpa"
+_V6_ZONE: Final = "ip6.arpa"
+_V4_SUFFIX: Final = f".{_V4_ZONE}"
+_V6_SUFFIX: Final = f".{_V6_ZONE}"
 _ARPA: Final = ".arpa"
 _PACKED_LENGTHS: Final = (4, 16)
 _NIBBLES: Final = frozenset("0123456789abcdef")
@@ -92,11 +94,17 @@ def is_reverse(name: str) -> bool:
     """Return whether a name in our form is in-addr.arpa, ip6.arpa, or lies below them."""
     if not name.endswith(_ARPA):
         return False  # most names end here
-    for suffix in (_V4_SUFFIX, _V6_SUFFIX):
-        if name.endswith(suffix):
-            label = name[: -len(suffix)]
-            return (len(label) - len(label.rstrip("\\"))) % 2 == 0  # else its last dot is one of the label
-    return name in {_V4_SUFFIX[1:], _V6_SUFFIX[1:]}
+    return is_in_zone(name, _V4_ZONE) or is_in_zone(name, _V6_ZONE)
+
+
+def is_in_zone(name: str, zone: str) -> bool:
+    """Return whether a name is that of a zone or lies below it, both in our form."""
+    if name == zone:
+        return True
+    if not name.endswith(f".{zone}"):
+        return False
+    label = name[: -len(zone) - 1]
+    return (len(label) - len(label.rstrip("\\"))) % 2 == 0  # else its last dot is escaped: one of the label
 
 
 def reverse_address(name: str) -> str | None:

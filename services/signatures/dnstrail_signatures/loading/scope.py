@@ -13,7 +13,7 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.container import fits_label, user_of
-from dnstrail.dns.names import lookup_key, packed_address_text
+from dnstrail.dns.names import is_in_zone, lookup_key, packed_address_text
 from dnstrail.events import DST_DNS, FACT_NAMES, Event
 from dnstrail.kernel.systemd_units import can_be_unit, is_in_unit
 
@@ -84,14 +84,9 @@ def _names_of(event: Event) -> list[str]:
 
 
 def _is_below(name: str, allowed: str) -> bool:
-    """Return whether a name is the allowed one or lies below it; a backslash escapes a dot within a label."""
-    suffix = lookup_key(allowed)
-    if name == suffix:
-        return True
-    if not name.endswith(f".{suffix}"):
-        return False
-    label = name.removesuffix(f".{suffix}")
-    return (len(label) - len(label.rstrip("\\"))) % 2 == 0
+    """Return whether a name is the allowed one or lies below it."""
+    key = lookup_key(allowed)
+    return key is not None and is_in_zone(name, key)
 
 
 def is_container(process: Process, given: str) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from dnstrail.dns.header import IN, Header
-from dnstrail.dns.message import read_question
-from dnstrail.dns.names import Known, read_name
+from dnstrail.dns.message import read_question, read_record
+from dnstrail.dns.names import Known
 from dnstrail.dns.rdata import CNAME, TYPES, read_rdata
 from dnstrail.image.answer import Answer
 from dnstrail.image.facts.transaction import (
@@ -24,8 +23,6 @@ RCODE: Final = 0x000F
 _TRUNCATED: Final = 0x0200
 _OF_ALL_TYPES: Final = frozenset({251, 252, 255})  # IXFR, AXFR, ANY: types that ask for records of others
 _OF_RCODE: Final = {3: NXDOMAIN, 5: REFUSED}
-_FIELDS: Final = 10  # bytes behind the owner of a record, before its RDATA
-_fields = struct.Struct("!HHIH").unpack_from
 
 
 def read_outcome(header: Header, payload: bytes, answer: Answer | None) -> str:
@@ -59,14 +56,10 @@ def _states(payload: bytes, header: Header) -> bool:
     owners: set[str] = set()
     aliases: dict[str, list[str]] = {}
     for _ in range(header.answer_count):
-        owner = read_name(payload, at, len(payload), known)
-        if owner is None or owner.end + _FIELDS > len(payload):
+        record = read_record(payload, at, known)
+        if record is None:
             break
-        rdtype, cls, _, length = _fields(payload, owner.end)
-        start = owner.end + _FIELDS
-        at = start + length
-        if at > len(payload):
-            break
+        owner, rdtype, cls, _, start, at = record
         wanted = asked == rdtype or asked in _OF_ALL_TYPES
         if cls != IN or not (wanted or rdtype == CNAME):
             continue
