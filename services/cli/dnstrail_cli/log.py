@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dnstrail.captured import LAST_TIME
 from dnstrail.errors import BadMessage, Unavailable
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, OUTCOMES
 from dnstrail.pipeline import HISTORY
@@ -134,8 +133,8 @@ def log(
     it prints what ends from now on, and with --since or --last first what is kept. A question that nobody answers ends
     after 30 seconds. The table has one line for A and AAAA of one call.
     """
-    from dnstrail.history.log.selection import LogSelection
-    from dnstrail.process.clock import SystemClock, nanoseconds
+    from dnstrail.history.log.selection import LogSelection, first_time, last_time
+    from dnstrail.process.clock import SystemClock
     from dnstrail.process.log import configure
     from dnstrail.process.signals import stop_on_signals
     from dnstrail_cli.log_formats.printers import open_printer
@@ -151,9 +150,8 @@ def log(
         output=output,
     )
     configure("dnstrail", "warning")
-    first = None if since is None else _clamped(nanoseconds(since) // 1_000 * 1_000)  # the begin of its microsecond
-    end = None if until is None else _clamped(nanoseconds(until))
-    selection = LogSelection(first, end, name, process, container, outcome, slower, address, unit)
+    times = first_time(since), last_time(until)
+    selection = LogSelection(*times, name, process, container, outcome, slower, address, unit)
     clock, topic = SystemClock(), NET_CONNECTION if connections else DNS_TRANSACTION
     name = "json" if as_json or (to and output == "table") else output
     targets = _parse_outputs(to, name)  # their tokens are read before this process becomes the owner of the history
@@ -164,11 +162,6 @@ def log(
             _print_past(history, selection, printer, clock, last)
         if follow:
             _follow(run_dir, clock, stop_on_signals().is_set, topic, selection, printer, history)
-
-
-def _clamped(time: int) -> int:
-    """Return a time (ns since the epoch), or the nearest that an entry can have."""
-    return min(max(time, 0), LAST_TIME)
 
 
 def _check_usage(

@@ -15,7 +15,6 @@ import structlog
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from dnstrail.captured import LAST_TIME
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import SettingsError
 from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION
@@ -23,9 +22,8 @@ from dnstrail.history.first_seen import new_since
 from dnstrail.history.lives_reader import LivesReader
 from dnstrail.history.log.entries import LogEntry
 from dnstrail.history.log.history_log import HistoryLog
-from dnstrail.history.log.selection import LogSelection, network_of
+from dnstrail.history.log.selection import LogSelection, first_time, last_time, network_of
 from dnstrail.history.relations import SeenRelation, by_relation, cof_row, json_row, new_row
-from dnstrail.process.clock import nanoseconds
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.lookups import BAD_REQUEST, OVERLOADED
 from dnstrail_web.errors import NO_HISTORY, ApiError
@@ -39,7 +37,6 @@ MOST_NEW: Final = 10_000
 PATIENCE: Final = 30.0
 _CHUNK: Final = 64 << 10  # bytes that are sent at once
 _SECOND: Final = 1_000_000_000
-_MICROSECOND: Final = 1_000  # ns
 _A = TypeVar("_A")
 _T = TypeVar("_T")
 
@@ -257,11 +254,10 @@ def _selection(asked: dict[str, Any]) -> tuple[LogSelection, str]:
     except ValueError as error:
         raise ApiError(BAD_REQUEST, "address: an address or a network is expected") from error
     since, until, slower = (asked.get(name) for name in ("since", "until", "slower"))
-    first = None if since is None else min(nanoseconds(since) // _MICROSECOND * _MICROSECOND, LAST_TIME)
-    end = None if until is None else min(nanoseconds(until), LAST_TIME)
     waited = None if slower is None else round(slower * _SECOND)
     name, process, container, unit = (asked.get(name) for name in ("name", "process", "container", "unit"))
-    selection = LogSelection(first, end, name, process, container, asked.get("outcome", ()), waited, network, unit)
+    times = first_time(since), last_time(until)
+    selection = LogSelection(*times, name, process, container, asked.get("outcome", ()), waited, network, unit)
     return selection, NET_CONNECTION if connections else DNS_TRANSACTION
 
 

@@ -10,14 +10,17 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
+from dnstrail.captured import LAST_TIME
 from dnstrail.container import fits_container
 from dnstrail.dns.names import address_text, name_text
 from dnstrail.history.log.entries import LogEntry, LoggedConnection, LoggedQuestion
 from dnstrail.kernel.systemd_units import fits_unit
+from dnstrail.process.clock import nanoseconds
 from dnstrail.protocol.facts import is_for_another
 
 Network = IPv4Network | IPv6Network
 _WILDCARD = re.compile(r"[*?\[]")
+_MICROSECOND = 1_000  # ns
 _MAPPED = IPv6Network("::ffff:0.0.0.0/96")
 
 
@@ -31,6 +34,21 @@ def network_of(text: str) -> Network:
     if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
         return IPv4Network((found.network_address.packed[-4:], found.prefixlen - _MAPPED.prefixlen))
     return found
+
+
+def first_time(since: float | None) -> int | None:
+    """Return the time (ns) at which a begin begins, in seconds since the epoch: that of its microsecond."""
+    return None if since is None else _possible(nanoseconds(since) // _MICROSECOND * _MICROSECOND)
+
+
+def last_time(until: float | None) -> int | None:
+    """Return the time (ns) at which an end ends, in seconds since the epoch: that of its microsecond."""
+    return None if until is None else _possible(nanoseconds(until))
+
+
+def _possible(time: int) -> int:
+    """Return a time (ns), or the nearest that an entry can have."""
+    return min(max(time, 0), LAST_TIME)
 
 
 class LogSelection(msgspec.Struct, frozen=True):
