@@ -248,8 +248,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     as on stderr.
     """
     _open_closed_streams()
-    _buffer_stdout()
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a text stream
+    _prepare_stdout()
     if _COMPLETION in os.environ:
         command.main(prog_name=name)
     try:
@@ -291,8 +290,12 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
 
 
-def _buffer_stdout() -> None:
-    """Give stdout a buffer, also with PYTHONUNBUFFERED: without one, a stop of this process can cut a write short."""
+def _prepare_stdout() -> None:
+    """Let stdout escape what its encoding lacks, and give it a buffer, also with PYTHONUNBUFFERED.
+
+    Without a buffer, a stop of this process can cut a write short.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a text stream
     if isinstance(sys.stdout.buffer, io.RawIOBase):
         form = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
         sys.stdout = open(sys.stdout.fileno(), "w", buffering=1, closefd=False, **form)  # noqa: SIM115 - stays open

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import msgspec
@@ -26,11 +26,7 @@ def normal_names(key: str, texts: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: a text is no domain name, or the root.
     """
-    names = {text: name_text(text.strip()) for text in texts}
-    for text, name in names.items():
-        if not name or address_text(name) is not None:
-            raise ValueError(f"{key}: {text!r} is no domain name")
-    return tuple(filter(None, names.values()))
+    return _normal(key, texts, _domain_name, "domain name")
 
 
 def normal_addresses(key: str, texts: Iterable[str]) -> tuple[str, ...]:
@@ -39,8 +35,19 @@ def normal_addresses(key: str, texts: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: a text is no address.
     """
-    addresses = {text: address_text(text.strip()) for text in texts}
-    for text, address in addresses.items():
-        if address is None:
-            raise ValueError(f"{key}: {text!r} is no address")
-    return tuple(filter(None, addresses.values()))
+    return _normal(key, texts, address_text, "address")
+
+
+def _domain_name(text: str) -> str | None:
+    name = name_text(text)
+    return name if name and address_text(name) is None else None
+
+
+def _normal(key: str, texts: Iterable[str], normal: Callable[[str], str | None], noun: str) -> tuple[str, ...]:
+    forms = []
+    for text in texts:
+        form = normal(text.strip())
+        if form is None:
+            raise ValueError(f"{key}: {text!r} is no {noun}")
+        forms.append(form)
+    return tuple(forms)
