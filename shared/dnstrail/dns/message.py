@@ -182,7 +182,7 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
             return records, skipped, True
         if cls != IN:
             continue
-        if rdtype == A and length == 4:
+        if rdtype == A and at - start == 4:
             records.append(ResourceRecord(owner.text, A, ttl, v4_text(wire[start:at])))
         elif rdtype in TYPES:
             bindings += rdtype >= SVCB

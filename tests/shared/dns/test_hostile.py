@@ -16,6 +16,7 @@ from dnstrail.errors import BadMessage
 
 MX, SRV, SVCB = 15, 33, 64
 NAME = wire("t.example")
+WITH_4 = b"\x0b123456789\x00\x04\x00"  # an owner that holds 4 where a record behind a pointer holds its length
 GOOD = record(P, A, ONE)
 
 # Bytes between two good addresses, and whether they are read, skipped (counted), ignored, or end the message.
@@ -24,6 +25,9 @@ IN_BETWEEN = {
     "A of 0 bytes": (record(P, A, b""), "skipped"),
     "A of 3 bytes": (record(P, A, bytes(3)), "skipped"),
     "A of 5 bytes": (record(P, A, bytes(5)), "skipped"),
+    "A of 3 bytes behind a name": (record(WITH_4, A, bytes(3)), "skipped"),
+    "A of 4 bytes behind a name": (record(WITH_4, A, ONE), "read"),
+    "A of 16 bytes behind a name": (record(WITH_4, A, bytes(16)), "skipped"),
     "AAAA of 15 bytes": (record(P, AAAA, bytes(15)), "skipped"),
     "AAAA of 16 bytes": (record(P, AAAA, bytes(16)), "read"),
     "AAAA of 17 bytes": (record(P, AAAA, bytes(17)), "skipped"),
