@@ -179,18 +179,16 @@ def _apply_server_name(image: Image, stamp: int, event: Captured, host: str) -> 
 
 def _apply_fork(image: Image, stamp: int, event: Captured, host: str) -> None:
     child = event.args.get("child_pid")
-    if event.process is not None and isinstance(child, int):
+    if isinstance(child, int):
         image.binder.forked(host, event.process, child, stamp)
 
 
 def _apply_exec(image: Image, stamp: int, event: Captured, host: str) -> None:
-    if event.process is not None:
-        image.binder.executed(host, event.process, stamp)
+    image.binder.executed(host, event.process, stamp)
 
 
 def _apply_exit(image: Image, stamp: int, event: Captured, host: str) -> None:
-    if event.process is not None:
-        image.binder.exited(host, event.process, stamp)
+    image.binder.exited(host, event.process, stamp)
 
 
 def _client(event: Captured) -> str:

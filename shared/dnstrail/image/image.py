@@ -284,7 +284,7 @@ class Image:
         if key in graph:
             return key
         node = lookup_key(key)
-        return node if node and node != key and node in graph else None
+        return node if node and node in graph else None
 
     def _result(self, looked_up: tuple[LookupResult, Root] | None, at: int | None) -> LookupResult | None:
         """Return the result of a lookup. Without `at`, its root is used."""

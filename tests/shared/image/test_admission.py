@@ -246,3 +246,18 @@ def test_any_bytes(junk, flow):
 def test_the_option_takes_exactly_the_policies() -> None:
     """`--dnscache unmatched=` accepts exactly the policies of admission."""
     assert UNMATCHED == POLICIES
+
+
+def test_a_query_is_unanswered_if_its_sender_got_no_response():
+    """A query without a response is counted once it is too old, but none that was received, or answered once."""
+    talk = Talk()
+    talk.ask(0, query("never"))
+    talk.ask(0, query("received"), SERVERS)
+    for after in (0, 0.5):
+        talk.ask(after, query("twice"))
+    assert talk.hear(0.6, answer(name="twice")).admitted
+    assert talk.waiting == 3
+    for after in (40, 41):
+        talk.ask(after, query("later"))
+        talk.ask(after, query("later"), SERVERS)
+    assert (talk.waiting, talk.counted("unanswered")) == (2, [1])

@@ -16,7 +16,7 @@ from dnstrail.captured import FORWARDER, Captured, Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.events import EFFECTS, NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
 from dnstrail.image import Bounds, FeedOutcome, Image
-from dnstrail.image.apply import apply_event
+from dnstrail.image.apply import _relay, apply_event
 
 ADDRESS = "1.1.1.1"
 APP = Process(70, "app", container_id="c1")
@@ -186,3 +186,10 @@ def test_a_query_reaches_admission():
     )
     apply_event(image, EFFECTS[NET_PACKET_DNS], event(0.1, ANSWER, to_client()), live=True)
     assert [one.matched for one in first(image).asked] == [True]
+
+
+@pytest.mark.parametrize("sent", [None, 7, "78", [], [7], [7, "8"], ["7", 8], [7, 8, 9], {7: 8}])
+def test_a_relay_that_is_no_pid_and_start_is_none(sent):
+    """Whoever publishes may send any value: only a pid with a start names a relay."""
+    assert _relay(sent) is None
+    assert _relay([7, 8]) == (7, 8)

@@ -283,6 +283,23 @@ def test_a_table_keeps_its_bound(table: Table) -> None:
     assert counters[table.counter] == (1 if table.counter else 0)
 
 
+@pytest.mark.parametrize("nodes", [5, 11, 12])
+def test_all_parts_of_a_result_share_its_bound_on_nodes(nodes: int) -> None:
+    """The bound holds for names above and addresses below together, and for forward and reverse names together."""
+    image = Image(Bounds(nodes=nodes))
+    image.feed(t(0), response_to("middle", "middle A 192.0.2.1", "middle A 192.0.2.2"))
+    for number in range(10):
+        image.feed(t(1), response_to(f"above{number}", f"above{number} CNAME middle"))
+    for number in range(3):
+        image.feed(t(1), response_to(f"forward{number}", f"forward{number} A {ADDRESS}"))
+    reverse = f"{ADDRESS}.in-addr.arpa"  # the address reads the same in both directions
+    image.feed(t(1), response_to(f"{reverse} PTR", *(f"{reverse} PTR host{number}" for number in range(9))))
+    for key in ("middle", ADDRESS):
+        found = image.get(key)
+        related = {*found.ip_addresses, *found.dns_queries} - {key}
+        assert (len(related), found.truncated) == (nodes, nodes < 12)
+
+
 def test_doubts_of_many_owners_become_one_of_their_host() -> None:
     """Beyond 16,384 doubts the host with most of them is in doubt, and no other one is."""
     doubts, elsewhere = Doubts(Counter(), 64), (("other", "cgroup", 1, 1), True)
@@ -438,10 +455,14 @@ def is_one_question(after: float) -> bool:
 
 @dataclass(frozen=True)
 class Window:
-    """A window of time: what holds within it and no longer past it, and the seconds after which it ends."""
+    """A window of time: what holds within it and no longer past it, and the seconds after which it ends.
+
+    `closed` states that it still holds at the instant of its end.
+    """
 
     holds: Callable[[float], bool]
     seconds: float
+    closed: bool = True
 
 
 WINDOWS = [
@@ -452,11 +473,11 @@ WINDOWS = [
     Window(is_sent_by_the_client, 0.1),
     Window(is_in_doubt, 30.0),
     Window(is_second_answer, 30.0),
-    Window(is_found, 60.0),
-    Window(is_remembered, 300.0),
-    Window(is_held_for_a_week, 7.0 * DAY + 60),
+    Window(is_found, 60.0, closed=False),
+    Window(is_remembered, 300.0, closed=False),
+    Window(is_held_for_a_week, 7.0 * DAY + 60, closed=False),
     Window(is_fresh, 1.0),
-    Window(is_for_another_name, 0.1),
+    Window(is_for_another_name, 0.1, closed=False),
     Window(is_another_attempt, 10.0),
     Window(is_one_question, 1.0),
 ]
@@ -464,9 +485,10 @@ WINDOWS = [
 
 @pytest.mark.parametrize("window", WINDOWS, ids=lambda window: f"{window.holds.__name__}-{window.seconds:g}")
 def test_a_window_ends_in_time(window: Window) -> None:
-    """A rule for a window of time applies just before its end, and no longer just after."""
-    assert window.holds(window.seconds - 0.001)
-    assert not window.holds(window.seconds + 0.001)
+    """A rule for a window of time applies until its end, and no longer a nanosecond after it."""
+    assert window.holds(window.seconds - 1e-9)
+    assert window.holds(window.seconds) is window.closed
+    assert not window.holds(window.seconds + 1e-9)
 
 
 @pytest.mark.parametrize(("size", "relations"), [(10, 131_072), (5000, 131_072), (5042, 131_092), (10**6, 26 * 10**6)])

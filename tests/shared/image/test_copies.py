@@ -40,6 +40,15 @@ def test_copies_at_several_sockets_are_one_answer():
     assert not talk.hear(0.5, SECOND, back(OWN)).admitted
 
 
+def test_a_copy_at_the_same_socket_ends_no_further_wait():
+    """A query that was sent twice admits two responses, also if the first one is captured twice at one socket."""
+    talk = Talk("reject")
+    talk.ask(0)
+    talk.ask(0.5)
+    heard = [talk.hear(after, payload) for after, payload in ((0.6, FIRST), (0.65, FIRST), (0.7, SECOND))]
+    assert [outcome.admitted for outcome in heard] == [True, False, True]
+
+
 def test_the_first_copy_that_is_admitted_is_kept():
     """If the query of the first copy was not captured, the next copy is kept."""
     talk = Talk("reject")

@@ -104,6 +104,18 @@ def test_an_ended_root_of_the_party_goes_first() -> None:
     assert sorted(talk.image.roots()) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("now", [1, 5])
+def test_a_root_that_is_answered_again_after_its_end_is_no_ended_one(now: int) -> None:
+    """From the instant at which its relations ended a root goes first, until it is answered again."""
+    talk = Talk("accept", size=3, grace=0)
+    fed(talk, 1, "ended", ttl=1)
+    fed(talk, 2, "a", second=now)
+    fed(talk, 1, "ended", second=now)
+    fed(talk, 3, "b", second=now)
+    fed(talk, 4, "c", second=now)
+    assert talk.image.roots() == ["ended", "b", "c"]
+
+
 def test_a_root_belongs_to_the_party_that_asked_first() -> None:
     """A root stays its first party's when another one asks for it, until it loses its place."""
     talk = Talk("accept", size=4)

@@ -12,7 +12,7 @@ from itertools import permutations
 import dns.flags
 import pytest
 
-from builders.dns_builders import CNAME, SECOND, A, asked, by_hand, record, relations_of, response_to, wire
+from builders.dns_builders import CNAME, SECOND, TXT, A, asked, by_hand, record, relations_of, response_to, wire
 from builders.hostile import ONE, QUESTION, P
 from dnstrail.captured import Flow
 from dnstrail.dns import decode
@@ -44,6 +44,8 @@ MESSAGES = {
     "class CH": (by_hand(asked(wire("q.example"), A, 3), ADDRESS), "class"),
     "class ANY": (by_hand(asked(wire("q.example"), A, 255), ADDRESS), "class"),
     "multicast DNS that asks for a unicast response": (by_hand(asked(wire("q.example"), A, 0x8001), ADDRESS), "class"),
+    "shorter than a header": (bytes(11), "bad_message"),
+    "a question that is cut short": (by_hand(QUESTION[:5], counts="1 1 0"), "bad_message"),
     "no answers": (by_hand(QUESTION), "no_answer"),
     "only additional records": (by_hand(QUESTION, ADDRESS, counts="1 0 1"), "no_answer"),
 }
@@ -55,6 +57,13 @@ def test_which_messages_count(payload: bytes, reason: str | None) -> None:
     image = Image()
     assert image.feed(0, payload).admitted is (reason is None)
     assert image.counters == {"messages": 1, reason or "related": 1}
+
+
+def test_an_answer_without_relations_counts_and_changes_nothing() -> None:
+    """A response with records that make no relation is admitted, and counted as such."""
+    image = Image()
+    assert image.feed(0, by_hand(QUESTION, record(b"\xc0\x0c", TXT, b"\1x"))).admitted
+    assert (image.counters, image.roots()) == ({"messages": 1, "unrelated": 1}, [])
 
 
 SERVER, HOST, GROUP = bytes([10, 0, 0, 53]), bytes([10, 0, 0, 2]), bytes([224, 0, 0, 251])

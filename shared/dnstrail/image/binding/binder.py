@@ -104,18 +104,18 @@ class Binder:
         if (owner := identity_of(host, process)) is not None:
             self._arrived(owner, process, Close(socket, stamp), stamp)
 
-    def forked(self, host: str, parent: Process, child: int, stamp: int) -> None:
+    def forked(self, host: str, parent: Process | None, child: int, stamp: int) -> None:
         """Note a child of a process."""
         if (owner := identity_of(host, parent)) is not None:
             self.processes.note(owner, stamp)
             self.processes.forked(owner, child, stamp)
 
-    def executed(self, host: str, process: Process, stamp: int) -> None:
+    def executed(self, host: str, process: Process | None, stamp: int) -> None:
         """Note that a process runs a program."""
         if (owner := identity_of(host, process)) is not None:
             self.processes.note(owner, stamp)
 
-    def exited(self, host: str, process: Process, stamp: int) -> None:
+    def exited(self, host: str, process: Process | None, stamp: int) -> None:
         """Note the end of a process, and of its connections."""
         if (owner := identity_of(host, process)) is not None:
             self.processes.ended(owner, stamp)
@@ -242,7 +242,7 @@ def _is_meant(binding: Binding, connection: Connection) -> bool:
     return (
         asked.process in (None, process.pid)
         and asked.host in (None, opening.host)
-        and (not asked.process or asked.starts is None or process.start_time in asked.starts)
+        and (asked.starts is None or process.start_time in asked.starts)
         and asked.container in (None, process.container_id)
         and asked.port in (None, opening.port)
         and asked.source_port in (None, binding.client_port)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
-from builders.dns_builders import AAAA, A, by_hand, record, t
+from builders.dns_builders import AAAA, HTTPS, A, by_hand, record, t
 from builders.talk import back, packed, query
 from dnstrail.captured import Captured, Process
 from dnstrail.connection import Connection
@@ -166,10 +166,41 @@ def test_a_question_ends_with_its_answer(host):
     assert host.opens(66, by=MAIN) == "new"
 
 
+@pytest.mark.parametrize("by", [MAIN, STRANGER])
+def test_a_question_names_no_connection_from_the_instant_at_which_its_answer_ends(by):
+    """At TTL + grace it is neither a candidate of its own process nor the last question of another one."""
+    for after, name in ((64.999999, "one"), (65, "")):
+        assert Host(grace=60).asks(0, "one", answered=0, ttl=5).connects(after, by=by) == name
+
+
 def test_only_the_address_of_the_answer_counts(host):
     """A question is a candidate for the addresses of its own answers."""
     host.asks(0, "one", OTHER).asks(0.01, "two")
     assert [host.opens(0.1), host.opens(0.2, OTHER)] == ["two", "one"]
+
+
+def test_an_address_that_a_service_binding_hints_at_counts(host):
+    """The hints of an HTTPS record are addresses that its question waits for."""
+    flow = host.queries(0, "one", HTTPS, APP)
+    hint = b"\0\1\0" + b"\0\4\0\4" + packed(SHARED)  # priority 1, target ".", ipv4hint
+    host.dns(0.01, by_hand(query("one", HTTPS)[12:], record(b"\xc0\x0c", HTTPS, hint, 60)), back(flow), APP)
+    assert (host.opens(0.1), host.binding.by) == ("one", "thread")
+
+
+def test_an_answer_belongs_to_the_query_of_its_own_thread(host):
+    """Two threads ask one name and get other addresses, in the opposite order: each connects by its own question."""
+    threads = ((FIRST, OTHER), (SECOND, SHARED))
+    flows = [host.queries(0, "one", A, by) for by, _ in threads]
+    for (by, address), flow in reversed([*zip(threads, flows, strict=True)]):
+        host.dns(0.1, by_hand(query("one", A)[12:], record(b"\xc0\x0c", A, packed(address), 60)), back(flow), by)
+    assert [(host.opens(0.2, address, by), host.binding.by) for by, address in threads] == [("one", "thread")] * 2
+
+
+def test_an_ended_process_is_no_parent_of_a_process_whose_fork_was_not_seen(host):
+    """Another process may have had its pid: the connection means the last question."""
+    host.asks(0, "one").asks(1, "two", by=STRANGER)
+    host.exits(2)
+    assert (host.opens(3, by=CHILD), host.binding.by) == ("two", "last")
 
 
 def test_a_child_connects_to_what_its_parent_asked(host):
@@ -492,6 +523,8 @@ def test_an_open_connection_names_only_itself(opened):
     for described in ({}, {"port": 443}, {"process": 70}, {"client": "10.0.0.2"}, {"process": 71, "port": 443}):
         assert opened.bound(100, **described) == ""
     assert opened.bound(100, source_port=50001) == opened.bound(100, process=70, port=80) == ""
+    for other in ({"host": "elsewhere"}, {"container": "c2"}, {"client": "10.9.9.9"}):
+        assert opened.bound(100, process=70, port=443, **other) == ""
 
 
 @DESCRIBED
@@ -504,6 +537,15 @@ def test_the_end_removes_the_binding(opened, described, end):
     opened.connects(106, OTHER)
     assert len(opened.image.binder.bindings) == 1
     assert opened.bound(100.9, past=True, **described) == ""
+
+
+def test_a_connection_is_open_from_the_instant_of_its_start_until_that_of_its_end(host):
+    """A lookup of the past finds it at the time of its start, and no longer at the time of its close."""
+    host.asks(0, "one")
+    host.opens(1)
+    host.closes(2)
+    found = [host.bound(after, past=True, process=70, port=443) for after in (0.999999, 1, 1.999999, 2)]
+    assert found == ["", "one", "one", ""]
 
 
 def test_a_failed_attempt_is_no_open_connection(host):

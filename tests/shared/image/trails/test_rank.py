@@ -11,6 +11,7 @@ from builders.trail_helpers import CLIENT, Asked, packed, to_client
 from dnstrail.captured import Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.image import ServerNameSighting
+from dnstrail.image.binding.scope import MAX_LED, MAX_PORTS, SOON
 
 ADDRESS = "1.1.1.1"
 OTHER = "10.0.0.3"
@@ -31,6 +32,13 @@ def connect(asked: Asked, after: float, client: str = CLIENT, port: int = 443) -
 
 def named(asked: Asked, after: float, name: str, client: str = CLIENT, port: int = 443) -> None:
     asked.image.note_server_name(ADDRESS, ServerNameSighting(t(after), name, "sni", client, port))
+
+
+def led_by(asked: Asked, port: int, at: int | None = None) -> int:
+    """Return the number of connections to a port for which the answers to the only question count."""
+    found = asked.image.trails(ADDRESS, Connection(client=CLIENT, port=port), at=at, now=t(50))
+    counted = re.search(r"led to (\d+) connections", " ".join(found.trails[0].reasons))
+    return int(counted[1]) if counted else 0
 
 
 def test_narrower_scope_is_likelier():
@@ -74,6 +82,15 @@ def test_narrower_scope_comes_before_life():
     """An expired question of the same host is likelier than a live question of another host."""
     asked = Asked(grace=0).answer(0, "mine", ttl=5).answer(1, "other", flow=to_client(OTHER))
     assert asked.roots(after=50, client=CLIENT) == "mine other"
+
+
+def test_doubt_comes_after_every_scope():
+    """A doubted answer to the same process follows one without doubt to an unknown asker."""
+    asked = Asked()
+    asked.image.admission.gap(t(0))
+    asked.answer(0, "other", flow=to_client(OTHER))
+    asked.answer(1, "doubted", flow=to_client(**OWN), process=APP, live=True)
+    assert asked.roots(after=50, **WHO) == "other doubted"
 
 
 def test_a_live_question_is_likelier():
@@ -154,6 +171,35 @@ def test_question_that_led_to_connections_is_likelier():
     assert asked.roots(after=50, client=OTHER, port=443) == "always often never"
 
 
+@pytest.mark.parametrize(
+    ("ns", "client", "counted"),
+    [(-1, CLIENT, 0), (0, CLIENT, 1), (SOON, CLIENT, 1), (SOON + 1, CLIENT, 0), (0, OTHER, 0)],
+)
+def test_a_connection_counts_for_an_answer_to_its_own_host_within_a_second_before_it(ns, client, counted):
+    """No connection before the answer counts, none more than a second after it, and none of another client."""
+    asked = Asked().answer(0, "a")
+    asked.image.note_connection(t(0) + ns, Connection(client=client, port=443), ADDRESS)
+    assert led_by(asked, 443) == counted
+
+
+def test_a_late_answer_hides_no_earlier_one_from_a_connection():
+    """A connection counts for the answer before it, also if an older answer of the same question arrived last."""
+    asked = Asked().answer(10, "a").answer(5, "a")
+    connect(asked, 10.5)
+    assert led_by(asked, 443) == 1
+
+
+def test_connections_that_are_counted_are_bounded():
+    """Of the connections after one answer MAX_PORTS ports count, and of one port the last MAX_LED times are held."""
+    asked = Asked().answer(0, "a")
+    for number in range(MAX_LED + 2):
+        connect(asked, 0.1 + number / 1000)
+    for port in range(MAX_PORTS):
+        connect(asked, 0.5, port=port + 1)
+    assert [led_by(asked, port) for port in (443, MAX_PORTS - 1, MAX_PORTS)] == [MAX_LED + 2, 1, 0]
+    assert [led_by(asked, 443, at) for at in (t(0.1) - 1, t(0.102))] == [2, 3]
+
+
 def test_a_server_name_comes_before_connections():
     """A sent server name is likelier than a question that led to connections."""
     asked = Asked().answer(0, "named").answer(10, "used")
@@ -209,8 +255,4 @@ def test_the_past_counts_its_own_connections():
     asked = Asked().answer(0, "a")
     connect(asked, 0.5)
     connect(asked, 0.8)
-    reasons = [asked.image.trails(ADDRESS, Connection(client=CLIENT, port=443), at=t(at)) for at in (0.6, 0.9)]
-    assert [found.trails[0].reasons[-2] for found in reasons] == [
-        "1 answers led to 1 connections to port 443",
-        "1 answers led to 2 connections to port 443",
-    ]
+    assert [led_by(asked, 443, at) for at in (t(0.8) - 1, t(0.8))] == [1, 2]
