@@ -167,3 +167,11 @@ def test_a_damaged_connection_is_named(tmp_path, wrong):
     warned: list[str] = []
     assert new_since(folder, 0, warned.append).found == []
     assert [segment.name in text for text in warned] == [True]
+
+
+def test_a_thing_is_new_since_its_own_time(tmp_path):
+    """The time at which the log has the first use selects it, to its last digit."""
+    folder = tmp_path / "history"
+    keep(folder, replace(asked(1, "a.example"), ended=(FIRST + DAY) * SECOND + 700_000_000))
+    for since, kinds in ((FIRST + DAY + 0.7, ["domain", "program", "resolver"]), (FIRST + DAY + 1, [])):
+        assert [one.kind for one in new_since(folder, since, pytest.fail).found] == kinds

@@ -5,6 +5,7 @@ Tests of dnstrail.history.following.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -151,9 +152,11 @@ def test_an_answer_has_its_asker_and_its_chain(following: Following) -> None:
 def test_answers_with_one_content_share_it(following: Following) -> None:
     """The same question, asker and answer are one object, also over several reads, but for another segment."""
     following.keep(3, relations=RELATIONS)
-    first = following.answers(most=1)
-    following.keep(3, relations=RELATIONS)
-    contents = [one.content for one in (*first, *following.answers())]
+    found = following.answers(most=1)
+    for count in (1, 2):
+        following.keep(count, relations=RELATIONS)
+        found += following.answers()
+    contents = [one.content for one in found]
     assert [contents[0] is one for one in contents] == [True] * 4 + [False] * 2
 
 
@@ -300,6 +303,24 @@ def test_after_something_was_forgotten_the_reader_goes_on(following: Following) 
     with capture_logs() as logs:
         assert following.names() == names(2, 4)
     assert [line["event"] for line in logs] == ["segment_read_again"]
+
+
+@pytest.mark.parametrize("before", [(), ("n1.example",)])
+def test_a_segment_that_was_written_anew_has_its_own_texts(following: Following, before: tuple[str, ...]) -> None:
+    """A file system gives a new file the number of a removed one: the texts of that one are none of it."""
+    following.keep(4)
+    for name in before:
+        forget(following, name)
+    first = following.spool.read(following.position, 2)
+    assert len(first.answers) == 2
+    following.position = first.position
+    [path], old = following.folder.glob("0000000001.*[nt]"), following.folder / "old"
+    os.link(path, old)
+    forget(following, "n2.example" if before else "n1.example")
+    new = following.folder / "0000000001.segment"
+    old.write_bytes(new.read_bytes())
+    old.replace(new)
+    assert following.names() == (names(4) if before else names(3, 4))
 
 
 def forget(following: Following, name: str) -> None:

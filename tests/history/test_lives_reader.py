@@ -59,6 +59,19 @@ def seen(folder: Path, key: str, since: float = 0, warned: list[str] | None = No
     return found.lives
 
 
+@pytest.mark.parametrize("is_merged", [True, False])
+def test_lives_are_found_since_their_own_time(tmp_path: Path, is_merged: bool) -> None:
+    """The time at which the log has the last answer selects its relation, to the last digit, and so does any before."""
+    last = 20_000 * DAY + 9
+    if is_merged:
+        merge_lives(tmp_path, "0000000008", [life("a.example", A, "192.0.2.1")])
+    else:
+        relations = (("a.example", A, "192.0.2.1", 60),)
+        keep(tmp_path, [fact_of(0, ended=last * SECOND + 700_000_000, relations=relations)])
+    found = {since: len(seen(tmp_path, "a.example", since)) for since in (-1e300, last + 0.7, last + 1, 1e300)}
+    assert [*found.values()] == [1, 1, 0, 0]
+
+
 @pytest.mark.parametrize("day", ["2026-03-31", "2026-04-01", "2026-04-02", "2026-04-04", "2026-04-05"])
 def test_the_last_week_of_a_month_is_found(tmp_path: Path, day: str) -> None:
     """A month has its last week to its end, which is up to six days later: what was seen since one of them is found."""

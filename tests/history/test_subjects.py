@@ -73,8 +73,22 @@ def test_a_wrong_exclusion_is_refused(wrong: str) -> None:
         subjects_of([wrong])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["*", "*bank*", "*.*.example", "192.0.2.0/24", "192.0.2.1/24", "2001:db8::/32", "https://a.example", "a:53"],
+)
+def test_a_text_that_nothing_is_stored_as_is_refused(wrong: str) -> None:
+    """A pattern, a network, a URL and a port are no key: to forget them would remove nothing, in silence."""
+    with pytest.raises(SettingsError, match="no name and no address"):
+        subject_of(wrong)
+    with pytest.raises(SettingsError):
+        subjects_of([f"name={wrong}"])
+
+
 def test_a_key_is_an_address_or_a_name() -> None:
     """The key of a request is read as that of a lookup."""
     assert subject_of("::ffff:192.0.2.1").addresses == {"192.0.2.1"}
     assert subject_of("1.2.0.192.in-addr.arpa").addresses == {"192.0.2.1"}
     assert subject_of("A.Example.").names == {"a.example"}
+    assert subject_of("*.A.Example").names == {"a.example"}
+    assert subject_of("a/b.example").names == {"a/b.example"}

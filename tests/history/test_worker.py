@@ -290,6 +290,23 @@ def test_a_loss_is_counted_and_ends_the_stretch(ends):
     assert first < since <= until == cache.now
 
 
+def test_an_empty_turn_that_is_missed_ends_no_stretch(ends):
+    """A worker that connects anew after a silence may miss a turn: if it has no fact, the stretch goes on."""
+    with ends.cache() as cache, ends.worker(cache) as worker:
+        cache.turn(fact(0))
+        ends.await_stored(worker, cache, 1)
+        begin, subscriber = cache.now, worker._feed.subscriber
+        subscriber.unsubscribe(TURN)
+        ends.await_(worker, cache, lambda: not cache.publisher.subscribers(TURN), "the end of the subscription")
+        cache.turn()
+        subscriber.subscribe(TURN)
+        ends.await_(worker, cache, lambda: cache.publisher.subscribers(TURN), "the subscription")
+        cache.turn(fact(1))
+        ends.await_stored(worker, cache, 2)
+        assert worker.losses == {TURN: 1}
+        assert worker.store.progress.stretch == Stretch(begin, cache.now)
+
+
 def test_a_clock_that_is_set_back_begins_another_stretch(ends):
     """Wall time that is set back an hour neither stops the worker nor leads to a stretch that ends before it begins."""
     with ends.cache() as cache, ends.worker(cache) as worker:

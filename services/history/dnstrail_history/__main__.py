@@ -22,6 +22,7 @@ from dnstrail.process.command import (
     HELP,
     cache_with_facts_option,
     check_file_path,
+    check_number,
     examples,
     log_level_option,
     run_command,
@@ -72,6 +73,7 @@ def _convert_exclude(_ctx: click.Context, _param: click.Parameter, values: tuple
 @click.option(
     "--days",
     type=click.FloatRange(0, min_open=True),
+    callback=check_number,
     default=DAYS,
     show_default=True,
     help="Days for which each transaction is kept.",

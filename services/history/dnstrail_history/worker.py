@@ -210,7 +210,7 @@ class HistoryWorker:
         self._follower.turn(turn, from_start=self._start not in ("", turn.start))
         self._feed.turn(turn)
         self._note_difference(turn)
-        lost = self._follower.lost.total() + self.store.counters["unwritten"] + self.counters["bad_facts"]
+        lost = self._follower.lost_events + self.store.counters["unwritten"] + self.counters["bad_facts"]
         until, stretch = min(max(turn.now + turn.difference, 0), LAST_TIME), self._stretch
         # A cache that has heard no live probe has no time.
         begun = stretch is not None and stretch.since > 0 and turn.start == self._start and until >= stretch.until

@@ -56,7 +56,8 @@ def new_since(folder: Path, since: float, warn: Callable[[str], None]) -> NewSin
     """Return the domains, programs, resolvers and servers that were seen first since a time (epoch seconds).
 
     Domains and programs are those of answers within a year, and resolvers and servers those of the segments. A server
-    is an address to which a connection was opened.
+    is an address to which a connection was opened. The times are known to the second: all of the second of `since`
+    counts.
 
     Raises:
         SettingsError: A later version of dnstrail made a file.
@@ -74,7 +75,7 @@ def new_since(folder: Path, since: float, warn: Callable[[str], None]) -> NewSin
     begins: dict[str, int] = {}
     for one in known.values():
         begins[one.kind] = min(begins.get(one.kind, one.first), one.first)
-    return NewSince(sorted(one for one in known.values() if one.first >= since), begins)
+    return NewSince(sorted(one for one in known.values() if one.first >= int(since)), begins)
 
 
 def _note(known: dict[tuple[str, str, str], NewThing], one: NewThing, container: str = "") -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -15,6 +16,8 @@ from dnstrail.errors import SettingsError
 from dnstrail.pipeline import HISTORY
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.users import User, user_of
+
+_T = TypeVar("_T")
 
 
 def convert_folder(_ctx: click.Context, _param: click.Parameter, folder: Path) -> Path:
@@ -80,6 +83,16 @@ def reading_history() -> Iterator[None]:
         raise
     except (OSError, sqlite3.Error) as error:
         raise SettingsError(f"the history cannot be read: {error}") from error
+
+
+def reading(read: Callable[[], Iterable[_T]]) -> Iterator[_T]:
+    """Yield what a function reads from the history. An error of whoever handles it is none of the history.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    with reading_history():
+        yield from read()
 
 
 folder_option = click.option(

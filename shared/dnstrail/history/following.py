@@ -80,6 +80,8 @@ class SpoolPosition(NamedTuple):
 class AnswerContent(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A question with its asker and its answer: one object for all answers of a segment with this content.
 
+    What is read once the segment is finished has another one.
+
     `relations` are (owner, type, target) in the order of the answer. Unknown texts are "".
     """
 
@@ -157,7 +159,7 @@ class SegmentSpool:
         self.counters = {"excluded": 0, "reread": 0}
         self._folder = folder
         self._excluded = excluded or Subjects()
-        self._of: tuple[int, int] = 0, 0  # the segment and the file of what is known
+        self._of: tuple[int, ...] = ()  # the segment and the file of what is known
         self._known = _Known()
         self._precedes = False  # whether all segments preceded the position at the last read
 
@@ -173,7 +175,7 @@ class SegmentSpool:
         found_files = segment_files(self._folder)
         if self._is_anew(found_files, position):
             structlog.get_logger().warning("history_begun_anew", last=position.segment, now=found_files[-1].number)
-            position, self._of = SpoolPosition(), (0, 0)  # a new file may have the inode of a removed one
+            position, self._of = SpoolPosition(), ()  # a new file may have the inode of a removed one
         files = [file for file in found_files if file.number >= position.segment]
         begin, dropped = position, 0
         is_gone = bool(position.segment and files and files[0].number != position.segment)
@@ -214,7 +216,9 @@ class SegmentSpool:
             raise DamagedFileError(path, "it is damaged")
         final = path.suffix == FINAL
         with closing(open_reader(path, SCHEMA, final=final, patience=_PATIENCE)) as database, naming_damage(path):
-            if (found := (file.number, path.stat().st_ino)) != self._of:
+            status = path.stat()  # a finished file that replaces another one may have its inode, but has a later change
+            found = file.number, status.st_ino, status.st_ctime_ns if final else 0
+            if found != self._of:
                 self._of, self._known = found, _Known()
             database.execute("BEGIN")  # a connection of the part has no answer that is stored after it
             number = self._number(database, begin, path)

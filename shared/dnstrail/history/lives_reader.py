@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
+from dnstrail.captured import LAST_TIME
 from dnstrail.dns.rdata import ADDRESSES, PTR
 from dnstrail.history.closing import ASIDE, OPEN
 from dnstrail.history.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
@@ -27,6 +28,7 @@ MOST_LIVES: Final = 20_000
 MOST_KEYS: Final = 256
 LIVES_OF_YEAR: Final = ".lives"  # the ending of the name of a year
 _DAY: Final = 86_400  # seconds
+_SECOND: Final = 1_000_000_000  # ns
 _LONGEST: Final = 31 + 6  # days of a period: a week belongs to the month of its first day
 _KEYS: Final = "(SELECT texts.id FROM json_each(?) JOIN texts ON text = value)"
 _LIVES: Final = """
@@ -140,18 +142,20 @@ class LivesReader:
     def of(self, key: str, since: float) -> SeenLives:
         """Return the lives since a time (epoch seconds) of the relations that a name or address has, and leads to.
 
-        Down: its relations, and those of the names to which they lead. Up: the relations that lead to it.
+        Down: its relations, and those of the names to which they lead. Up: the relations that lead to it. The times are
+        known to the second: all of the second of `since` counts.
 
         Raises:
             sqlite3.Error: A file cannot be read.
         """
+        begin = min(max(int(since), 0), LAST_TIME // _SECOND)
         found = _Found([], {segment: {} for segment in self._segments}, set())
         is_whole = True
         for side in _SIDES:
             level, known = {key}, {key}
             stated: set[Relation] = set()
             while level and is_whole:
-                related = self._related(level, side, int(since), found)
+                related = self._related(level, side, begin, found)
                 stated |= related
                 following = {one for one in map(_LEADS[side], related) if one is not None} - known
                 level = {*sorted(following)[: MOST_KEYS - len(known)]}
@@ -161,7 +165,7 @@ class LivesReader:
         lives = found.lives
         for segment, relations in found.relations.items():
             if relations:
-                lives += (life for life in self._lives_of(segment, relations) if life.last >= since)
+                lives += (life for life in self._lives_of(segment, relations) if life.last >= begin)
         return SeenLives(lives[:MOST_LIVES], is_whole and len(lives) <= MOST_LIVES)
 
     def firsts(self) -> Iterator[FirstAnswer]:

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from ipaddress import ip_network
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from dnstrail.users import parse_user
 
 _FORWARDER, _SERVED = HOPS.index("forwarder"), HOPS.index("served")
 _ID: Final = re.compile("[0-9a-f]{12,64}")  # of a container, at least as long as `docker ps` prints it
+_NO_NAME: Final = re.compile(r"://|\*|:\d{1,5}$", re.ASCII)  # a URL, a pattern, a port: nothing is stored as such
 _KINDS: Final = ("name", "user", "container")
 
 
@@ -163,7 +165,16 @@ def user_id(text: str) -> int:
 
 
 def _name(text: str) -> str:
-    name = lookup_key(text.removeprefix("*."))
-    if not name:
+    rest = text.removeprefix("*.")
+    name = lookup_key(rest)
+    if not name or (address_text(name) is None and (_NO_NAME.search(rest) or _is_network(rest))):
         raise SettingsError(f"{text!r:.100} is no name and no address")
     return name
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+from dnstrail.history.folder import reading
 from dnstrail.history.log.entries import LogEntry
 from dnstrail.history.log.history_log import HistoryLog
 from dnstrail.history.log.selection import EVERYTHING, LogSelection
@@ -52,11 +54,11 @@ class Handover:
         """Show what was stored since the last call, and then what came live if nothing is missing in between.
 
         Raises:
-            OSError, SettingsError, sqlite3.Error: as for `HistoryLog.read`.
+            SettingsError: the history cannot be read.
         """
         if self.is_over:
             return
-        for entry in self._log.read(EVERYTHING):
+        for entry in reading(partial(self._log.read, EVERYTHING)):
             self._stored.add(entry.id)
             if self._accepts(entry):
                 self._show(entry)
