@@ -24,6 +24,7 @@ KEPT = 40.0  # a worker that stands still is ended after 30
 MOST_SENT = 4000  # as many as wait between a pusher and its receiver
 MOST_BYTES = 8 << 20  #: bytes of the findings that a sender keeps -> the oldest is dropped
 _REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
+RENEWED = 5.0  # seconds that a socket of requests is kept at least
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 _CHANGES_PAUSE = 10  # ms without a message of a subscriber, after which a closing publisher has read all,
 _CHANGES_BOUND = 0.2  # and the seconds for which it reads them at most
@@ -232,12 +233,19 @@ class ServerEnd(End):
 
 
 class RequesterEnd(End):
-    """The asking end of lookups."""
+    """The asking end of lookups.
 
-    def __init__(self, socket: zmq.Socket[bytes], remote: RemoteHost | None = None) -> None:
-        super().__init__(socket)
+    libzmq connects no second time to a server that broke its protocol, as by a reply that is too long. After a request
+    without a reply the socket is made anew, once it is RENEWED seconds old: a handshake has ended by then.
+    """
+
+    def __init__(self, connect: Callable[[], zmq.Socket[bytes]], remote: RemoteHost | None = None) -> None:
+        super().__init__(connect())
         self.remote = remote
+        self._connect = connect
+        self._made = time.monotonic()
         self._timeout = -1.0  # of the socket, in seconds
+        self._unanswered = False  # a request of `send`
 
     def request(self, body: bytes, timeout: float) -> bytes | None:
         if timeout != self._timeout:
@@ -248,15 +256,30 @@ class RequesterEnd(End):
             self.socket.send(body)
             return self.socket.recv()
         except zmq.Again:
+            self._renew()
             return None
 
     def send(self, body: bytes) -> bool:
+        if self._unanswered:
+            self._renew()
+        self._unanswered = True
         return self.send_frames([body], zmq.NOBLOCK)
 
     def reply(self) -> bytes | None:
         with suppress(zmq.ZMQError):  # nothing has arrived, or nothing was sent
-            return self.socket.recv(zmq.NOBLOCK)
+            reply = self.socket.recv(zmq.NOBLOCK)
+            self._unanswered = False
+            return reply
         return None
+
+    def _renew(self) -> None:
+        """Make the socket anew if it is old enough."""
+        now = time.monotonic()
+        if now < self._made + RENEWED or self.socket.closed:
+            return
+        renewed = self._connect()
+        self.socket.close()
+        self.socket, self._made, self._timeout = renewed, now, -1.0
 
 
 class PusherEnd(End):

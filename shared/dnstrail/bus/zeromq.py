@@ -154,11 +154,14 @@ class ZmqBus:
         return self._keep(ServerEnd(end, self._bind(end, *addresses, allowance=_OF_CLIENT)))
 
     def requester(self, address: str) -> RequesterEnd:
-        end = self._socket(zmq.REQ)
-        end.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
-        end.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
-        self._connect(end, [address], _OF_SERVER)
-        return self._keep(RequesterEnd(end, self._remote_at(address)))
+        def connect() -> zmq.Socket[bytes]:
+            end = self._socket(zmq.REQ)
+            end.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
+            end.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
+            self._connect(end, [address], _OF_SERVER)
+            return end
+
+        return self._keep(RequesterEnd(connect, self._remote_at(address)))
 
     def pusher(self, address: str) -> PusherEnd:
         end = self._keep(PusherEnd(self._socket(zmq.PUSH, _LINGER)))

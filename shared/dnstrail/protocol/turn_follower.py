@@ -168,6 +168,11 @@ class TurnFollower:
         """Return the number of events of a start that were lost on the bus."""
         return self._starts[start].missed if start in self._starts else 0
 
+    @property
+    def lost_events(self) -> int:
+        """The number of events that were lost: the end of a turn that was lost may have none before it."""
+        return self.lost.total() - self.lost[TURN]
+
     def last_turn(self, start: str) -> Turn | None:
         """Return the last turn of a start; None before its first turn."""
         known = self._starts.get(start)

@@ -12,7 +12,7 @@ from select import select
 import pytest
 import zmq
 
-from dnstrail.bus import ZmqBus, zeromq
+from dnstrail.bus import ZmqBus, ends, zeromq
 from dnstrail.bus.ends import KEPT, MOST_BYTES, MOST_SENT, SentMessages
 from dnstrail.errors import BusError
 from live.workers import BOUND, answering, asker, open_bus, running, short_folder, wait_until
@@ -332,6 +332,54 @@ def test_a_request_without_a_reply_is_none(bus, address):
     assert [requester.request(b"x", 0.01) for _ in range(3)] == [None] * 3
     with answering(address, lambda _body: None):
         assert [requester.request(b"x", 0.01) for _ in range(3)] == [None] * 3
+
+
+def answer_too_long_once(address, served):
+    """Run a server whose first reply is longer than a requester takes; it repeats the others."""
+
+    def target(_bus, stop):
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
+            server.linger = 0
+            server.bind(address)
+            while not stop.is_set():
+                if server.poll(20):
+                    *route, body = server.recv_multipart()
+                    served.append(body)
+                    server.send_multipart([*route, bytes(zeromq._MAX_MESSAGE + 1) if len(served) == 1 else body])
+
+    return running(target)
+
+
+def test_a_requester_asks_again_after_a_reply_that_was_too_long(bus, address, monkeypatch):
+    """Libzmq leaves a server for good that sent too much: the requester connects to it anew."""
+    monkeypatch.setattr(ends, "RENEWED", 0.5)
+    served = []
+    with answer_too_long_once(address, served):
+        requester = bus.requester(address)
+        wait_until(lambda: requester.request(b"ask", 0.3) == b"ask", "a reply")
+
+
+def test_a_requester_that_does_not_wait_asks_again_after_a_reply_that_was_too_long(bus, address, monkeypatch):
+    """The same for requests whose replies are not waited for."""
+    monkeypatch.setattr(ends, "RENEWED", 0.5)
+    served = []
+    with answer_too_long_once(address, served):
+        requester = bus.requester(address)
+
+        def answered():
+            requester.send(b"ask")
+            bus.wait(requester, timeout=0.3)
+            return requester.reply() == b"ask"
+
+        wait_until(answered, "a reply")
+
+
+def test_a_requester_without_a_server_keeps_its_socket_for_a_while(bus, address):
+    """A time-out that is shorter than a handshake does not end the connection."""
+    requester = bus.requester(address)
+    socket = requester.socket
+    assert [requester.request(b"x", 0.01) for _ in range(3)] == [None] * 3
+    assert requester.socket is socket
 
 
 def test_a_late_reply_is_never_taken_for_the_next_one(address):
