@@ -6,6 +6,7 @@ dnstrail_fleet.clickhouse.reading, dnstrail_fleet.private_address, dnstrail.prot
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import DataSourceError
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_fleet.log.contract import StreamLag
+from dnstrail_fleet.lookups import answers as answering
 from dnstrail_fleet.lookups import reading
 from dnstrail_fleet.lookups import server as serving
 from dnstrail_fleet.lookups.answers import GONE, SILENT, answer_lookup
@@ -242,7 +244,6 @@ def test_pages_lead_to_older_rows(asking: Asking) -> None:
         seen += data["dns_queries"]
         before = data["hosts"][0]["first"]
     assert seen == [f"n{number}.example" for number in range(5)]
-    assert asking.raw(encode_request("get", key="203.0.113.7"), is_over=True)["data"]["truncated"]
 
 
 @pytest.mark.parametrize("op", ["get", "trail"])
@@ -259,9 +260,28 @@ def test_a_page_ends_with_its_second(asking: Asking, op: str) -> None:
     assert [sorted(one) for one in names] == [[f"n{number}.example" for number in part] for part in (range(4), (4, 5))]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 9])
-def test_pages_have_all_rows_of_clocks_that_are_off(asking: Asking, limit: int) -> None:
-    """Days are those of the hosts: rows of a later day may be older. Each is on one page, the newest first."""
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [(1, [(0,)]), (2, [(0, 1), (2, 3), (4,)]), (3, [(0, 1), (2, 3, 4)]), (4, [(0, 1, 2, 3), (4,)])],
+)
+def test_a_page_of_trails_that_ends_early_skips_no_trail(
+    asking: Asking, most: int, expected: list[tuple[int, ...]]
+) -> None:
+    """It ends with a second, and `next` leads to the trails after it; there is no `next` in the midst of a second."""
+    ats = [NOON, NOON, NOON - 1, NOON - 1, NOON - 2]
+    asking.write(entry("web1", *(row(f"n{number}.example", at=at) for number, at in enumerate(ats))))
+    pages, before = list[tuple[int, ...]](), NOON + 1
+    while before is not None:
+        request, checks = encode_request("trail", key="203.0.113.7", before=before), itertools.count(1)
+        reply = answer_lookup(request, asking.reader, NOON, lambda checks=checks: next(checks) >= most)
+        data = msgpack.unpackb(reply)["data"]
+        pages.append(tuple(sorted(int(one["question"][1]) for one in data["trails"])))
+        before = data["next"]
+    assert (pages, data["truncated"]) == (expected, most == 1)
+
+
+def write_with_clocks_that_are_off(asking: Asking) -> None:
+    """Write sixteen rows, whose days are those of their hosts."""
     for host, late, ages in (
         ("ahead", -20 * 3600, (3600, 7200, 10_800, 14_400)),
         ("right", 0, (60, 120, 7200, DAY // 2 + 60, 2 * DAY, 2 * DAY + 60)),
@@ -270,6 +290,12 @@ def test_pages_have_all_rows_of_clocks_that_are_off(asking: Asking, limit: int) 
     ):
         rows = (row(f"{host}-{age}.example", at=NOON - age - late) for age in ages)
         asking.store.write([received(entry(host, *rows, sent=NOON - late), late=late * 1000)], {}, NOON)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 9])
+def test_pages_have_all_rows_of_clocks_that_are_off(asking: Asking, limit: int) -> None:
+    """Days are those of the hosts: rows of a later day may be older. Each is on one page, the newest first."""
+    write_with_clocks_that_are_off(asking)
     found = asking.reader.touching("203.0.113.7", limit, before=NOON)
     seen = found.rows
     while not found.is_whole:
@@ -280,12 +306,45 @@ def test_pages_have_all_rows_of_clocks_that_are_off(asking: Asking, limit: int) 
     assert [one.last for one in seen] == sorted((one.last for one in seen), reverse=True)
 
 
+@pytest.mark.parametrize("days", [1, 2, 3])
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_a_page_that_ends_early_skips_no_row(asking: Asking, limit: int, days: int) -> None:
+    """A search whose time is over after some days has all rows until `next`, or no `next`: it never hides one."""
+    write_with_clocks_that_are_off(asking)
+    every = {one.question: one.last for one in asking.reader.touching("203.0.113.7", 100).rows}
+    seen, before = set[str](), NOON
+    while before is not None:
+        request, checks = encode_request("get", key="203.0.113.7", limit=limit, before=before), itertools.count(1)
+        reply = answer_lookup(request, asking.reader, NOON, lambda checks=checks: next(checks) >= days)
+        data, earlier = msgpack.unpackb(reply)["data"], before
+        seen |= {*data["dns_queries"]}
+        before = data["next"]
+        if before is not None:
+            assert before < earlier
+            assert seen == {name for name, last in every.items() if last >= before}
+    assert (seen == {*every}) is not data["truncated"]
+
+
 def test_the_rows_of_one_second_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that states one second for all rows lengthens a page only to a bound."""
     monkeypatch.setattr(reading, "MOST_OF_SECOND", 5)
     asking.write(entry("web1", *(row(f"n{number}.example") for number in range(9))))
     data = asking.data("get", key="203.0.113.7", limit=2)
     assert (len(data["dns_queries"]), data["truncated"]) == (5, True)
+
+
+def test_the_texts_of_a_host_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts end a page of trails; a reply that stays too long is refused, and those of other hosts are not."""
+    monkeypatch.setattr(answering, "MOST_REPLY", 1 << 16)
+    monkeypatch.setattr(answering, "MOST_TEXT", 1 << 14)
+    long = (row(f"{number}{'x' * 1000}.example", at=NOON - number) for number in range(99))
+    asking.write(entry("web1", *long), entry("web2", row("b.example", at=NOON - 200)))
+    data = asking.data("trail", key="203.0.113.7")
+    assert (len(data["trails"]), data["truncated"], data["next"]) == (8, True, NOON - 7)
+    refused = asking.reply("get", key="203.0.113.7")
+    assert (refused["ok"], refused["error"]) == (False, "overloaded")
+    assert asking.data("get", key="203.0.113.7", limit=9)["next"] == NOON - 8
+    assert asking.data("get", key="203.0.113.7", host="web2")["dns_queries"] == ["b.example"]
 
 
 def test_a_lookup_ends_in_the_midst_of_a_statement(

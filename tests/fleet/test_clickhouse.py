@@ -178,6 +178,15 @@ def test_values_arrive_as_they_are(server: ClickHouse, text: str, several: list[
         ]
 
 
+@pytest.mark.parametrize("letter", ["n", "'", "\U0001f600"])
+def test_long_values_arrive(server: ClickHouse, letter: str) -> None:
+    """A list of the largest size arrives, whatever its letters: a URL would be too long for it."""
+    [texts, *_] = module.in_parts([f"{letter * 9}{number}.example" for number in range(9000)])
+    with closing(server.client("default")) as client:
+        statement = "SELECT {texts:Array(String)}, {others:Array(String)}"
+        assert client.select(statement, tuple[list[str], list[str]], texts=texts, others=texts) == [(texts, texts)]
+
+
 def test_long_lists_are_sent_in_parts() -> None:
     """Each part fits into a statement, and all parts are the list."""
     texts = [f"n{number}.example" * 9 for number in range(5000)]

@@ -256,6 +256,16 @@ def test_a_connection_of_another_day_belongs_to_the_answer_before() -> None:
     assert sorted(days) == [(TODAY, 10, True), (TODAY + 1, 30, False)]
 
 
+@pytest.mark.parametrize("late", [0, DAY // 2])
+def test_a_connection_after_the_clock_was_ahead_belongs_to_the_answer_before(late: int) -> None:
+    """Answers of a day that is ahead take no connection from those of the right day, or of the day before."""
+    totals = RelationTotals()
+    add(totals, SHOP, at=NOON + 365 * DAY)
+    add(totals, SHOP, at=NOON)
+    connect(totals, *SHOP[::2], NOON + late)
+    assert [(one.day, one.used) for one in totals.due(NOON + late + AGAIN)] == [(TODAY, NOON + late)]
+
+
 def test_a_connection_without_its_answer_is_left_out() -> None:
     """Another program, name or address, and a connection before all answers, belong to no row."""
     totals = RelationTotals()

@@ -31,7 +31,7 @@ FORBIDDEN = "516"  # ClickHouse's number: AUTHENTICATION_FAILED
 
 
 class Front(BaseHTTPRequestHandler):
-    """A request: the statement is the body, or `query` with rows as the body."""
+    """A request: a form with the statement and its values, or the statement in the URL with rows as the body."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -44,6 +44,9 @@ class Front(BaseHTTPRequestHandler):
         """Execute a statement, and send its result or its error."""
         asked = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if boundary := self.headers["Content-Type"].partition("multipart/form-data; boundary=")[2]:
+            asked |= fields_of(body, boundary)
+            body = b""
         users = dict(line.split() for line in (self.folder / "users").read_text().splitlines())
         user = self.headers["X-ClickHouse-User"]
         if users.get(user) != self.headers["X-ClickHouse-Key"]:
@@ -51,7 +54,7 @@ class Front(BaseHTTPRequestHandler):
             return
         values = {name.removeprefix("param_"): value for name, value in asked.items() if name.startswith("param_")}
         settings = [f"{name} = {value}" for name, value in asked.items() if name in SETTINGS]
-        statement = f"{asked['query']}\n{body.decode()}" if "query" in asked else body.decode()
+        statement = f"{asked['query']}\n{body.decode()}"
         with self.lock:
             try:
                 for one in (f"USE {asked['database']}", "SET " + ", ".join(settings)):
@@ -75,6 +78,15 @@ class Front(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
+
+
+def fields_of(form: bytes, boundary: str) -> dict[str, str]:
+    """Return the fields of a form."""
+    found = {}
+    for part in form.split(f"--{boundary}".encode())[1:-1]:
+        head, _, value = part.partition(b"\r\n\r\n")
+        found[head.decode().split('"')[1]] = value.removesuffix(b"\r\n").decode()
+    return found
 
 
 def main(port: str, folder: str) -> None:

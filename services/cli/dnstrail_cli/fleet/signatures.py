@@ -17,7 +17,7 @@ from dnstrail.datasource import DataSources
 from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import check_address, examples, log_level_option, run_dir_option, user_option
-from dnstrail.process.config_file import ConfigFile, find_config
+from dnstrail.process.config_file import FLEET_SIGNATURES, ConfigFile, find_config
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
@@ -30,14 +30,13 @@ from dnstrail.users import User
 from dnstrail_fleet.engine_option import engine_option
 from dnstrail_fleet.log.engine_address import EngineAddress
 
-SETTINGS = Path("/etc/dnstrail/fleet-signatures.toml")  # another one than that of the host, whose signatures differ
 _EXAMPLES = examples(
     "dnstrail fleet signatures --engine valkeys://store@engine.example,ca=/etc/dnstrail/ca.pem,password=/etc/dnstrail/p"
 )
 
 
 def _convert_config(_ctx: click.Context, _param: click.Parameter, value: str | None) -> ConfigFile:
-    return find_config(value, SETTINGS)
+    return find_config(value, FLEET_SIGNATURES)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -64,7 +63,7 @@ def _convert_config(_ctx: click.Context, _param: click.Parameter, value: str | N
     "--config",
     metavar="FILE",
     callback=_convert_config,
-    help=f"File of settings of these signatures; none: no file (default: {SETTINGS} if it exists).",
+    help=f"File of settings of these signatures; none: no file (default: {FLEET_SIGNATURES} if it exists).",
 )
 @metrics_option
 @user_option

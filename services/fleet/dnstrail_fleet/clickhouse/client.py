@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ class ClickHouseClient:
         Raises:
             StoreUnavailableError: The server does not answer, refuses, or answers otherwise.
         """
-        body = self._post(f"{statement} {_FORMAT}".encode(), values, max_execution_time=str(self._timeout))
+        body = self._post(*_form(f"{statement} {_FORMAT}", values), max_execution_time=str(self._timeout))
         try:
             return msgspec.json.Decoder(shape).decode_lines(body)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -90,7 +91,7 @@ class ClickHouseClient:
         Raises:
             StoreUnavailableError: As far as is known, some are missing.
         """
-        self._post(_encode_lines(rows), {}, query=f"INSERT INTO {table} ({columns}) {_FORMAT}")
+        self._post(_encode_lines(rows), "application/octet-stream", query=f"INSERT INTO {table} ({columns}) {_FORMAT}")
 
     def change(self, statement: str, **values: object) -> None:
         """Execute a statement that changes something.
@@ -98,7 +99,7 @@ class ClickHouseClient:
         Raises:
             StoreUnavailableError: As far as is known, it was not executed.
         """
-        self._post(statement.encode(), values)
+        self._post(*_form(statement, values))
 
     def close(self) -> None:
         """Close the connection."""
@@ -106,10 +107,10 @@ class ClickHouseClient:
             self._connection.close()
         self._connection = None
 
-    def _post(self, body: bytes, values: Mapping[str, object], **options: str) -> bytes:
-        stated = {f"param_{name}": parameter_text(value) for name, value in values.items()}
-        url = "/?" + urlencode({"database": self._address.database, **_SETTINGS, **options, **stated}, errors="replace")
+    def _post(self, body: bytes, kind: str, **options: str) -> bytes:
+        url = "/?" + urlencode({"database": self._address.database, **_SETTINGS, **options})
         headers = {
+            "Content-Type": kind.encode(),
             "X-ClickHouse-User": self._address.user.encode(),
             "X-ClickHouse-Key": self._address.password.encode(),
         }
@@ -160,6 +161,18 @@ class ClickHouseClient:
     def _error(self, reason: str, text: str) -> StoreUnavailableError:
         self.close()
         return StoreUnavailableError(str(self._address), f"clickhouse-{reason}", " ".join(text.split()))
+
+
+def _form(statement: str, values: Mapping[str, object]) -> tuple[bytes, str]:
+    """Return a statement with its values as a body, and the type of its content: a URL has too little room for them."""
+    fields = {"query": statement, **{f"param_{name}": parameter_text(value) for name, value in values.items()}}
+    boundary = secrets.token_hex(16)  # a stranger who writes a value does not know it
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'
+        for name, text in fields.items()
+    ]
+    body = f"{''.join(parts)}--{boundary}--\r\n".encode(errors="replace")
+    return body, f"multipart/form-data; boundary={boundary}"
 
 
 def parameter_text(value: object) -> str:

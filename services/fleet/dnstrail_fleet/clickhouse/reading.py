@@ -133,7 +133,7 @@ class ClickHouseReader:
         host: str | None = None,
         at: float | None = None,
         before: float | None = None,
-        is_over: Callable[[], bool] = _never,
+        is_over: Callable[[], bool] = _never,  # noqa: ARG002 - the client ends each statement
     ) -> FoundRows:
         """Return the newest rows whose target or owner is a key.
 
@@ -153,14 +153,14 @@ class ClickHouseReader:
             rows = self._newest(wanted, **values, limit=limit + 1)
         self._newest_day = max([self._newest_day, *(row.day for row in rows)])
         if len(rows) <= limit:
-            return FoundRows(rows, is_whole=not is_over())
+            return FoundRows(rows, is_whole=True)
         last = rows[limit - 1].last
         found = [row for row in rows if row.last > last]
         of_second = [row for row in rows if row.last == last]
         if rows[-1].last == last:  # there may be more of this second
             wanted.append("last = {second:Int64}")
             of_second = self._newest(wanted, **values, second=last, limit=reading.MOST_OF_SECOND)
-        return FoundRows(found + of_second, is_whole=False)
+        return FoundRows(found + of_second, is_whole=False, next=last)
 
     def of_questions(self, rows: Sequence[FoundRow]) -> Iterator[FoundRows]:
         """Yield for each row all rows of its day, question, host and asker."""

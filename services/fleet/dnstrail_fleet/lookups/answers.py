@@ -19,7 +19,7 @@ from dnstrail.protocol.lookups import (
 from dnstrail_fleet.lookups.claims import ClaimStore
 from dnstrail_fleet.lookups.contract import RowReader
 from dnstrail_fleet.lookups.known_hosts import asker_of, known_hosts
-from dnstrail_fleet.lookups.reading import FoundRow
+from dnstrail_fleet.lookups.reading import FoundRow, FoundRows
 from dnstrail_fleet.lookups.requests import (
     FleetAloneRequest,
     FleetClaimRequest,
@@ -37,6 +37,10 @@ from dnstrail_fleet.row import DAY
 
 SILENT: Final = 120.0  #: seconds after which a host that sends nothing is behind: a sender sends every 30 s
 GONE: Final = 604_800.0  #: seconds after which a silent host counts as removed: no reply names it as behind
+#: bytes of a reply of the store of the fleet -> `overloaded`
+MOST_REPLY: Final = 8 << 20  # the bus closes a connection with 16 MiB
+#: characters of a page of trails -> the others are left to the next page: `truncated`
+MOST_TEXT: Final = 1 << 20
 _LATE: Final = 2  # entries that may wait in the log
 _SKEW: Final = 1_000  # ms: a smaller one may be the way to the engine
 
@@ -67,7 +71,11 @@ def answer_lookup(
         return encode_error(refused, complete=not behind)
     is_exact = all(one.get("history", True) for one in data.get("hosts") or data.get("trails") or ())
     history = is_exact and _history(request, lookup)
-    return encode_data({**data, "behind": behind}, complete=not behind, history=history)
+    reply = encode_data({**data, "behind": behind}, complete=not behind, history=history)
+    if len(reply) > MOST_REPLY:
+        text = f"a reply of {len(reply)} bytes: ask for one host, or a lower limit"
+        return encode_error(RefusedRequestError(OVERLOADED, text), complete=not behind)
+    return reply
 
 
 def _behind(lookup: _Lookup) -> list[str]:
@@ -90,7 +98,7 @@ def _answer(request: FleetRequest, _lookup: _Lookup) -> dict[str, Any]:
 
 @_answer.register
 def _get(request: FleetGetRequest, lookup: _Lookup) -> dict[str, Any]:
-    rows, is_whole = _rows(request, lookup)
+    rows, is_whole, following = _rows(request, lookup)
     hosts, all_relations = known_hosts(request, rows, lookup.reader, lookup.is_over, all_rows=is_whole)
     is_one = len(hosts) == 1
     shared = {text for host in hosts for text in host["ip_addresses"] if is_one or not is_private(text)}
@@ -102,7 +110,7 @@ def _get(request: FleetGetRequest, lookup: _Lookup) -> dict[str, Any]:
         "split_horizon": _differs(hosts),
         "hosts": hosts,
         "truncated": not (is_whole and all_relations),
-        "next": None if is_whole else rows[-1].last,
+        "next": following,
     }
 
 
@@ -114,24 +122,25 @@ def _differs(hosts: list[dict[str, Any]]) -> bool:
 
 @_answer.register
 def _trail(request: FleetTrailRequest, lookup: _Lookup) -> dict[str, Any]:
-    rows, is_whole = _rows(request, lookup)
+    found = _rows(request, lookup)
     known: dict[tuple[Any, ...], FoundRow] = {}
-    for row in rows:
+    for row in found.rows:
         known.setdefault((row.host, row.asker, row.question, row.day), row)
-    trails = []
-    asked = [*known.values()]
-    for row, (steps, all_steps) in zip(asked, lookup.reader.of_questions(asked), strict=True):
-        trails.append(_path(row, steps, request.text, request.at))
-        is_whole = is_whole and all_steps
-        if lookup.is_over():
-            rows, is_whole = [row], False
+    is_whole, following = found.is_whole, found.next
+    asked, trails = [*known.values()], list[dict[str, Any]]()
+    whole = size = 0  # trails of seconds that are shown to their end; characters
+    for number, (row, (steps, all_steps, _)) in enumerate(zip(asked, lookup.reader.of_questions(asked), strict=True)):
+        if number and row.last < asked[number - 1].last:
+            whole = number
+        if number and (size > MOST_TEXT or lookup.is_over()):
+            is_known = whole and (found.is_whole or found.next is not None)
+            following = asked[whole - 1].last if is_known else None
+            trails, is_whole = trails[: whole or number], False
             break
-    return {"key": request.text, "trails": trails, **_more(rows, is_whole=is_whole)}
-
-
-def _more(rows: list[FoundRow], *, is_whole: bool) -> dict[str, Any]:
-    """Return whether rows were left out, and the `before` (epoch seconds) that leads to those after the given ones."""
-    return {"truncated": not is_whole, "next": None if is_whole else rows[-1].last}
+        trails.append(path := _path(row, steps, request.text, request.at))
+        size += sum(map(len, (row.question, *row.asker))) + sum(len(one) + len(to) for one, _, to in path["steps"])
+        is_whole = is_whole and all_steps
+    return {"key": request.text, "trails": trails, "truncated": not is_whole, "next": following}
 
 
 def _path(row: FoundRow, steps: list[FoundRow], key: str, at: float | None) -> dict[str, Any]:
@@ -211,17 +220,15 @@ def _since(lookup: _Lookup) -> int:
     return lookup.reader.first_day(None) * DAY
 
 
-def _rows(request: FleetGetRequest | FleetTrailRequest, lookup: _Lookup) -> tuple[list[FoundRow], bool]:
+def _rows(request: FleetGetRequest | FleetTrailRequest, lookup: _Lookup) -> FoundRows:
     """Return the rows of a key.
 
     Raises:
-        RefusedRequestError: There are none, or none were found in time.
+        RefusedRequestError: There are none.
     """
-    rows, is_whole = lookup.reader.touching(
+    found = lookup.reader.touching(
         request.text, request.limit, host=request.host, at=request.at, before=request.before, is_over=lookup.is_over
     )
-    if not rows and not is_whole:
-        raise RefusedRequestError(OVERLOADED, "nothing was found in time")
-    if not rows:
+    if not found.rows:
         raise RefusedRequestError(DATA_NOT_FOUND, "requested data was not found", history=_history(request, lookup))
-    return rows, is_whole
+    return found

@@ -150,10 +150,14 @@ class FoundRow(NamedTuple):
 
 
 class FoundRows(NamedTuple):
-    """Rows, the newest first. `is_whole` states that no bound left any out."""
+    """Rows, the newest first. `is_whole` states that no bound left any out.
+
+    `next` is the time (seconds since the epoch) before which all others end, None if there is none, or it is not known.
+    """
 
     rows: list[FoundRow]
     is_whole: bool
+    next: int | None = None
 
 
 class FoundRelations:
@@ -202,30 +206,32 @@ class StoreReader:
         """Return the newest rows whose target or owner is a key; `is_over` ends the search.
 
         They are `limit` rows, and those of the same second as the last one: the next page begins before it.
+        A search that ended early returns the rows that are certainly the newest, else what it found.
         """
         number, by = self._id("texts", "text", key), None if host is None else self._id("hosts", "name", host)
         if number is None or (host is not None and by is None):
             return FoundRows([], is_whole=True)
         most, moment = _NO_TIME if before is None else math.ceil(before), None if at is None else int(at)
-        found, days, in_time = list[FoundRow](), list[int](), True
+        found, days = list[FoundRow](), list[int]()
         for day in self._days(at, before):
+            late = (day + _DAYS_LATE) * DAY
             last = found[limit - 1].last if len(found) > limit else 0
-            if last >= (day + _DAYS_LATE) * DAY:
+            if last >= late:
                 break
+            if found and is_over():
+                newest = [row for row in found if row.last >= late]
+                return FoundRows(newest or found[:limit], is_whole=False, next=newest[-1].last if newest else None)
             days.append(day)
             found += self._found(day, number, by, most, moment, limit + 1, last)
             found = sorted(found, key=attrgetter("last"), reverse=True)[: limit + 1]
-            if is_over():
-                in_time = False
-                break
         if len(found) <= limit:
-            return FoundRows(found, is_whole=in_time)
+            return FoundRows(found, is_whole=True)
         last = found[limit - 1].last
         of_second = list[FoundRow]()
         for day in days:
             if last < (day + _DAYS_LATE) * DAY:
                 of_second += self._found(day, number, by, last + 1, moment, MOST_OF_SECOND - len(of_second), last)
-        return FoundRows([row for row in found if row.last > last] + of_second, is_whole=False)
+        return FoundRows([row for row in found if row.last > last] + of_second, is_whole=False, next=last)
 
     def of_questions(self, rows: Sequence[FoundRow]) -> Iterator[FoundRows]:
         """Yield for each row all rows of its day, question, host and asker."""

@@ -171,9 +171,10 @@ class RelationTotals:
         asker = (text[:_LONGEST_TEXT] for text in (use.program, use.container, use.image))
         key = self._leading.get((*asker, use.name, use.address))
         row = None if key is None else self._latest.get(key)
-        if row is not None and at < row.first:
-            row = self._rows.get((row.key, row.day - 1))
-        if row is None or not row.first <= at or at <= row.used:
+        if row is not None and at < row.first:  # the clock was ahead, or its answer has a later one
+            rows = (self._rows.get((row.key, day)) for day in (at // DAY, at // DAY - 1))
+            row = next((one for one in rows if one is not None and one.first <= at), None)
+        if row is None or at <= row.used:
             return
         row.used = at
         self.changed[row] = None
