@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from builders.findings import cause_of, dns_answer, finding_of
 from dnstrail.errors import SettingsError
-from dnstrail_findings.finding import ReceivedFinding
+from dnstrail_findings.finding import LineSource, ReceivedFinding
 from dnstrail_findings.output import Output, RefusedError
 from dnstrail_findings.presets import PRESETS
 from dnstrail_findings.targets import make_outputs, parse_target
@@ -235,6 +236,14 @@ def test_the_secret_of_slack_is_a_path(path, tmp_path):
     with pytest.raises(SettingsError) as refused:
         parse_target(f"webhook:https://hooks.slack.com,preset=slack,token={tmp_path}/token")
     assert path not in str(refused.value)
+
+
+@pytest.mark.parametrize("fraction", [700_000_000, 123_456_999, 999_999_999, 999])
+def test_the_time_for_splunk_is_cut(fraction):
+    """The time is cut to the microsecond, as all other formats cut it: `dnstrail log --since` with it has the entry."""
+    source = LineSource("f0", 1_793_534_405 * 10**9 + fraction, "dns_transaction", "")
+    shown = json.loads(PRESETS["splunk"].wrap(source, b"{}"), parse_float=Decimal)["time"]
+    assert shown == Decimal(1_793_534_405) + Decimal(fraction // 1000) / 10**6
 
 
 def test_text_for_splunk_and_loki_is_text():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import textwrap
@@ -126,6 +127,27 @@ def test_what_somebody_removed_is_counted(folder) -> None:
     assert (spool.first(), counters["spool_lost"]) == ([b"b"], 3)
     spool.done()
     assert (spool.first(), counters["spool_lost"]) == ([b"d", b"d"], 5)
+
+
+def test_a_process_without_descriptors_loses_no_batch(folder) -> None:
+    """While no file can be opened, the oldest batch stays, and the output counts a failure; then it is written."""
+    script = Script()
+    script.fault = OSError("away")
+    spool, counters = opened(folder)
+    spool.add([b"a", b"b"])
+    made = Output("test", Numbered(), script, spool, counters, rest=0.05)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        made.start()
+        wait_until(lambda: counters["failures"] or counters["spool_lost"], "an attempt to read the batch")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (counters["spool_lost"], script.tries) == (0, 0)
+    script.fault = None
+    wait_until(lambda: counters["written"], "the batch")
+    made.close()
+    assert (script.written, made.lost) == ([b"a", b"b"], 0)
 
 
 def test_a_fifo_in_the_spool_is_left_out(folder) -> None:

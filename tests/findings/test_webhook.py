@@ -17,6 +17,7 @@ import pytest
 from dnstrail.errors import SettingsError
 from dnstrail_findings.output import RefusedError
 from dnstrail_findings.presets import LINES as LINES_OF_TEXT
+from dnstrail_findings.presets import PRESETS
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 from live.certificate import make_certificate
 from live.namespaces import skip
@@ -88,6 +89,13 @@ def test_an_answer_that_is_no_http_is_a_failure(answer: bytes) -> None:
     """Garbage counts as no acceptance."""
     with serving(answer) as server, pytest.raises(OSError, match="no HTTP"):
         Webhook(server.url).write(LINES)
+
+
+def test_a_chunk_of_a_negative_length_is_a_failure() -> None:
+    """The length of a chunk in an answer ends no worker."""
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}"
+    with serving(answer) as server, pytest.raises(OSError, match="no HTTP"):
+        Webhook(server.url, preset=PRESETS["otlp"]).write(LINES)
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:

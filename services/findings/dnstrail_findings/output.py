@@ -187,10 +187,11 @@ class Output:
 
     def _write_first(self) -> bool:
         """Write the oldest batch; return False if there is none, or if it failed."""
-        lines = self._backlog.first()
-        if not lines:
-            return False
+        lines: Sequence[bytes] = ()
         try:
+            lines = self._backlog.first()
+            if not lines:
+                return False
             self._writer.write(lines)
         except RefusedError as error:
             refused = len(lines) if error.lines is None else error.lines

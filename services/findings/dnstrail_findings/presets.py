@@ -10,7 +10,7 @@ from dnstrail.process.terminal import json_bytes
 from dnstrail_findings.finding import LineSource
 from dnstrail_findings.output import RefusedError
 
-_NANOSECONDS = 1_000_000_000
+_MICROSECONDS = 1_000_000  # of a second
 _MOST, _MOST_BYTES = 100, 1 << 20  # of a batch
 _SLACK_BYTES = 30_000  # Slack takes 40,000 characters
 _BETWEEN = b"\t"  # between action and document of a line: JSON contains no such byte
@@ -109,7 +109,7 @@ def _splunk_line(source: LineSource, line: bytes) -> bytes:
     """Return an event of the HTTP Event Collector; a line that is no JSON is a text."""
     event = line if line.startswith(b"{") else json_bytes(line.decode())
     about = {
-        "time": round(source.timestamp / _NANOSECONDS, 6),
+        "time": source.timestamp // 1_000 / _MICROSECONDS,
         "source": "dnstrail",
         "sourcetype": "_json" if event is line else "dnstrail",
         **({"host": source.host} if source.host else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -18,6 +19,7 @@ from dnstrail.regular_file import read_regular
 from dnstrail_findings.backlog import Backlog
 
 _WHOLE, _NEW = ".lines", ".tmp"  # the ends of the names of files
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # the process, or the host, has none left for the moment
 _NAME = re.compile(r"\d{16}-(\d{1,6})(\.lines|\.tmp)", re.ASCII)
 MOST_FILES = 16_384  #: files of a spool -> the oldest batch is removed: `spool_full`
 #: bytes of one file of a spool -> it is not read: `spool_lost`
@@ -77,10 +79,17 @@ class Spool(Backlog):
                 super().done()
 
     def first(self) -> Sequence[bytes]:
-        """Return the oldest batch that can be read."""
+        """Return the oldest batch that can be read.
+
+        Raises:
+            OSError: There is no descriptor or memory to read it at the moment: it stays.
+        """
         while self._batches and not self._read:
-            with suppress(OSError):
+            try:
                 self._read = self._content(self._batches[0]).splitlines()
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    raise
             self._counters["spool_lost"] += max(self._batches[0].lines - len(self._read), 0)
             if not self._read:
                 self._remove_first()

@@ -292,7 +292,12 @@ def _server(place: str) -> SyslogServer:
     found = _SERVER.fullmatch(place)
     if found is None or not 0 < int(found[4]) < _PORTS:
         raise SettingsError(f"--to syslog: {place!r}: write udp://HOST:PORT, tcp://HOST:PORT or the path of a socket")
-    return SyslogServer(found[1], found[2] or found[3], int(found[4]))
+    host = found[2] or found[3]
+    try:
+        host.encode("idna")  # as `getaddrinfo` does, which refuses a label that is empty or too long
+    except UnicodeError as error:
+        raise SettingsError(f"--to syslog: {place!r:.200}: {error}") from error
+    return SyslogServer(found[1], host, int(found[4]))
 
 
 def _format(target: Target) -> str:

@@ -63,6 +63,7 @@ def parse_url(text: str) -> Url:
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as `getaddrinfo` does, which refuses a label that is empty or too long
     except ValueError as error:
         raise SettingsError(f"{refused}: {error}") from error
     if not host or parts.scheme not in _PORTS or "@" in parts.netloc or parts.fragment:
@@ -104,15 +105,16 @@ class Webhook:
             OSError: The server did not accept them in time.
             RefusedError: The server refuses them for good.
         """
+        body = self._preset.body(lines)
         try:
-            status, answer = self._post(self._preset.body(lines))
+            status, answer = self._post(body)
         except NewConnectionError as error:  # a LateError, too
             raise OSError(str(error)) from error
         except LateError as error:
             raise TimeoutError("no answer in time") from error
         except SSLError as error:
             raise error.args[0] from error
-        except ProtocolError as error:
+        except (ProtocolError, ValueError) as error:  # urllib3 reads a chunk of a negative length
             raise OSError(f"the answer is no HTTP/1.1, or has no final status: {error}") from error
         except HTTPError as error:
             raise OSError(str(error)) from error
