@@ -23,6 +23,7 @@ from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import (
     HELP,
     check_address,
+    check_number,
     examples,
     log_level_option,
     run_command,
@@ -72,7 +73,12 @@ _EXAMPLES = examples(
 @click.option(
     "--subscribers", type=click.IntRange(min=0), help="Subscribers to wait for first (default: 1 for a file, 0 live)."
 )
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file at X times its own pace.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=check_number,
+    help="Play a file at X times its own pace.",
+)
 @click.option("--check", is_flag=True, help=_CHECK)
 @click.option("--json", "as_json", is_flag=True, help="With --check: one JSON object.")
 @capture_options

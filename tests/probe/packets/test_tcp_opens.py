@@ -14,9 +14,9 @@ RAW = 101
 SECOND = 10**9
 
 
-def packet(flags="S", sport=4000, dport=443, ip=None):
+def packet(flags="S", sport=4000, dport=443, ip=None, seq=0):
     ip = ip or IP(src="192.0.2.1", dst="198.51.100.7")
-    return ip_packet(RAW, bytes(ip / TCP(sport=sport, dport=dport, flags=flags)))
+    return ip_packet(RAW, bytes(ip / TCP(sport=sport, dport=dport, flags=flags, seq=seq)))
 
 
 def test_the_first_syn_is_a_connection():
@@ -44,12 +44,26 @@ def test_no_other_segment_is_a_connection(flags):
 
 
 def test_a_retransmitted_syn_is_no_connection():
-    """A SYN of the same ends is a retransmission within a minute, and a new connection after it."""
+    """A SYN of the same ends is a retransmission within a minute of the one before, and a new connection after it."""
     connects = TcpOpens()
     assert len(connects.add(0, packet())) == 1
     assert connects.add(60 * SECOND, packet()) == []
     assert len(connects.add(60 * SECOND, packet(sport=4001))) == 1
-    assert len(connects.add(61 * SECOND, packet())) == 1
+    assert len(connects.add(121 * SECOND, packet())) == 1
+
+
+def test_the_last_retransmission_is_no_connection():
+    """The seven SYNs that Linux sends to a silent server, the last after 63 seconds, are one connection."""
+    connects = TcpOpens()
+    assert [len(connects.add(seconds * SECOND, packet())) for seconds in (0, 1, 3, 7, 15, 31, 63)] == [1] + [0] * 6
+
+
+def test_a_reused_port_is_a_connection():
+    """A SYN with another sequence number is no retransmission: a client opens both ports again, soon after a reset."""
+    connects = TcpOpens()
+    assert len(connects.add(0, packet(seq=7))) == 1
+    assert len(connects.add(1 * SECOND, packet(seq=90_000))) == 1
+    assert connects.add(2 * SECOND, packet(seq=90_000)) == []
 
 
 def test_a_segment_cut_short_is_no_connection():

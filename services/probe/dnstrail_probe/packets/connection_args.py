@@ -13,7 +13,8 @@ from dnstrail_probe.source import Captures
 
 _TCP = 6
 _FLAGS, _SYN, _ACK = 13, 0x02, 0x10
-_AGAIN = 60 * 10**9  # ns within which a SYN of the same ends is a retransmission
+_PORTS_AND_SEQUENCE = slice(8)  # a connection that reuses both ports has another sequence number
+_AGAIN = 60 * 10**9  # ns after a SYN within which a SYN of the same ends and number is its retransmission
 MAX_REMEMBERED = 16384
 _Ends = tuple[bytes, bytes, bytes]
 _SEED = bytes(2)
@@ -41,7 +42,7 @@ def community_id(transport: str, source: bytes, source_port: int, destination: b
 
 
 class TcpOpens:
-    """The ends of the connections opened last; bounded, the oldest is evicted."""
+    """The SYNs seen last; bounded, the oldest is evicted."""
 
     def __init__(self) -> None:
         self._opened: OrderedDict[_Ends, int] = OrderedDict()
@@ -51,12 +52,12 @@ class TcpOpens:
         header = packet.payload
         if packet.protocol != _TCP or len(header) <= _FLAGS or header[_FLAGS] & (_SYN | _ACK) != _SYN:
             return []
-        ends = packet.source, packet.destination, header[:4]
+        ends = packet.source, packet.destination, header[_PORTS_AND_SEQUENCE]
         before = self._opened.get(ends)
-        if before is not None and timestamp - before <= _AGAIN:
-            return []
         self._opened[ends] = timestamp
         self._opened.move_to_end(ends)
+        if before is not None and timestamp - before <= _AGAIN:
+            return []
         if len(self._opened) > MAX_REMEMBERED:
             self._opened.popitem(last=False)
         ports = int.from_bytes(header[:2]), int.from_bytes(header[2:4])
