@@ -44,6 +44,11 @@ def asks(reach, name, server=RESOLVER, kind=A, process=APP, **fields):
     take(reach, NET_PACKET_DNS, flow, process, query(name, kind))
 
 
+def sends(reach, payload, server=OTHER, role="client", source=40000, port=53, **args):
+    flow = Flow(packed("10.0.0.2"), source, packed(server), port, "udp", 1, 1, egress=True, role=role)
+    take(reach, NET_PACKET_DNS, flow, payload=payload, **args)
+
+
 def answers(reach, name, rcode=0, kind=A, records=1):
     flow = Flow(packed(RESOLVER), 53, packed("10.0.0.2"), 40000, "udp", 1, 1, egress=False, role="client")
     payload = bytearray(by_hand(query(name, kind)[12:], *[record(b"\xc0\x0c", A, packed("192.0.2.1"), 60)] * records))
@@ -231,13 +236,39 @@ def test_other_servers_are_reported(reach):
     ]
 
 
+@pytest.mark.parametrize("payload", [b"", b"\1", b"a tunnel" * 20, b"\0\0\x81" + query("one.example")[3:]])
+def test_a_server_is_reported_whatever_it_gets(reach, payload):
+    """What goes to the port of DNS of another server reaches this server, also if it is no question."""
+    sends(reach, payload)
+    sends(reach, payload, RESOLVER)
+    assert [(one.address, one.port, one.questions) for one in reach.foreign_dns] == [(OTHER, 53, 1)]
+    assert reach.names == []
+
+
+@pytest.mark.parametrize(("source", "port"), [(53, 40000), (53, 53)])
+def test_who_gets_an_answer_is_no_server(reach, source, port):
+    """A process that asks and answers reaches no server by an answer, nor by one that cannot be read."""
+    for payload in (b"\0\0\x81" + query("one.example")[3:], b"no message"):
+        sends(reach, payload, role="forwarder", source=source, port=port)
+    assert reach.foreign_dns == []
+
+
+def test_a_forwarder_reaches_its_server(reach):
+    """A process that passes on a question asks a server; the question counts for its asker, if that is one of these."""
+    asks(reach, "one.example")
+    for name in ("one.example", "two.example"):
+        sends(reach, query(name), role="forwarder", asker_seen=True)
+    assert [(one.address, one.questions) for one in reach.foreign_dns] == [(OTHER, 2)]
+    assert [(one.name, one.questions) for one in reach.names] == [("one.example", 1), ("two.example", 1)]
+
+
 def test_the_tables_are_bounded(small):
     """Beyond the bound names, connections and servers are counted as left out."""
     for number in range(4):
         asks(small, f"n{number}.example", f"192.0.2.{number}")
         connects(small, f"192.0.2.{number}", socket=number)
     assert [len(found) for found in (small.names, small.connections, small.foreign_dns)] == [2, 2, 2]
-    assert small.left_out == 4
+    assert small.left_out == 6
 
 
 def test_the_connections_that_wait_are_bounded(small):

@@ -5,7 +5,11 @@ Tests of dnstrail_run.run_settings.
 
 from __future__ import annotations
 
+import io
 import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -71,6 +75,32 @@ def test_a_fifo_that_nobody_empties_delays_nothing(tmp_path):
         os.close(reading)
         assert not files.refusals.append("without a reader\n")
     assert written > 0
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_a_stderr_that_does_not_block_gets_all(monkeypatch, buffering):
+    """If the command made stderr non-blocking, and filled it, the report waits for the reader, and is whole."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    filled = os.write(writing, bytes(1 << 20))
+    text = "r\u00e9port\n" * 20_000
+    started = threading.Event()
+
+    def read_all():
+        started.wait()
+        with os.fdopen(reading, "rb") as file:
+            return file.read()
+
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(read_all)
+        with io.TextIOWrapper(os.fdopen(writing, "wb", buffering), "utf-8", write_through=True) as stderr:
+            monkeypatch.setattr(sys, "stderr", stderr)
+            threading.Timer(0.1, started.set).start()
+            session._say(text)
+            session._say("end\n")
+        started.set()
+        monkeypatch.undo()
+        assert read.result()[filled:].decode() == f"{text}end\n"
 
 
 @pytest.mark.parametrize("name", ["resolver", "include", "a.example"])

@@ -130,15 +130,22 @@ class Reach:
         payload, flow, question = event.captured.payload, event.captured.flow, event.question
         if question is not None and GETADDRINFO in event.captured.args:
             self._note_answer(question, payload, event.process)  # a daemon has asked for this process
-        if question is None or flow is None or flow.role not in (CLIENT, FORWARDER) or not event.at_asker:
+        if flow is None or flow.role not in (CLIENT, FORWARDER):
             return
-        if not payload[2] & _RESPONSE:
-            if flow.egress and (asked := self._asked(question.name, event.process)):
-                asked.questions += 1
-                asked.outcomes.setdefault(question.type, UNANSWERED)
-                self._note_server(flow, event.process)
-        elif not flow.egress:
+        asks = question is not None and not payload[2] & _RESPONSE
+        if flow.egress and (asks or _reaches_server(flow)):
+            self._note_server(flow, event.process)
+        if question is None or flow.egress != asks:
+            return
+        if not asks:
             self._note_answer(question, payload, event.process)
+        elif event.at_asker or question.name not in self._names:  # else the asker is one of these processes
+            self._note_question(question, event.process)
+
+    def _note_question(self, question: Question, process: Process) -> None:
+        if asked := self._asked(question.name, process):
+            asked.questions += 1
+            asked.outcomes.setdefault(question.type, UNANSWERED)
 
     def _note_answer(self, question: Question, payload: bytes, process: Process) -> None:
         if asked := self._asked(question.name, process):
@@ -192,6 +199,11 @@ class Reach:
     def _has_room(self, table: Sized) -> bool:
         self._left_out += len(table) >= self._most
         return len(table) < self._most
+
+
+def _reaches_server(flow: Flow) -> bool:
+    """Return whether a message goes to the port of DNS, whatever it contains, and is not sent from there."""
+    return (flow.meant_port or flow.destination_port) == _DNS != flow.source_port
 
 
 def _program(process: Process) -> Program:

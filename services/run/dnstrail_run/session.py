@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -346,10 +347,13 @@ def _silent(_text: str) -> None:
 
 
 def _say(text: str) -> None:
-    """Write to stderr, if anybody reads it: the verdict is the exit code."""
+    """Write to stderr, if anybody reads it: the verdict is the exit code. The command can make stderr non-blocking."""
+    rest = memoryview(text.encode(sys.stderr.encoding, errors="backslashreplace"))
     with full_stderr_ignored():
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        while rest:
+            select.select([], [sys.stderr], [])
+            with suppress(BlockingIOError):  # the command took the room
+                rest = rest[os.write(sys.stderr.fileno(), rest) :]
 
 
 def _exit_code(report: RunReport, settings: Settings, *, written: bool) -> int:
