@@ -822,3 +822,25 @@ def test_a_worker_that_hears_no_facts_says_so(monkeypatch):
     assert [(line["event"], line["address"]) for line in logs if line["log_level"] == "warning"] == [
         ("facts_not_heard", f"ipc://{folder}/facts.sock")
     ]
+
+
+def test_a_worker_that_joins_while_facts_arrive_hears_their_turn():
+    """A fact before the first turn waits for the members of the group, which the worker asks for before it is ready."""
+    with short_folder() as folder, cache(folder), open_bus() as bus, capture_logs() as logs:
+        address = f"ipc://{folder}/published.sock"
+
+        def publish(own, stop):
+            publisher = own.publisher(address, lossless=True)
+            wait_until(lambda: all(map(publisher.subscribers, (DNS_TRANSACTION, TURN))), "a subscription")
+            fact = fact_of()
+            facts = [packed_fact(1, fact.flow, None, fact.values)]
+            publisher.publish(DNS_TRANSACTION, encode(Batch("cache", 0, 0, facts, probe="s")))
+            publisher.publish(TURN, encode(Turn("cache", 0, {DNS_TRANSACTION: 0}, live=True, now=1)))
+            stop.wait(BOUND)
+
+        with running(publish):
+            options = options_of(folder, cache_facts=address, group="default")
+            worker = WorkerAssembly(options, bus, threading.Event(), lambda: None, Chosen.of(OfFacts)).worker()
+            assert worker.facts_heard is not None
+            worker.close()
+    assert not any(line["event"] == "facts_not_heard" for line in logs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import sys
 from contextlib import closing
@@ -20,6 +19,7 @@ from dnstrail.process.command import (
     HELP,
     check_address,
     check_file_path,
+    check_number,
     examples,
     log_level_option,
     probes_option,
@@ -50,12 +50,6 @@ _EXAMPLES = examples(
     "dnstrail signatures --cache none | jq .eventName",
     "dnstrail signatures --list",
 )
-
-
-def _check_budget(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
-    if math.isnan(value):  # click takes it for a number in every range
-        raise click.BadParameter(f"{value} is no number")
-    return value
 
 
 def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -93,7 +87,7 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
     default=BUDGET * MILLISECONDS,
-    callback=_check_budget,
+    callback=check_number,
     show_default=True,
     help="Milliseconds of processor time that a signature may take for one event.",
 )

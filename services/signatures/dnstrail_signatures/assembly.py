@@ -129,8 +129,9 @@ class WorkerAssembly:
         """Wait until the cache publishes the facts of all later events, for a bounded time: it may start later."""
         deadline = time.monotonic() + _PATIENCE
         while not facts.heard and time.monotonic() < deadline and not self._stop.is_set():
-            self._bus.wait(facts.subscriber, timeout=_LOOK)
+            self._bus.wait(*() if worker.share.waits else (facts.subscriber,), timeout=_LOOK)
             worker.take_of_cache()
+            worker.on_idle(time.monotonic())  # facts that arrive before the first turn wait for the group
             self._beat()
         if not facts.heard and not self._stop.is_set():
             structlog.get_logger().warning("facts_not_heard", address=facts.address, seconds=_PATIENCE)

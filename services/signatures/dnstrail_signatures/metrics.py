@@ -9,7 +9,6 @@ from prometheus_client.core import Metric
 
 from dnstrail.metrics.board import Observe
 from dnstrail.metrics.families import build_info, counters, gauge, gauges
-from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.listener import SILENCE
 from dnstrail_signatures.worker import SignatureWorker
 
@@ -50,7 +49,7 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_suppressed": ("Findings that the settings, or mutes, suppress.", engine.suppressed),
     }
     failing = names | dict.fromkeys(worker.faults, 1.0)
-    lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN], "findings": worker.delivery.undelivered}
+    lost = {"bus": worker.turns.lost_events, "findings": worker.delivery.undelivered}
     return [
         build_info("signatures"),
         counters("dnstrail_events", "Events that this worker received.", "event", worker.received),

@@ -85,6 +85,13 @@ def test_a_generated_name_that_exists_is_reported_when_it_is_used():
     assert found == {"domain": "qzvaxkwpt.com", "address": PUBLIC, "missing": GENERATED}
 
 
+def test_a_connection_before_the_generated_name_exists_is_not_reported():
+    """In a turn answers come first: a connection before the answer is none to the name, and hides none after it."""
+    answers, before = burst()[:-1], connected(PUBLIC, at=10.5)
+    assert findings(DnsGeneratedName, [*answers, before]) == []
+    assert len(findings(DnsGeneratedName, [*answers, before, connected(PUBLIC, at=12.0)])) == 1
+
+
 def test_generated_names_count_from_their_last_time():
     """A program that tries the same domains again an hour later, and then meets one, is reported."""
     tried = [missing(name, at=place) for place, name in enumerate(GENERATED)]

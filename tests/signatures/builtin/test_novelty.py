@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from builders.detection_events import CURL, OTHER, answered, findings, queries, started
-from dnstrail.captured import Captured, Flow
+from dnstrail.captured import CLIENT, SERVER, Captured, Flow
 from dnstrail.errors import SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.testing import dns_query, dns_response
@@ -24,13 +25,15 @@ DAY = 86400.0
 def test_many_reverse_names_in_a_short_time_are_a_sweep():
     """Thirty addresses within ten seconds are reported once an hour, also if each is asked for twice.
 
-    Slow questions, and one that is repeated, are silent.
+    Slow questions, one that is repeated, and those for services of a network (RFC 6763) are silent.
     """
     names = [f"{place}.2.0.192.in-addr.arpa PTR" for place in range(60)]
     assert len(findings(DnsReverseSweep, queries(names, each=0.1))) == 1
     assert len(findings(DnsReverseSweep, queries([name for name in names for _ in range(2)], each=0.1))) == 1
     assert findings(DnsReverseSweep, queries(names, each=1.0)) == []
     assert findings(DnsReverseSweep, queries(names[:1] * 99, each=0.1)) == []
+    browsed = [f"lb._dns-sd._udp.0.{place}.168.192.in-addr.arpa PTR" for place in range(60)]
+    assert findings(DnsReverseSweep, queries([*browsed, "168.192.in-addr.arpa PTR"], each=0.1)) == []
     assert findings(DnsReverseSweep, queries([f"a{place}.com" for place in range(99)], each=0.1)) == []
 
 
@@ -214,6 +217,24 @@ def test_a_program_that_asks_a_new_domain_is_reported():
         ("/usr/bin/curl", "new.com"),
         ("/usr/bin/wget", "usual.com"),
     ]
+
+
+def test_a_program_of_each_host_has_its_own_domains():
+    """What a program of one host asked is new for the same program of another."""
+    run = started(DnsFirstDomain, learn=0)
+    for host in ("a", "b", "a"):
+        run.event(dataclasses.replace(dns_query("a.com", process=CURL), host_name=host))
+    assert [found.event.host_name for found in run.findings] == ["a", "b"]
+
+
+def test_a_server_asks_nothing_that_its_clients_ask():
+    """A stranger's question to a server is no question of its program, and takes no place among its domains."""
+    run = started(DnsFirstDomain, learn=0)
+    payload = dns_query("a.com").captured.payload
+    for role, reported in ((SERVER, 0), (CLIENT, 1)):
+        flow = Flow(bytes([192, 0, 2, 7]), 4000, bytes([192, 0, 2, 53]), 53, role=role)
+        assert len(run.event(Event(NET_PACKET_DNS, Captured(1, payload, flow, CURL)))) == reported
+    assert len(run.signature.tables()[0]) == 1
 
 
 def test_the_domains_of_programs_are_bounded():

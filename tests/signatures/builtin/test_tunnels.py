@@ -154,7 +154,23 @@ def test_rare_types_are_reported(kind, fires):
 
 def test_trust_anchor_telemetry_is_no_rare_type():
     """The names by which resolvers report their trust anchors are left out."""
-    assert findings(DnsRareType, queries(["_ta-4f66.example NULL"])) == []
+    telemetry = ["_ta-4f66 NULL", "_ta-4a5c-4f66-9728.example NULL", "_ta-4f66.corp.example NULL"]
+    assert findings(DnsRareType, queries(telemetry)) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_ta-mzxw6ytboi2dcnbs.example.com NULL",
+        "_ta-4f66.mzxw6ytboi2dcnbs.example.com NULL",
+        "_ta" + "-4f66" * 5 + ".example.com NULL",
+        "_ta-4f66.example.com TYPE65399",
+    ],
+    ids=["no key tag", "a name below", "many key tags", "another type"],
+)
+def test_a_tunnel_does_not_hide_as_telemetry(name):
+    """Who makes a tunnel chooses its names: only the few short ones of trust anchors are left out."""
+    assert len(findings(DnsRareType, queries([name]))) == 1
 
 
 @pytest.mark.parametrize("cls", [DnsRareType, DnsTunnelTool])

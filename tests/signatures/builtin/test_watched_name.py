@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from dnstrail_signatures.builtin.watched_name import MOST_LOOKUPS, WATCH_LIST, W
 from dnstrail_signatures.detection import watch_table
 from dnstrail_signatures.detection.watch_table import WatchTable, read_watch_list
 from dnstrail_signatures.engine.engine import Engine
-from dnstrail_signatures.loading.scope import Allow, CommonSettings
+from dnstrail_signatures.loading.scope import Allow, CommonSettings, Mute
 from dnstrail_signatures.loading.signature_settings import SignatureSettings
 from dnstrail_signatures.loading.watch_rule import WatchRule
 
@@ -342,6 +343,18 @@ def test_the_settings_of_the_signature_apply_to_transactions():
     for name, process in (("x.good.c2.example", CURL), ("a.c2.example", OTHER), ("b.c2.example", CURL)):
         running.on_event(dns_transaction(name, process=process))
     assert [finding.data["dns_root"] for finding in found] == ["b.c2.example"]
+
+
+def test_a_suppressed_transaction_hides_none_after_it():
+    """The first lookup after a mute is reported, though the same one was muted a moment before; then it is quiet."""
+    mute = Mute("a test", datetime.fromtimestamp(12, UTC))
+    found = []
+    settings = {"DNSTRAIL-1": SignatureSettings(CommonSettings(mute=mute))}
+    running = Engine([WatchedName], DataSources(), found.append, settings=settings)
+    for at in (10.0, 11.0, 12.0, 13.0):
+        running.on_event(dns_transaction("c2.example", process=CURL, at=at))
+    assert [finding.event.timestamp // SECOND for finding in found] == [12]
+    assert running.suppressed["WATCHED_NAME"] == 1
 
 
 def test_without_facts_it_does_not_start():

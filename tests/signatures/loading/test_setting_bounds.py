@@ -69,6 +69,9 @@ REFUSED = [
     ("DNS_TXT_CODE", "commands", "", "commands[0]: Expected `str` of length >= 1"),
     ("DNS_TUNNEL", "known", "a..b", "known: 'a..b' is no domain name"),
     ("DNS_TUNNEL", "known", ".", "known: '.' is no domain name"),
+    ("DNS_TUNNEL", "known", "a.*.example", "known: 'a.*.example' is no domain name"),
+    ("DNS_TUNNEL", "known", "*.", "known: '*.' is no domain name"),
+    ("ENCRYPTED_DNS", "names", "dns.*", "names: 'dns.*' is no domain name"),
     ("ENCRYPTED_DNS", "names", "192.0.2.1", "names: '192.0.2.1' is no domain name"),
     ("ENCRYPTED_DNS", "addresses", "dns.example", "addresses: 'dns.example' is no address"),
     ("DNS_FOREIGN_RESOLVER", "known", "192.0.2.0/24", "known: '192.0.2.0/24' is no address"),
@@ -89,13 +92,18 @@ def with_settings(cls, events, **values):
 
 
 def test_names_and_addresses_match_in_any_spelling():
-    """Names and addresses of a file match those of events in any case, with a dot at the end, and in long form."""
+    """Names and addresses of a file match those of events in any case, with a dot at the end, and in long form.
+
+    A name covers those below it, wherever its registered domain begins, also if it is written as in a watch list.
+    """
     doh = connected("192.0.2.1", dst_dns=["doh.corp.example"])
-    assert with_settings(EncryptedDns, [doh], names=["DoH.Corp.Example."])
+    for name in ("DoH.Corp.Example.", "*.corp.example", "*.doh.corp.example"):
+        assert with_settings(EncryptedDns, [doh], names=[name])
     assert with_settings(EncryptedDns, [connected("2001:db8::1")], addresses=["2001:DB8:0::1"])
     long = queries([f"{place:052x}.avts.corp.com" for place in range(25)])
     assert with_settings(DnsTunnel, long)
-    assert not with_settings(DnsTunnel, long, known=["Corp.COM."])
+    for known, reported in (("Corp.COM.", 0), ("*.corp.com", 0), ("avts.corp.com", 0), ("com", 0), ("b.corp.com", 1)):
+        assert len(with_settings(DnsTunnel, long, known=[known])) == reported
     payload = dns_response("a.example", "a.example 60 A 192.0.2.1").captured.payload
     foreign = event("net_packet_dns", payload, process=CURL, args={"foreign": True, "src": "2001:db8::53"})
     assert with_settings(DnsForeignResolver, [foreign])

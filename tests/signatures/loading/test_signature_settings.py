@@ -21,10 +21,9 @@ from dnstrail.events import NET_TCP_CONNECT, Event
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.signature import EventSelector
 from dnstrail.testing import SignatureRun, dns_response
-from dnstrail_signatures.builtin.watched_name import WatchedName, WatchedNameSettings
 from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.loading.load import OF_FLEET, find, load
 from dnstrail_signatures.loading.signature_settings import enabled, sets, settings_of
-from dnstrail_signatures.loading.watch_rule import MOST_RULES, WatchRule
 from live.processes import dnstrail
 
 
@@ -167,9 +166,16 @@ IN_SHOP = Event(
     NET_TCP_CONNECT, Captured(1, process=msgspec.structs.replace(CURL, container_labels=(("app", "shop"),)))
 )
 ESCAPED = dns_response(r"evil\.corp.example", r"evil\.corp.example 60 A 192.0.2.1")
+REVERSE = dns_response("7.2.0.192.in-addr.arpa PTR", "7.2.0.192.in-addr.arpa 60 PTR www.corp.example.")
 ALLOWED = {
     "a name": ("names = ['www.corp.example']", QUESTION, True),
     "a name above": ("names = ['Corp.Example.']", QUESTION, True),
+    "a name above, as watch lists write it": ("names = ['*.corp.example']", QUESTION, True),
+    "the name itself, so written": ("names = ['*.www.corp.example']", QUESTION, True),
+    "a reverse name": ("names = ['7.2.0.192.in-addr.arpa']", REVERSE, True),
+    "the address of a reverse name": ("names = ['192.0.2.7']", REVERSE, True),
+    "a zone of reverse names": ("names = ['2.0.192.in-addr.arpa']", REVERSE, True),
+    "another zone of reverse names": ("names = ['3.0.192.in-addr.arpa', '192.0.2.8']", REVERSE, False),
     "a name that ends alike": ("names = ['orp.example']", QUESTION, False),
     "a name below": ("names = ['a.www.corp.example']", QUESTION, False),
     "a dot within a label": ("names = ['corp.example']", ESCAPED, False),
@@ -281,6 +287,10 @@ REFUSED = {
     ),
     "a negative user": ("[signature.T-1.only]\nusers = [-1]", "[signature.T-1] only.users[0]: Expected `int` >= 0"),
     "an unknown signature": ("[signature.EVER]", "EVER: unknown key in [signature]: did you mean EVERY?"),
+    "a signature of the fleet": (
+        "[signature.FLEET_NAME_SPREAD]\nhosts = 3",
+        "FLEET_NAME_SPREAD: a signature of the fleet: its table belongs in /etc/dnstrail/fleet-signatures.toml",
+    ),
     "no table": ("signature.T-1 = 7", "signature.T-1: must be a table"),
     "an unknown key": ("[signature.T-1]\nleats = 7", "leats: unknown key in [signature.T-1]: did you mean least?"),
     "a key of another signature": (
@@ -304,6 +314,14 @@ REFUSED = {
         "name: unknown key in [signature.T-1.allow]: did you mean names?",
     ),
     "a name": ("[signature.T-1.allow]\nnames = ['a..b']", "[signature.T-1] allow: 'a..b' is no domain name"),
+    "a star within a name": (
+        "[signature.T-1.allow]\nnames = ['www.*.example']",
+        "[signature.T-1] allow: 'www.*.example' is no domain name",
+    ),
+    "a URL": (
+        "[signature.T-1.allow]\nnames = ['https://a.example/']",
+        "[signature.T-1] allow: 'https://a.example/' is no domain name",
+    ),
     "every name": ("[signature.T-1.allow]\nnames = ['.']", "[signature.T-1] allow: '.' is no domain name"),
     "an empty text": (
         "[signature.T-1.allow]\nprocesses = ['']",
@@ -319,6 +337,13 @@ def test_a_wrong_table_is_refused(name):
     text, error = REFUSED[name]
     with pytest.raises(SettingsError, match=re.escape(f"settings file /f.toml: {error}")):
         loaded(text)
+
+
+def test_a_table_of_no_signature_of_the_fleet_is_refused():
+    """A worker of the fleet, to which such a table may belong, names the nearest signature of its own."""
+    config = ConfigFile(Path("/f.toml"), {"signature": {"FLEET_NAME_SPRED": {}}})
+    with pytest.raises(SettingsError, match=r"FLEET_NAME_SPRED: unknown key .* did you mean FLEET_NAME_SPREAD\?"):
+        settings_of(config, load(find(group=OF_FLEET)))
 
 
 def test_settings_cannot_be_named_like_those_of_all():
@@ -355,44 +380,3 @@ def test_a_run_applies_the_settings(tmp_path):
     file.write_text(file.read_text() + 'allow = {names = ["updates.example"]}\n')
     done = dnstrail("--capture", "demo", "--config", file)
     assert (done.returncode, done.stdout) == (0, "")
-
-
-def test_the_rules_belong_to_the_watched_names():
-    """Each table [[watch]] is a rule of WATCHED_NAME, beside its own settings, and asks for it."""
-    text = '[[watch]]\nname = "a"\nsuffixes = ["A.Example."]\n[[watch]]\nname = "b"\noutcomes = ["failed"]\n'
-    rules = WatchRule(name="a", suffixes=("a.example",)), WatchRule(name="b", outcomes=("failed",))
-    for own, file in (("", ""), ('[signature.DNSTRAIL-1]\nfile = "/x"\n', "/x")):
-        found = loaded(own + text, WatchedName, Every)
-        assert found["DNSTRAIL-1"].own == WatchedNameSettings(rules, file)
-        assert found["T-1"].own == Thresholds()
-    config = ConfigFile(Path("/f.toml"), tomllib.loads(text))
-    assert (sets(config, WatchedName), sets(config, Every), sets(ConfigFile(), WatchedName)) == (True, False, False)
-
-
-RULE = '[[watch]]\nname = "r"\norigin = "host"\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        (
-            '[[watch]]\nname = "r"\nsufixes = ["a.example"]\n',
-            "sufixes: unknown key in [[watch]]: did you mean suffixes?",
-        ),
-        ('[[watch]]\nsuffixes = ["a.example"]\n', "[[watch]] 1: Object missing required field `name`"),
-        (RULE + '[[watch]]\nname = "s"\nsuffixes = ["a..b"]\n', "[[watch]] 2: 'a..b' is no domain name"),
-        (RULE + 'suffixes = ["evil.com:53"]\n', "[[watch]] 1: 'evil.com:53' is no domain name"),
-        ('[[watch]]\nname = "r"\nusers = [-1]\n', "[[watch]] 1 users[0]: Expected `int` >= 0"),
-        (RULE * 2, "[[watch]] 2: another rule has the name 'r'"),
-        (
-            "".join(RULE.replace('"r"', f'"{number}"') for number in range(MOST_RULES + 1)),
-            f"more than {MOST_RULES} rules",
-        ),
-        ("[signature.WATCHED_NAME]\nwatch = []\n", "watch: unknown key in [signature.WATCHED_NAME]"),
-    ],
-    ids=["key", "no name", "suffix", "port", "user", "twice", "too many", "another place"],
-)
-def test_a_wrong_rule_is_refused(text, error):
-    """A wrong rule is an error that states the rule by its number, and the key."""
-    with pytest.raises(SettingsError, match=re.escape(error)):
-        loaded(text, WatchedName, Every)

@@ -20,6 +20,7 @@ from dnstrail_signatures.builtin.dns_chunks import DnsChunks
 from dnstrail_signatures.builtin.dns_foreign_resolver import DnsForeignResolver
 from dnstrail_signatures.builtin.dns_generated_name import DnsGeneratedName
 from dnstrail_signatures.builtin.dns_rare_type import DnsRareType
+from dnstrail_signatures.builtin.dns_rebinding import DnsRebinding
 from dnstrail_signatures.builtin.dns_reverse_sweep import DnsReverseSweep
 from dnstrail_signatures.builtin.dns_tunnel_tool import DnsTunnelTool
 from dnstrail_signatures.builtin.dns_txt_code import DnsTxtCode
@@ -67,6 +68,7 @@ GENERATED = [f"kq{'abcdefghij'[place]}zwxyv.com" for place in range(10)]
 BEFORE = {
     ConnectionWithoutDns: [answered("a.example", "198.51.100.7", at=-9000)],
     DnsGeneratedName: [*map(missing, GENERATED), answered("kqzzwxyv.com", "198.51.100.7", at=1)],
+    DnsRebinding: [answered("a.example", "198.51.100.7", "10.0.0.7")],
     StaleAddress: [
         answered("a.example", "198.51.100.7", at=-9000),
         answered("a.example", "198.51.100.8", at=-8000),
@@ -88,6 +90,7 @@ EACH = {
     ConnectionWithoutDns: lambda process, at: [connected("8.8.8.8", process=process, at=at)],
     DnsForeignResolver: lambda process, at: [foreign(process, at)],
     StaleAddress: lambda process, at: [connected("198.51.100.7", process=process, at=at)],
+    DnsRebinding: lambda process, at: [connected("10.0.0.7", process=process, at=at)],
     DnsGeneratedName: lambda process, at: [connected("198.51.100.7", process=process, at=at)],
 }
 

@@ -1,7 +1,9 @@
 """The first time that a program asks below a registered domain.
 
-Sees: a known program that begins to talk to something else, such as a package with a changed install script.
-Cannot see: programs without a path (captures from files), and what another worker of the group saw before.
+Sees: a known program that begins to talk to something else, such as a package with a changed install script. On one
+host the containers of one image count as one.
+Cannot see: programs without a path (captures from files), what clients ask a server here, and what another worker of
+the group saw before.
 False positives: updates, first runs, and browsers, which ask new domains all the time (`programs` leaves them out).
 MITRE: T1195.002.
 Settings: `enabled`, since it is off; nothing is reported within the first `learn` seconds; `programs` are the names of
@@ -14,6 +16,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from dnstrail.captured import SERVER
 from dnstrail.container import user_of
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import registered_domain
@@ -78,10 +81,11 @@ class DnsFirstDomain(StatefulSignature):
     def on_event(self, event: Event) -> None:
         """Report the domain of a question if it is new for its program."""
         program = event.executable.path
-        if not program or program.rpartition("/")[2] in self.settings.programs:
+        if not program or event.role == SERVER or program.rpartition("/")[2] in self.settings.programs:
             return
         question = event.asked
         domain = registered_domain(question.name) if question is not None else ""
         image = f"{user_of(event.container_id)}/{event.process.container_image}"  # users choose the names of theirs
-        if question is not None and domain and self._seen.is_new((image, program, domain), event.timestamp):
+        subject = event.host_name, image, program, domain
+        if question is not None and domain and self._seen.is_new(subject, event.timestamp):
             self.report(event, program=program, domain=domain, name=question.name)

@@ -121,7 +121,7 @@ class DnsGeneratedName(StatefulSignature):
     def _on_connect(self, event: Event) -> None:
         party, address = party_of(event), str(event.arg("dst"))
         found = self._resolved.get((party, address))
-        if found is None or event.timestamp - found.at > self._nanoseconds:
+        if found is None or not 0 <= event.timestamp - found.at <= self._nanoseconds:
             return
         if self._once.first(self.subject(event, found.domain), event.timestamp):
             self.report(event, domain=found.domain, address=address, missing=list(found.missing))

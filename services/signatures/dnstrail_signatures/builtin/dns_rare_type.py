@@ -2,7 +2,8 @@
 
 Sees: tunnels that carry raw bytes in NULL or type 65399 records, from their first query.
 Cannot see: tunnels over TXT, MX, CNAME or A.
-False positives: researchers, and trust anchor telemetry of resolvers (`_ta-` names are left out).
+False positives: researchers, and trust anchor telemetry of resolvers (`_ta-` names of type NULL are left out, with up
+to four key tags below up to two labels).
 MITRE: T1071.004.
 Settings: `types` are the numbers of the types; a program and domain are reported again after `quiet` seconds;
 `subjects` bounds the state.
@@ -10,7 +11,8 @@ Settings: `types` are the numbers of the types; a program and domain are reporte
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -20,13 +22,15 @@ from dnstrail.signature import QUERY, EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.setting_types import Count, RecordType, Seconds
 from dnstrail_signatures.detection.stateful_signature import ReportsOnce
 
-_TRUST_ANCHOR = "_ta-"  # RFC 8145
+_NULL = 10
+# RFC 8145. Key tags and zone are free text: a tunnel that writes its names so has little room.
+_is_telemetry: Final = re.compile(r"_ta(?:-[0-9a-f]{4}){1,4}(?:\.[^.]+){0,2}").fullmatch
 
 
 class DnsRareTypeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The types that are reported."""
 
-    types: tuple[RecordType, ...] = (10, 65399)
+    types: tuple[RecordType, ...] = (_NULL, 65399)
     quiet: Seconds = 3600.0
     subjects: Count = 4096
 
@@ -56,7 +60,9 @@ class DnsRareType(ReportsOnce):
     def on_event(self, event: Event) -> None:
         """Report a query of one of the types."""
         question = event.asked
-        if question is None or question.type not in self.settings.types or question.name.startswith(_TRUST_ANCHOR):
+        if question is None or question.type not in self.settings.types:
+            return
+        if question.type == _NULL and _is_telemetry(question.name):
             return
         domain = registered_domain(question.name) or question.name
         if self._once.first(self.subject(event, domain, question.type), event.timestamp):

@@ -18,7 +18,7 @@ import msgspec
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable
+from dnstrail_signatures.detection.bounded_state import BoundedTable, Once
 from dnstrail_signatures.detection.setting_types import Count, Seconds, Ttl
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.detection.subjects import is_inner, party_of
@@ -81,11 +81,12 @@ class DnsRebinding(StatefulSignature):
         super().init(ctx)
         self._public: BoundedTable[tuple[str, str], Public] = BoundedTable(self.settings.subjects)
         self._rebound: BoundedTable[tuple[str, str], Rebound] = BoundedTable(self.settings.subjects)
+        self._once = Once(self.settings.subjects, self.settings.seconds)
         self._nanoseconds = round(self.settings.seconds * _SECOND)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return the public addresses of names, and the inner ones that came after them."""
-        return self._public, self._rebound
+        """Return the public addresses of names, the inner ones that came after them, and what was reported."""
+        return self._public, self._rebound, self._once.table
 
     def on_event(self, event: Event) -> None:
         """Note the addresses of an answer, or check a connection."""
@@ -113,10 +114,9 @@ class DnsRebinding(StatefulSignature):
                 self._rebound.put((party, address), Rebound(name, public.address, at))
 
     def _on_connect(self, event: Event) -> None:
-        subject = party_of(event), str(event.arg("dst"))
-        rebound = self._rebound.get(subject)
-        if rebound is None or event.timestamp < rebound.at:
+        address, at = str(event.arg("dst")), event.timestamp
+        rebound = self._rebound.get((party_of(event), address))
+        if rebound is None or not 0 <= at - rebound.at <= self._nanoseconds:
             return
-        self._rebound.pop(subject)
-        if event.timestamp - rebound.at <= self._nanoseconds:
-            self.report(event, name=rebound.name, public_address=rebound.public, inner_address=subject[1])
+        if self._once.first(self.subject(event, address, rebound.at), at):
+            self.report(event, name=rebound.name, public_address=rebound.public, inner_address=address)

@@ -4,8 +4,8 @@ Sees: scanners that list hosts by their reverse names (`nmap -sL`).
 Cannot see: slow sweeps, and sweeps through encrypted DNS.
 False positives: monitoring, log analysis, mail servers, and tools that print names of addresses (`netstat`, `tcpdump`).
 MITRE: T1018.
-Settings: `names` distinct reverse names within `seconds`; reported again after `quiet` seconds; `subjects` bounds the
-state.
+Settings: `names` distinct reverse names of addresses within `seconds`; reported again after `quiet` seconds; `subjects`
+bounds the state.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dnstrail.dns.names import is_reverse
+from dnstrail.dns.names import reverse_address
 from dnstrail.dns.rdata import PTR
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
@@ -69,7 +69,7 @@ class DnsReverseSweep(ReportsOnce):
     def on_event(self, event: Event) -> None:
         """Add a reverse name to those of its program."""
         question = event.asked
-        if question is None or not is_reverse(question.name):
+        if question is None or reverse_address(question.name) is None:
             return
         subject, at = self.subject(event), event.timestamp
         if self._bursts.reached(subject, question.name, at) and self._once.first(subject, at):

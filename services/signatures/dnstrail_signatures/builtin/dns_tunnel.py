@@ -7,7 +7,8 @@ False positives: reputation services that ask by long names (`known` leaves the 
 telemetry with generated names, and long names of services below an inner domain (that of Kubernetes is left out).
 MITRE: T1071.004.
 Settings: `queries` of at least `octets` octets below the registered domain, `distinct` of them distinct, within
-`seconds`; reported again after `quiet` seconds; `known` registered domains are left out; `subjects` bounds the state.
+`seconds`; reported again after `quiet` seconds; `known` domains, and the names below them, are left out; `subjects`
+bounds the state.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from dnstrail.dns.names import is_in_zone
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import octets_below, registered_domain
 from dnstrail.signature import QUERY, EventSelector, SignatureContext, SignatureMetadata
@@ -90,7 +92,9 @@ class DnsTunnel(ReportsOnce):
         if question is None or len(question.name) < self.settings.octets:
             return
         domain = registered_domain(question.name)
-        if not domain or domain in self.settings.known or octets_below(question.name, domain) < self.settings.octets:
+        if not domain or octets_below(question.name, domain) < self.settings.octets:
+            return
+        if any(is_in_zone(question.name, known) for known in self.settings.known):
             return
         subject = self.subject(event, domain)
         if self._bursts.reached(subject, question.name, event.timestamp) and self._once.first(subject, event.timestamp):

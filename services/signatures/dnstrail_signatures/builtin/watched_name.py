@@ -174,7 +174,7 @@ class WatchedName(StatefulSignature):
         flow, process, outcome = event.captured.flow, event.process, args["outcome"]
         answered, once = outcome == ANSWERED, _LATE if outcome == _UNANSWERED else _ONCE
         asker: Hashable = (process.pid, process.start_time) if process.pid else flow and flow.source
-        key = rule.name, event.host_name, asker, args["name"]
+        key = self.is_suppressed(event), rule.name, event.host_name, asker, args["name"]
         last = self.reported.get(key)
         if last is not None and abs(event.timestamp - last[0]) < once and (last[1] or not answered):
             return False

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-from dnstrail.dns.names import address_text, name_text
+from dnstrail.dns.names import address_text
+from dnstrail_signatures.detection.watch_table import watched_key
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]  #: a number of values, or of entries of a table
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  #: finite: infinity and NaN are refused
@@ -21,7 +22,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 def normal_names(key: str, texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the domain names of a setting in the form that events have.
+    """Return the domain names of a setting, written as in a watch list (`*.a.example`), in the form that events have.
 
     Raises:
         ValueError: a text is no domain name, or the root.
@@ -39,7 +40,7 @@ def normal_addresses(key: str, texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _domain_name(text: str) -> str | None:
-    name = name_text(text)
+    name = watched_key(text)
     return name if name and address_text(name) is None else None
 
 

@@ -25,8 +25,11 @@ class StatefulSignature(Signature):
         Events whose findings are suppressed are subjects of their own, so that they use up nothing of the others: they
         count to no gate, and begin no `quiet` time.
         """
-        is_suppressed = self.suppresses is not None and self.suppresses(event)
-        return is_suppressed, party_of(event), *parts
+        return self.is_suppressed(event), party_of(event), *parts
+
+    def is_suppressed(self, event: Event) -> bool:
+        """Return whether the settings suppress findings on an event."""
+        return self.suppresses is not None and self.suppresses(event)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return all tables of the signature."""

@@ -13,9 +13,10 @@ import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.container import fits_label, user_of
-from dnstrail.dns.names import is_in_zone, lookup_key, packed_address_text
+from dnstrail.dns.names import is_in_zone, packed_address_text, reverse_address
 from dnstrail.events import DST_DNS, FACT_NAMES, Event
 from dnstrail.kernel.systemd_units import can_be_unit, is_in_unit
+from dnstrail_signatures.detection.watch_table import watched_key
 
 Entry = Annotated[str, msgspec.Meta(min_length=1)]
 _LEAST_ID = 12  # characters of a container id that identify it, as Docker prints it
@@ -28,7 +29,7 @@ _SECOND = 1_000_000_000
 class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `allow` of a signature.
 
-    Invariant: names and addresses are valid.
+    Invariant: names are in the form of watch lists, and addresses are valid.
     """
 
     names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
@@ -41,15 +42,13 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     addresses: tuple[Entry, ...] = ()  #: no finding on events from or to these addresses or networks
 
     def __post_init__(self) -> None:
-        """Refuse what would never match.
+        """Read names as a watch list does, and refuse what would never match.
 
         Raises:
             ValueError: a name is no domain name, an address is none, or a unit has no ending of systemd.
         """
         _check_units(self.units)
-        for name in self.names:
-            if lookup_key(name) is None or lookup_key(name) == ".":
-                raise ValueError(f"{name!r} is no domain name")
+        msgspec.structs.force_setattr(self, "names", tuple(map(suffix_of, self.names)))
         for address in self.addresses:
             ip_network(address)
 
@@ -84,9 +83,20 @@ def _names_of(event: Event) -> list[str]:
 
 
 def _is_below(name: str, allowed: str) -> bool:
-    """Return whether a name is the allowed one or lies below it."""
-    key = lookup_key(allowed)
-    return key is not None and is_in_zone(name, key)
+    """Return whether a name is the allowed one, lies below it, or encodes an allowed address."""
+    return is_in_zone(name, allowed) or reverse_address(name) == allowed
+
+
+def suffix_of(text: str) -> str:
+    """Return a name of the settings, written as in a watch list (`*.a.example`), in the form of lookups.
+
+    Raises:
+        ValueError: it is no domain name, and no address.
+    """
+    suffix = watched_key(text)
+    if suffix is None:
+        raise ValueError(f"{text!r} is no domain name")
+    return suffix
 
 
 def is_container(process: Process, given: str) -> bool:

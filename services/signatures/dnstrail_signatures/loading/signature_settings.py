@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dnstrail.errors import SettingsError
-from dnstrail.process.config_file import SIGNATURE, WATCH, ConfigFile
+from dnstrail.process.config_file import FLEET_SIGNATURES, SIGNATURE, WATCH, ConfigFile
 from dnstrail.signature import Signature
 from dnstrail_signatures.loading.scope import Allow, CommonSettings, Mute, Only
 from dnstrail_signatures.loading.watch_rule import MOST_RULES, TakesRules, WatchRule
@@ -27,6 +27,7 @@ Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
 _OF_FINDINGS = {"severity", "allow", "only", "mute"}  # they apply to findings: none of them asks for a signature
 _ENABLED = "enabled"  # a signature whose own settings have this field states its default there
+_OF_FLEET = "FLEET_"  # begins the name of each signature of the fleet
 _NESTED: dict[str, type[msgspec.Struct]] = {"allow": Allow, "only": Only, "mute": Mute}
 
 
@@ -43,6 +44,8 @@ def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected
     names = {cls.metadata.event_name for cls in signatures.values()}
     for name in config.table(SIGNATURE):
         if name not in names and name not in signatures:
+            if name.startswith(_OF_FLEET) and not any(known.startswith(_OF_FLEET) for known in names):
+                raise config.refusal(name, f"a signature of the fleet: its table belongs in {FLEET_SIGNATURES}")
             raise config.unknown(name, names, SIGNATURE)
     return {id_: _settings_of(config, _table_of(config, cls), cls, selected) for id_, cls in signatures.items()}
 

@@ -9,8 +9,7 @@ import msgspec
 
 from dnstrail.events import OUTCOMES, Event
 from dnstrail.protocol.facts import HOPS
-from dnstrail_signatures.detection.watch_table import watched_key
-from dnstrail_signatures.loading.scope import Entry, Only
+from dnstrail_signatures.loading.scope import Entry, Only, suffix_of
 
 MOST_RULES = 64  #: rules `[[watch]]` -> the settings are refused
 _CLIENT, _FORWARDER, _SERVED = HOPS
@@ -50,7 +49,7 @@ class WatchRule(Only, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("a served client has no process here: nothing would match")
         if self.learn and self.first_seen is None:
             raise ValueError("learn has no effect without first_seen")
-        msgspec.structs.force_setattr(self, "suffixes", tuple(map(_suffix, self.suffixes)))
+        msgspec.structs.force_setattr(self, "suffixes", tuple(map(suffix_of, self.suffixes)))
 
     def _of_process(self) -> bool:
         return any((self.containers, self.images, self.programs, self.users, self.units))
@@ -82,13 +81,6 @@ class TakesRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of a signature to which the rules of the settings file belong."""
 
     watch: tuple[WatchRule, ...] = ()
-
-
-def _suffix(text: str) -> str:
-    suffix = watched_key(text)
-    if suffix is None:
-        raise ValueError(f"{text!r} is no domain name")
-    return suffix
 
 
 def _check(stated: Collection[str], known: Collection[str], kind: str) -> None:
