@@ -12,6 +12,9 @@ import pytest
 
 from builders.facts import BEGIN, OF_UNIT, SECOND, fact_of, stage_of
 from builders.log_entries import fill
+from dnstrail.captured import Captured
+from dnstrail.events import DNS_TRANSACTION, NET_CONNECTION, Event
+from dnstrail_cli.log import _once
 from live.processes import dnstrail, run_dir
 
 SLOW, FAST = 2 * SECOND, 3_000_000
@@ -155,6 +158,15 @@ def test_a_reader_that_ends_early_is_no_error(folder):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("last", [(), ("--last", "5")])
+def test_a_full_disk_is_no_fault_of_the_history(folder, last):
+    """Where stdout is full, the exit code and the error are those of all commands."""
+    command = [sys.executable, "-m", "dnstrail_cli", "log", "--folder", folder, *last, "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "Error: No space left on device\n")
+
+
 def test_a_damaged_file_is_named(tmp_path):
     """A damaged segment, and a pipe in place of one, are named on stderr, and the command prints the others."""
     fill(tmp_path / "history", FACTS)
@@ -164,3 +176,15 @@ def test_a_damaged_file_is_named(tmp_path):
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 5)
     assert "0000000000.segment" in done.stderr
     assert "0000000009.open: it is no file" in done.stderr
+
+
+def test_a_fact_that_is_published_again_is_shown_once():
+    """A cache that starts anew publishes the facts of the last 90 s again: none is shown twice, at 2,000 a second."""
+    batches, shown = 90 * 2_000 // 500, []
+    places = [f"a/net_packet_dns_base/{batch}/{place}/end" for batch in range(batches) for place in range(500)]
+    stages = [f"a/net_tcp_connect/7/1/{stage}" for stage in ("opened", "end")]
+    facts = [(DNS_TRANSACTION, one) for one in places] + [(NET_CONNECTION, one) for one in stages]
+    take = _once(shown.append)
+    for topic, identity in facts * 2:
+        take(Event(topic, Captured(1, b"", None, None, {"id": identity})))
+    assert [one.id for one in shown] == places + stages

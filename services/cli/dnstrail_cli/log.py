@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from dnstrail_cli.log_formats.printers import LogPrinter
     from dnstrail_findings.targets import Target
 
-#: facts of a running service that were shown -> after a restart of the cache an earlier one is shown again
-MOST_KNOWN: Final = 65_536
 FORMATS: Final = ("table", "json", "zeek", "zeek-json", "ecs", "ocsf")
 _POLL: Final = 0.05  # seconds between looks at the stop signal
 _PATIENCE: Final = 10.0  # seconds for the first turn of the facts
@@ -246,13 +244,14 @@ def _print_past(
     Raises:
         SettingsError: It cannot be read.
     """
-    from dnstrail.history.folder import reading_history
+    from dnstrail.history.folder import reading
     from dnstrail_cli.progress import ReadProgress
 
+    read = partial(history.read, selection) if last is None else partial(history.newest, selection, last)
     progress = ReadProgress("history", clock, lambda: history.position, size=lambda: history.size)
     progress.pause_on_terminal()
-    with closing(progress), reading_history():
-        for entry in history.read(selection) if last is None else history.newest(selection, last):
+    with closing(progress):
+        for entry in reading(read):
             progress.tick()
             printer.print(entry)
 
@@ -267,7 +266,6 @@ def _follow(
     history: HistoryLog | None,
 ) -> None:
     """Print the entries of a topic as they end, those after what was read from the history."""
-    from dnstrail.history.folder import reading_history
     from dnstrail.history.log.handover import Handover
 
     handover = Handover(history, selection, printer.print, _warn) if history is not None else None
@@ -283,8 +281,7 @@ def _follow(
             view.wait(_POLL)
             view.take(clock)
             if handover is not None:
-                with reading_history():
-                    handover.step(clock.monotonic())
+                handover.step(clock.monotonic())
             printer.release(clock.wall())
 
 
@@ -333,17 +330,18 @@ def _await_facts(view: EventView, clock: Clock, run_dir: Path, stopped: Callable
 
 def _once(emit: Emit) -> Emit:
     """Return a function that passes each fact on once: a cache that restarts publishes the last ones again."""
-    known: OrderedDict[str, None] = OrderedDict()
+    from dnstrail.events import Event
+    from dnstrail.history.fact import read_id
+    from dnstrail.history.known_ids import KnownIds
+
+    known = KnownIds()
 
     def once(item: Item) -> None:
-        identity = "" if isinstance(item, dict) else item.id
-        if identity in known:
-            return
-        if identity:
-            known[identity] = None
-        if len(known) > MOST_KNOWN:
-            known.popitem(last=False)
-        emit(item)
+        if isinstance(item, Event):
+            identity, _, stage = item.id.rpartition("/")
+            with suppress(BadMessage):  # no cache of ours sends it
+                if known.add(read_id(identity), stage):
+                    emit(item)
 
     return once
 

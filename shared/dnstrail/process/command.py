@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import math
 import os
 import sys
 import threading
@@ -171,6 +172,17 @@ def _check_addresses(value: str | tuple[str, ...] | None, *, local: bool) -> Non
             ipc.check_address(address, local=local)
         except BusError as error:
             raise click.BadParameter(f"{address!r}: {error.reason}") from error
+
+
+def check_number(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    """Return the value of an option that names a number of a range: click finds NaN in each.
+
+    Raises:
+        click.BadParameter: it is NaN.
+    """
+    if value is not None and math.isnan(value):
+        raise click.BadParameter(f"{value} is no number")
+    return value
 
 
 def check_file_path(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:

@@ -13,6 +13,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_trusted
 
 DEFAULT = Path("/etc/dnstrail/dnstrail.toml")
+FLEET_SIGNATURES = Path("/etc/dnstrail/fleet-signatures.toml")  # of signatures that differ from those of a host
 NO_FILE = "none"  # the value of `--config` that reads no file
 SIGNATURE = "signature"  # the table that holds a table for each signature
 WATCH = "watch"  # the array of rules `[[watch]]`

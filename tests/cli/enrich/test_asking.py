@@ -125,3 +125,10 @@ def test_a_reply_of_another_length_is_none(data):
     """A cache that returns no trails, or more than were asked for, has not answered."""
     with asking(lambda _: {"data": data}) as ask:
         assert ask([{"address": "192.0.2.1"}] * 3) is None
+
+
+@pytest.mark.parametrize("reply", [{}, {"data": None}, {"data": [1]}, {"data": [None], "source": HISTORY}])
+def test_a_reply_without_trails_is_no_answer(reply):
+    """A cache whose replies have another form gives no trail, and ends nothing."""
+    with asking(lambda _request: reply) as ask:
+        assert ask([{"address": "192.0.2.1"}]) is None

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import pytest
 
 from builders.facts import BEGIN, SECOND, fact_of, stage_of
@@ -43,6 +44,7 @@ from dnstrail_cli.log_formats import outputs
 log._follow = lambda *_: None
 outputs.STALLED = {2 * BOUND}
 """
+SHORT_WAIT = "from dnstrail_cli.log_formats import outputs; outputs.STALLED = 0.5"
 SMALL_QUEUE = f"{INTERRUPTIBLE}; from dnstrail_findings import backlog; backlog.MOST_LINES = 10"
 
 
@@ -142,7 +144,8 @@ def test_the_end_waits_in_vain_for_nobody(monkeypatch: pytest.MonkeyPatch, is_cu
     for _ in range(5):
         printer.print(ENTRY)
     began = time.monotonic()
-    printer.close(is_cut=is_cut)
+    with pytest.raises(click.exceptions.Exit):
+        printer.close(is_cut=is_cut)
     assert time.monotonic() - began < BOUND / 2
     assert output.lost == 5
     script.goes_on.set()
@@ -158,8 +161,31 @@ def test_a_stop_before_the_first_live_entry_waits_for_nobody(folder: Path) -> No
     """If `--follow` is stopped at once, the end does not wait until a slow receiver has the past."""
     with started("log", "--folder", folder, "--follow", "--since", "0", "--to", AWAY, before=STOPPED) as command:
         _, said = command.communicate(timeout=BOUND)
-    assert command.returncode == 0
+    assert command.returncode == 4
     assert "20 entries were lost" in said
+
+
+@pytest.mark.parametrize("body", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", ACCEPTED])
+def test_an_export_that_lost_entries_fails(folder: Path, tmp_path: Path, body: bytes) -> None:
+    """The exit code is 4 if one of several outputs lost entries, and stderr has their number."""
+    file, is_lost = tmp_path / "lines", body is not ACCEPTED
+    with serving(body) as server:
+        to = ("--to", f"file:{file}", "--to", f"webhook:http://127.0.0.1:{server.port}/")
+        said = sent(folder, *to, code=4 if is_lost else 0)
+    assert ("dnstrail: webhook: 20 entries were lost" in said) == is_lost
+    assert file.read_text().count("\n") == 20
+
+
+def test_what_waits_in_a_spool_is_stated(folder: Path, tmp_path: Path) -> None:
+    """Entries that a spool keeps are not lost: stderr has their number, and the next run sends them."""
+    to = f"{AWAY},spool={tmp_path}/spool"
+    with started("log", "--folder", folder, "--to", to, before=SHORT_WAIT) as command:
+        _, said = command.communicate(timeout=BOUND)
+    assert (command.returncode, "webhook: 20 entries wait in the spool" in said, "lost" in said) == (0, True, False)
+    with serving(ACCEPTED) as server:
+        to = f"webhook:http://127.0.0.1:{server.port}/,spool={tmp_path}/spool"
+        assert sent(folder, "--last", "1", "--to", to) == ""
+    assert sum(len(json.loads(request.partition(b"\r\n\r\n")[2])) for request in server.requests) == 21
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

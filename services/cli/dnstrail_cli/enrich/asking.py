@@ -71,8 +71,10 @@ class TrailAsker:
         reply = self._reply(connections=connections, **whom)
         if reply is None:
             return None
-        trails, source = reply["data"], reply.get("source")
+        trails, source = reply.get("data"), reply.get("source")
         if not isinstance(trails, list) or not 0 < len(trails) <= len(connections):
+            return None
+        if not all(isinstance(trail, dict) for trail in trails):
             return None
         return trails if source is None else [{**trail, "source": source} for trail in trails]
 

@@ -14,7 +14,7 @@ import click
 
 from dnstrail.capture_options import STDIN
 from dnstrail.errors import SettingsError
-from dnstrail.process.command import NO_CACHE, examples, run_dir_option
+from dnstrail.process.command import NO_CACHE, check_number, examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.lookups.options import cache_option
 
@@ -45,6 +45,7 @@ _EXAMPLES = examples(
     "patience",
     metavar="SECONDS",
     type=click.FloatRange(0, 3600),
+    callback=check_number,
     default=10,
     show_default=True,
     help="How long lines wait for a cache that is away.",

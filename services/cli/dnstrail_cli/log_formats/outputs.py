@@ -10,6 +10,7 @@ import click
 
 from dnstrail.errors import SettingsError
 from dnstrail.history.log.entries import LogEntry
+from dnstrail.process.command import CANNOT_SERVE
 from dnstrail_cli.log_formats.printers import line_encoder
 from dnstrail_findings.finding import LineSource
 from dnstrail_findings.output import Output, check_outputs, close_outputs
@@ -51,9 +52,12 @@ class OutputsPrinter:
         check_outputs(self._outputs)
 
     def close(self, *, is_cut: bool = False) -> None:
-        """Send what is left, and state what was lost. After an error or a signal, wait for no slow output.
+        """Send what is left, and state what was lost, or waits in a spool.
+
+        After an error or a signal, wait for no slow output.
 
         Raises:
+            Exit: Entries were lost; click exits with CANNOT_SERVE.
             Exception: It is a fault of dnstrail.
         """
         try:
@@ -65,6 +69,10 @@ class OutputsPrinter:
             for output in self._outputs:
                 if output.lost:
                     click.echo(f"dnstrail: {output.name}: {output.lost} entries were lost", err=True)
+                if kept := output.waiting - output.counters["unsent"]:
+                    click.echo(f"dnstrail: {output.name}: {kept} entries wait in the spool for the next run", err=True)
+        if any(output.lost for output in self._outputs):
+            raise click.exceptions.Exit(CANNOT_SERVE)
 
     def _await_past(self) -> None:
         before, end = 0, 0.0

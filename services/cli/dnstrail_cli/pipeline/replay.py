@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dnstrail.process.command import examples
+from dnstrail.process.command import check_number, examples
 from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail_cli.pipeline.options import PipelineRun, run_options
 from dnstrail_probe.registry import complete_capture, convert_capture_file
@@ -26,6 +26,7 @@ _EXAMPLES = examples(
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
+    callback=check_number,
     help="Play X times as fast as it was captured (default: without pauses).",
 )
 @run_options

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from dnstrail.captured import LAST_TIME
 from dnstrail.history.folder import folder_option
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import escape_unprintable, json_line
@@ -15,7 +14,6 @@ from dnstrail_cli.lookups.lookup import check_keys
 from dnstrail_cli.lookups.options import json_option
 from dnstrail_cli.lookups.timestamps import convert_moment
 
-_SECOND = 1_000_000_000  # ns
 _EXAMPLES = examples(
     "dnstrail seen 203.0.113.7",
     "dnstrail seen shop.example --since -30d",
@@ -55,7 +53,7 @@ def seen(ctx: click.Context, key: str, since: float | None, cof: bool, as_json: 
     load_bar()  # the owner may not be able to read the modules
     become_owner(folder)
     with reading_history(), LivesReader(folder, warn) as reader:
-        found, is_whole = reader.of(lookup_key(key) or key, min(since or 0, LAST_TIME / _SECOND))
+        found, is_whole = reader.of(lookup_key(key) or key, since or 0)
     relations = by_relation(found)
     if cof or as_json:
         for one in relations:

@@ -41,7 +41,7 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
     from dnstrail.history.folder import become_owner, reading_history
     from dnstrail.history.relations import new_row
 
-    begin = time.time() - _DAY if since is None else since
+    begin = int(time.time() - _DAY if since is None else since)  # the history knows these times to the second
     become_owner(folder)
     with reading_history():
         found, begins = new_since(folder, begin, warn)

@@ -10,7 +10,7 @@ import click
 
 from dnstrail.errors import BadMessage
 from dnstrail.events import DNS_TRANSACTION, Event
-from dnstrail.process.command import examples, run_dir_option
+from dnstrail.process.command import check_number, examples, run_dir_option
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.log import follow_facts
 from dnstrail_cli.lookups.options import json_option
@@ -30,6 +30,7 @@ _EXAMPLES = examples("dnstrail top", "dnstrail top --json | jq -c 'select(.view 
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
+    callback=check_number,
     help=f"Gather for so long, and print once (without a terminal, and for JSON: {SECONDS:.0f}).",
 )
 @json_option
