@@ -152,6 +152,22 @@ def test_a_fact_that_is_published_again_counts_once(parts):
     assert ids == {"questions": ["0/1/end", "0/2/end"], "connections": ["0/1/opened", "0/1/end", "0/2/opened"]}
 
 
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_missed_turn_is_noticed_if_it_had_facts(parts, is_empty):
+    """The feed states how many facts were lost; a turn without facts that was missed is no loss."""
+    worker, facts, _, _, sent = parts
+    cache = Cache("a", facts)
+    cache.turn()
+    worker.step()
+    cache.turn(*([] if is_empty else [fact_of(1)]))
+    facts.waiting.clear()
+    cache.turn(fact_of(2))
+    worker.step()
+    worker.close()
+    notices = [one for kind, one in sent.messages if kind == "notice"]
+    assert notices == ([] if is_empty else [{"reason": "lost", "missed": 1}])
+
+
 def test_a_fact_of_no_event_is_refused(parts):
     """A fact whose id names no event is counted as bad, and costs no other."""
     worker, facts, _, _, sent = parts

@@ -256,7 +256,7 @@ class WebWorker:
                 self._publish(kind, f"[{','.join(lines)}]".encode())
                 lines.clear()
         self._size.clear()
-        lost = self._follower.lost.total()
+        lost = self._follower.lost_events
         if missed := self._left_out + lost - self._lost:
             self._publish(NOTICE, json_line({"reason": "lost", "missed": missed}).encode())
             self.counters["left_out"] += self._left_out
