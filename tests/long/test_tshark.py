@@ -75,10 +75,11 @@ def of_tshark(capture: Path) -> list[Row]:
     """Return name, type, rcode, time (us) and addresses of each answered question over UDP, as tshark reports them."""
     if not (UNPACKED / "bin/tshark").exists():
         skip("tshark is not unpacked: deploy/setup-tshark.sh")
-    [library] = [*UNPACKED.glob("lib/*/libwireshark.so.*[0-9]")][:1]
+    # A library that this host has installed is not unpacked.
+    folders = sorted({str(found.parent) for found in UNPACKED.glob("lib/*/*.so.*")})
     fields = [word for field in FIELDS for word in ("-e", field)]
     command = [UNPACKED / "bin/tshark", "-r", capture, "-Y", ANSWERS, "-T", "fields", *fields]
-    env = {**os.environ, "LD_LIBRARY_PATH": str(library.parent)}
+    env = {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)} if folders else None
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
     rows = (line.split("\t") for line in done.stdout.splitlines())
     return sorted(
