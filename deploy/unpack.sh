@@ -6,7 +6,7 @@ folder=$1
 shift
 rm -rf "$folder"
 mkdir -p "$folder/archives/partial" "$folder/root"
-DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends --download-only \
+DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends --reinstall --download-only \
     -o Dir::Cache::archives="$PWD/$folder/archives" "$@"
 find "$folder/archives" -name '*.deb' -exec dpkg-deb -x {} "$folder/root" \;
 rm -rf "$folder/archives"

@@ -124,17 +124,25 @@ def test_promtool_accepts_the_files(kind, file):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("others", [0, 2])
 @pytest.mark.parametrize(
     ("values", "fires"),
     [("1x200", False), ("1x40 0x160", True), ("1x40 0 0 stale _x160", True)],
     ids=["up", "silent", "without an address"],
 )
-def test_a_worker_that_ended_fires_its_alert(values, fires, tmp_path):
-    """A worker fires while its target does not answer, and once Prometheus has none, as Docker's DNS forgets it."""
-    labels = {"job": "dnstrail", "service": "cache"}
+def test_a_worker_that_ended_fires_its_alert(values, fires, others, tmp_path):
+    """A worker fires while its target does not answer, and once Prometheus has none, as Docker's DNS forgets it.
+
+    So does one of several of a service, but none that was replaced by another one, which began before it ended.
+    """
+    labels = {"job": "dnstrail", "service": "signatures"}
+    instances = [{**labels, "instance": f"{number}:9153"} for number in range(others)]
+    moved = {**labels, "service": "probe"}
     series = [
         {"series": f"up{{{_shown({**labels, 'instance': 'a:9153'})}}}", "values": values},
-        {"series": f"up{{{_shown({**labels, 'service': 'probe', 'instance': 'b:9153'})}}}", "values": "1x200"},
+        *({"series": f"up{{{_shown(one)}}}", "values": "1x200"} for one in instances),
+        {"series": f"up{{{_shown({**moved, 'instance': 'b:9153'})}}}", "values": "1x40 stale _x160"},
+        {"series": f"up{{{_shown({**moved, 'instance': 'c:9153'})}}}", "values": "_x40 1x160"},
     ]
     expected = [{"exp_labels": {**labels, "severity": "critical"}}] if fires else []
     if "stale" not in values:

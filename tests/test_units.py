@@ -13,11 +13,10 @@ import yaml
 from dnstrail.bus.ipc import events_address, findings_address, history_address, lookups_address
 from dnstrail.bus.trust import RUN_DIR_OF_FLEET
 from dnstrail.pipeline import FLEET, HISTORY, SENDER
-from dnstrail.process.config_file import DEFAULT, TABLES
+from dnstrail.process.config_file import DEFAULT, FLEET_SIGNATURES, TABLES
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
 from dnstrail_cli.fleet.command import fleet
-from dnstrail_cli.fleet.signatures import SETTINGS
 from dnstrail_findings.targets import parse_target
 from dnstrail_fleet.engine_option import JOINED
 from dnstrail_fleet.log.engine_address import EngineAddress, encode_invitation
@@ -307,9 +306,9 @@ def test_the_override_for_outputs_keeps_the_command():
 def test_the_settings_of_fleet_signatures_have_a_file_of_their_own(tmp_path):
     """Those of the host are no settings of theirs: the unit names none, and the default is another path."""
     assert "--config" not in service(UNIT["fleet-signatures"])["ExecStart"]
-    assert (SETTINGS.parent, SETTINGS != DEFAULT) == (DEFAULT.parent, True)
-    assert f"`{SETTINGS}`" in (COMPOSE.parent / "docs/use/services.md").read_text()
-    assert f"`{SETTINGS}`" in (COMPOSE.parent / "docs/use/fleet.md").read_text()
+    assert (FLEET_SIGNATURES.parent, FLEET_SIGNATURES != DEFAULT) == (DEFAULT.parent, True)
+    assert f"`{FLEET_SIGNATURES}`" in (COMPOSE.parent / "docs/use/services.md").read_text()
+    assert f"`{FLEET_SIGNATURES}`" in (COMPOSE.parent / "docs/use/fleet.md").read_text()
 
 
 def test_the_network_of_the_containers_leads_nowhere():
