@@ -17,8 +17,10 @@ from dnstrail_probe.registry import open_source
 
 MOST_BYTES = 4096
 _TYPES = (A, A, AAAA, CNAME, CNAME, 12, 15, 33, 64, 65, TXT, 41, 250, 65280)
-_LABELS = (b"\x01a", b"\x03WWW", b"\x01.", b"\x01\x00", b"\x02\xff\xc3", b"\x20" + b"b" * 32, b"\x2d" + b"-" * 45, b"")
-_LABELS += (b"\x3f" + b"c" * 63, b"\x01a" * 60, b"\x40a", b"\x80")
+_LIKE_A_RECORD = b"\x0b123456789\x00\x04"  # holds 4 where a record behind a pointer holds its length
+_USUAL = (b"\x01a", b"\x03WWW", b"\x01.", b"\x01\x00", b"\x02\xff\xc3", b"\x20" + b"b" * 32, b"\x2d" + b"-" * 45, b"")
+_USUAL += (_LIKE_A_RECORD,)
+_LABELS = (*_USUAL, b"\x3f" + b"c" * 63, b"\x01a" * 60, b"\x40a", b"\x80")
 _TELLING = (0, 1, 2, 12, 31, 32, 33, 63, 64, 0x80, 0xC0, 0xFF)
 _PARAMETERS = (
     b"\0\1\0\3\2h2",
@@ -108,7 +110,7 @@ def _long(random: Random, size: int) -> bytes:
 
 
 def _name(random: Random, starts: list[int]) -> bytes:
-    labels = b"".join(random.choices(_LABELS[:8] if random.random() < 0.8 else _LABELS, k=random.randint(0, 3)))
+    labels = b"".join(random.choices(_USUAL if random.random() < 0.8 else _LABELS, k=random.randint(0, 3)))
     near = random.choice(starts) + random.choice((0, 0, 0, 0, 1, 2, 4, -1))
     return labels + random.choice((b"\0", pointer(near % 0x4000), pointer(near % 0x4000)))
 
