@@ -117,6 +117,7 @@ def test_the_table_has_a_line_for_a_call(folder):
         (("--folder", "/dev/null"), 2, "/dev/null"),
         (("--follow", "--outcome", "lost"), 2, "lost"),
         (("--follow", "--until", "1"), 2, "--until goes without --follow"),
+        (("--since", "2", "--until", "1"), 2, "--since is after --until"),
         (("--connections", "--outcome", "failed"), 2, "--outcome"),
         (("--connections", "--follow", "--slower", "0ms"), 2, "--slower"),
         (("--slower", "fast"), 2, "no duration"),

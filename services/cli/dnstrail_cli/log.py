@@ -141,6 +141,7 @@ def log(
     of_questions = bool(outcome) or slower is not None
     _check_usage(
         follow=follow,
+        since=since,
         until=until,
         connections=connections,
         of_questions=of_questions,
@@ -163,7 +164,14 @@ def log(
 
 
 def _check_usage(
-    *, follow: bool, until: float | None, connections: bool, of_questions: bool, as_json: bool, output: str
+    *,
+    follow: bool,
+    since: float | None,
+    until: float | None,
+    connections: bool,
+    of_questions: bool,
+    as_json: bool,
+    output: str,
 ) -> None:
     """Refuse options that exclude each other.
 
@@ -172,6 +180,8 @@ def _check_usage(
     """
     if follow and until is not None:
         raise click.UsageError("--until goes without --follow")
+    if since is not None and until is not None and since > until:
+        raise click.UsageError("--since is after --until")
     if as_json and output not in {"table", "json"}:
         raise click.UsageError(f"--json goes without --output {output}")
     if connections and of_questions:
