@@ -104,6 +104,13 @@ def test_nothing_is_new_while_it_learns():
     assert seen.table.evicted == 1
 
 
+def test_a_time_far_ahead_does_not_end_what_is_new():
+    """The time to learn begins with the earliest time, whichever host's clock is ahead."""
+    seen = FirstSeen(9, 10.0)
+    times = (("a", 10**9), ("b", 0), ("c", 9), ("d", 11))
+    assert [seen.is_new(subject, at * SECOND) for subject, at in times] == [False, False, False, True]
+
+
 def test_a_signature_counts_what_its_tables_evict():
     """A signature that reports once has room for `subjects`; each further one evicts the oldest, and counts."""
     run = SignatureRun(DnsRareType, settings=DnsRareTypeSettings(subjects=2))

@@ -78,7 +78,10 @@ class Once:
 
 
 class FirstSeen:
-    """The subjects that were seen, at most `most` of them. Nothing is new within the first `learn` seconds."""
+    """The subjects that were seen, at most `most` of them. Nothing is new within the first `learn` seconds.
+
+    They begin with the earliest time, so that one host whose clock is ahead silences no other.
+    """
 
     def __init__(self, most: int, learn: float, known: Iterable[Hashable] = ()) -> None:
         self.table: BoundedTable[Hashable, bool] = BoundedTable(most)
@@ -89,8 +92,7 @@ class FirstSeen:
 
     def is_new(self, subject: Hashable, at: int) -> bool:
         """Note a subject at a time (ns). Return True if it is new, and the time to learn is over."""
-        if self._begun is None:
-            self._begun = at
+        self._begun = at if self._begun is None else min(self._begun, at)
         if self.table.get(subject) is not None:
             return False
         self.table.put(subject, True)
