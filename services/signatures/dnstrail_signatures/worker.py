@@ -139,7 +139,7 @@ class SignatureWorker:
         self._subscriber = KeyedSubscriber(subscriber, time.monotonic, self.engine.counters)
         self._listener = Listener(self._subscriber)
         self._starts = FollowedStarts(probes + (RUNS if facts else 0), self._forget, self.engine.counters)
-        self.turns = TurnFollower(_followed(chosen))
+        self.turns = TurnFollower(chosen.followed)
         self.coverage = ProbeCoverage()
         self.received: Counter[str] = Counter()
         self._next: tuple[str, bytes] | None = None  # was received, and has to wait for the cache
@@ -180,7 +180,7 @@ class SignatureWorker:
         chosen = reloaded.chosen
         self.engine.adopt(reloaded.prepared)
         if subscribe_instead(self._subscriber, {*self._origins}, {*topics_of(chosen.classes)}):
-            self.turns.follow(_followed(chosen))
+            self.turns.follow(chosen.followed)
         self.share.change(self._chosen, chosen)
         self._select_events(chosen)
         structlog.get_logger().info("reloaded", signatures=[one.metadata.event_name for one in self.engine.signatures])
@@ -282,8 +282,11 @@ class SignatureWorker:
             self._mutes.reload()
         self._losses.note(self._all_losses(), now)
         for moved in self.share.step(now, self._work, self._origins):
-            self._counters["twice"] += len(self._select(moved.topic, moved.batch, moved.given_up))
-            self._handle(moved.topic, moved.batch, moved.gained, again=True)
+            try:
+                self._counters["twice"] += len(self._select(moved.topic, moved.batch, moved.given_up))
+                self._handle(moved.topic, moved.batch, moved.gained, again=True)
+            except BadMessage as error:  # any probe may send a bad event
+                self._refuse(moved.topic, error)
 
     def _work(self) -> Work:
         return Work(
@@ -391,8 +394,3 @@ class SignatureWorker:
             self.engine.suppressed[finding.metadata.event_name] += 1
         else:
             self.delivery.send(found, live=self.turns.live)
-
-
-def _followed(chosen: Chosen) -> tuple[str, ...]:
-    """Return the topics whose batches are counted."""
-    return tuple(topic for topic in topics_of(chosen.classes) if topic != TURN)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from builders.fake_cache import FakeCache, members
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT
-from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.batches import TURN, Batch, Turn, WireBatch, encode
+from dnstrail.protocol.event_table import WireEvents
 from dnstrail.protocol.members import RENEWAL, Work
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.findings import Delivery
@@ -198,6 +200,21 @@ def test_a_file_that_no_probe_replays_is_handled_from_the_buffer_alone():
     member.change(s=2)
     check_whole(member.found, 1)
     assert member.work["handover_lost"] == 4
+
+
+def test_a_bad_event_costs_its_own_batch_alone_in_a_takeover():
+    """The batches of other events are handled, and the worker goes on."""
+    member = Member("b")
+    member.receive(0)
+    member.change("b")
+    bad = WireBatch("s", 1, 1, WireEvents([], [], ["no event"]))
+    member.worker.on_message(SCHED_PROCESS_EXIT, msgspec.msgpack.encode(bad), 1.0)
+    member.worker.on_message(*exits(1, 2), 1.0)
+    member.worker.on_message(*ended(1), 1.0)
+    own = len(member.found)
+    member.change(s=0)
+    assert len(member.found) > own
+    check_whole([one for one in member.found if one["mark"]["turn"] == 1], 1)
 
 
 def test_turns_count_as_lost_for_the_successors_of_a_member_alone():

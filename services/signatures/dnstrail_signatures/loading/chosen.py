@@ -29,6 +29,11 @@ class Chosen(NamedTuple):
     settings: Settings
     asked: frozenset[type[Signature]] = frozenset()
 
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The topics whose batches are counted."""
+        return tuple(topic for topic in topics_of(self.classes) if topic != TURN)
+
     @classmethod
     def of(cls, *classes: type[Signature]) -> Chosen:
         """Return these signatures with their default settings."""
