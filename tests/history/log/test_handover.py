@@ -124,6 +124,24 @@ def test_what_waits_is_bounded(tmp_path, monkeypatch, stores):
         assert (ends.handover.is_over, ends.shown, len(ends.warnings)) == (True, names(0, 1, 2, 3), 1)
 
 
+@pytest.mark.parametrize("newest", [False, True], ids=["since", "last"])
+@pytest.mark.parametrize("name", ["none.example", "n0.example"])
+def test_what_the_reading_looked_at_is_no_backlog(tmp_path, monkeypatch, newest, name):
+    """What was stored before and did not fit is not taken for a history that lags behind."""
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    selection = LogSelection(name=name)
+    with closing(Ends(tmp_path / "history", selection)) as ends:
+        ends.store_facts(*range(10))
+        read = ends.log.newest(selection, 5) if newest else [*ends.log.read(selection)]
+        assert len(read) == (name == "n0.example")
+        ends.handover.step(0)
+        assert (ends.handover.is_over, ends.shown, ends.warnings) == (False, [], [])
+        ends.handover.add(live(fact(10)), 0)
+        ends.store_facts(10)
+        ends.handover.step(0)
+        assert (ends.handover.is_over, ends.warnings) == (True, [])
+
+
 def test_connections_are_handed_over_by_their_ends(tmp_path):
     """Of connections the ends are shown, stored or live, each once."""
     shown: list[str | None] = []

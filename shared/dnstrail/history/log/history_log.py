@@ -13,7 +13,7 @@ from dnstrail.history.closing import FINAL
 from dnstrail.history.database import LOCKED, DamagedFileError, is_locked
 from dnstrail.history.log.candidates import keys_of
 from dnstrail.history.log.entries import LogEntry
-from dnstrail.history.log.segment_entries import SegmentEntries
+from dnstrail.history.log.segment_entries import LAST, SegmentEntries
 from dnstrail.history.log.selection import LogSelection
 from dnstrail.history.segment_files import SegmentFile, segment_files
 from dnstrail.history.segment_keys import HashedKey, lacks_key
@@ -32,7 +32,7 @@ class HistoryLog:
         self._warn = warn
         self._topic = topic
         self._warned: set[Path] = set()
-        self._read = (0, 0)  # the segment, and the transaction in it, up to which everything was read
+        self._read = (0, 0)  # the segment, and the fact in it, up to which everything was looked at
 
     def read(self, selection: LogSelection) -> Iterator[LogEntry]:
         """Yield the entries of a selection in the order of their ends; a later call continues after them.
@@ -48,14 +48,16 @@ class HistoryLog:
         keys = keys_of(selection)
         for file, size in files:
             after = last if file.number == number else 0
-            self._read = (file.number, after)
+            is_lacking = _lacks(file, keys)
+            self._read = (file.number, LAST if is_lacking else after)
             segment = SegmentEntries(file.path, self._topic)
             with self._naming(segment):
-                for part in () if _lacks(file, keys) else segment.read(selection, after):
+                for part in () if is_lacking else segment.read(selection, after):
                     for _, entry in part:
                         yield entry
                     if part:
                         self._read = (file.number, part[-1][0])
+                self._read = (file.number, max(self._read[1], segment.last))
             self.position += size
 
     def newest(self, selection: LogSelection, count: int) -> list[LogEntry]:
@@ -66,18 +68,15 @@ class HistoryLog:
         """
         found: list[LogEntry] = []
         files = self._files()
-        if files:
-            self._read = (files[-1].number, 0)  # of this segment everything is read again, if nothing of it fits
         keys = keys_of(selection)
         for file in reversed(files):
-            if _lacks(file, keys):
-                continue
+            is_lacking = _lacks(file, keys)
             segment = SegmentEntries(file.path, self._topic)
             with self._naming(segment), closing(segment.newest(selection)) as parts:
-                for place, entry in islice(chain.from_iterable(parts), count - len(found)):
-                    if not found and file is files[-1]:
-                        self._read = (file.number, place)
+                for _, entry in () if is_lacking else islice(chain.from_iterable(parts), count - len(found)):
                     found.append(entry)
+            if file is files[-1]:
+                self._read = (file.number, LAST if is_lacking else segment.last)
             if len(found) == count:
                 break
         return found[::-1]

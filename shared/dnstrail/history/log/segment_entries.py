@@ -43,11 +43,15 @@ Part = Sequence[tuple[int, LogEntry]]  # entries in their order, each with the n
 
 
 class SegmentEntries:
-    """Reads the entries of a segment. One to which facts are added is open only while a part of it is read."""
+    """Reads the entries of a segment. One to which facts are added is open only while a part of it is read.
+
+    `last` is the number of the newest fact that was looked at, also if it did not fit; 0 before.
+    """
 
     def __init__(self, path: Path, topic: str = DNS_TRANSACTION) -> None:
         """Name the file, and the facts whose entries are read."""
         self.path = path
+        self.last = 0
         self._of_connections = topic == NET_CONNECTION
         self._database: sqlite3.Connection | None = None
         self._inode = 0  # of the file, once it was read
@@ -122,6 +126,8 @@ class SegmentEntries:
             while read == count:
                 with naming_damage(self.path):
                     found = self._open(selection, fill=place == 0)
+                    if place == LAST or order == "id":
+                        self.last = self._newest()
                     rows = self._rows(found, place, count, beyond, order)
                     entries = [entry for entry in entries_of(rows) if accepts(entry[1])]
                 if not self._is_final:
@@ -170,11 +176,19 @@ class SegmentEntries:
                 raise DamagedFileError(self.path, REWRITTEN)
             self._inode = status.st_ino
         try:
-            return open_reader(self.path, SCHEMA, final=self._is_final)
+            database = open_reader(self.path, SCHEMA, final=self._is_final)
         except sqlite3.OperationalError:
             if self._is_final or self.path.exists():
                 raise
             return self._connect()
+        database.execute("BEGIN")  # one state of the segment
+        return database
+
+    def _newest(self) -> int:
+        """Return the number of the newest fact, 0 without one."""
+        table = "connections" if self._of_connections else "transactions"
+        [number] = self.execute(f"SELECT ifnull(max(id), 0) FROM {table}").fetchone()  # noqa: S608 - our own names
+        return msgspec.convert(number, int)
 
     def _rows(self, found: Candidates | None, place: int, count: int, beyond: str, order: str) -> list[Row]:
         """Return the rows of the next transactions."""
