@@ -93,3 +93,12 @@ def test_what_waits_is_bounded(monkeypatch):
     for number in range(5):
         pairs.add(live(fact_of(number, name=f"n{number}.example", relations=())))
     assert [entry.name for entry in pairs.ready(BEGIN)] == ["n0.example", "n1.example"]
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up():
+    """An entry that waits when the clock is set back by an hour, or comes from a host ahead, does not wait so long."""
+    pairs = PairedQuestions()
+    ahead, after = question(A, BEGIN + 3600 * SECOND), question(MX, BEGIN)
+    pairs.add(ahead)
+    pairs.add(after)
+    assert [*pairs.ready(BEGIN)] == [ahead, after]

@@ -52,10 +52,11 @@ class PairedQuestions:
         self._waiting.append(waiting)
 
     def ready(self, now: int) -> Iterator[LogEntry]:
-        """Yield the entries that are complete, or have waited for a second before `now` (ns since the epoch)."""
+        """Yield the entries that are complete, or a second or more from `now` (ns since the epoch)."""
         while self._waiting:
             first = self._waiting[0]
-            is_over = first.entry.timestamp + TOGETHER <= now or len(self._waiting) > MOST_WAITING
+            distance = abs(now - first.entry.timestamp)  # the clock may be set back meanwhile
+            is_over = distance >= TOGETHER or len(self._waiting) > MOST_WAITING
             if first.call is not None and not is_over:
                 return
             self._waiting.popleft()
