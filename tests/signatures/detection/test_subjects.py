@@ -25,7 +25,9 @@ THERE, BACK = Flow(CLIENT, 4000, SERVER_ADDRESS, 53), Flow(SERVER_ADDRESS, 53, C
         ("x.github.io", "x.github.io"),
         ("tunnel.corp", "tunnel.corp"),
         ("1.2.0.192.in-addr.arpa", ""),
-        (r"a.evil\.example.com", "evilxexample.com"),
+        (r"a.evil\.example.com", r"evil\.example.com"),
+        (r"a.go\000gle.co.uk", r"go\000gle.co.uk"),
+        (r"\042.sea", r"\042.sea"),
         (r"a.b\228\\.pirate.sea", "pirate.sea"),
     ],
 )
@@ -38,6 +40,7 @@ def test_octets_are_counted_without_escapes():
     """An escaped octet is one octet."""
     assert octets_below(r"a\228\.b.example.com", "example.com") == 4
     assert octets_below("example.com", "example.com") == 0
+    assert octets_below(r"ab.ex\042mple.com", r"ex\042mple.com") == 2
 
 
 @pytest.mark.parametrize(
