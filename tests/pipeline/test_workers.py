@@ -19,6 +19,7 @@ from dnstrail.errors import DataNotFound, Unavailable
 from live.processes import PATIENCE, alive, children_of, command_line, dnstrail, run_dir, started, wait_until
 from live.workers import asker, probe, response, seen
 
+FULL = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
 LOOKUPS_PAGE = Path(__file__).parents[2] / "docs/use/lookups.md"
 SIGNATURE = """
 from dnstrail.errors import DataNotFound
@@ -38,6 +39,27 @@ class Resolved(Signature):
         except DataNotFound:
             pass
 """
+
+EACH = """
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+
+class Each(Signature):
+    metadata = SignatureMetadata(id="T-2", version="1", name="Each", event_name="EACH")
+    selected_events = (EventSelector(name="net_packet_dns"),)
+
+    def on_event(self, event):
+        self.report(event)
+"""
+
+
+@pytest.fixture
+def each(tmp_path: Path) -> list[str | Path]:
+    """Return the options that run a signature which reports each DNS message."""
+    file = tmp_path / "each.py"
+    file.write_text(EACH)
+    file.chmod(0o644)
+    tmp_path.chmod(0o755)
+    return ["--signatures", file, "--select", "EACH"]
 
 
 @contextmanager
@@ -124,6 +146,34 @@ def test_killed_cache_is_unavailable_then_back(tmp_path):
         signatures.terminate()
         assert "signature_unavailable" in signatures.stderr.read()  # the new cache has not received unseen.test
         reader.join(PATIENCE)
+
+
+def test_the_end_of_the_reader_ends_a_signature_worker(each):
+    """After `dnstrail signatures | head -1` has its line, the next finding ends the worker without a word."""
+    with (
+        run_dir() as folder,
+        started("signatures", "--run-dir", folder, "--cache", "none", *each) as worker,
+        probe(folder, subscribers=1) as publishing,
+    ):
+        publishing.turn(seen(response("any.test", "any.test 300 A 192.0.2.1")))
+        assert json.loads(worker.stdout.readline())["eventName"] == "EACH"
+        worker.stdout.close()
+        publishing.turn(seen(response("any.test", "any.test 300 A 192.0.2.2")))
+        assert worker.wait(PATIENCE) == 0
+        assert (log := worker.stderr.read()).count("stopped") == 1
+        assert "Broken" not in log
+
+
+def test_a_full_disk_ends_a_signature_worker_with_its_reason(each):
+    """A worker whose stdout takes no finding ends with an error: the finding would be lost in silence."""
+    with (
+        run_dir() as folder,
+        started("signatures", "--run-dir", folder, "--cache", "none", *each, before=FULL) as worker,
+        probe(folder, subscribers=1) as publishing,
+    ):
+        publishing.turn(seen(response("any.test", "any.test 300 A 192.0.2.1")))
+        assert worker.wait(PATIENCE) == 4
+        assert "No space left on device" in worker.stderr.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -60,7 +60,8 @@ class Delivery:
     `deliver` waits for the receiver, or raises NotDeliveredError. `offer` never waits, and returns False if the
     receiver has no room; messages of a live source take it, if there is one. `waiting` returns the number of messages
     that wait for a receiver that is away, `connected` whether one is there. `undelivered` counts findings for which
-    there was no room, or that still waited when the delivery was closed; a signal is none.
+    there was no room, or that still waited when the delivery was closed; a signal is none. `failed` is the error
+    of stdout, after which the worker ends.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Delivery:
         connected: Callable[[], bool] = lambda: True,
     ) -> None:
         self.undelivered = 0
+        self.failed: OSError | None = None
         self._deliver = deliver
         self._offer = offer
         self._waiting = waiting
@@ -82,6 +84,9 @@ class Delivery:
             try:
                 self._deliver(message)
             except NotDeliveredError:
+                self.undelivered += "eventName" in message
+            except OSError as error:
+                self.failed = error
                 self.undelivered += "eventName" in message
         elif not self._offer(message):
             self.undelivered += "eventName" in message

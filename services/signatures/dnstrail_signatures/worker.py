@@ -54,11 +54,14 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
     """Run a worker over events until the stop signal is set. No error of a signature ends the run.
 
     `reload` is the signal to reload, and chooses the signatures anew.
+
+    Raises:
+        OSError: stdout takes no more findings: its reader has gone, or the disk is full.
     """
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.event_name for signature in worker.engine.signatures])
     reloader = None if reload is None else Reloader(*reload, worker.engine)
-    while not stop.is_set():
+    while not stop.is_set() and worker.delivery.failed is None:
         worker.beat()
         if reloader is not None and (reloaded := reloader.step()) is not None:
             worker.adopt(reloaded)
@@ -79,14 +82,15 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
         if found and not worker.share.waits:
             bus.wait(timeout=_GATHER)
     worker.close()
-    engine = worker.engine
     log.info(
         "stopped",
-        **engine.counters,
+        **worker.engine.counters,
         **worker.share.recent.counters,
         lost=dict(worker.turns.lost),
-        **{f"{name}_by_signature": dict(counted) for name, counted in engine.by_signature.items()},
+        **{f"{name}_by_signature": dict(counted) for name, counted in worker.engine.by_signature.items()},
     )
+    if worker.delivery.failed is not None:
+        raise worker.delivery.failed
 
 
 def _take_messages(worker: SignatureWorker, stop: threading.Event) -> bool:
