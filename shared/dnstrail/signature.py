@@ -55,7 +55,7 @@ class EventSelector:
     "refused" or "failed" by its code.
 
     Raises:
-        ValueError: a message or an outcome that does not exist.
+        ValueError: a message or an outcome that does not exist, or types that are no tuple of numbers.
     """
 
     source: str = SOURCE
@@ -71,6 +71,8 @@ class EventSelector:
             raise ValueError(f"message={self.message!r} is neither {QUERY!r} nor {RESPONSE!r}")
         if unknown := {*self.outcomes}.difference((ANSWERED, FAILED, *_OF_RCODE.values())):
             raise ValueError(f"{min(unknown)!r} is no outcome of a response")
+        if not isinstance(self.types, tuple) or not all(isinstance(number, int) for number in self.types):
+            raise ValueError(f"types={self.types!r} is no tuple of numbers, such as (16,)")
 
     @property
     def by_message(self) -> bool:

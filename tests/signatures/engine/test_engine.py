@@ -141,6 +141,23 @@ def test_whatever_a_signature_raises_ends_nothing(engine, fault):
     assert (running.errors, len(after.noted)) == ({"bad": 1}, 1)
 
 
+def test_an_error_without_a_text_ends_nothing(engine):
+    """An error whose text raises, too, is counted and logged by its type."""
+
+    class Textless(Exception):
+        def __str__(self):
+            raise ValueError("on purpose")
+
+    def on_event(self, event):
+        raise Textless
+
+    with capture_logs() as logs:
+        running = engine(made("bad", {}, on_event=on_event))
+        running.on_event(event())
+    assert running.errors == {"bad": 1}
+    assert logs[0]["error"] == "Textless, whose text cannot be had"
+
+
 @pytest.mark.parametrize(
     ("method", "call"),
     [

@@ -148,7 +148,12 @@ def test_types_that_no_selector_names_are_one_kind(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("field", "value", "named"),
-    [("message", "reponse", "'reponse'"), ("outcomes", ("NXDOMAIN",), "'NXDOMAIN'")],
+    [
+        ("message", "reponse", "'reponse'"),
+        ("outcomes", ("NXDOMAIN",), "'NXDOMAIN'"),
+        ("types", 16, "types=16 is no tuple"),
+        ("types", ("TXT",), "no tuple of numbers"),
+    ],
 )
 def test_an_unknown_word_is_refused(field: str, value: object, named: str) -> None:
     """A selector that could match nothing is an error that names the word."""

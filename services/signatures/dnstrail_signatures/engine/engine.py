@@ -288,8 +288,7 @@ class Engine:
         name, place = signature.metadata.event_name, _place(type(signature), error)
         if (name, place) not in self._logged:
             self._logged.add((name, place))
-            text = f"{type(error).__name__}: {error}"
-            self._log.error(event, signature=name, error=text, at=place)
+            self._log.error(event, signature=name, error=_described(error), at=place)
 
     def _on_finding(self, finding: Finding) -> None:
         settings = self._settings_of(finding.metadata.id).common
@@ -341,9 +340,17 @@ def _is_fatal(cls: type[Signature], error: BaseException, asked: Collection[type
 
 
 def _not_started(cls: type[Signature], error: BaseException) -> SettingsError:
-    reason = str(error) if isinstance(error, DnstrailError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, DnstrailError) else _described(error)
     name = f"{cls.metadata.event_name} ({cls.metadata.id})" if hasattr(cls, "metadata") else cls.__name__
     return SettingsError(f"signature {name} does not start: {reason}")
+
+
+def _described(error: BaseException) -> str:
+    """Return the type and the text of an error. A class of a user may have no text."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001 - as in `_guard`
+        return f"{type(error).__name__}, whose text cannot be had"
 
 
 def _name_of(cls: type[Signature]) -> str:
