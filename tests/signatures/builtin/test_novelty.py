@@ -153,6 +153,17 @@ def alias(target, address, at=0.0):
     return dns_response("www.shop.com", f"www.shop.com 60 CNAME {target}.", f"{target} 60 A {address}", at=at)
 
 
+def test_records_to_which_the_name_does_not_lead_hide_no_move():
+    """A forged answer cannot name the old provider or network beside the new one, nor loop."""
+    old, forged = alias("a.cdn.net", OLD), "www.shop.com 60 CNAME a.other.net."
+    added = "x.test 60 CNAME b.cdn.net.", "b.cdn.net 60 A 93.184.2.2", "a.other.net 60 CNAME a.other.net."
+    moved_alias = dns_response("www.shop.com", forged, *added, at=7 * DAY)
+    assert [one["now"] for one in findings(DnsNewAnswer, [old, moved_alias])] == [["other.net"]]
+    direct = "www.shop.com 60 A 151.101.1.1", "other.net 60 A 93.184.2.2", "www.shop.com 60 CNAME a.cdn.net."
+    moved_addresses = dns_response("www.shop.com", *direct, at=7 * DAY)
+    assert [one["now"] for one in findings(DnsNewAnswer, [old, moved_addresses])] == [["151.101.0.0/16"]]
+
+
 def test_an_old_name_with_another_alias_is_reported():
     """Behind an alias of a provider, the addresses are its own business; another provider is news."""
     events = [

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import ANSWERED, NET_PACKET_DNS, Event
+from dnstrail.events.event import MOST_ADDRESSES
 from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable
@@ -126,12 +128,20 @@ class DnsNewAnswer(StatefulSignature):
 
 
 def _places(event: Event, name: str) -> tuple[str, ...]:
-    """Return where an answer leads: the registered domain of a foreign alias, else the networks of its addresses."""
-    aliases = [str(record.target) for record in event.answers if record.type == CNAME]
-    provider = registered_domain(aliases[-1]) if aliases else ""
-    if provider and provider != registered_domain(name):
-        return (provider,)
-    return tuple(dict.fromkeys(_network(address) for address in event.addresses if is_public(address)))
+    """Return where an answer leads: the registered domain of a foreign alias, else the networks of its addresses.
+
+    Only records to which the name leads count: the sender of a forged answer may add any others.
+    """
+    aliases = {record.owner: str(record.target) for record in reversed(event.answers) if record.type == CNAME}
+    end, names = name, {name}
+    while end in aliases:
+        names.add(end := aliases.pop(end))
+    own, provider = registered_domain(name), registered_domain(end)
+    found = [provider] if provider not in ("", own) else []
+    records = (record for record in event.answers if record.type in (A, AAAA) and record.owner in names)
+    addresses = (str(record.target) for record in records if registered_domain(record.owner) in ("", own))
+    found += [_network(address) for address in islice(addresses, MOST_ADDRESSES) if is_public(address)]
+    return tuple(dict.fromkeys(found))
 
 
 @lru_cache(maxsize=16384)
