@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import tracemalloc
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,7 @@ from builders.capture_files import (
 from builders.dnstap_builders import START, STOP, framed
 from dnstrail.errors import CaptureError
 from dnstrail_probe.formats.capture_reader import CaptureReader
+from dnstrail_probe.formats.frame_stream import READY, control_frame
 from dnstrail_probe.formats.pcap import DNSTAP
 from dnstrail_probe.source import CUT_SHORT, DAMAGED
 
@@ -252,6 +255,21 @@ OTHERS = {
     "compressed text": (gzip.compress(b"abcdef"), "starts with the bytes 61626364"),
     "damaged gzip": (b"\x1f\x8b" + bytes(20), "nothing can be read"),
 }
+
+
+def test_control_frames_of_a_dnstap_file_fill_no_memory(tmp_path):
+    """A file of starts, stops and calls for a reply is read to its end, and nothing of them is kept."""
+    path = tmp_path / "x.fstrm"
+    path.write_bytes((START + STOP) * 50_000 + control_frame(READY) * 100_000)
+    tracemalloc.start()
+    try:
+        with closing(CaptureReader(path)) as reader:
+            while reader.read() is not None:
+                pass
+            assert reader.damage == ""
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20  # the replies have six times as much
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("case", OTHERS)

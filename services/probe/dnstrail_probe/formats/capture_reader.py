@@ -190,3 +190,4 @@ class _Dnstap:
             return self._stream.split(data, frames)
         finally:
             packets += [(0, DNSTAP, frame) for frame in frames]
+            self._stream.take_reply()  # a file has no reader of replies

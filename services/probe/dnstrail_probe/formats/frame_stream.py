@@ -34,7 +34,7 @@ class FrameStream:
     def __init__(self) -> None:
         self.ended = False
         self._started = False
-        self._reply = b""
+        self._reply = bytearray()
 
     def split(self, data: bytes | bytearray, frames: list[bytes]) -> tuple[int, int]:
         """Append the data frames that are complete at the start of the data.
@@ -67,7 +67,8 @@ class FrameStream:
 
     def take_reply(self) -> bytes:
         """Return the bytes to send to the writer, and forget them."""
-        reply, self._reply = self._reply, b""
+        reply = bytes(self._reply)
+        self._reply.clear()
         return reply
 
     def _control(self, body: bytes) -> None:
