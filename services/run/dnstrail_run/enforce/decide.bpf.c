@@ -183,10 +183,13 @@ static __always_inline void read_address6(struct bpf_sock_addr *ctx, struct addr
     address->words[3] = ctx->user_ip6[3];
 }
 
+// The kernel takes the address of the socket or of its device for 0.0.0.0, unless this names the one that was decided on.
 static __always_inline int decide4(struct bpf_sock_addr *ctx)
 {
     struct address address = {};
     read_address4(ctx, &address);
+    if (!address.words[0])
+        ctx->user_ip4 = bpf_htonl(0x7f000001);
     return decide(ctx, &address);
 }
 
@@ -194,13 +197,21 @@ static __always_inline int decide6(struct bpf_sock_addr *ctx)
 {
     struct address address = {};
     read_address6(ctx, &address);
+    if (!address.words[0] && !address.words[1] && address.words[2] == bpf_htonl(0xffff) && !address.words[3])
+        ctx->user_ip6[3] = bpf_htonl(0x7f000001);
     return decide(ctx, &address);
+}
+
+// A datagram without an address has neither family nor port here: it goes where its socket was permitted to connect.
+static __always_inline int has_address(struct bpf_sock_addr *ctx)
+{
+    return ctx->user_family || ctx->user_port;
 }
 
 int on_connect4(struct bpf_sock_addr *ctx) { return decide4(ctx); }
 int on_connect6(struct bpf_sock_addr *ctx) { return decide6(ctx); }
-int on_sendmsg4(struct bpf_sock_addr *ctx) { return decide4(ctx); }
-int on_sendmsg6(struct bpf_sock_addr *ctx) { return decide6(ctx); }
+int on_sendmsg4(struct bpf_sock_addr *ctx) { return !has_address(ctx) || decide4(ctx); }
+int on_sendmsg6(struct bpf_sock_addr *ctx) { return !has_address(ctx) || decide6(ctx); }
 
 int on_bind4(struct bpf_sock_addr *ctx)
 {
