@@ -114,6 +114,15 @@ def test_entries_are_bounded():
         parse_allow_list("a.example\n" * 10_001)
 
 
+@pytest.mark.parametrize("entry", ["[::ffff:192.0.2.1]:443", "[::ffff:192.0.2.0]/120:443", "[::ffff:c000:201]:443"])
+def test_a_mapped_address_is_that_of_ipv4(entry):
+    """A socket that connects to ::ffff:192.0.2.1 reaches 192.0.2.1, and is judged and reported with it."""
+    found = parse_allow_list(entry)
+    assert found.allows("", "192.0.2.1", 443)
+    assert not found.allows("", "192.0.3.1", 443)
+    assert not found.allows("", "192.0.2.1", 80)
+
+
 def test_an_empty_list_allows_nothing():
     """A list of comments allows nothing."""
     nothing = parse_allow_list("# nothing\n\n")

@@ -41,6 +41,7 @@ USUAL_TYPES = frozenset({1, 5, 28, 64, 65})  # A, CNAME, AAAA, SVCB, HTTPS
 _TYPES = {text: number for number, text in TYPES.items() if number < 64}  # noqa: PLR2004 - bits of a mask
 ENTRY_TYPES = frozenset(text for text, number in _TYPES.items() if number not in USUAL_TYPES)  # an entry adds them
 Network = IPv4Network | IPv6Network
+_MAPPED = IPv6Network("::ffff:0:0/96")
 Ports = frozenset[int]  # empty: all ports
 
 
@@ -240,14 +241,17 @@ def _resolver(text: str) -> dict[bytes, str]:
 
 
 def _network(subject: str) -> Network | None:
-    """Return the network that a text names, None if it is a name.
+    """Return the network that a text names, None if it is a name. One of mapped addresses is that of IPv4: they reach it.
 
     Raises:
         ValueError: a network with bits beyond its length.
     """
     text = _BRACKETED.sub(r"\1\2", subject)
     try:
-        return ip_network(text)
+        found = ip_network(text)
+        if found.version == 6 and found.subnet_of(_MAPPED):  # noqa: PLR2004 - of IP
+            return IPv4Network((found.network_address.packed[-4:], found.prefixlen - _MAPPED.prefixlen))
+        return found
     except ValueError:
         if text.partition("/")[0].replace(".", "").isdigit() or ":" in text:
             raise
