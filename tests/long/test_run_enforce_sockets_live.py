@@ -122,3 +122,18 @@ def test_a_connected_datagram_with_options_passes(network, folder):
         file.write(f"{CLIENT}:8054\n[{CLIENT6}]:8054\n")
     report, out = enforced(network, folder, sys.executable, "-c", CONNECTED)
     assert (out.split(), report["refused"]) == (["datagram", "datagram"], [])
+
+
+def test_a_connection_to_port_0_needs_an_entry(network, folder):
+    """TCP has a port 0, which an entry with another port does not allow; a datagram socket may look for a route."""
+    with (folder / "allowed").open("a") as file:
+        file.write(f"{CLIENT}:8054\n")
+    script = f"""
+import socket
+for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+    with socket.socket(type=kind) as made:
+        print(made.connect_ex(({CLIENT!r}, 0)))
+"""
+    report, out = enforced(network, folder, sys.executable, "-c", script)
+    assert out.split() == ["1", "0"]
+    assert [(one["address"], one["port"]) for one in report["refused"]] == [(CLIENT, 0)]

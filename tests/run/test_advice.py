@@ -31,6 +31,7 @@ def refusal(action: str, name: str = "", address: str = "", port: int = 0, **fie
         (refusal(ASK, "a b\n*.example", "192.0.2.53", 53, reason="name"), ""),
         (refusal(REACH, "", "192.0.2.1", 443), "192.0.2.1:443"),
         (refusal(REACH, "", "2001:db8::1", 443), "[2001:db8::1]:443"),
+        (refusal(REACH, "", "192.0.2.1", 0), "192.0.2.1"),
         (refusal(REACH, "", "2001:db8::1", 53), "resolver 2001:db8::1"),
         (refusal(STATE, "a.example", "192.0.2.1", 443, reason="other"), "a.example:443"),
         (refusal(STATE, "a.example", "192.0.2.1", 22, reason="unstated"), "a.example:22 unchecked"),

@@ -30,7 +30,7 @@ def allowing_line(refused: Refusal) -> str:
         return ""
     if refused.port == DNS:
         return f"{RESOLVER} {refused.address}"
-    return f"{bracketed(refused.address)}:{refused.port}"
+    return bracketed(refused.address) + (f":{refused.port}" if refused.port else "")  # no entry names port 0
 
 
 def asked_line(refused: Refusal, allowed: AllowList) -> str:

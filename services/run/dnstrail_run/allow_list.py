@@ -241,7 +241,7 @@ def _resolver(text: str) -> dict[bytes, str]:
 
 
 def _network(subject: str) -> Network | None:
-    """Return the network that a text names, None if it is a name. One of mapped addresses is that of IPv4: they reach it.
+    """Return the network that a text names, that of IPv4 for mapped addresses, None if it is a name.
 
     Raises:
         ValueError: a network with bits beyond its length.
@@ -249,13 +249,13 @@ def _network(subject: str) -> Network | None:
     text = _BRACKETED.sub(r"\1\2", subject)
     try:
         found = ip_network(text)
-        if found.version == 6 and found.subnet_of(_MAPPED):  # noqa: PLR2004 - of IP
-            return IPv4Network((found.network_address.packed[-4:], found.prefixlen - _MAPPED.prefixlen))
-        return found
     except ValueError:
         if text.partition("/")[0].replace(".", "").isdigit() or ":" in text:
             raise
         return None
+    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
+        return IPv4Network((found.network_address.packed[-4:], found.prefixlen - _MAPPED.prefixlen))
+    return found
 
 
 def _ports(text: str) -> Ports:

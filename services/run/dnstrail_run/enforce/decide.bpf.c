@@ -147,7 +147,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
     if (port == DNS && is_resolver(ctx, &reached))
         return 1;
     u64 sets = sets_of(&reached), *of_port = ports.lookup(&port);
-    if (!port)
+    if (!port && ctx->protocol == UDP)
         return sets != 0;
     u64 permitted = 1 | (of_port ? *of_port : 0);
     if (sets & permitted)
