@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dnstrail.client import DnsDataSource
-from dnstrail.errors import DnstrailError
+from dnstrail.errors import DnstrailError, LookupRefused
 from dnstrail.events import DST_DNS, SPECIFICATIONS, Event
-from dnstrail.protocol.lookups import ConnectionTo
+from dnstrail.protocol.lookups import BAD_REQUEST, ConnectionTo
 
 _CONNECTS = tuple(one.name for one in SPECIFICATIONS if any(field.name == DST_DNS for field in one.fields))
 AT_ONCE = 64  # connections in one lookup: the cache ranks each lookup with bounded work, and serves others in between
@@ -58,7 +58,9 @@ class ConnectionEnricher:
             asked = connections[first : first + AT_ONCE]
             try:
                 names |= zip(asked, self._dns.rank(asked, after=marks, patience=0), strict=True)
-            except DnstrailError:
+            except DnstrailError as error:
+                if isinstance(error, LookupRefused) and error.code == BAD_REQUEST:
+                    continue  # the host of these events stated something impossible, and delays no others
                 self._resting_until = self._monotonic() + _REST
                 break
             marks = []  # the cache has waited for them

@@ -172,6 +172,17 @@ def test_without_a_cache_the_stream_waits_once(folder, bus):
         assert names.unnamed == unnamed  # the cache has answered: it knows no name
 
 
+@pytest.mark.parametrize("process", [Process(70, container_id="c" * 257), Process(1 << 65)], ids=["id", "number"])
+def test_an_impossible_connection_of_a_host_delays_no_other(folder, bus, process):
+    """What the cache refuses is counted as unnamed; the connections of the next host have their names at once."""
+    with cache(folder, clock=FakeClock()) as address, probe(folder) as publishing, asker(address) as plain:
+        wait_until_seen(plain, publishing.turn(seen(response("a.com", "a.com 60 A 192.0.2.1"))))
+        names = ConnectionEnricher(DnsDataSource(address, bus=bus, timeout=BOUND), FakeClock().monotonic)
+        assert names.fill([connection("192.0.2.1", process=process)])[0].arg("dst_dns") == []
+        assert names.fill([connection("192.0.2.1")])[0].arg("dst_dns") == ["a.com"]
+        assert names.unnamed == 1
+
+
 def later(clock):
     """Let a cache that was still connecting be asked again."""
     clock.monotonic_time += 5.0
