@@ -141,6 +141,13 @@ def test_whatever_a_signature_raises_ends_nothing(engine, fault):
     assert (running.errors, len(after.noted)) == ({"bad": 1}, 1)
 
 
+def test_a_fault_that_is_no_text_is_shown_as_one(engine):
+    """A signature may give the error itself as its fault: the worker shows its text."""
+    running = engine(made("bad", {}, on_event=lambda self, event: setattr(self, "fault", ValueError("on purpose"))))
+    running.on_event(event())
+    assert running.faults == {"bad": "on purpose"}
+
+
 def test_an_error_without_a_text_ends_nothing(engine):
     """An error whose text raises, too, is counted and logged by its type."""
 

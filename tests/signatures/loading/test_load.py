@@ -78,6 +78,13 @@ def test_paths_are_loaded_in_their_order(folder):
     assert names(load(find([two, one]))) == ["Two", "One"]
 
 
+def test_a_file_is_loaded_once_however_often_it_is_given(folder):
+    """A file that is given twice, with its folder, and by a link reports each finding once."""
+    file, link = write(folder), folder / "linked.py"
+    link.symlink_to(file)
+    assert names(load(find([file, file, folder, link]))) == ["Mine"]
+
+
 def test_an_entry_point_that_does_not_load_is_logged(monkeypatch):
     """A broken package is logged by its entry point, and all others are loaded."""
 

@@ -104,7 +104,9 @@ class Engine:
     def faults(self) -> dict[str, str]:
         """Why signatures do not run, or run otherwise than their settings state, by the name that findings show."""
         left_out = {_name_of(cls): fault for cls, fault in self._left_out.items() if fault}
-        return left_out | {one.metadata.event_name: one.fault for one in self.signatures if one.fault}
+        # A signature may state the error itself, which compiled code refuses as an attribute.
+        faults = ((one.metadata.event_name, getattr(one, "fault", "")) for one in self.signatures)
+        return left_out | {name: str(fault) for name, fault in faults if fault}
 
     @property
     def evicted(self) -> dict[str, int]:

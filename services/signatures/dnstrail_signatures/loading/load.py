@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -53,7 +54,8 @@ def find(paths: Iterable[Path] = (), owner: int | None = None, group: str = GROU
         if entry.value.startswith(_OWN):
             import_module(entry.value.partition(":")[0])
     owners = set() if owner is None else {owner}
-    return Found(installed, tuple(SignatureFile(file, _read(file, owners)) for path in paths for file in _files(path)))
+    files = {os.path.realpath(file): file for path in paths for file in _files(path)}  # each once, however it is given
+    return Found(installed, tuple(SignatureFile(file, _read(file, owners)) for file in files.values()))
 
 
 def load(found: Found, known: dict[SignatureFile, list[type[Signature]]] | None = None) -> list[type[Signature]]:
