@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from dnstrail.history.subjects import subject_of
 from dnstrail_history.store import store as module
 from dnstrail_history.store.forgetting import ask_to_forget
 from dnstrail_history.store.store import FactStore
+from live.processes import run_dir, unprivileged
 from live.workers import FakeClock, wait_until
 
 SMALL = 10
@@ -182,3 +186,26 @@ def test_damaged_contents_are_forgotten(folder, clock):
         wait_until(lambda: store.step() or clock.advance(1) or not request.exists(), "the end of the request")
         assert store.counters["damaged"] == 1
     assert not [*folder.glob("0000000001*")]
+
+
+@pytest.mark.parametrize("command", [["log"], ["seen", "a.example"], ["new"]])
+def test_a_segment_of_somebody_else_is_named(command):
+    """A reader that may not open one of the files names it."""
+    with run_dir() as folder:
+        with closing(FactStore(folder / "h", FakeClock())) as store:
+            store.add(fact_of(1))
+            assert store.commit(progress_of(1))
+        (folder / "h").chmod(0o755)
+        (segment,) = (folder / "h").glob("*.open")
+        segment.chmod(0)
+        reading = (
+            *(unprivileged() if os.geteuid() == 0 else ()),
+            sys.executable,
+            "-m",
+            "dnstrail_cli",
+            *command,
+            "--folder",
+            str(folder / "h"),
+        )
+        done = subprocess.run(reading, capture_output=True, text=True, check=False)
+        assert (done.returncode, str(segment) in done.stderr) == (2, True), done.stderr

@@ -104,10 +104,14 @@ def connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Connec
     """Open a file as it is: `mode` is that of SQLite's URIs, and `patience` the time (s) for a lock of another process.
 
     Raises:
-        sqlite3.Error: It cannot be opened.
+        sqlite3.Error: It cannot be opened; the text names it.
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, timeout=patience, isolation_level=None, uri=True)
+    try:
+        return sqlite3.connect(uri, timeout=patience, isolation_level=None, uri=True)
+    except sqlite3.Error as error:
+        error.args = (f"{path}: {error}",)
+        raise
 
 
 @contextmanager
