@@ -116,6 +116,15 @@ def test_a_number_is_read_by_its_size(text):
     assert bounds(text, "at") == NUMBERS[text]
 
 
+def test_a_date_without_hyphens_is_a_date(capsys):
+    """20261101 is the begin of a day of the host's zone, and not a day of 1970 in seconds."""
+    begin, end = bounds("20261101", "until")
+    assert (begin, end) == (-13 * 3600 * 10**9, -13 * 3600 * 10**9 + 999)
+    assert "until 2026-11-01 00:00:00 CET (+0100)" in capsys.readouterr().err
+    with pytest.raises(click.BadParameter, match="is no time"):
+        bounds("20261301", "until")
+
+
 @pytest.mark.parametrize("stamp", [1_793_534_401_123_456_789, 1_793_534_401_123_456_999, 1_795_898_084_274_610_023])
 def test_the_stamp_of_an_event_finds_it(stamp):
     """The `timestamp` of JSON, in ns or seconds, finds its event, and as an end also its quotient, which is rounded."""

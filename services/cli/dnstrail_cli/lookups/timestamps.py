@@ -17,6 +17,8 @@ _EXPECTED = (
 _AGO = re.compile(r"-(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?", re.ASCII)
 _CLOCK = re.compile(r"(?:(today|yesterday)\s+)?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)", re.ASCII)
 
+_DATE = re.compile(r"(?:19|20)\d{6}", re.ASCII)  # of ISO 8601, and not a day of 1970 in seconds
+
 
 class _BadTimeError(ValueError):
     """A text that is no time. The message continues a sentence that begins with the text."""
@@ -92,6 +94,8 @@ def _on_day(day: str, clock: str, now: datetime) -> datetime:
 
 def _names_its_zone(text: str) -> bool:
     """Return whether a text is epoch seconds, or a date and time with an offset."""
+    if _DATE.fullmatch(text):
+        return False
     try:
         return math.isfinite(float(text))
     except ValueError:
