@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from operator import attrgetter
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 MAX_AHEAD = 128 << 10  #: bytes of one stream behind a gap -> the gap is skipped: `tcp_gap`
@@ -50,11 +52,15 @@ class _Piece(NamedTuple):
     def contradicts(self, other: _Piece) -> bool:
         """Return true if both have different bytes for a position."""
         start, end = max(self.position, other.position), min(self.end, other.end)
-        return start < end and self.part(start, end).data != other.part(start, end).data
+        return start < end and self.between(start, end) != other.between(start, end)
 
     def part(self, start: int, end: int) -> _Piece:
+        """Return the piece between two positions."""
+        return self._replace(position=start, data=self.between(start, end))
+
+    def between(self, start: int, end: int) -> bytes:
         """Return the bytes between two positions."""
-        return self._replace(position=start, data=self.data[start - self.position : end - self.position])
+        return self.data[start - self.position : end - self.position]
 
 
 class Stream(Generic[T]):
@@ -122,29 +128,19 @@ class Stream(Generic[T]):
 
     def _hold(self, piece: _Piece) -> str:
         """Hold a piece behind a gap; return the reason for which bytes of it were dropped, or ""."""
-        fresh = self._fresh(piece)
-        conflicts = [place for place, held in enumerate(self._ahead) if held.contradicts(piece)]
-        for place in conflicts:
-            self._ahead[place] = self._ahead[place]._replace(sure=False)
-        self._ahead = sorted(self._ahead + fresh)
+        first = bisect_right(self._ahead, piece.position, key=attrgetter("end"))
+        last = bisect_left(self._ahead, piece.end, lo=first, key=attrgetter("position"))
+        touched = self._ahead[first:last]
+        fresh = _fresh(piece, touched)
+        differ = [held.contradicts(piece) for held in touched]
+        if any(differ):
+            touched = [held._replace(sure=held.sure and not one) for held, one in zip(touched, differ, strict=True)]
+        self._ahead[first:last] = sorted(touched + fresh)
         size = sum(len(one.data) for one in fresh)
         self._ahead_bytes += size
-        if conflicts:
+        if any(differ):
             return "tcp_conflict"
         return "" if size == len(piece.data) else "tcp_retransmission"
-
-    def _fresh(self, piece: _Piece) -> list[_Piece]:
-        """Return the parts of a piece behind a gap that are new."""
-        at, fresh = piece.position, []
-        for held in self._ahead:
-            if held.position >= piece.end:
-                break
-            if held.position > at:
-                fresh.append(piece.part(at, held.position))
-            at = max(at, held.end)
-        if at < piece.end:
-            fresh.append(piece.part(at, piece.end))
-        return fresh
 
     def _drain(self) -> list[tuple[int, T]]:
         """Take the pieces that the next expected byte has reached."""
@@ -168,3 +164,15 @@ class Stream(Generic[T]):
             return self.reader.take(data, piece.arrival)
         self.reader.skip()
         return []
+
+
+def _fresh(piece: _Piece, held: list[_Piece]) -> list[_Piece]:
+    """Return the parts of a piece that are new beside those held, which it overlaps."""
+    at, fresh = piece.position, []
+    for one in held:
+        if one.position > at:
+            fresh.append(piece.part(at, one.position))
+        at = max(at, one.end)
+    if at < piece.end:
+        fresh.append(piece.part(at, piece.end))
+    return fresh
