@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from asyncio import CancelledError
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +18,9 @@ from dnstrail.datasource import DataSources
 from dnstrail.errors import DataSourceMissing, SettingsError
 from dnstrail.events import FACTS_UNWRITTEN, LOSS_REASONS, NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signal, Signature, SignatureMetadata
+from dnstrail_signatures.detection.stateful_signature import StatefulSignature
 from dnstrail_signatures.engine.engine import MAX_DEPTH, Engine, all_losses
+from dnstrail_signatures.loading.signature_settings import SignatureSettings
 
 IN_CONTAINER = Process(1, "nginx", container_id="c0ffee")
 
@@ -148,21 +150,39 @@ def test_a_fault_that_is_no_text_is_shown_as_one(engine):
     assert running.faults == {"bad": "on purpose"}
 
 
+class Textless(Exception):
+    """An error whose text raises another one."""
+
+    def __str__(self):
+        raise ValueError("on purpose")
+
+
+def textless(*given):
+    """Raise an error without a text."""
+    raise Textless
+
+
 def test_an_error_without_a_text_ends_nothing(engine):
-    """An error whose text raises, too, is counted and logged by its type."""
-
-    class Textless(Exception):
-        def __str__(self):
-            raise ValueError("on purpose")
-
-    def on_event(self, event):
-        raise Textless
-
+    """An error whose text raises, too, is counted and logged by its type, wherever it comes from."""
     with capture_logs() as logs:
-        running = engine(made("bad", {}, on_event=on_event))
+        running = engine(
+            made("bad", {}, on_event=textless, on_signal=textless), made("left out", {}, init=textless), made("a", {})
+        )
         running.on_event(event())
+        running.adopt(running.prepare([type(one) for one in running.signatures], defaultdict(SignatureSettings)))
+    assert running.errors == {"bad": 2}
+    assert [one["error"] for one in logs[:2]] == ["its text cannot be had", "Textless: its text cannot be had"]
+    assert running.faults["bad"] == "its text cannot be had"
+    running.signatures[-1].fault = Textless()
+    assert running.faults["a"] == "its text cannot be had"
+
+
+def test_an_error_in_the_tables_of_a_signature_ends_nothing(engine):
+    """A signature with state that lacks its tables has an error, and the others are counted."""
+    running = engine(made("bad", {}))
+    running.signatures.append(type("Bad", (StatefulSignature,), {"metadata": running.signatures[0].metadata})())
+    assert running.evicted == {}
     assert running.errors == {"bad": 1}
-    assert logs[0]["error"] == "Textless, whose text cannot be had"
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from traceback import walk_tb
 from typing import NamedTuple, ParamSpec
 
 import msgspec
@@ -28,6 +26,7 @@ from dnstrail.events import (
 from dnstrail.protocol import PROBES
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.stateful_signature import StatefulSignature
+from dnstrail_signatures.engine.errors import described, place_of, text_of
 from dnstrail_signatures.engine.selection import Selecting, SelectingByMessage
 from dnstrail_signatures.engine.time_budget import TimeBudget
 from dnstrail_signatures.findings import FindingIds
@@ -106,13 +105,16 @@ class Engine:
         left_out = {_name_of(cls): fault for cls, fault in self._left_out.items() if fault}
         # A signature may state the error itself, which compiled code refuses as an attribute.
         faults = ((one.metadata.event_name, getattr(one, "fault", "")) for one in self.signatures)
-        return left_out | {name: str(fault) for name, fault in faults if fault}
+        return left_out | {name: text_of(fault) for name, fault in faults if fault}
 
     @property
     def evicted(self) -> dict[str, int]:
         """The entries that signatures gave up at the bounds of their state, by the name that findings show."""
-        stateful = [one for one in self.signatures if isinstance(one, StatefulSignature)]
-        return {one.metadata.event_name: one.evicted for one in stateful if one.evicted}
+        found: dict[str, int] = {}
+        for one in self.signatures:
+            if isinstance(one, StatefulSignature):
+                self._guard(one, _note_evicted, one, found)
+        return found
 
     def on_event(self, event: Event) -> None:
         """Pass an event to the signatures that select it."""
@@ -209,10 +211,11 @@ class Engine:
         try:
             signature.on_signal(Signal(RELOAD))
         except BaseException as error:  # noqa: BLE001 - as in `_guard`
-            name, signature.fault = signature.metadata.event_name, str(error) or type(error).__name__
+            name, signature.fault = signature.metadata.event_name, text_of(error) or type(error).__name__
             self.counters["errors"] += 1
             self.errors[name] += 1
-            self._log.error("reload_refused", signature=name, reason=signature.fault, at=_place(type(signature), error))
+            place = place_of(type(signature), error)
+            self._log.error("reload_refused", signature=name, reason=signature.fault, at=place)
 
     def _start(self, cls: type[Signature], asked: Collection[type[Signature]]) -> None:
         try:
@@ -224,7 +227,8 @@ class Engine:
             is_chosen = isinstance(error, DataSourceMissing) and self._data_sources.get(*_CACHE) is None
             self._left_out[cls] = "" if is_chosen else str(_not_started(cls, error))
             self.counters["not_started"] += 1
-            self._log.error("signature_not_started", signature=cls.__name__, error=str(error), at=_place(cls, error))
+            reason, place = text_of(error), place_of(cls, error)
+            self._log.error("signature_not_started", signature=cls.__name__, error=reason, at=place)
 
     def _started(self, cls: type[Signature], own: msgspec.Struct | None) -> Signature:
         signature = cls()
@@ -287,10 +291,10 @@ class Engine:
 
     def _log_once(self, event: str, signature: Signature, error: BaseException) -> None:
         """Log the first error of each place: an error of every event must not fill the log."""
-        name, place = signature.metadata.event_name, _place(type(signature), error)
+        name, place = signature.metadata.event_name, place_of(type(signature), error)
         if (name, place) not in self._logged:
             self._logged.add((name, place))
-            self._log.error(event, signature=name, error=_described(error), at=place)
+            self._log.error(event, signature=name, error=described(error), at=place)
 
     def _on_finding(self, finding: Finding) -> None:
         settings = self._settings_of(finding.metadata.id).common
@@ -342,17 +346,14 @@ def _is_fatal(cls: type[Signature], error: BaseException, asked: Collection[type
 
 
 def _not_started(cls: type[Signature], error: BaseException) -> SettingsError:
-    reason = str(error) if isinstance(error, DnstrailError) else _described(error)
+    reason = text_of(error) if isinstance(error, DnstrailError) else described(error)
     name = f"{cls.metadata.event_name} ({cls.metadata.id})" if hasattr(cls, "metadata") else cls.__name__
     return SettingsError(f"signature {name} does not start: {reason}")
 
 
-def _described(error: BaseException) -> str:
-    """Return the type and the text of an error. A class of a user may have no text."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:  # noqa: BLE001 - as in `_guard`
-        return f"{type(error).__name__}, whose text cannot be had"
+def _note_evicted(signature: StatefulSignature, found: dict[str, int]) -> None:
+    if count := signature.evicted:
+        found[signature.metadata.event_name] = count
 
 
 def _name_of(cls: type[Signature]) -> str:
@@ -365,14 +366,6 @@ def _rated(metadata: SignatureMetadata, settings: CommonSettings) -> SignatureMe
     if settings.severity is None:
         return metadata
     return replace(metadata, properties={**metadata.properties, _SEVERITY: settings.severity})
-
-
-def _place(cls: type[Signature], error: BaseException) -> str:
-    """Return file and line of an error: the innermost in the file of the signature, else the innermost of all."""
-    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    file, line = next((place for place in reversed(places) if place[0] == own), places[-1])
-    return f"{file}:{line}"
 
 
 def all_losses(on_the_way: Mapping[str, int], engine: Engine, unnamed: int, undelivered: int) -> dict[str, int]:
