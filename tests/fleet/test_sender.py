@@ -146,6 +146,24 @@ def test_after_a_kill_before_its_state_an_entry_is_sent_again(
     assert sending.counts == [1, 1, 1, 1]
 
 
+def test_what_was_read_since_the_last_save_is_read_and_sent_again(sending: Sending) -> None:
+    """The state is stored once in five seconds. After a kill in between the totals are those that were sent."""
+    saved = []
+    for second in range(10):
+        sending.spool.answers.append(answer((f"n{second}.example", 1, "203.0.113.7")))
+        sending.spool.answers.append(answer(SHOP))
+        sending.steps()
+        saved.append(sending.state.position.number)
+    assert saved == [2] * 5 + [12] * 5
+    sending.restart()
+    sending.steps()
+    assert sending.counts == [1] * 15
+    sending.clock.advance(900)
+    sending.log.at += 900_000
+    sending.steps()
+    assert sending.counts[15:] == [10]
+
+
 def test_while_the_engine_is_away_the_history_keeps_what_comes(sending: Sending) -> None:
     """Nothing is read while the engine is away; one line states it, and what comes meanwhile is sent within 2 s."""
     sending.spool.answers.append(answer(SHOP))
@@ -239,10 +257,10 @@ def test_a_full_disk_loses_no_row(sending: Sending) -> None:
     sending.spool.answers += [answer((f"n{number}.example", 1, "203.0.113.7")) for number in range(500)]
     sending.spool.answers.append(answer(SHOP))
     database.execute(f"PRAGMA max_page_count={size + 2}")
-    sending.steps()
+    sending.steps(5)
     assert "full" in sending.sender.fault
     database.execute("PRAGMA max_page_count=100000")
-    sending.steps()
+    sending.steps(5)
     assert sending.sender.fault == ""
     sending.restart()
     rows = {row.key.question: row.count for row in sending.state.load()}

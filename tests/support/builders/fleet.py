@@ -68,7 +68,7 @@ def use(name: str, address: str, at: int = NOON) -> SpooledUse:
 
 
 class FakeSpool:
-    """A history in memory: each answer is a transaction of one segment. Connections are read once, after them."""
+    """A history in memory: each answer is a transaction of one segment. Connections follow them, each a stage."""
 
     def __init__(self, *answers: SpooledAnswer) -> None:
         self.answers = [*answers]
@@ -82,8 +82,8 @@ class FakeSpool:
         if self.fault is not None:
             raise self.fault
         found = self.answers[position.number : position.number + most]
-        after = position._replace(segment=1, number=position.number + len(found))
-        uses, self.uses = self.uses, []
+        uses = self.uses[position.stage :]
+        after = position._replace(segment=1, number=position.number + len(found), stage=len(self.uses))
         return SpoolPart(found, after, len(found), 0, 0, is_end=len(found) < most, uses=uses)
 
 

@@ -21,6 +21,7 @@ COLLECT: Final = 20_000  # new objects after which garbage is looked for: rows m
 _EVERY: Final = 1.0  # seconds between two entries
 _BUDGET: Final = 0.25  # seconds of them for reading
 _AT_ONCE: Final = 2_048  # transactions that are read together
+_SAVE: Final = 5.0  # seconds between two saves: after a crash, what was read since the last one is read and sent again
 _ALIVE: Final = 30.0  # seconds without rows after which an entry states that the host is alive
 _POLL: Final = 0.1  # seconds between two looks at the stop signal
 
@@ -75,7 +76,7 @@ class FleetSender:
         self._totals = RelationTotals(state.load())
         self._position = state.position
         self._dropped = state.dropped
-        self._next = self._alive = float("-inf")
+        self._next = self._alive = self._save = float("-inf")
         self._faults: dict[str, str] = {}  # by what fails: the engine, the history, the state
 
     @property
@@ -101,7 +102,9 @@ class FleetSender:
         if "engine" not in self._faults:
             self._read(now + _BUDGET)
         self._send(now)
-        self._store()
+        if now >= self._save:
+            self._save = now + _SAVE
+            self._store()
 
     def close(self) -> None:
         """Send what is due, and store the state."""
