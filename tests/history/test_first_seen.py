@@ -68,6 +68,18 @@ def test_the_receivers_of_connections_are_no_resolvers(tmp_path):
     assert [one for one in new(folder, -1) if one[1] == "resolver"] == [(1, "resolver", "10.0.0.53", "/usr/bin/curl")]
 
 
+@pytest.mark.parametrize("most", [1, 2, 100], ids=["a segment each", "two in a segment", "one open segment"])
+def test_what_is_stored_later_may_be_earlier(tmp_path, monkeypatch, most):
+    """A capture of last week that is loaded today moves the first use of resolvers and servers to its own times."""
+    monkeypatch.setattr(segments, "MOST_TRANSACTIONS", most)
+    monkeypatch.setattr(stores, "MOST_TRANSACTIONS", most)
+    folder = tmp_path / "history"
+    uses = asked(5, "a.example"), connected(6, 6, "192.0.2.7"), asked(9, "a.example")
+    keep(folder, *uses, asked(2, "a.example", PING), connected(3, 3, "192.0.2.7"))
+    found = [one for one in new(folder, -1) if one[1] in ("resolver", "server")]
+    assert [one[:3] for one in found] == [(2, "resolver", "10.0.0.53"), (3, "server", "192.0.2.7")]
+
+
 @pytest.mark.parametrize("most", [1, 100], ids=["a segment each", "one open segment"])
 def test_a_server_is_new_with_its_first_connection(tmp_path, monkeypatch, most):
     """An address is new once, however many connections and stages follow; one that is only asked is no server."""

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dnstrail.captured import LAST_TIME
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.history.closing import FINAL, OPEN
 from dnstrail.history.database import open_reader
@@ -28,6 +29,8 @@ _FIRST: Final = """
         coalesce(nullif(container_name, ''), container_id, '')
     FROM (SELECT path, min({time}) AS first, process FROM {table} GROUP BY path) firsts
     LEFT JOIN processes ON processes.id = process LEFT JOIN programs ON programs.id = program ORDER BY first"""
+_BEGIN: Final = "SELECT min(time) FROM (SELECT ended AS time FROM transactions UNION ALL SELECT time FROM connections)"
+_NEVER: Final = LAST_TIME
 _FIRST_QUESTION: Final = _FIRST.format(table="transactions", time="ended")
 _FIRST_CONNECTION: Final = _FIRST.format(table="connections", time="time")
 
@@ -85,8 +88,8 @@ def _note(known: dict[tuple[str, str, str], NewThing], one: NewThing, container:
 
 
 def _servers(folder: Path, warn: Callable[[str], None]) -> Iterator[NewThing]:
-    """Yield the resolvers and servers of each segment that no earlier one has, with their first use in it."""
-    known: set[tuple[str, str]] = set()
+    """Yield the resolvers and servers of each segment, with a first use in it that is before those in earlier ones."""
+    known: dict[tuple[str, str], int] = {}
     for path in files_of(folder, (OPEN, FINAL), warn):
         try:
             with leaving_out_damaged(path, warn):
@@ -96,18 +99,23 @@ def _servers(folder: Path, warn: Callable[[str], None]) -> Iterator[NewThing]:
                 raise
 
 
-def _servers_of(path: Path, known: set[tuple[str, str]]) -> Iterator[NewThing]:
-    """Yield the resolvers and servers of a segment that are not known yet, and add them."""
+def _servers_of(path: Path, known: dict[tuple[str, str], int]) -> Iterator[NewThing]:
+    """Yield the resolvers and servers of a segment that are `known` for no earlier second, and note them.
+
+    Most segments follow the others: one begins before only with what was loaded later.
+    """
     with closing(open_reader(path, SCHEMA, final=path.suffix == FINAL)) as segment:
+        has_extent = segment.execute("SELECT 1 FROM sqlite_master WHERE name = 'extent'").fetchone()
+        [begin] = segment.execute("SELECT first FROM extent" if has_extent else _BEGIN).fetchone()
         for kind, ends, first in ((RESOLVER, _RESOLVERS, _FIRST_QUESTION), (SERVER, _SERVERS, _FIRST_CONNECTION)):
-            unknown: dict[int, str] = {}
-            for number, address, port in segment.execute(ends):
+            wanted: dict[int, str] = {}
+            for number, address, port in segment.execute(ends) if begin is not None else ():
                 text = known_address(address)
                 name = text if port in (None, _DNS_PORT) else f"{text} port {port}"
-                if (kind, name) not in known:
-                    unknown[number] = name
-            for number, time, *asker in segment.execute(first) if unknown else ():
-                name = unknown.get(number, "")
-                if name and (kind, name) not in known:
-                    known.add((kind, name))
-                    yield NewThing(time // _SECOND, kind, name, AskingProgram(*asker))
+                if known.get((kind, name), _NEVER) > begin // _SECOND:
+                    wanted[number] = name
+            for number, time, *asker in segment.execute(first) if wanted else ():
+                name, second = wanted.get(number, ""), time // _SECOND
+                if name and second < known.get((kind, name), _NEVER):
+                    known[kind, name] = second
+                    yield NewThing(second, kind, name, AskingProgram(*asker))
