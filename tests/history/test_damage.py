@@ -188,24 +188,22 @@ def test_damaged_contents_are_forgotten(folder, clock):
     assert not [*folder.glob("0000000001*")]
 
 
-@pytest.mark.parametrize("command", [["log"], ["seen", "a.example"], ["new"]])
+@pytest.mark.parametrize("command", [["log"], ["seen", "192.0.2.1"], ["new", "--since", "2020-01-01"]])
 def test_a_segment_of_somebody_else_is_named(command):
-    """A reader that may not open one of the files names it."""
+    """A reader that may not open one of the files names it, and answers from the others."""
     with run_dir() as folder:
-        with closing(FactStore(folder / "h", FakeClock())) as store:
-            store.add(fact_of(1))
-            assert store.commit(progress_of(1))
-        (folder / "h").chmod(0o755)
-        (segment,) = (folder / "h").glob("*.open")
-        segment.chmod(0)
-        reading = (
-            *(unprivileged() if os.geteuid() == 0 else ()),
-            sys.executable,
-            "-m",
-            "dnstrail_cli",
-            *command,
-            "--folder",
-            str(folder / "h"),
-        )
+        for part, name in (("1", "theirs.test"), ("2", "ours.test")):
+            with closing(FactStore(folder / part, FakeClock())) as store:
+                store.add(fact_of(1, relations=((name, 1, "192.0.2.1", 60),)))
+                assert store.commit(progress_of(1))
+        (segment,), history = (folder / "2").glob("*.open"), folder / "1"
+        segment.rename(history / "0000000002.open").chmod(0o666)
+        history.chmod(0o777)  # a reader of an open segment makes a file beside it
+        (theirs,) = history.glob("*1.open")
+        theirs.chmod(0)
+        rights = unprivileged() if os.geteuid() == 0 else []
+        reading = (*rights, sys.executable, "-m", "dnstrail_cli", *command, "--folder", str(history))
         done = subprocess.run(reading, capture_output=True, text=True, check=False)
-        assert (done.returncode, str(segment) in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, done.stderr.count(str(theirs))) == (0, 1), done.stderr
+        assert "ours.test" in done.stdout
+        assert "theirs.test" not in done.stdout

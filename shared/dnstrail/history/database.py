@@ -16,6 +16,7 @@ from dnstrail.process.private_folder import SAFELY
 
 PATIENCE: Final = 5.0  # seconds for a lock that another process holds
 LOCKED: Final = "the worker is finishing it, and it is left out: try again"  # a warning of a reader
+FORBIDDEN: Final = "this user may not read it, and it is left out"  # the same
 # Errors of values that no writer of ours stores; bytes that were a text lack its methods.
 BAD_CONTENTS: Final = (AttributeError, LookupError, TypeError, ValueError, OverflowError, msgspec.MsgspecError)
 # No writer of ours breaks a constraint.
@@ -112,6 +113,11 @@ def connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Connec
     except sqlite3.Error as error:
         error.args = (f"{path}: {error}",)
         raise
+
+
+def is_forbidden(path: Path) -> bool:
+    """Return whether a file exists that this user may not read."""
+    return path.exists() and not os.access(path, os.R_OK)
 
 
 @contextmanager

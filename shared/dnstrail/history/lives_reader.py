@@ -16,7 +16,16 @@ import msgspec
 from dnstrail.captured import LAST_TIME
 from dnstrail.dns.rdata import ADDRESSES, PTR
 from dnstrail.history.closing import ASIDE, OPEN
-from dnstrail.history.database import LOCKED, DamagedFileError, Schema, is_locked, naming_damage, open_reader
+from dnstrail.history.database import (
+    FORBIDDEN,
+    LOCKED,
+    DamagedFileError,
+    Schema,
+    is_forbidden,
+    is_locked,
+    naming_damage,
+    open_reader,
+)
 from dnstrail.history.lives import LIVES, AskingProgram, RelationLife, Seconds, lives_of, year_of
 from dnstrail.history.lives_parts import last_of_parts
 from dnstrail.history.rows import Relation, Row
@@ -249,7 +258,7 @@ def files_of(folder: Path, endings: Sequence[str], warn: Callable[[str], None]) 
 
 @contextmanager
 def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Name a file that is damaged, or was locked for too long, and leave the rest of it out.
+    """Name a file that is damaged, forbidden, or was locked for too long, and leave the rest of it out.
 
     Raises:
         SettingsError: A later version of dnstrail made it.
@@ -261,9 +270,9 @@ def leaving_out_damaged(path: Path, warn: Callable[[str], None]) -> Iterator[Non
     except DamagedFileError as error:
         warn(str(error))
     except sqlite3.OperationalError as error:
-        if not is_locked(error):
+        if not is_locked(error) and not is_forbidden(path):
             raise
-        warn(f"{path}: {LOCKED}")
+        warn(f"{path}: {LOCKED if is_locked(error) else FORBIDDEN}")
 
 
 def _firsts_of(year: sqlite3.Connection) -> Iterator[FirstAnswer]:

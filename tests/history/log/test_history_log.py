@@ -256,6 +256,18 @@ def test_a_damaged_segment_is_named_and_the_others_answer(varied, tmp_path):
     assert len(warnings) == 2
 
 
+def test_a_link_in_the_place_of_a_segment_is_named(varied, tmp_path):
+    """A link is left out, wherever it leads, as by `seen` and `new`; the others answer."""
+    folder = shutil.copytree(varied, tmp_path / "history")
+    expected = [*HistoryLog(folder, unwarned).read(LogSelection())]
+    links = folder / "0000000100.segment", folder / "0000000101.segment"
+    for link, target in zip(links, ("0000000001.segment", "none"), strict=True):
+        link.symlink_to(target)
+    warned: list[str] = []
+    assert [*HistoryLog(folder, warned.append).read(LogSelection())] == expected
+    assert warned == [f"{link}: it is no regular file, and left out" for link in links]
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def new(since: float | None, as_json: bool, folder: Path) -> None:
     begin = int(time.time() - _DAY if since is None else since)  # the history knows these times to the second
     become_owner(folder)
     with reading_history():
-        found, begins = new_since(folder, begin, warn)
+        found, begins = new_since(folder, begin, cache(warn))  # two readers warn of the same file
     late = [f"{kind}s since {local_time(at)}" for kind, at in sorted(begins.items()) if at >= begin]
     if late:
         warn(f"the history knows {', '.join(late)} alone: all of these are listed")

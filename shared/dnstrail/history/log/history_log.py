@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dnstrail.events import DNS_TRANSACTION
 from dnstrail.history.closing import FINAL
-from dnstrail.history.database import LOCKED, DamagedFileError, is_locked
+from dnstrail.history.database import FORBIDDEN, LOCKED, DamagedFileError, is_forbidden, is_locked
 from dnstrail.history.log.candidates import keys_of
 from dnstrail.history.log.entries import LogEntry
 from dnstrail.history.log.segment_entries import LAST, SegmentEntries
@@ -97,15 +97,19 @@ class HistoryLog:
 
     def _files(self) -> list[SegmentFile]:
         """Return the files of the segments that can be read, and name the others."""
-        files = segment_files(self._folder)
-        for file in files:
+        found: list[SegmentFile] = []
+        for file in segment_files(self._folder):
             if file.is_aside:
                 self._warn_of(file.path, "it is damaged")
-        return [file for file in files if not file.is_aside]
+            elif file.path.is_symlink():
+                self._warn_of(file.path, "it is no regular file, and left out")
+            else:
+                found.append(file)
+        return found
 
     @contextmanager
     def _naming(self, segment: SegmentEntries) -> Iterator[None]:
-        """Name a segment that is damaged, locked or was removed, and leave the rest of it out.
+        """Name a segment that is damaged, locked, forbidden or was removed, and leave the rest of it out.
 
         Raises:
             SettingsError: A later version of dnstrail made it.
@@ -118,6 +122,8 @@ class HistoryLog:
         except sqlite3.OperationalError as error:
             if is_locked(error):
                 self._warn_of(segment.path, LOCKED)
+            elif is_forbidden(segment.path):
+                self._warn_of(segment.path, FORBIDDEN)
             elif segment.path.exists():
                 raise
 
