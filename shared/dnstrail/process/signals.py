@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from dnstrail.kernel.libc import call
@@ -16,16 +17,43 @@ PARENT = "DNSTRAIL_PARENT"
 
 
 class WakingEvent(threading.Event):
-    """An event that calls `on_set` as well when it is set: the wake-up of a bus whose wait is to end."""
+    """An event for the handler of a signal. It calls `on_set` as well: the wake-up of a bus whose wait is to end.
+
+    `threading.Event.set` takes a lock that `wait` holds for moments: a handler that interrupts the waiting thread in
+    such a moment would wait for ever. Here, a set event is a lock that is free.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.on_set: Callable[[], None] = lambda: None
+        self._is_set = False
+        self._closed = threading.Lock()
+        self._closed.acquire()
+
+    def is_set(self) -> bool:
+        """Return whether the event is set."""
+        return self._is_set
 
     def set(self) -> None:
         """Set the event."""
-        super().set()
+        self._is_set = True
+        self._open()
         self.on_set()
+
+    def clear(self) -> None:
+        """Unset the event."""
+        self._is_set = False
+        self._closed.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the event is set, or for so many seconds; return whether it is set."""
+        if self._closed.acquire(timeout=-1 if timeout is None else max(timeout, 0)) and self._is_set:
+            self._open()
+        return self._is_set
+
+    def _open(self) -> None:
+        with suppress(RuntimeError):  # it is open
+            self._closed.release()
 
 
 def stop_on_signals() -> WakingEvent:

@@ -48,12 +48,24 @@ def running(capture: str, **env: str) -> Iterator[dict[str, int]]:
             source = ("replay", str(DEMO), "--speed", "0.1")  # for fifty seconds
         events = ("--events", "DNS_DATA_SOURCE")  # nobody reads its stdout, and all events of this host would fill it
         arguments = (*source, "--run-dir", str(folder / "run"), *events)
-        with started(*arguments, **env) as run:
+        with started(*arguments, PYTHONFAULTHANDLER="1", **env) as run:
             assert run.stderr is not None
             wait_until(lambda: len(workers_of(run.pid)) == 4, "the workers")
             processes = workers_of(run.pid)
             wait_until(lambda: "dnstrail: ready\n" in iter(run.stderr.readline, ""), "the pipeline")
-            yield processes
+            try:
+                yield processes
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{stacks_of(run, processes)}") from error
+
+
+def stacks_of(run: subprocess.Popen[str], processes: dict[str, int]) -> str:
+    """End what is left of a run; return the names, and what the processes write: the stacks of their threads."""
+    left = {name: process for name, process in processes.items() if alive(process)}
+    for process in left.values():
+        os.kill(process, signal.SIGABRT)
+        os.kill(process, signal.SIGCONT)
+    return f"{left}: {run.communicate(timeout=10)[1]}"
 
 
 def held(process: int) -> set[str]:
