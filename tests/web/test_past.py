@@ -35,8 +35,8 @@ def test_an_entry_is_selected_by_its_own_time(tmp_path, form):
     grain = 10 ** {"ns": 3, "us": 3, "nine digits": 3, "six digits": 3}.get(form, 6)
     begin = STAMP // grain * grain
     end = begin + grain - 1
-    after = end + 1000  # a float names no single nanosecond: an end may have one microsecond more
-    times = {"before": begin - 1, "begin": begin, "own": STAMP, "end": end, "after": after}
+    before, after = begin - 1001, end + 1000  # a float names no single nanosecond: each may be a microsecond off
+    times = {"before": before, "begin": begin, "own": STAMP, "end": end, "after": after}
     fill(tmp_path / "h", [fact_of(n, ended=times[name], name=name) for n, name in enumerate(times)])
     of_log = next(route for route in ROUTES if route.name == "log").parameters
 

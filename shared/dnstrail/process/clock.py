@@ -22,6 +22,7 @@ _DELAY = 10_000_000_000  # ns after a step for which stamps from before it may s
 _READINGS = 3  # of both clocks, of which the shortest counts
 _FRACTION = re.compile(r"[.,](\d{1,5})(?!\d)", re.ASCII)  # a lookup reads more digits to the end of their microsecond
 _BEYOND = re.compile(r"(?<=\.\d{6})\d+", re.ASCII)  # digits below the microsecond
+_DOUBLE = re.compile(r"\d+\.\d{4,7}", re.ASCII)  # seconds as JSON has them, which are rounded up or down
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 
 
@@ -148,10 +149,13 @@ def read_moment(text: str, *, is_begin: bool) -> float | None:
 
     A time with a fraction of a second stands for all of its last digit: a begin begins with it, and an end ends with
     it. A lookup with the time of an event, which a table cuts to the millisecond, therefore finds it. A number is in
-    seconds, milliseconds, microseconds or nanoseconds, by its size.
+    seconds, milliseconds, microseconds or nanoseconds, by its size. A begin in seconds with four to seven digits may
+    be a time that was rounded up: it begins 240 ns earlier, with the microsecond of this time.
     """
     seconds = _in_seconds(text)
     if is_begin:
+        if _DOUBLE.fullmatch(text):
+            seconds = f"{float(text) - math.ulp(float(text)):.9f}"
         return parse_moment(_BEYOND.sub("", seconds))
     moment = parse_moment(seconds)
     return None if moment is None else end_of_digit(moment, seconds)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail.process.clock import StreamClock, SystemClock, nanoseconds
+from dnstrail.process.clock import StreamClock, SystemClock, nanoseconds, read_moment
 
 SECOND = 10**9
 HOUR = 3600
@@ -124,6 +124,17 @@ def test_a_number_of_seconds_counts_to_the_end_of_its_microsecond(stamp, digits)
     assert cut <= nanoseconds(float(text))
     if stamp < 1 << 60:  # a float of later times cannot tell one microsecond from the next
         assert nanoseconds(float(text)) == cut // 1000 * 1000 + 999
+
+
+@given(st.integers(START * SECOND, START * SECOND * 2))
+def test_the_seconds_of_json_find_their_entry(stamp):
+    """A time of a lookup's JSON is a double, and may be later than its entry: a begin finds it, and begins near it."""
+    for seconds in (stamp / 10**9, stamp / 1e9):
+        begin, end = (read_moment(str(seconds), is_begin=is_begin) for is_begin in (True, False))
+        digits = len(str(seconds).partition(".")[2])
+        if digits > 3:
+            assert round(begin * 1e6) * 1000 <= stamp <= nanoseconds(end)
+            assert nanoseconds(end) - round(begin * 1e6) * 1000 < 3000 + 10 ** (9 - digits)
 
 
 def test_a_time_that_was_rounded_twice_is_found():
