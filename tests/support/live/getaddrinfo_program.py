@@ -49,14 +49,17 @@ def resolving(*command: str | Path, names: Sequence[str]) -> Iterator[Resolving]
 
 
 def make_root(folder: Path, program: Path) -> Path:
-    """Make a root with a program, its loader and its C library alone; return the path of the library."""
+    """Make a root with a program, its loader and its libraries alone; return the path of its C library."""
     with program.open("rb") as file:
         loader = Path(str(interpreter(partial(os.pread, file.fileno()))))
-    library = loader.resolve().with_name("libc.so.6")
-    for path, name in ((program, program.name), (loader, loader), (library, library)):
+    listed = subprocess.run([loader, "--list", program], check=True, capture_output=True, text=True).stdout
+    found = [Path(line.split(" => ")[1].split()[0]) for line in listed.splitlines() if " => " in line]
+    libraries = [path.parent.resolve() / path.name for path in found]  # /lib may be a link to /usr/lib
+    for path, name in ((program, program.name), (loader, loader), *zip(libraries, libraries, strict=True)):
         copy = folder / str(name).lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
     (folder / "etc").mkdir()
     (folder / "etc" / "nsswitch.conf").write_text("hosts: files dns\n")
+    library = next(path for path in libraries if path.name == "libc.so.6")
     return folder / str(library).lstrip("/")

@@ -51,7 +51,7 @@ def own_library() -> Identity:
 
 @contextmanager
 def other_root(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Run a process below another root, which holds a program, its loader and its C library; yield pid and library."""
+    """Run a process below another root, which holds a program and its libraries; yield pid and C library."""
     if os.geteuid() != 0:
         pytest.skip("only root can change roots")
     library = make_root(folder, Path("/bin/cat"))
