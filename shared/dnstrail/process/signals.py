@@ -44,6 +44,8 @@ class WakingEvent(threading.Event):
         """Unset the event."""
         self._is_set = False
         self._closed.acquire(blocking=False)
+        if self._is_set:  # by a handler that interrupted this
+            self._open()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the event is set, or for so many seconds; return whether it is set."""
