@@ -155,7 +155,7 @@ def read_moment(text: str, *, is_begin: bool) -> float | None:
     seconds = _in_seconds(text)
     if is_begin:
         if _DOUBLE.fullmatch(text):
-            seconds = f"{float(text) - math.ulp(float(text)):.9f}"
+            seconds = f"{math.nextafter(float(text), 0):.9f}"
         return parse_moment(_BEYOND.sub("", seconds))
     moment = parse_moment(seconds)
     return None if moment is None else end_of_digit(moment, seconds)

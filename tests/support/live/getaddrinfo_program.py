@@ -55,7 +55,7 @@ def make_root(folder: Path, program: Path) -> Path:
     listed = subprocess.run([loader, "--list", program], check=True, capture_output=True, text=True).stdout
     found = [Path(line.split(" => ")[1].split()[0]) for line in listed.splitlines() if " => " in line]
     libraries = [path.parent.resolve() / path.name for path in found]  # /lib may be a link to /usr/lib
-    for path, name in ((program, program.name), (loader, loader), *zip(libraries, libraries, strict=True)):
+    for path, name in ((program, program.name), *((path, path) for path in (loader, *libraries))):
         copy = folder / str(name).lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
