@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.replays import replay_address
 from live.ports import free_port
-from live.workers import BOUND, Asker, Probe, asker, short_folder, wait_until
+from live.workers import BOUND, Asker, Probe, asker, running, short_folder, wait_until
 
 HONEST, HOSTILE = "honest", "hostile"
 _ADDRESSES = {HONEST: "127.0.0.1", HOSTILE: "127.0.0.2"}
@@ -92,34 +92,10 @@ class KeyedHosts:
                 replays=replays,
             )
 
-        with self.running(target), asker(lookups_address(self.folder)) as client:
+        with running(target, load_keys(self.central)), asker(lookups_address(self.folder)) as client:
             assert began.wait(BOUND)
             self.await_subscribers()
             yield client, replays
-
-    @contextmanager
-    def running(self, target: Callable[[ZmqBus, threading.Event], None]) -> Iterator[None]:
-        """Run `target(bus, stop)` with the keys of the subscriber in a thread, until the block ends."""
-        stop, errors = threading.Event(), []
-
-        def body() -> None:
-            bus = ZmqBus(load_keys(self.central))
-            try:
-                target(bus, stop)
-            except BaseException as error:  # noqa: BLE001 - handed on
-                errors.append(error)
-            finally:
-                bus.close(now=True)
-
-        thread = threading.Thread(target=body, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(BOUND)
-            if errors:
-                raise errors[0]
 
     def close(self) -> None:
         """Close the buses of both hosts."""

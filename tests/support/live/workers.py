@@ -22,6 +22,7 @@ import zmq
 import dnstrail_cache.worker
 from dnstrail.bus import Publisher, RemoteHost, ZmqBus
 from dnstrail.bus.ipc import events_address, history_address, lookups_address, socket_path
+from dnstrail.bus.keys import Keys
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds
@@ -124,9 +125,9 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def open_bus() -> Iterator[ZmqBus]:
+def open_bus(keys: Keys | None = None) -> Iterator[ZmqBus]:
     """Open a bus, and close it at the end of the block."""
-    bus = ZmqBus()
+    bus = ZmqBus(keys)
     try:
         yield bus
     except BaseException:
@@ -144,7 +145,7 @@ def wait_until(condition: Callable[[], object], what: str = "the condition") -> 
 
 
 @contextmanager
-def running(target: Target) -> Iterator[threading.Event]:
+def running(target: Target, keys: Keys | None = None) -> Iterator[threading.Event]:
     """Run `target(bus, stop)` in a thread until the block ends, and raise its error at the end.
 
     Yields its stop signal.
@@ -154,7 +155,7 @@ def running(target: Target) -> Iterator[threading.Event]:
 
     def body() -> None:
         try:
-            with open_bus() as bus:
+            with open_bus(keys) as bus:
                 stop.on_set = bus.wake
                 target(bus, stop)
         except BaseException as error:  # noqa: BLE001 - handed on
