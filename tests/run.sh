@@ -8,8 +8,8 @@ set -u
 python=$1
 shift
 [ $# = 0 ] || exec "$python" -m pytest "$@"
-modules="tests/shared tests/history tests/findings tests/accuracy"
-remote="tests/fleet $(echo tests/web/test_*.py)" # answered over a network
+modules="tests/shared tests/accuracy"
+remote="tests/fleet tests/history tests/findings $(echo tests/web/test_*.py)" # mostly answered over a network
 services="tests/probe tests/cache tests/signatures tests/pipeline/test_facts.py"
 commands="tests/cli $(echo tests/test_*.py)"
 workers=$(grep -L 'network\|ebpf\|live_or_skip' tests/pipeline/test_*.py) # without a capture from the kernel
