@@ -130,7 +130,7 @@ accuracy-live: $(VENV)/.dev ## measure with real clients in network namespaces h
 faults: $(VENV)/.dev ## kill, freeze and flood running workers, and measure what each fault costs (ARGS=--short: two minutes)
 	$(BIN)/python tests/faults/faults.py $(ARGS)
 
-packages: $(VENV)/.dev ## build the distribution and the Debian package (in dist/), and install each in a folder of its own
+packages: $(VENV)/.dev ## build the distribution and the Debian package in dist/, and install each in a folder of its own
 	@deploy/setup-compiler.sh $(VENV)
 	@command -v dpkg-deb >/dev/null && deploy/setup-compiler.sh /usr || true
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh

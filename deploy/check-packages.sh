@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build the distribution, install it in every supported way, each in a folder of its own, and check that each
-# installation has all five packages and a working command, in its form: pure or compiled. Needs uv on PATH. On Debian,
-# also build the package for this release, into dist/ of the checkout.
+# installation has all packages and a working command, in its form: pure or compiled. Needs uv on PATH. On Debian, also
+# build the package for this release. The distribution and this package are left in dist/ of the checkout.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -26,6 +26,9 @@ install() { # NAME REQUIREMENT...
 uv build --quiet --out-dir "$work/pure"
 DNSTRAIL_MYPYC=1 uv build --quiet --wheel --python "$python" --out-dir "$work/compiled"
 ls "$work/pure" "$work/compiled"
+mkdir -p "$checkout/dist"
+rm -f "$checkout"/dist/dnstrail-* "$checkout"/dist/dnstrail_*
+cp "$work"/pure/* "$work"/compiled/* "$checkout/dist"
 install wheel "$work"/pure/*.whl
 check "the wheel of uv build" "$work/wheel/bin" pure
 install fast "$work"/compiled/*.whl
@@ -43,7 +46,6 @@ if ! command -v dpkg-deb >/dev/null || ! /usr/bin/python3 -c 'import sys; sys.ex
     echo "packages: no Debian package, for lack of dpkg-deb or of Python 3.11 in /usr/bin" >&2
     exit 0
 fi
-rm -f "$checkout"/dist/dnstrail_*.deb
 deploy/build-deb.sh "$checkout/dist"
 dpkg-deb --extract "$checkout"/dist/dnstrail_*.deb "$work/root"
 sed -i "1s|.*|#!$work/root/opt/dnstrail/bin/python|" "$work/root/opt/dnstrail/bin/dnstrail"
